@@ -1,0 +1,63 @@
+"""What can go wrong with one piece of work, by what has to happen next.
+
+Failure
+├── PermanentFailure    trying again would change nothing: it is written as a failed result at once
+└── RetryableFailure    waiting may help: throttling, outages, a connection that broke
+    └── OperatorFailure waiting for a person: a missing role, a wrong deployment name; retried all the same
+
+Adapters (storage, model) and the pure modules (images, instructions) raise these and nothing of their
+SDKs' own, so the job knows only this tree. A wrong setting is a `SettingsError` and stops the start instead.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+
+
+class ErrorCode(StrEnum):
+    """`error.code` of a failed result. Downstream systems match on these: add, never rename."""
+
+    UNSUPPORTED_IMAGE = "unsupported_image"
+    EMPTY_BLOB = "empty_blob"
+    IMAGE_TOO_LARGE = "image_too_large"
+    CORRUPT_IMAGE = "corrupt_image"
+    INVALID_INSTRUCTIONS = "invalid_instructions"
+    CONTENT_FILTERED = "content_filtered"
+    MODEL_REFUSED = "model_refused"
+    INVALID_ANSWER = "invalid_answer"
+    REQUEST_REJECTED = "request_rejected"
+    RETRIES_EXHAUSTED = "retries_exhausted"
+    CRASHED = "crashed"
+
+
+class Failure(Exception):
+    """Why a piece of work did not succeed. `message` is written for the person who dropped the file."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class PermanentFailure(Failure):
+    """The work fails for good.
+
+    `details` is what a program may want to know beyond the message, JSON-serializable.
+    """
+
+    def __init__(self, code: ErrorCode, message: str, details: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.details = details
+
+
+class RetryableFailure(Failure):
+    """The work may succeed later. `retry_after` is what the service asked for, in seconds, if it did."""
+
+    def __init__(self, message: str, *, status: int | None = None, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.retry_after = retry_after
+
+
+class OperatorFailure(RetryableFailure):
+    """The work succeeds once somebody has mended the deployment; `message` says what to mend."""

@@ -1,0 +1,81 @@
+"""Text in blob metadata: ASCII on the wire, anything in people's minds.
+
+HTTP carries metadata, so every tool has its own way round that: Python and JavaScript programs percent-encode,
+mail-minded ones and .NET write RFC 2047 encoded words, careful ones use base64.
+"""
+
+import base64
+import binascii
+import re
+from email.errors import HeaderParseError
+from email.header import decode_header, make_header
+from urllib.parse import unquote_to_bytes
+
+_ENCODED_WORD = re.compile(r"=\?[^?\s]+\?[BbQq]\?[^?\s]*\?=")
+
+
+class UndecodableText(ValueError):
+    """The value claims or looks to be encoded and isn't what it claims; the message says where and what to write."""
+
+
+def decode_text(value: str) -> str:
+    """What the person meant with the metadata value `value`.
+
+    Percent-encoded UTF-8 is decoded only when the whole value decodes to valid UTF-8 with at least one
+    non-ASCII character: `25%20` or `100% sure` stay as written.
+
+    Raises:
+        UndecodableText: for bytes that are not UTF-8, and for broken encoded words.
+    """
+    text = _text_of_header(value)
+    if _ENCODED_WORD.search(text):
+        return _decode_words(text)
+    if "%" in text and text.isascii():
+        try:
+            decoded = unquote_to_bytes(text).decode()
+        except UnicodeDecodeError:
+            return text
+        return text if decoded.isascii() else decoded
+    return text
+
+
+def decode_base64(value: str) -> str:
+    """The text in `instructions_b64`: UTF-8 in base64, standard or URL-safe alphabet, padding optional.
+
+    Raises:
+        UndecodableText: when it is neither.
+    """
+    compact = "".join(value.split()).rstrip("=").replace("-", "+").replace("_", "/")
+    try:
+        data = base64.b64decode(compact + "=" * (-len(compact) % 4), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise UndecodableText(f"it is not base64 ({error}): write the text as UTF-8 in base64") from None
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise UndecodableText(
+            f"its base64 holds byte 0x{data[error.start]:02x} at position {error.start}, which is not UTF-8:"
+            " encode the text as UTF-8 before base64"
+        ) from None
+
+
+def _text_of_header(value: str) -> str:
+    """`value` with raw UTF-8 put right: HTTP libraries hand raw bytes through as surrogate escapes."""
+    try:
+        return value.encode("utf-8", "surrogateescape").decode()
+    except UnicodeDecodeError as error:
+        byte = value.encode("utf-8", "surrogateescape")[error.start]
+        raise UndecodableText(
+            f"byte 0x{byte:02x} at position {error.start} is not UTF-8: percent-encode the text, or put it into"
+            " instructions_b64 as base64"
+        ) from None
+
+
+def _decode_words(text: str) -> str:
+    try:
+        return str(make_header(decode_header(text)))
+    except (HeaderParseError, LookupError, UnicodeError, ValueError) as error:
+        raise UndecodableText(
+            f"its RFC 2047 encoded word can't be decoded ({error}): write =?utf-8?B?…?=, percent-encode the text, or"
+            " put it into instructions_b64 as base64"
+        ) from None

@@ -1,0 +1,278 @@
+"""The vision model: one question about one image, one answer, through Azure OpenAI's v1 endpoint."""
+
+import asyncio
+import json
+import math
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, NoReturn, Self
+
+import httpx2
+import pybase64
+from azure.core.exceptions import AzureError, ClientAuthenticationError
+from openai import APIConnectionError, APIStatusError, APITimeoutError, AsyncOpenAI
+from pydantic import BaseModel, Field, ValidationError
+
+from pipeline.errors import ErrorCode, Failure, OperatorFailure, PermanentFailure, RetryableFailure
+from pipeline.images import PreparedImage
+from pipeline.settings import Detail
+
+TOKEN_SCOPE = "https://cognitiveservices.azure.com/.default"  # noqa: S105 - the name of a scope, not a secret
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to ask: everything besides image and instructions that changes the answer."""
+
+    deployment: str
+    system_prompt: str
+    detail: Detail
+    max_output_tokens: int
+    reasoning_effort: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What the model said. Token counts are the service's own, None where it gave none."""
+
+    text: str
+    finish_reason: str | None
+    model: str | None
+    request_id: str | None
+    input_tokens: int | None
+    output_tokens: int | None
+    reasoning_tokens: int | None
+    cached_tokens: int | None
+
+    @property
+    def truncated(self) -> bool:
+        return self.finish_reason == "length"
+
+
+class AzureOpenAIModel:
+    """A vision model behind an OpenAI v1 endpoint. One per process: it holds the connections.
+
+    Args:
+        endpoint: `https://<resource>.openai.azure.com`, with or without `/openai/v1`.
+        token: gives a current bearer token for `TOKEN_SCOPE`; it is called for every request and caches.
+        timeout: seconds for one `ask`, the SDK's own short retries included.
+    """
+
+    def __init__(self, endpoint: str, token: Callable[[], Awaitable[str]], timeout: float) -> None:
+        self._client = AsyncOpenAI(
+            base_url=endpoint.removesuffix("/").removesuffix("/openai/v1") + "/openai/v1/",
+            api_key=token,
+            timeout=timeout,
+        )
+        self._timeout = timeout
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._client.close()
+
+    async def ask(self, instructions: str, image: PreparedImage, options: Options) -> Reply:
+        """Ask about `image`.
+
+        Raises:
+            PermanentFailure: content_filtered, model_refused, request_rejected.
+            RetryableFailure: throttling, outages, time-outs, connections that break, garbled answers.
+            OperatorFailure: the identity lacks its role, the deployment does not exist or is retired.
+        """
+        try:
+            async with asyncio.timeout(self._timeout):
+                response = await self._client.post(
+                    "/chat/completions",
+                    cast_to=httpx2.Response,
+                    content=request_body(instructions, image, options),
+                    options={"headers": {"Content-Type": "application/json"}},
+                )
+        except TimeoutError:
+            raise RetryableFailure(f"The model did not answer within {self._timeout:g} seconds.") from None
+        except (APIStatusError, APIConnectionError) as error:
+            _raise_failure(error, options.deployment)
+        except ClientAuthenticationError as error:
+            raise OperatorFailure(
+                "The managed identity got no token for the model: check AZURE_CLIENT_ID and that the identity is"
+                f" assigned to the function app ({_first_line(error)})."
+            ) from error
+        except AzureError as error:
+            raise RetryableFailure(f"The identity endpoint did not answer ({_first_line(error)}).") from error
+        return read_reply(response.content, response.headers)
+
+
+def request_body(instructions: str, image: PreparedImage, options: Options) -> bytes:
+    """The JSON of a chat completion request, its image encoded and copied just once.
+
+    A shared JSON encoder would scan, escape and copy the megabytes of base64 again at each step.
+    """
+    request: dict[str, Any] = {
+        "model": options.deployment,
+        "messages": [
+            {"role": "system", "content": options.system_prompt},
+            {
+                "role": "user",
+                "content": [
+                    {"type": "text", "text": instructions},
+                    {
+                        "type": "image_url",
+                        "image_url": {"url": f"data:{image.media_type};base64,", "detail": options.detail},
+                    },
+                ],
+            },
+        ],
+        # GPT-5 models reject max_tokens and any temperature but their own.
+        "max_completion_tokens": options.max_output_tokens,
+    }
+    if options.reasoning_effort is not None:
+        request["reasoning_effort"] = options.reasoning_effort
+    # A quotation mark inside a JSON string is escaped, so nobody's text can hold this end of a data URL.
+    head, end, tail = json.dumps(request).encode().partition(b';base64,"')
+    return b"".join((head, end[:-1], pybase64.b64encode(image.data), end[-1:], tail))
+
+
+class _Message(BaseModel):
+    content: str | None = None
+    refusal: str | None = None
+
+
+class _Choice(BaseModel):
+    message: _Message
+    finish_reason: str | None = None
+    content_filter_results: dict[str, Any] | None = None
+
+
+class _PromptDetails(BaseModel):
+    cached_tokens: int | None = None
+
+
+class _CompletionDetails(BaseModel):
+    reasoning_tokens: int | None = None
+
+
+class _Usage(BaseModel):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    prompt_tokens_details: _PromptDetails | None = None
+    completion_tokens_details: _CompletionDetails | None = None
+
+
+class _Completion(BaseModel):
+    """The part of a chat completion that we read."""
+
+    model: str | None = None
+    choices: list[_Choice] = Field(min_length=1)
+    usage: _Usage | None = None
+
+
+def read_reply(body: bytes, headers: Mapping[str, str]) -> Reply:
+    """The reply in a 200 response's `body`.
+
+    Raises:
+        PermanentFailure: content_filtered or model_refused.
+        RetryableFailure: the body is no chat completion.
+    """
+    try:
+        completion = _Completion.model_validate_json(body)
+    except ValidationError as error:
+        raise RetryableFailure(
+            f"The model's answer can't be read: {error.error_count()} problems in {len(body)} bytes,"
+            f" first: {error.errors(include_url=False, include_input=False)[0]['msg']}."
+        ) from None
+    choice = completion.choices[0]
+    if choice.finish_reason == "content_filter":
+        raise _content_filtered("answer", choice.content_filter_results)
+    if choice.message.refusal:
+        raise PermanentFailure(
+            ErrorCode.MODEL_REFUSED,
+            f"The model declined to answer: {choice.message.refusal} Change the instructions or the image.",
+            {"refusal": choice.message.refusal},
+        )
+    usage = completion.usage or _Usage()
+    return Reply(
+        text=choice.message.content or "",
+        finish_reason=choice.finish_reason,
+        model=completion.model,
+        request_id=headers.get("x-request-id"),
+        input_tokens=usage.prompt_tokens,
+        output_tokens=usage.completion_tokens,
+        reasoning_tokens=(usage.completion_tokens_details or _CompletionDetails()).reasoning_tokens,
+        cached_tokens=(usage.prompt_tokens_details or _PromptDetails()).cached_tokens,
+    )
+
+
+def _raise_failure(error: APIStatusError | APIConnectionError, deployment: str) -> NoReturn:
+    raise _failure(error, deployment) from error
+
+
+def _failure(error: APIStatusError | APIConnectionError, deployment: str) -> Failure:  # noqa: PLR0911 - one for each meaning
+    """What an SDK error means for the work."""
+    if isinstance(error, APITimeoutError):
+        return RetryableFailure("The model did not answer in time.")
+    if isinstance(error, APIConnectionError):
+        return RetryableFailure(f"The connection to the model failed ({_first_line(error.__cause__ or error)}).")
+    status, body = error.status_code, error.body if isinstance(error.body, Mapping) else {}
+    if status == 400 and error.code == "content_filter":
+        inner = body.get("innererror")
+        return _content_filtered("request", inner.get("content_filter_result") if isinstance(inner, Mapping) else None)
+    where = f"HTTP {status}, request id {error.request_id}"
+    match status:
+        case 401 | 403:
+            return OperatorFailure(
+                "The model refused the app's identity: give it the role 'Cognitive Services OpenAI User' on the Azure"
+                f" OpenAI resource ({where}).",
+                status=status,
+            )
+        case 404 | 410:
+            reason = "is retired" if status == 410 else "was not found"
+            return OperatorFailure(
+                f"The deployment '{deployment}' {reason}: check AZURE_OPENAI_DEPLOYMENT, AZURE_OPENAI_ENDPOINT and the"
+                f" model's retirement date ({where}).",
+                status=status,
+            )
+        case 408 | 409 | 429 | 500 | 502 | 503 | 504:
+            return RetryableFailure(
+                f"The model is {'throttling' if status == 429 else 'not available'} ({where}).",
+                status=status,
+                retry_after=_retry_after(error.response.headers),
+            )
+        case _ if status >= 500:
+            return RetryableFailure(f"The model is not available ({where}).", status=status)
+        case _:
+            return PermanentFailure(
+                ErrorCode.REQUEST_REJECTED,
+                f"The model service rejected the request: {body.get('message') or _first_line(error)} ({where})",
+                {"status": status, "code": error.code, "param": error.param},
+            )
+
+
+def _content_filtered(what: str, results: Mapping[str, Any] | None) -> PermanentFailure:
+    hits = sorted(
+        name for name, verdict in (results or {}).items() if isinstance(verdict, Mapping) and verdict.get("filtered")
+    )
+    return PermanentFailure(
+        ErrorCode.CONTENT_FILTERED,
+        f"Azure's content filter blocked the {what}{': ' + ', '.join(hits) if hits else ''}. Nothing will come of the"
+        " same image with the same instructions: change one of them, or ask your administrator about the filter.",
+        {"blocked": what, "categories": dict(results or {})},
+    )
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds to wait by the service's own word."""
+    for header, per_second in (("retry-after-ms", 1000), ("retry-after", 1)):
+        try:
+            seconds = float(headers[header]) / per_second
+        except (KeyError, ValueError):
+            continue
+        if seconds >= 0 and math.isfinite(seconds):
+            return seconds
+    return None
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__

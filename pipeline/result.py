@@ -1,0 +1,160 @@
+"""The result JSON, version 1: what downstream systems read. `python -m pipeline.result` prints its JSON Schema."""
+
+import json
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, PlainSerializer, WithJsonSchema
+
+from pipeline.errors import ErrorCode
+from pipeline.instructions import Origin
+from pipeline.settings import Detail
+
+SCHEMA_VERSION: Literal[1] = 1
+
+
+def _rfc3339(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+type Timestamp = Annotated[
+    datetime,
+    PlainSerializer(_rfc3339, return_type=str),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        json_schema_serialization_defaults_required=True,  # null is written, so readers may count on the field
+    )
+
+
+class Source(_Section):
+    """The uploaded blob, as it was when it was analyzed. For an image that came by HTTP, what names a blob is null."""
+
+    container: str | None
+    name: str | None
+    url: str | None
+    etag: str | None
+    """The blob's ETag without quotation marks, as container listings show it."""
+    last_modified: Timestamp | None
+    size_bytes: int
+    content_type: str | None
+    """What the uploader declared; `format` is what the content is."""
+    format: str | None = None
+    """Type by content: jpeg, png, …; null when it is no image."""
+    width: int | None = None
+    """Pixels, as stored, before any rotation."""
+    height: int | None = None
+
+
+class InstructionsUsed(_Section):
+    """What was asked. Null when the instructions can't be read."""
+
+    text: str | None = None
+    origin: Origin | None = None
+    """Which source won."""
+    origin_name: str | None = None
+    """The metadata key, file or setting that held the text."""
+    sha256: str | None = None
+    """Of the text in UTF-8, hexadecimal."""
+
+
+class ImageSent(_Section):
+    """The image as the model got it. Null when none was sent."""
+
+    format: str | None = None
+    width: int | None = None
+    height: int | None = None
+    size_bytes: int | None = None
+    transformed: bool | None = None
+    """False: the uploaded bytes themselves were sent."""
+    detail: Detail | None = None
+
+
+class Answer(_Section):
+    text: str
+    data: Any = None
+    """The parsed object when a JSON Schema was asked for."""
+    finish_reason: str | None
+    """As the model gave it: stop, length, …"""
+    truncated: bool
+    """The answer hit the ceiling on output tokens and ends early."""
+
+
+class ModelUsed(_Section):
+    deployment: str
+    """The deployment that was asked."""
+    model: str | None = None
+    """The model and version that really answered."""
+    request_id: str | None = None
+    """The service's id of the call, for support requests."""
+
+
+class Usage(_Section):
+    """Tokens as the service counted them, null when there was no answer."""
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    """Reasoning included."""
+    reasoning_tokens: int | None = None
+    cached_tokens: int | None = None
+
+
+class TimingsMs(_Section):
+    """Milliseconds; null for a step that was not reached."""
+
+    download: int | None = None
+    prepare: int | None = None
+    model: int | None = None
+    total: int
+
+
+class ResultError(_Section):
+    code: ErrorCode
+    message: str
+    """For the person who dropped the file: what is wrong and what to do."""
+    details: dict[str, Any] | None
+    """What a program may want to know beyond the message."""
+
+
+class Result(_Section):
+    """What became of one upload. Every field is always present, null where it does not apply."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    status: Literal["succeeded", "failed"]
+    created_at: Timestamp
+    pipeline_version: str
+    work_key: str
+    """The same key means the same work: image, instructions, options and deployment."""
+    attempts: int
+    """Deliveries that were needed, from 1."""
+    source: Source
+    instructions: InstructionsUsed
+    image_sent: ImageSent
+    answer: Answer | None
+    """Null when there is none."""
+    model: ModelUsed
+    usage: Usage
+    timings_ms: TimingsMs
+    error: ResultError | None
+    """Null when succeeded."""
+
+    def to_json(self) -> bytes:
+        """UTF-8, indented: people open these."""
+        return self.model_dump_json(indent=2).encode()
+
+
+def json_schema() -> str:
+    """The published JSON Schema (docs/result.schema.json)."""
+    schema = Result.model_json_schema(mode="serialization")
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Blobsight result, version 1"}
+    return json.dumps(head | {k: v for k, v in schema.items() if k != "title"}, indent=2, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    print(json_schema(), end="")  # noqa: T201 - printing is what the command is for

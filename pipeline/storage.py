@@ -1,0 +1,185 @@
+"""Azure Blob Storage: the uploads that are read and the results that are written."""
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from azure.core import MatchConditions
+from azure.core.exceptions import (
+    AzureError,
+    ClientAuthenticationError,
+    HttpResponseError,
+    ResourceExistsError,
+    ResourceModifiedError,
+    ResourceNotFoundError,
+)
+from azure.storage.blob import BlobProperties, ContentSettings
+from azure.storage.blob.aio import BlobServiceClient, ContainerClient, StorageStreamDownloader
+
+from pipeline.errors import OperatorFailure, RetryableFailure
+
+FIRST_READ_BYTES = 8 * 1024 * 1024
+"""What the opening request of a download brings along. Nearly every photo fits, so one request does; and of a 5 GB
+blob that is going to be refused, no more than this is ever read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """One version of an uploaded blob. `read` brings its bytes: of this version, or `VersionGone`."""
+
+    container: str
+    name: str
+    url: str
+    etag: str
+    last_modified: datetime
+    size: int
+    content_type: str | None
+    metadata: Mapping[str, str]
+    read: Callable[[], Awaitable[bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredResult:
+    """What a result blob tells without being read. `etag` is the result blob's own."""
+
+    etag: str
+    work_key: str | None
+
+
+class VersionGone(Exception):
+    """The blob was overwritten or deleted while it was read."""
+
+
+class Uploads:
+    """The input container."""
+
+    def __init__(self, service: BlobServiceClient, container: str) -> None:
+        self.container = container
+        self._client = service.get_container_client(container)
+
+    async def open(self, name: str) -> Upload | None:
+        """The current version of the upload `name`, or None when it is gone. One request."""
+        blob = self._client.get_blob_client(name)
+        with _translated(f"reading {self.container}/{name}", "Storage Blob Data Owner"):
+            try:
+                stream = await blob.download_blob()
+            except ResourceNotFoundError as error:
+                _require_container(error, self.container)
+                return None
+        properties: BlobProperties = stream.properties
+        return Upload(
+            container=self.container,
+            name=name,
+            url=blob.url,
+            etag=_bare(properties.etag),
+            last_modified=properties.last_modified.astimezone(UTC),
+            size=stream.size,
+            content_type=properties.content_settings.content_type,
+            metadata=dict(properties.metadata or {}),
+            read=lambda: self._read(stream, name),
+        )
+
+    async def _read(self, stream: StorageStreamDownloader[bytes], name: str) -> bytes:
+        with _translated(f"reading {self.container}/{name}", "Storage Blob Data Owner"):
+            try:
+                return await stream.readall()
+            except (ResourceModifiedError, ResourceNotFoundError) as error:
+                raise VersionGone from error
+
+    async def current_etag(self, name: str) -> str | None:
+        """The ETag of the upload as it is now, or None when it is gone. One request."""
+        with _translated(f"reading {self.container}/{name}", "Storage Blob Data Owner"):
+            return await _etag_of(self._client, name)
+
+
+class Results:
+    """The result container."""
+
+    def __init__(self, service: BlobServiceClient, container: str) -> None:
+        self.container = container
+        self._client = service.get_container_client(container)
+
+    async def find(self, name: str) -> StoredResult | None:
+        """What is known of the result `name`, or None when there is none. One request."""
+        with _translated(f"reading {self.container}/{name}", "Storage Blob Data Owner"):
+            try:
+                properties = await self._client.get_blob_client(name).get_blob_properties()
+            except ResourceNotFoundError:
+                return None
+        metadata = {key.lower(): value for key, value in (properties.metadata or {}).items()}
+        return StoredResult(etag=_bare(properties.etag), work_key=metadata.get("workkey"))
+
+    async def write(self, name: str, body: bytes, metadata: Mapping[str, str], replacing: StoredResult | None) -> bool:
+        """Write the result `name`, provided it is still as `replacing` says (None: there is none yet).
+
+        One request, so that Azure raises one event for it. Returns False, and writes nothing, when somebody
+        else wrote or deleted the result meanwhile.
+        """
+        condition = (
+            {"etag": f'"{replacing.etag}"', "match_condition": MatchConditions.IfNotModified}
+            if replacing
+            else {"match_condition": MatchConditions.IfMissing}
+        )
+        with _translated(f"writing {self.container}/{name}", "Storage Blob Data Owner"):
+            try:
+                await self._client.get_blob_client(name).upload_blob(
+                    body,
+                    overwrite=True,  # the condition decides
+                    metadata=dict(metadata),
+                    content_settings=ContentSettings(content_type="application/json; charset=utf-8"),
+                    **condition,
+                )
+            except (ResourceModifiedError, ResourceExistsError):
+                return False
+            except ResourceNotFoundError as error:
+                _require_container(error, self.container)
+                return False
+        return True
+
+
+async def _etag_of(container: ContainerClient, name: str) -> str | None:
+    try:
+        properties = await container.get_blob_client(name).get_blob_properties()
+    except ResourceNotFoundError:
+        return None
+    return _bare(properties.etag)
+
+
+def _bare(etag: str | None) -> str:
+    """An ETag as listings show it: without the quotation marks of the HTTP header."""
+    return (etag or "").strip('"')
+
+
+def _require_container(error: ResourceNotFoundError, container: str) -> None:
+    if _code(error) == "ContainerNotFound":
+        raise OperatorFailure(
+            f"The container '{container}' does not exist: create it, or name one that does in the app's settings."
+        ) from error
+
+
+@contextmanager
+def _translated(what: str, role: str) -> Iterator[None]:
+    """The storage SDK's errors as ours; `what` says what was being done, `role` what it takes."""
+    try:
+        yield
+    except ClientAuthenticationError as error:
+        raise OperatorFailure(
+            f"The storage account refused the app's identity for {what}: give it the role '{role}' on the account"
+            f" ({_code(error)})."
+        ) from error
+    except HttpResponseError as error:
+        if error.status_code == 403:
+            raise OperatorFailure(
+                f"The app's identity may not do this: {what}. Give it the role '{role}' on the storage account, and"
+                f" check the account's firewall ({_code(error)}).",
+                status=403,
+            ) from error
+        raise RetryableFailure(f"Storage failed at {what} ({_code(error)}).", status=error.status_code) from error
+    except AzureError as error:
+        raise RetryableFailure(f"Storage can't be reached for {what} ({_code(error)}).") from error
+
+
+def _code(error: AzureError) -> str:
+    code = getattr(error, "error_code", None)
+    return str(code) if code else error.message.partition("\n")[0]

