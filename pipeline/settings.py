@@ -1,5 +1,6 @@
 """The app's settings: read once, typed, from the environment that is passed in."""
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -36,10 +37,16 @@ def _token_safe_url(value: str) -> str:
     return value.rstrip("/")
 
 
+def _storage_name(value: str) -> str:
+    if not re.fullmatch(r"(?=.{3,63}$)[a-z0-9]+(-[a-z0-9]+)*", value):
+        raise PydanticCustomError("name", "it should be 3 to 63 lowercase letters, digits and single hyphens")
+    return value
+
+
 type ServiceUrl = Annotated[str, AfterValidator(_token_safe_url)]
 # Containers and queues follow the same rule.
 # https://learn.microsoft.com/rest/api/storageservices/naming-and-referencing-containers--blobs--and-metadata
-type StorageName = Annotated[str, Field(min_length=3, max_length=63, pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
+type StorageName = Annotated[str, AfterValidator(_storage_name)]
 
 type Detail = Literal["auto", "low", "high"]
 type ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]

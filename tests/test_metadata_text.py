@@ -1,0 +1,96 @@
+"""Instructions survive every way in which tools squeeze them into ASCII."""
+
+import base64
+from contextlib import suppress
+from email.header import Header
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.errors import PermanentFailure
+from pipeline.instructions import BUILT_IN, Instructions, Origin, resolve
+from pipeline.metadata_text import UndecodableText, decode_base64, decode_text
+
+texts = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1)
+ascii_texts = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E))
+
+
+@given(texts.filter(lambda text: not text.isascii()))
+def test_percent_encoded_text_is_decoded(text: str) -> None:
+    assert decode_text(quote(text)) == text
+
+
+@given(ascii_texts.filter(lambda text: "=?" not in text and "%" not in text))
+def test_plain_ascii_stays_as_written(text: str) -> None:
+    assert decode_text(text) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["25%20", "100% sure", "50%25", "%41%42", "%", "%%", "is it 5%?", "%ff", "a%C3", "%F0%9F %41"]
+)
+def test_percent_signs_that_are_not_encoding_stay_as_written(text: str) -> None:
+    """Decoded only when the whole value is valid UTF-8 with a non-ASCII character in it."""
+    assert decode_text(text) == text
+
+
+@given(texts.filter(lambda text: text.strip() == text))
+def test_rfc2047_words_are_decoded(text: str) -> None:
+    assert decode_text(Header(text, "utf-8").encode(linesep="").replace("\n", "")) == text
+
+
+@given(texts)
+def test_base64_is_decoded_in_either_alphabet_with_or_without_padding(text: str) -> None:
+    data = text.encode()
+    for encoded in (base64.b64encode(data), base64.urlsafe_b64encode(data)):
+        assert decode_base64(encoded.decode()) == decode_base64(encoded.decode().rstrip("=")) == text
+
+
+@given(texts.filter(lambda text: not text.isascii() and "%" not in text and "=?" not in text))
+def test_raw_utf8_bytes_are_read(text: str) -> None:
+    """HTTP libraries hand such bytes through as surrogate escapes."""
+    assert decode_text(text.encode().decode("ascii", "surrogateescape")) == text
+
+
+@given(st.text())
+def test_any_value_is_decoded_or_refused_by_name(value: str) -> None:
+    """No metadata that somebody can write makes the decoders raise anything else."""
+    for decode in (decode_text, decode_base64):
+        with suppress(UndecodableText):
+            decode(value)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "complaint"),
+    [
+        ({"instructions_b64": "R3LDtsOfZQ=x"}, "not base64"),
+        ({"instructions_b64": base64.b64encode(b"Gr\xf6\xdfe").decode()}, "byte 0xf6 at position 2"),
+        ({"instructions": "Gr\udcf6\udcdfe"}, "byte 0xf6 at position 2"),
+        ({"instructions": "=?klingon?B?R3I=?="}, "RFC 2047"),
+    ],
+)
+def test_undecodable_metadata_is_invalid_and_the_message_says_where(metadata: dict[str, str], complaint: str) -> None:
+    with pytest.raises(PermanentFailure, match=complaint) as caught:
+        resolve(request=None, metadata=metadata, default="never a silent default")
+    assert caught.value.code == "invalid_instructions"
+    assert next(iter(metadata)) in caught.value.message
+
+
+def test_the_first_source_that_has_text_wins() -> None:
+    metadata = {"Instructions": " from metadata ", "instructions_b64": base64.b64encode(b"from base64").decode()}
+    plain = {"INSTRUCTIONS": " from metadata "}
+    found = [
+        resolve(request=" asked ", metadata=metadata, default="default"),
+        resolve(request="  ", metadata=metadata, default="default"),
+        resolve(request=None, metadata=plain, default="default"),
+        resolve(request=None, metadata={"instructions": "  ", "other": "x"}, default="default"),
+        resolve(request=None, metadata={}, default="  "),
+    ]
+    assert found == [
+        Instructions("asked", Origin.REQUEST),
+        Instructions("from base64", Origin.METADATA, "instructions_b64"),
+        Instructions("from metadata", Origin.METADATA, "instructions"),
+        Instructions("default", Origin.SETTING, "DEFAULT_INSTRUCTIONS"),
+        Instructions(BUILT_IN, Origin.BUILT_IN),
+    ]

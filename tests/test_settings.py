@@ -1,0 +1,95 @@
+# ruff: noqa: E501 - whole messages, as people see them
+"""A wrong setting stops the start, with one message that says what to mend."""
+
+import pytest
+from inline_snapshot import snapshot
+
+from pipeline.settings import Settings, SettingsError
+
+ENOUGH = {
+    "DataStorage__blobServiceUri": "https://data.blob.core.windows.net/",
+    "DataStorage__queueServiceUri": "https://data.queue.core.windows.net/",
+    "AZURE_OPENAI_ENDPOINT": "https://ai.openai.azure.com/",
+    "AZURE_OPENAI_DEPLOYMENT": "vision",
+}
+
+
+def message_for(changes: dict[str, str]) -> str:
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_environment(ENOUGH | changes)
+    return str(caught.value)
+
+
+def test_one_message_names_every_bad_key_its_problem_and_an_example() -> None:
+    environment = {
+        "AZURE_OPENAI_ENDPOINT": "http://ai.openai.azure.com",
+        "DataStorage__queueServiceUri": " ",
+        "INPUT_CONTAINER": "My Images",
+        "MAX_OUTPUT_TOKENS": "lots",
+        "IMAGE_DETAIL": "best",
+        "PROCESS_IMAGE_ENABLED": "perhaps",
+    }
+    assert message_for(environment) == snapshot("""\
+Blobsight cannot start, settings to mend: 6
+  - DataStorage__queueServiceUri is missing. Example: DataStorage__queueServiceUri=https://myaccount.queue.core.windows.net
+  - INPUT_CONTAINER is 'My Images': it should be 3 to 63 lowercase letters, digits and single hyphens. Example: INPUT_CONTAINER=images
+  - AZURE_OPENAI_ENDPOINT is 'http://ai.openai.azure.com': it should be an https:// address. Example: AZURE_OPENAI_ENDPOINT=https://my-resource.openai.azure.com
+  - MAX_OUTPUT_TOKENS is 'lots': input should be a valid integer, unable to parse string as an integer. Example: MAX_OUTPUT_TOKENS=4096
+  - IMAGE_DETAIL is 'best': input should be 'auto', 'low' or 'high'. Example: IMAGE_DETAIL=auto
+  - PROCESS_IMAGE_ENABLED is 'perhaps': input should be a valid boolean, unable to interpret input. Example: PROCESS_IMAGE_ENABLED=true\
+""")
+
+
+def test_containers_must_differ_or_results_would_be_analyzed() -> None:
+    assert message_for({"OUTPUT_CONTAINER": "images"}) == snapshot("""\
+Blobsight cannot start, settings to mend: 1
+  - INPUT_CONTAINER, OUTPUT_CONTAINER and STATE_CONTAINER must differ, or results would be analyzed as uploads. Give each its own container.\
+""")
+
+
+def test_two_identities_are_refused() -> None:
+    assert message_for({"AZURE_CLIENT_ID": "one", "DataStorage__clientId": "two"}) == snapshot("""\
+Blobsight cannot start, settings to mend: 1
+  - AZURE_CLIENT_ID and DataStorage__clientId name two identities; the app uses one for storage and model. Set both to the same client id.\
+""")
+
+
+def test_defaults_are_the_contract() -> None:
+    settings = Settings.from_environment(ENOUGH)
+    assert settings.model_dump(exclude={"system_prompt"}) == snapshot(
+        {
+            "blob_service_uri": "https://data.blob.core.windows.net",
+            "queue_service_uri": "https://data.queue.core.windows.net",
+            "storage_credential": None,
+            "storage_client_id": None,
+            "client_id": None,
+            "input_container": "images",
+            "output_container": "results",
+            "state_container": "pipeline-state",
+            "requests_queue": "analysis-requests",
+            "openai_endpoint": "https://ai.openai.azure.com",
+            "openai_deployment": "vision",
+            "default_instructions": None,
+            "max_output_tokens": 4096,
+            "reasoning_effort": None,
+            "image_detail": "auto",
+            "max_image_bytes": 52428800,
+            "max_image_pixels": 80000000,
+            "max_concurrency": 32,
+            "model_timeout_seconds": 120,
+            "process_image_enabled": False,
+        }
+    )
+
+
+def test_the_names_of_the_2024_tutorial_still_work() -> None:
+    old = {"GPT4V_ENDPOINT": ENOUGH["AZURE_OPENAI_ENDPOINT"], "GPT4V_DEPLOYMENT": "gpt4v"}
+    storage = {key: value for key, value in ENOUGH.items() if key.startswith("DataStorage")}
+    settings = Settings.from_environment(storage | old)
+    assert (settings.openai_endpoint, settings.openai_deployment) == ("https://ai.openai.azure.com", "gpt4v")
+
+
+def test_an_empty_value_counts_as_unset() -> None:
+    """Templates write an app setting even when its parameter is empty."""
+    settings = Settings.from_environment(ENOUGH | {"REASONING_EFFORT": "", "MAX_OUTPUT_TOKENS": " "})
+    assert (settings.reasoning_effort, settings.max_output_tokens) == (None, 4096)
