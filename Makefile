@@ -1,6 +1,6 @@
 # Everything goes through here, from a fresh clone, with nothing installed but make and Python 3.13 or later.
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check format lock schema clean setup-dev setup-demo
+.PHONY: help demo up test check format lock docs clean setup-dev setup-demo
 py := .venv/bin/python
 
 help: ## Show this list
@@ -15,18 +15,17 @@ up: setup-demo ## Keep the local cloud up on the emulator's standard ports; Ctrl
 test: setup-dev ## Run every test
 	@$(py) -m pytest $(ARGS)
 
-check: setup-dev ## Format, lint, types, and that generated files are up to date
+check: setup-dev ## Format, lint, types
 	@$(py) -m ruff format --check .
 	@$(py) -m ruff check .
 	@$(py) -m mypy
-	@$(py) -m pipeline.result | diff - docs/result.schema.json || { echo "error: docs/result.schema.json is out of date: run make schema" >&2; exit 1; }
 
 format: setup-dev ## Put the code into the project's format
 	@$(py) -m ruff format .
 	@$(py) -m ruff check --fix .
 
-schema: setup-dev ## Write the published JSON Schema of the result
-	@$(py) -m pipeline.result > docs/result.schema.json
+docs: setup-dev ## Write the pages of docs/ that are generated from the code
+	@$(py) tools/generate_docs.py
 
 lock: setup-dev ## Compile the pinned requirements files and the emulator's lock file
 	@for target in app:requirements.txt dev:requirements-dev.txt demo:requirements-demo.txt; do \

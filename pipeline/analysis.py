@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -14,7 +15,7 @@ from typing import Protocol
 
 from pipeline import __version__, instructions
 from pipeline.errors import ErrorCode, PermanentFailure
-from pipeline.images import ImageFacts, ImageLimits, Inspection, PreparedImage, convert, inspect
+from pipeline.images import ImageFacts, ImageLimits, Inspection, PreparedImage, as_stored, convert, inspect
 from pipeline.instructions import Instructions
 from pipeline.model import Options, Reply
 from pipeline.names import result_name, wants_result
@@ -41,7 +42,7 @@ class Uploads(Protocol):
     container: str
 
     async def open(self, name: str) -> Upload | None: ...
-    async def current_etag(self, name: str) -> str | None: ...
+    async def exists(self, name: str) -> bool: ...
 
 
 class Results(Protocol):
@@ -65,9 +66,7 @@ class Outcome(StrEnum):
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     ALREADY_DONE = "already done"
-    """The same work has its result."""
-    SUPERSEDED = "superseded"
-    """Somebody wrote the result of a newer version meanwhile."""
+    """What is asked of the image as it is now has its result."""
     GONE = "gone"
     """The upload was deleted, or overwritten while it was read: its own event brings the new one."""
     NOT_AN_IMAGE = "not an image"
@@ -83,6 +82,8 @@ class Analyzer:
         self._results = results
         self._model = model
         self._room = asyncio.Semaphore(settings.max_concurrency)
+        # A conversion keeps a processor busy and holds decoded pixels: more at a time would only cost memory.
+        self._conversions = asyncio.Semaphore(os.process_cpu_count() or 1)
         self._limits = ImageLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels)
 
     async def analyze_upload(self, name: str) -> Outcome:
@@ -131,64 +132,72 @@ class Analyzer:
         return work.result()
 
     async def _analyze_upload(self, name: str) -> Outcome:
-        # The order of the first two reads matters: a result that exists before its image is read belongs to that
-        # version of the image or to an older one, so replacing exactly this result never replaces a newer one.
+        # A result is written only if it is still what it was before the image was read. Whoever loses that race
+        # looks again at what is asked of the image as it is now, and gives way if that is what the other answered.
         #
         #   slow run              storage                quick run
         #   find result: none
         #   open image v1
         #                         image v2 uploaded
-        #                                              find, open v2, answer
-        #                         result of v2    <---- write, if there is none yet
+        #                                              find result, open v2, answer
+        #                         result of v2    <--- write, if there is none yet
         #   answer v1
-        #   write, if there is none yet -> refused: `_publish` looks again and gives way
-        stored = await self._results.find(result_name(name))
-        upload = await self._uploads.open(name)
-        if upload is None:
-            return Outcome.GONE
+        #   write, if there is none yet: refused
+        #   find result of v2
+        #   open image v2: done already
+        #
+        # Finding the result before opening the image is what makes it safe: a result found is never of a newer
+        # version than the image opened after it, so replacing exactly this result never replaces a newer one.
+        target = result_name(name)
+        answered: _Work | None = None
+        while True:
+            stored = await self._results.find(target)
+            upload = await self._uploads.open(name)
+            if upload is None:
+                return Outcome.GONE
+            work = self._work_on(upload)
+            if stored and stored.work_key == work.key:
+                return Outcome.ALREADY_DONE
+            if answered is None or answered.key != work.key:
+                answered = await self._answered(work, upload)
+                if not await self._uploads.exists(name):
+                    return Outcome.GONE
+            result = answered.result()
+            if await self._results.write(target, result.to_json(), _metadata_of(result), replacing=stored):
+                return Outcome(result.status)
+
+    def _work_on(self, upload: Upload) -> "_Work":
+        """What is asked of this upload."""
         work = _Work(self._options(), _source_of(upload), version=upload.etag)
         with work.failures():
             work.instructions = instructions.resolve(
                 request=None, metadata=upload.metadata, default=self._settings.default_instructions
             )
-        if stored and stored.work_key == work.key:
-            return Outcome.ALREADY_DONE
+        return work
+
+    async def _answered(self, work: "_Work", upload: Upload) -> "_Work":
         if work.failure is None:
             with work.failures():
                 self._check_size(upload.size)
                 with work.timed("download"):
                     data = await upload.read()
                 await self._answer(work, data)
-        return await self._publish(name, upload, work, stored)
+        return work
 
     async def _answer(self, work: "_Work", data: bytes) -> None:
         assert work.instructions is not None  # noqa: S101 - callers stop at instructions that failed
         with work.timed("prepare"):
             work.inspection = inspect(data, self._limits)
-            image = await _prepared(data, work.inspection, self._limits)
+            image = await self._prepared(data, work.inspection)
         work.image = image
         with work.timed("model"):
             work.reply = await self._model.ask(work.instructions.text, image, work.options)
 
-    async def _publish(self, name: str, upload: Upload, work: "_Work", stored: StoredResult | None) -> Outcome:
-        result = work.result()
-        metadata = {"status": result.status, "sourceetag": upload.etag, "workkey": work.key}
-        if result.error:
-            metadata["errorcode"] = result.error.code
-        target, body = result_name(name), result.to_json()
-        current = await self._uploads.current_etag(name)
-        while current is not None:
-            if await self._results.write(target, body, metadata, replacing=stored):
-                return Outcome(result.status)
-            # Somebody else was at this result. Look at it before looking at the image, so that if the image is
-            # still ours, what we saw can't be the result of a newer one.
-            stored = await self._results.find(target)
-            if stored and stored.work_key == work.key:
-                return Outcome.ALREADY_DONE
-            current = await self._uploads.current_etag(name)
-            if current not in (None, upload.etag):
-                return Outcome.SUPERSEDED
-        return Outcome.GONE
+    async def _prepared(self, data: bytes, inspection: Inspection) -> PreparedImage:
+        if inspection.sendable:
+            return as_stored(data, inspection)
+        async with self._conversions:
+            return await asyncio.to_thread(convert, data, inspection, self._limits)
 
     def _options(self) -> Options:
         return Options(
@@ -306,6 +315,12 @@ class _Work:
         )
 
 
+def _metadata_of(result: Result) -> dict[str, str]:
+    """What a listing of the results tells without reading them."""
+    told = {"status": result.status, "sourceetag": result.source.etag or "", "workkey": result.work_key}
+    return told | ({"errorcode": result.error.code.value} if result.error else {})
+
+
 def _source_of(upload: Upload) -> Source:
     return Source(
         container=upload.container,
@@ -316,13 +331,6 @@ def _source_of(upload: Upload) -> Source:
         size_bytes=upload.size,
         content_type=upload.content_type,
     )
-
-
-async def _prepared(data: bytes, inspection: Inspection, limits: ImageLimits) -> PreparedImage:
-    if inspection.sendable:
-        facts = inspection.facts
-        return PreparedImage(data, facts.format, facts.width, facts.height, transformed=False)
-    return await asyncio.to_thread(convert, data, inspection, limits)
 
 
 def _ms_since(started: float) -> int:

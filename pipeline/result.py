@@ -1,4 +1,4 @@
-"""The result JSON, version 1: what downstream systems read. `python -m pipeline.result` prints its JSON Schema."""
+"""The result JSON, version 1: what downstream systems read."""
 
 import json
 from datetime import datetime
@@ -155,6 +155,3 @@ def json_schema() -> str:
     head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Blobsight result, version 1"}
     return json.dumps(head | {k: v for k, v in schema.items() if k != "title"}, indent=2, ensure_ascii=False) + "\n"
 
-
-if __name__ == "__main__":
-    print(json_schema(), end="")  # noqa: T201 - printing is what the command is for

@@ -61,9 +61,11 @@ class Settings(BaseModel):
     blob_service_uri: ServiceUrl = Field(
         alias="DataStorage__blobServiceUri", examples=["https://myaccount.blob.core.windows.net"]
     )
+    """The data account's blob endpoint."""
     queue_service_uri: ServiceUrl = Field(
         alias="DataStorage__queueServiceUri", examples=["https://myaccount.queue.core.windows.net"]
     )
+    """The data account's queue endpoint."""
     storage_credential: Literal["managedidentity"] | None = Field(
         None, alias="DataStorage__credential", examples=["managedidentity"]
     )
@@ -71,38 +73,50 @@ class Settings(BaseModel):
     storage_client_id: str | None = Field(
         None, alias="DataStorage__clientId", examples=["00000000-0000-0000-0000-000000000000"]
     )
+    """Client id of the identity, again: the host reads this one for the triggers."""
     client_id: str | None = Field(None, alias="AZURE_CLIENT_ID", examples=["00000000-0000-0000-0000-000000000000"])
     """Client id of the user-assigned identity; unset for the system-assigned one."""
     input_container: StorageName = Field("images", alias="INPUT_CONTAINER", examples=["images"])
+    """Where images are dropped."""
     output_container: StorageName = Field("results", alias="OUTPUT_CONTAINER", examples=["results"])
+    """Where results appear."""
     state_container: StorageName = Field("pipeline-state", alias="STATE_CONTAINER", examples=["pipeline-state"])
+    """The app's own notes."""
     requests_queue: StorageName = Field("analysis-requests", alias="REQUESTS_QUEUE", examples=["analysis-requests"])
+    """On the data account."""
 
     # The model. The 2024 tutorial's names go on working.
     openai_endpoint: ServiceUrl = Field(
         validation_alias=AliasChoices("AZURE_OPENAI_ENDPOINT", "GPT4V_ENDPOINT"),
         examples=["https://my-resource.openai.azure.com"],
     )
+    """The Azure OpenAI resource, or the endpoint of another OpenAI v1 service that takes Entra tokens."""
     openai_deployment: str = Field(
         validation_alias=AliasChoices("AZURE_OPENAI_DEPLOYMENT", "GPT4V_DEPLOYMENT"), examples=["vision"]
     )
+    """The name of the deployment, not of the model."""
 
     # What is asked, and how.
     default_instructions: str | None = Field(
         None, alias="DEFAULT_INSTRUCTIONS", examples=["List every product you see."]
     )
+    """What is asked about an image that brings no instructions. Unset: `Describe this image.`"""
     system_prompt: str = Field(
         DEFAULT_SYSTEM_PROMPT, alias="SYSTEM_PROMPT", examples=["You read delivery notes for a warehouse."]
     )
+    """What the model is told before every question."""
     max_output_tokens: int = Field(4096, alias="MAX_OUTPUT_TOKENS", gt=0, examples=["4096"])
     """Ceiling on the answer, reasoning included: sent as max_completion_tokens."""
     reasoning_effort: ReasoningEffort | None = Field(None, alias="REASONING_EFFORT", examples=["low"])
     """Not sent when unset: models without reasoning reject it."""
     image_detail: Detail = Field("auto", alias="IMAGE_DETAIL", examples=["auto"])
+    """How closely the model looks: `low` costs a fixed small number of tokens, `high` more with size."""
 
     # Ceilings.
     max_image_bytes: int = Field(52_428_800, alias="MAX_IMAGE_BYTES", gt=0, examples=["52428800"])
+    """A larger upload becomes a failed result without being downloaded."""
     max_image_pixels: int = Field(80_000_000, alias="MAX_IMAGE_PIXELS", gt=0, examples=["80000000"])
+    """Width times height; checked before anything is decoded."""
     max_concurrency: int = Field(32, alias="MAX_CONCURRENCY", gt=0, le=1024, examples=["32"])
     """Images in work at the same time per instance."""
     model_timeout_seconds: float = Field(120, alias="MODEL_TIMEOUT_SECONDS", gt=0, le=540, examples=["120"])
@@ -110,6 +124,7 @@ class Settings(BaseModel):
 
     # The 2024 tutorial's HTTP function.
     process_image_enabled: bool = Field(False, alias="PROCESS_IMAGE_ENABLED", examples=["true"])
+    """Whether the 2024 tutorial's HTTP function is there."""
 
     @model_validator(mode="after")
     def _one_identity(self) -> Self:

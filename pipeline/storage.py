@@ -15,7 +15,7 @@ from azure.core.exceptions import (
     ResourceNotFoundError,
 )
 from azure.storage.blob import BlobProperties, ContentSettings
-from azure.storage.blob.aio import BlobServiceClient, ContainerClient, StorageStreamDownloader
+from azure.storage.blob.aio import BlobServiceClient, StorageStreamDownloader
 
 from pipeline.errors import OperatorFailure, RetryableFailure
 
@@ -87,10 +87,10 @@ class Uploads:
             except (ResourceModifiedError, ResourceNotFoundError) as error:
                 raise VersionGone from error
 
-    async def current_etag(self, name: str) -> str | None:
-        """The ETag of the upload as it is now, or None when it is gone. One request."""
+    async def exists(self, name: str) -> bool:
+        """Whether there is an upload of this name now. One request."""
         with _translated(f"reading {self.container}/{name}", "Storage Blob Data Owner"):
-            return await _etag_of(self._client, name)
+            return await self._client.get_blob_client(name).exists()
 
 
 class Results:
@@ -136,14 +136,6 @@ class Results:
                 _require_container(error, self.container)
                 return False
         return True
-
-
-async def _etag_of(container: ContainerClient, name: str) -> str | None:
-    try:
-        properties = await container.get_blob_client(name).get_blob_properties()
-    except ResourceNotFoundError:
-        return None
-    return _bare(properties.etag)
 
 
 def _bare(etag: str | None) -> str:

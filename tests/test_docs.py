@@ -1,0 +1,40 @@
+"""What the documentation says is what the code does."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from generate_docs import PAGES
+
+from pipeline.settings import Settings
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_generated_pages_are_up_to_date(name: str) -> None:
+    assert (ROOT / "docs" / name).read_text(encoding="utf-8") == PAGES[name](), "run make docs"
+
+
+def test_the_example_settings_are_enough_to_start() -> None:
+    """local.settings.example.json, as Core Tools puts it into the environment."""
+    values = json.loads((ROOT / "local.settings.example.json").read_text(encoding="utf-8"))["Values"]
+    assert Settings.from_environment(values).process_image_enabled
+
+
+def test_only_the_deployed_code_is_deployed(tmp_path: Path) -> None:
+    """.funcignore has .gitignore's grammar, so git can tell what it leaves."""
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split(
+        "\n"
+    )
+    subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
+    ignored = subprocess.run(
+        ["git", "-c", f"core.excludesFile={ROOT / '.funcignore'}", "check-ignore", "--no-index", "--stdin"],
+        cwd=tmp_path,
+        input="\n".join(filter(None, listed)),
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout.split("\n")
+    deployed = {name for name in set(listed) - set(ignored) if name and not name.startswith("pipeline/")}
+    assert deployed == {"function_app.py", "host.json", "requirements.txt"}

@@ -1,0 +1,62 @@
+"""The sample images are what samples.json says, and come from the script beside them."""
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from PIL import Image, ImageChops, ImageStat
+
+FOLDER = Path(__file__).parents[1] / "samples"
+SAMPLES = json.loads((FOLDER / "samples.json").read_text(encoding="utf-8"))
+FORMATS = {".jpg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
+EXIF_ORIENTATION = 0x0112
+
+
+@pytest.fixture(scope="module")
+def make_samples() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("make_samples", FOLDER / "make_samples.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_image_is_listed_once() -> None:
+    assert sorted(sample["file"] for sample in SAMPLES) == sorted(
+        path.name for path in FOLDER.iterdir() if path.suffix in FORMATS
+    )
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample["file"])
+def test_a_sample_is_small_and_what_its_name_says(sample: dict[str, str]) -> None:
+    path = FOLDER / sample["file"]
+    with Image.open(path) as image:
+        image.load()
+        assert image.format == FORMATS[path.suffix]
+    assert path.stat().st_size < 200_000
+    assert sample["instructions"].strip()
+    assert sample["shows"].strip()
+
+
+def test_one_instruction_is_in_another_script() -> None:
+    """Blob metadata is ASCII on the wire: the samples show that people need not be."""
+    assert any(not sample["instructions"].isascii() for sample in SAMPLES)
+
+
+def test_the_label_lies_on_its_side() -> None:
+    """Whoever ignores EXIF sees it turned: that is what the sample is for."""
+    with Image.open(FOLDER / "label.jpg") as image:
+        assert image.getexif()[EXIF_ORIENTATION] == 6
+        assert image.height > image.width
+
+
+@pytest.mark.parametrize("name", ["receipt.jpg", "label.jpg", "chart.png", "lighthouse.webp"])
+def test_the_script_draws_the_committed_image(make_samples: ModuleType, name: str) -> None:
+    """Compared by eye, so to say: encoders and font rendering differ a little between platforms."""
+    drawn = make_samples.DRAWINGS[name]().convert("RGB")
+    with Image.open(FOLDER / name) as committed:
+        difference = ImageChops.difference(drawn, committed.convert("RGB"))
+    assert max(ImageStat.Stat(difference).mean) < 5

@@ -1,0 +1,333 @@
+"""The main job: drop an image, get JSON. Every test goes through emulator, events, worker and identity."""
+
+import asyncio
+import base64
+import json
+import os
+from hashlib import sha256
+from urllib.parse import quote
+
+import aiohttp
+import jsonschema
+import pytest
+from conftest import ROOT, Person
+from inline_snapshot import snapshot
+from pictures import picture
+
+from localcloud.cloud import DATA_KEY
+from localcloud.model import (
+    DEPLOYMENT_NOT_FOUND,
+    FORBIDDEN,
+    RETIRED,
+    TRUNCATED,
+    UNAUTHORIZED,
+    UNAVAILABLE,
+    AnswerFiltered,
+    Behaviour,
+    Dropped,
+    Garbled,
+    Hang,
+    PromptFiltered,
+    Refusal,
+    Slow,
+    Throttled,
+)
+
+SCHEMA = json.loads((ROOT / "docs" / "result.schema.json").read_text(encoding="utf-8"))
+
+
+async def test_an_image_becomes_a_result(person: Person) -> None:
+    """Every field of the published schema is there, and true."""
+    data = picture("PNG")
+    etag = await person.drop(
+        "first/cat picture.png", data, {"instructions": "What is this?"}, content_type="image/jpeg"
+    )
+    result = await person.result("first/cat picture.png")
+
+    jsonschema.validate(result, SCHEMA, format_checker=jsonschema.FormatChecker())
+    properties = await person.blobs.get_blob_client("results", "first/cat picture.png.json").get_blob_properties()
+    assert properties.content_settings.content_type == "application/json; charset=utf-8"
+    assert properties.metadata == {"status": "succeeded", "sourceetag": etag, "workkey": result["work_key"]}
+    assert result["source"].pop("url").endswith("/devstoreaccount1/images/first/cat%20picture.png")
+    assert result["source"].pop("etag") == etag
+    assert result["instructions"].pop("sha256") == sha256(b"What is this?").hexdigest()
+    assert result["model"].pop("request_id") == person.asked("What is this?")[0].request_id
+    assert {"download", "prepare", "model", "total"} == set(result.pop("timings_ms"))
+    for volatile in ("created_at", "work_key"):
+        assert result.pop(volatile)
+    assert result["source"].pop("last_modified")
+    assert result == snapshot()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a b.png",
+        "grüße 漢字 😀.png",
+        "100%.png",
+        "a%20b.png",
+        "x#y?z+&=.png",
+        "dots...png",
+        "deep/er/and/deeper.png",
+        "n" * 250 + ".png",
+    ],
+)
+async def test_any_name_finds_its_result(person: Person, name: str) -> None:
+    await person.drop(f"names/{name}", picture(), {"instructions": "Name?"})
+    result = await person.result(f"names/{name}")
+    assert (result["status"], result["source"]["name"]) == ("succeeded", f"names/{name}")
+
+
+@pytest.mark.parametrize(
+    ("metadata", "asked", "origin_name"),
+    [
+        ({"Instructions": "Plain"}, "Plain", "instructions"),
+        ({"instructions": quote("Größe in 漢字?")}, "Größe in 漢字?", "instructions"),
+        ({"instructions": "=?utf-8?B?w4Rwd2w/?="}, "Äpwl?", "instructions"),
+        (
+            {"instructions_b64": base64.b64encode("Zwei\nZeilen ✓".encode()).decode()},
+            "Zwei\nZeilen ✓",
+            "instructions_b64",
+        ),
+    ],
+    ids=["plain", "percent-encoded", "rfc2047", "base64"],
+)
+async def test_instructions_reach_the_model_however_they_were_encoded(
+    person: Person, metadata: dict[str, str], asked: str, origin_name: str
+) -> None:
+    name = f"asked/{origin_name}-{len(asked)}.png"
+    await person.drop(name, picture(), metadata)
+    result = await person.result(name)
+    assert result["answer"]["text"] == f"You asked: {asked}"
+    assert {k: result["instructions"][k] for k in ("text", "origin", "origin_name")} == {
+        "text": asked,
+        "origin": "metadata",
+        "origin_name": origin_name,
+    }
+
+
+async def test_an_image_without_instructions_is_described(person: Person) -> None:
+    await person.drop("plain.png", picture())
+    result = await person.result("plain.png")
+    assert (result["instructions"]["origin"], result["answer"]["text"]) == (
+        "builtin",
+        "You asked: Describe this image.",
+    )
+
+
+JPEG = picture("JPEG", (640, 480))
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "metadata", "code", "words"),
+    [
+        ("empty.png", b"", {}, "empty_blob", "empty"),
+        ("cat.jpg", b"This is no cat at all, it is a text.\n" * 20, {}, "unsupported_image", "text"),
+        ("truncated.jpg", JPEG[: len(JPEG) // 2], {}, "corrupt_image", "upload"),
+        ("big.png", picture("PNG") + bytes(3_000_000), {}, "image_too_large", "3,000,000"),
+        ("odd.png", picture(), {"instructions_b64": "not base64!"}, "invalid_instructions", "instructions_b64"),
+        ("words.png", picture(), {"instructions": "=?klingon?Q?nuqneH?="}, "invalid_instructions", "RFC 2047"),
+    ],
+    ids=["empty", "text", "truncated", "big", "base64", "words"],
+)
+async def test_bad_input_becomes_a_failed_result_that_says_what_to_do(
+    person: Person, name: str, data: bytes, metadata: dict[str, str], code: str, words: str
+) -> None:
+    await person.drop(f"bad/{name}", data, metadata)
+    result = await person.result(f"bad/{name}")
+    jsonschema.validate(result, SCHEMA)
+    assert (result["status"], result["error"]["code"], result["answer"]) == ("failed", code, None)
+    assert words in result["error"]["message"]
+    properties = await person.blobs.get_blob_client("results", f"bad/{name}.json").get_blob_properties()
+    assert {k: properties.metadata[k] for k in ("status", "errorcode")} == {"status": "failed", "errorcode": code}
+
+
+async def test_the_type_is_the_contents_never_the_names(person: Person) -> None:
+    await person.drop("really-png.jpg", picture("PNG"), {"instructions": "Type?"}, content_type="image/jpeg")
+    result = await person.result("really-png.jpg")
+    assert (result["source"]["format"], result["image_sent"]["format"]) == ("png", "png")
+    assert [p.declared_type for p in person.asked("Type?")[0].pictures] == ["image/png"]
+
+
+@pytest.mark.parametrize(
+    "litter", [".DS_Store", "folder/Thumbs.db", "folder/._cat.jpg", "_instructions.md", "cat.png.instructions.txt"]
+)
+async def test_litter_and_instruction_files_get_no_result(person: Person, litter: str) -> None:
+    await person.drop(litter, b"whatever")
+    await person.logged(f"images/{litter}: not an image")
+    assert await person.result_names(litter) == []
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "code", "words"),
+    [
+        (PromptFiltered("violence"), "content_filtered", "violence"),
+        (AnswerFiltered("hate"), "content_filtered", "hate"),
+        (Refusal("I would rather not."), "model_refused", "I would rather not."),
+    ],
+    ids=["prompt filtered", "answer filtered", "refused"],
+)
+async def test_what_the_service_declines_is_a_failed_result_at_once(
+    person: Person, behaviour: Behaviour, code: str, words: str
+) -> None:
+    asked = f"Decline: {code} {words}"
+    person.scripts[asked].append(behaviour)
+    await person.drop(f"declined/{code}-{len(words)}.png", picture(), {"instructions": asked})
+    result = await person.result(f"declined/{code}-{len(words)}.png")
+    assert (result["status"], result["error"]["code"]) == ("failed", code)
+    assert words in result["error"]["message"]
+    assert len(person.asked(asked)) == 1
+
+
+async def test_a_truncated_answer_is_kept_and_marked(person: Person) -> None:
+    person.scripts["Too long"].append(TRUNCATED)
+    await person.drop("long.png", picture(), {"instructions": "Too long"})
+    result = await person.result("long.png")
+    assert (result["status"], result["answer"]) == (
+        "succeeded",
+        {"text": "The picture shows a", "data": None, "finish_reason": "length", "truncated": True},
+    )
+
+
+@pytest.mark.parametrize(
+    "behaviour",
+    [
+        Throttled(retry_after_ms=20),
+        Throttled(retry_after=1),
+        Throttled(),
+        UNAVAILABLE,
+        UNAUTHORIZED,
+        FORBIDDEN,
+        DEPLOYMENT_NOT_FOUND,
+        RETIRED,
+        Hang(),
+        Dropped(),
+        Dropped(midway=True),
+        Garbled(),
+        Garbled(b""),
+    ],
+    ids=lambda behaviour: type(behaviour).__name__,
+)
+async def test_what_may_pass_is_tried_again_until_it_succeeds(person: Person, behaviour: Behaviour) -> None:
+    asked = f"Again: {behaviour}"
+    person.scripts[asked].append(behaviour)
+    name = f"again/{sha256(asked.encode()).hexdigest()[:8]}.png"
+    await person.drop(name, picture(), {"instructions": asked})
+    result = await person.result(name)
+    assert (result["status"], result["answer"]["text"]) == ("succeeded", f"You asked: {asked}")
+    assert len(person.asked(asked)) == 2
+
+
+async def test_a_duplicate_event_is_not_paid_again(person: Person) -> None:
+    asked = "Only once, please"
+    await person.drop("once.png", picture(), {"instructions": asked})
+    first = await person.result("once.png")
+    await deliver_again(person, "once.png")
+    await person.logged("images/once.png: already done")
+    assert (len(person.asked(asked)), await person.result("once.png")) == (1, first)
+
+
+async def test_an_overwritten_image_is_analyzed_anew(person: Person) -> None:
+    await person.drop("twice.png", picture(), {"instructions": "Version one"})
+    await person.result("twice.png")
+    etag = await person.drop("twice.png", picture(), {"instructions": "Version two"})
+    result = await person.result("twice.png", etag=etag)
+    assert result["answer"]["text"] == "You asked: Version two"
+
+
+async def test_a_slow_older_run_never_overwrites_the_newer_result(person: Person) -> None:
+    person.scripts["Slow old"].append(Slow(1.0))
+    await person.drop("race.png", picture(), {"instructions": "Slow old"})
+    while not person.asked("Slow old"):
+        await asyncio.sleep(0.02)
+    etag = await person.drop("race.png", picture(), {"instructions": "Quick new"})
+    newer = await person.result("race.png", etag=etag)
+    await person.logged("images/race.png: already done")
+    assert await person.result("race.png") == newer
+    assert newer["answer"]["text"] == "You asked: Quick new"
+
+
+async def test_an_image_deleted_meanwhile_gets_no_result(person: Person) -> None:
+    person.scripts["Gone?"].append(Slow(0.5))
+    await person.drop("gone.png", picture(), {"instructions": "Gone?"})
+    while not person.asked("Gone?"):
+        await asyncio.sleep(0.02)
+    await person.blobs.get_blob_client("images", "gone.png").delete_blob()
+    await person.logged("images/gone.png: gone")
+    assert await person.result_names("gone.png") == []
+
+
+async def test_uploads_in_blocks_are_analyzed_once(person: Person) -> None:
+    data = picture("PNG", (800, 600))
+    client = person.blobs.get_blob_client("images", "blocks.png")
+    ids = [base64.b64encode(f"{n:04}".encode()).decode() for n in range(3)]
+    third = len(data) // 3 + 1
+    for n, block in enumerate(ids):
+        await client.stage_block(block, data[n * third : (n + 1) * third])
+    await client.commit_block_list(ids, metadata={"instructions": "In blocks"})
+    assert (await person.result("blocks.png"))["answer"]["text"] == "You asked: In blocks"
+    assert len(person.asked("In blocks")) == 1
+
+
+async def test_an_event_of_another_container_is_left_alone(person: Person) -> None:
+    """A subscription without a subject filter delivers the results' own events too: they must not be analyzed."""
+    await person.drop("other.png", picture(), {"instructions": "Other"})
+    await person.result("other.png")
+    await deliver_again(person, "other.png.json", container="results")
+    await person.logged("Ignored an event of container results")
+    assert await person.result_names("other.png.json.json") == []
+
+
+async def test_one_credential_serves_all_uploads(person: Person) -> None:
+    """Tokens are asked for once per process and resource, not per image."""
+    for n in range(5):
+        await person.drop(f"tokens/{n}.png", picture(), {"instructions": "Token"})
+    for n in range(5):
+        await person.result(f"tokens/{n}.png")
+    asked_by_app = [r.resource for r in person.cloud.identity.history if "cognitiveservices" in (r.resource or "")]
+    assert len(asked_by_app) == 1
+
+
+async def test_the_app_gets_no_key(person: Person) -> None:
+    """Neither in its settings nor in the environment of the processes that run it."""
+    children = await functions_pids(person)
+    for pid in children:
+        with open(f"/proc/{pid}/environ", "rb") as environment:  # noqa: ASYNC230, PTH123 - a virtual file
+            values = environment.read()
+        assert DATA_KEY.encode() not in values
+        assert b"AccountKey" not in values
+        assert b"API_KEY" not in values
+    assert len(children) >= 2
+
+
+async def deliver_again(person: Person, name: str, container: str = "images") -> None:
+    """What Event Grid does when it is not sure that the first delivery arrived."""
+    event = {
+        "id": os.urandom(8).hex(),
+        "topic": "t",
+        "subject": f"/blobServices/default/containers/{container}/blobs/{name}",
+        "eventType": "Microsoft.Storage.BlobCreated",
+        "eventTime": "2026-01-01T00:00:00Z",
+        "dataVersion": "",
+        "metadataVersion": "1",
+        "data": {
+            "api": "PutBlob",
+            "blobType": "BlockBlob",
+            "url": f"{person.cloud.front.blob_url}/{container}/{quote(name)}",
+        },
+    }
+    url = person.cloud.functions.webhook_url("analyze_image")
+    async with (
+        aiohttp.ClientSession() as http,
+        http.post(url, json=[event], headers={"aeg-event-type": "Notification"}) as answer,
+    ):
+        assert answer.status == 202
+
+
+async def functions_pids(person: Person) -> list[int]:
+    """The functions host and its workers."""
+    url = f"{person.cloud.functions.url}/admin/host/status"
+    headers = {"x-functions-key": person.cloud.functions.master_key}
+    async with aiohttp.ClientSession() as http, http.get(url, headers=headers) as answer:
+        status = await answer.json()
+    return [person.cloud.functions.pid, *status["localcloud"]["workers"]]

@@ -1,0 +1,54 @@
+"""Writes the pages of docs/ that are generated from the code; tests/test_docs.py holds them up to date."""
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+from pydantic import AliasChoices  # noqa: E402 - after the path
+from pydantic.fields import FieldInfo  # noqa: E402
+
+from pipeline import result  # noqa: E402
+from pipeline.settings import DEFAULT_SYSTEM_PROMPT, Settings  # noqa: E402
+
+SETTINGS_HEAD = """# Settings
+
+Generated from `pipeline/settings.py` by `make docs`.
+
+The app reads its settings once, from the environment (in Azure: the function app's settings). A missing or wrong one
+stops the start with one message that names every bad key. An empty value counts as unset. None of them is a secret.
+
+| setting | default | what it does | example |
+| --- | --- | --- | --- |
+"""
+
+
+def settings_page() -> str:
+    return SETTINGS_HEAD + "".join(_row(field) for field in Settings.model_fields.values())
+
+
+def _row(field: FieldInfo) -> str:
+    choices = field.validation_alias
+    names = choices.choices if isinstance(choices, AliasChoices) else [field.alias]
+    default = "**required**" if field.is_required() else "" if field.default is None else f"`{_shown(field.default)}`"
+    about = " ".join((field.description or "").split())
+    return f"| {' or '.join(f'`{n}`' for n in names)} | {default} | {about} | `{(field.examples or [''])[0]}` |\n"
+
+
+def _shown(default: object) -> str:
+    if default == DEFAULT_SYSTEM_PROMPT:
+        return f"{DEFAULT_SYSTEM_PROMPT[:40]}…"
+    return str(default).lower() if isinstance(default, bool) else str(default)
+
+
+PAGES = {"result.schema.json": result.json_schema, "settings.md": settings_page}
+
+
+def main() -> None:
+    for name, page in PAGES.items():
+        (ROOT / "docs" / name).write_text(page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
