@@ -6,7 +6,7 @@ from azurefunctions.extensions.bindings import blob
 from pipeline.app import analyze_upload, analyzer, settings
 from pipeline.http_api import process_image as answer
 
-app = func.FunctionApp(http_auth_level=func.AuthLevel.FUNCTION)
+app = func.FunctionApp()
 config = settings()  # a wrong setting stops the start, with one message that names every bad key
 
 
@@ -23,6 +23,6 @@ async def analyze_image(upload: blob.BlobClient) -> None:
 
 if config.process_image_enabled:
 
-    @app.route(route="process_image", methods=["POST"])
+    @app.route(route="process_image", methods=["POST"], auth_level=func.AuthLevel.FUNCTION)
     async def process_image(req: func.HttpRequest) -> func.HttpResponse:
         return await answer(analyzer(), req)

@@ -68,7 +68,7 @@ class Outcome(StrEnum):
     ALREADY_DONE = "already done"
     """What is asked of the image as it is now has its result."""
     GONE = "gone"
-    """The upload was deleted, or overwritten while it was read: its own event brings the new one."""
+    """The upload was deleted."""
     NOT_AN_IMAGE = "not an image"
     """Instruction file or desktop litter."""
 
@@ -92,13 +92,11 @@ class Analyzer:
         Raises:
             RetryableFailure: nothing is written and the same call may succeed later.
         """
-        if not wants_result(name):
-            return Outcome.NOT_AN_IMAGE
-        async with self._room:
-            try:
+        if wants_result(name):
+            async with self._room:
                 outcome = await self._analyze_upload(name)
-            except VersionGone:
-                outcome = Outcome.GONE
+        else:
+            outcome = Outcome.NOT_AN_IMAGE
         logger.info("%s/%s: %s", self._uploads.container, name, outcome)
         return outcome
 
@@ -159,7 +157,10 @@ class Analyzer:
             if stored and stored.work_key == work.key:
                 return Outcome.ALREADY_DONE
             if answered is None or answered.key != work.key:
-                answered = await self._answered(work, upload)
+                try:
+                    answered = await self._answered(work, upload)
+                except VersionGone:
+                    continue
                 if not await self._uploads.exists(name):
                     return Outcome.GONE
             result = answered.result()

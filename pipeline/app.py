@@ -50,6 +50,9 @@ def analyzer() -> "Analyzer":
     from pipeline.model import TOKEN_SCOPE, AzureOpenAIModel
     from pipeline.storage import FIRST_READ_BYTES, Results, Uploads
 
+    # Both log every request, URLs included, at the level that the platform records.
+    for chatty in ("azure.core.pipeline.policies.http_logging_policy", "httpx2"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     config = settings()
     credential = (
         ManagedIdentityCredential(client_id=config.identity_client_id)

@@ -5,6 +5,7 @@ import json
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -40,7 +41,7 @@ class Person:
     async def drop(self, name: str, data: bytes, metadata: Mapping[str, str] | None = None, **options: Any) -> str:
         """Upload; the new blob's ETag as results have it."""
         client = self.blobs.get_blob_client("images", name)
-        uploaded = await client.upload_blob(data, overwrite=True, metadata=dict(metadata or {}), **options)
+        uploaded = await client.upload_blob(BytesIO(data), overwrite=True, metadata=dict(metadata or {}), **options)
         return str(uploaded["etag"]).strip('"')
 
     async def result(self, name: str, *, etag: str | None = None) -> dict[str, Any]:
@@ -94,7 +95,7 @@ async def person(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pers
         brain=Echo(),
         settings={"PROCESS_IMAGE_ENABLED": "true", "MODEL_TIMEOUT_SECONDS": "3", "MAX_IMAGE_BYTES": "3000000"},
     )
-    async with cloud, BlobServiceClient.from_connection_string(cloud.connection_string) as blobs:
+    async with cloud, BlobServiceClient.from_connection_string(cloud.front.connection_string) as blobs:
         somebody = Person(cloud, blobs, log)
         cloud.model.script.policy = somebody._behave  # noqa: SLF001 - its own
         yield somebody

@@ -387,7 +387,7 @@ def run(seconds: float, seed: int) -> Report:
 def _run_child(report: Report, seed: int, seconds: float) -> None:
     command = [sys.executable, __file__, "--child", "--seed", str(seed), "--seconds", str(seconds)]
     with tempfile.TemporaryFile("w+") as lines, tempfile.TemporaryFile("w+") as errors:
-        child = subprocess.Popen(command, stdout=lines, stderr=errors, start_new_session=True)  # noqa: S603 - our own file
+        child = subprocess.Popen(command, stdout=lines, stderr=errors, start_new_session=True)
         try:
             code = child.wait(seconds + HANG_SECONDS)
         except subprocess.TimeoutExpired:

@@ -1,0 +1,172 @@
+"""The whole cloud: its parts in the order in which they need each other, set up as infra/bicep sets up Azure."""
+
+import base64
+import secrets
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from azure.core.exceptions import ResourceExistsError
+from azure.storage.blob.aio import BlobServiceClient
+from azure.storage.queue.aio import QueueServiceClient
+
+from localcloud.azurite import Azurite
+from localcloud.certificates import Certificates
+from localcloud.event_grid import EventGrid, WebHook
+from localcloud.front import StorageFront
+from localcloud.functions_host.process import FunctionsHostProcess
+from localcloud.identity import IdentityEndpoint
+from localcloud.model import Brain, LocalModel
+
+DATA_ACCOUNT = "devstoreaccount1"
+DATA_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+"""The account and key that `UseDevelopmentStorage=true` means, published with the emulator.
+https://learn.microsoft.com/azure/storage/common/storage-connect-azurite"""
+
+HOST_ACCOUNT = "hoststorage"
+DEPLOYMENT = "vision"
+CONTAINERS = ("images", "results", "pipeline-state")
+QUEUES = ("analysis-requests",)
+
+# Event Grid raises several events for a blob that is uploaded in pieces; these calls complete one.
+COMPLETING_CALLS = ("PutBlob", "PutBlockList", "CopyBlob", "FlushWithClose")
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Ports on 127.0.0.1; 0 is any free one."""
+
+    blob: int = 0
+    queue: int = 0
+    functions: int = 0
+
+
+@dataclass(slots=True, kw_only=True)
+class LocalCloud:
+    """Everything, alive inside `async with`.
+
+    Attributes:
+        directory: for certificates and the emulator's data unless it is `in_memory`.
+        app: the folder that holds function_app.py and host.json.
+        log: where the functions host logs; None is this process's stderr.
+        settings: app settings that go over the ones below; None removes one.
+        brain: what answers about pictures; None is the one that reads them.
+        upstream: base URL of an OpenAI-compatible server that answers instead.
+    """
+
+    directory: Path
+    app: Path
+    log: Path | None = None
+    in_memory: bool = True
+    ports: Ports = Ports()
+    settings: Mapping[str, str | None] = field(default_factory=dict)
+    brain: Brain | None = None
+    upstream: str | None = None
+
+    certificates: Certificates = field(init=False)
+    identity: IdentityEndpoint = field(init=False)
+    azurite: Azurite = field(init=False)
+    model: LocalModel = field(init=False)
+    front: StorageFront = field(init=False)
+    events: EventGrid = field(init=False)
+    functions: FunctionsHostProcess = field(init=False)
+    _stack: AsyncExitStack = field(init=False, default_factory=AsyncExitStack)
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            await self._start(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+
+    async def _start(self, stack: AsyncExitStack) -> None:
+        for folder in (self.directory, *([self.log.parent] if self.log else [])):
+            folder.mkdir(parents=True, exist_ok=True)
+        self.certificates = Certificates.load_or_create(self.directory / "certificates")
+        self.identity = await stack.enter_async_context(IdentityEndpoint())
+        accounts = {DATA_ACCOUNT: DATA_KEY, HOST_ACCOUNT: base64.b64encode(secrets.token_bytes(64)).decode()}
+        self.azurite = await stack.enter_async_context(
+            Azurite(self.directory / "azurite", self.certificates, accounts, in_memory=self.in_memory)
+        )
+        self.model = await stack.enter_async_context(
+            LocalModel(
+                self.certificates,
+                verify=self._verify_model_token,
+                brain=self.brain,
+                upstream=self.upstream,
+                deployments=(DEPLOYMENT,),
+            )
+        )
+        self.events = await stack.enter_async_context(EventGrid())
+        self.front = await stack.enter_async_context(
+            StorageFront(
+                self.azurite.blob_url(DATA_ACCOUNT),
+                self.azurite.queue_url(DATA_ACCOUNT),
+                self.certificates,
+                {DATA_ACCOUNT: DATA_KEY},
+                self.events.publish,
+                blob_port=self.ports.blob,
+                queue_port=self.ports.queue,
+            )
+        )
+        await self._create_containers_and_queues()
+        self.functions = await stack.enter_async_context(
+            FunctionsHostProcess(self.app, self._app_settings(), port=self.ports.functions, log=self.log)
+        )
+        await self.events.subscribe(
+            "analyze-image",
+            WebHook(self.functions.webhook_url("analyze_image")),
+            subject_begins_with="/blobServices/default/containers/images/blobs/",
+            included_event_types=("Microsoft.Storage.BlobCreated",),
+            apis=COMPLETING_CALLS,
+        )
+
+    def _verify_model_token(self, token: str) -> None:
+        self.identity.verify(token, "https://cognitiveservices.azure.com")
+
+    def _app_settings(self) -> dict[str, str]:
+        """All that the function app gets: addresses and an identity, and no key."""
+        settings: dict[str, str | None] = {
+            "FUNCTIONS_EXTENSION_VERSION": "~4",
+            "INPUT_CONTAINER": "images",
+            "OUTPUT_CONTAINER": "results",
+            "STATE_CONTAINER": "pipeline-state",
+            "REQUESTS_QUEUE": "analysis-requests",
+            "AZURE_CLIENT_ID": self.identity.client_id,
+            "AZURE_OPENAI_ENDPOINT": self.model.endpoint,
+            "AZURE_OPENAI_DEPLOYMENT": DEPLOYMENT,
+            # One bundle, two names: requests reads the one, the standard library's ssl the other.
+            "REQUESTS_CA_BUNDLE": str(self.certificates.bundle),
+            "SSL_CERT_FILE": str(self.certificates.bundle),
+            **self.identity.environment(),
+        }
+        for connection, account in (("DataStorage", DATA_ACCOUNT), ("AzureWebJobsStorage", HOST_ACCOUNT)):
+            settings |= {
+                f"{connection}__blobServiceUri": self.azurite.blob_url(account),
+                f"{connection}__queueServiceUri": self.azurite.queue_url(account),
+                f"{connection}__credential": "managedidentity",
+                f"{connection}__clientId": self.identity.client_id,
+            }
+        settings |= self.settings
+        return {name: value for name, value in settings.items() if value is not None}
+
+    async def _create_containers_and_queues(self) -> None:
+        """What infra/bicep creates in Azure. The operator's work: with the account's key, from outside the app."""
+        async with (
+            BlobServiceClient.from_connection_string(self.front.connection_string) as blobs,
+            QueueServiceClient.from_connection_string(self.front.connection_string) as queues,
+        ):
+            for container in CONTAINERS:
+                try:
+                    await blobs.create_container(container)
+                except ResourceExistsError:
+                    continue
+            for queue in QUEUES:
+                await queues.create_queue(queue)

@@ -1,0 +1,132 @@
+"""`make demo`: the sample images through the whole pipeline, and what came of them."""
+
+import asyncio
+import json
+import tempfile
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from azure.core.exceptions import ResourceNotFoundError
+from azure.storage.blob.aio import BlobServiceClient
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from localcloud.cloud import LocalCloud
+from localcloud.errors import LocalCloudError
+from localcloud.model_setting import upstream
+from localcloud.terminal import out, talk
+
+ROOT = Path(__file__).parent.parent
+SAMPLES = ROOT / "samples"
+KEPT = ROOT / ".local" / "demo"
+"""Where results and logs are left to look at; the cloud itself leaves nothing."""
+
+PATIENCE_SECONDS = 180
+"""For all answers together: a few seconds by the local model, longer by a large one on a small machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    file: str
+    instructions: str
+
+    @property
+    def result(self) -> str:
+        return f"{self.file}.json"
+
+
+async def run() -> int:
+    """The demo's exit status: 0 when every sample has its answer."""
+    samples = [
+        Sample(entry["file"], entry["instructions"]) for entry in json.loads((SAMPLES / "samples.json").read_bytes())
+    ]
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="blobsight-") as directory:
+        cloud = LocalCloud(directory=Path(directory), app=ROOT, upstream=upstream(), log=KEPT / "functions.log")
+        with talk.status("Starting the local cloud: storage emulator, identity, model, functions host ..."):
+            await cloud.__aenter__()
+        try:
+            talk.print(f"The local cloud is up after {time.monotonic() - started:.1f} s.")
+            async with BlobServiceClient.from_connection_string(cloud.front.connection_string) as blobs:
+                results = await _analyze(blobs, samples)
+        finally:
+            with talk.status("Stopping everything ..."):
+                await cloud.__aexit__(None, None, None)
+    return _report(samples, results)
+
+
+async def _analyze(blobs: BlobServiceClient, samples: Iterable[Sample]) -> dict[str, dict[str, Any]]:
+    """Upload as people do, then wait for the results."""
+    waiting = {sample.result: sample for sample in samples}
+    results: dict[str, dict[str, Any]] = {}
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=talk) as progress:
+        uploading = progress.add_task("Uploading to the container images", total=len(waiting))
+        for sample in waiting.values():
+            await blobs.get_blob_client("images", sample.file).upload_blob(
+                (SAMPLES / sample.file).read_bytes(),
+                # Metadata is ASCII on the wire; percent-encoding carries the rest.
+                metadata={
+                    "instructions": quote(sample.instructions, safe=" ,.?!'")
+                    if not sample.instructions.isascii()
+                    else sample.instructions
+                },
+            )
+            progress.advance(uploading)
+        arriving = progress.add_task("Results in the container results", total=len(waiting))
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while waiting:
+                    for name in list(waiting):
+                        try:
+                            stream = await blobs.get_blob_client("results", name).download_blob()
+                        except ResourceNotFoundError:
+                            continue
+                        results[name] = json.loads(await stream.readall())
+                        del waiting[name]
+                        progress.advance(arriving)
+                    await asyncio.sleep(0.1)
+        except TimeoutError:
+            raise LocalCloudError(
+                f"no result after {PATIENCE_SECONDS} s for {', '.join(s.file for s in waiting.values())}:"
+                f" see {_shown(KEPT / 'functions.log')}"
+            ) from None
+    return results
+
+
+def _report(samples: list[Sample], results: dict[str, dict[str, Any]]) -> int:
+    kept = KEPT / "results"
+    kept.mkdir(parents=True, exist_ok=True)
+    table = Table(title="What became of each image", show_lines=True, title_justify="left")
+    for heading, ratio in (("Image", 2), ("Instruction", 3), ("Answer", 7)):
+        table.add_column(heading, ratio=ratio, overflow="fold")
+    failed = 0
+    for sample in samples:
+        result = results[sample.result]
+        (kept / sample.result).write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        failed += result["status"] != "succeeded"
+        answer = (
+            result["answer"]["text"] if result["answer"] else f"{result['error']['code']}: {result['error']['message']}"
+        )
+        table.add_row(sample.file, sample.instructions, answer)
+    out.print(table)
+    out.print(f"The result JSON of each image lies in {_shown(kept)}/, named like its image.")
+    return 1 if failed else 0
+
+
+def _shown(path: Path) -> str:
+    """As seen from where the person is."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

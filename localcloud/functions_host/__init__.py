@@ -1,0 +1,23 @@
+"""The Azure Functions host for this machine: what Core Tools' `func start` would be, for the triggers this
+product uses.
+
+A host process (`python -m localcloud.functions_host`) is configured by its environment, as in Azure, and
+starts worker processes
+that drive the real Python worker library (azure-functions-runtime), the one that production uses.
+
+    frames          what goes over the wire between host and worker
+    messages        duck types in the shape of the worker library's protobuf messages
+    worker          the worker process
+    worker_pool     the host's side of it: start, dispatch, time-outs, restarts
+    host_json       host.json, checked
+    connections     identity-based connections, host id
+    bindings        the functions' triggers, with %SETTING% resolved
+    queue_listener  polling, visibility, dequeue count, poison: shared by blob and queue triggers
+    blob_trigger    webhook event -> internal queue -> function
+    queue_trigger   queue message -> function
+    timer           NCRONTAB schedules
+    http_routes     HTTP routes, requests and responses
+    keys            who may call what
+    host            puts them together, with the admin endpoints
+    process         starts a host as a child process and waits until it runs
+"""

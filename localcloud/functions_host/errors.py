@@ -1,0 +1,40 @@
+"""What can go wrong.
+
+HostError               the app cannot be started; the message is for the developer
+InvocationError         one invocation failed
+    FunctionError       the function raised
+    FunctionTimeout     it ran longer than functionTimeout; its worker was killed
+    WorkerExited        its worker died or was killed under it
+"""
+
+from localcloud.errors import LocalCloudError
+
+
+class HostError(LocalCloudError):
+    """The host cannot start. `problems` has one line for each thing to mend."""
+
+    def __init__(self, *problems: str) -> None:
+        self.problems: tuple[str, ...] = problems
+        super().__init__("\n".join(problems))
+
+
+class InvocationError(Exception):
+    """An invocation that did not succeed, whatever the cause; its message goes the failure path of its
+    trigger.
+    """
+
+
+class FunctionError(InvocationError):
+    """The function raised. `stack_trace` is the worker's text of it."""
+
+    def __init__(self, message: str, stack_trace: str) -> None:
+        super().__init__(message)
+        self.stack_trace = stack_trace
+
+
+class FunctionTimeout(InvocationError):
+    """The function ran longer than host.json's functionTimeout."""
+
+
+class WorkerExited(InvocationError):
+    """The worker process ended before it answered."""

@@ -1,0 +1,153 @@
+"""The service's error bodies, as it writes them: codes, messages and shapes are those that clients have to read.
+
+Azure has three writers of errors, and each has a shape of its own: the token check in front (`statusCode`), the
+gateway (`error.code`, `error.message`), and the model service behind (OpenAI's `message`, `type`, `param`, `code`).
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+type Json = dict[str, Any]
+
+CATEGORIES = ("hate", "self_harm", "sexual", "violence")
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorReply:
+    """A refusal as it goes over the wire."""
+
+    status: int
+    body: Json
+
+
+class RefusedError(Exception):
+    """Raised where a request is refused, to the server, which sends the reply."""
+
+    def __init__(self, reply: ErrorReply) -> None:
+        super().__init__(reply.body)
+        self.reply = reply
+
+
+def gateway_error(status: int, code: str, message: str) -> ErrorReply:
+    return ErrorReply(status, {"error": {"code": code, "message": message}})
+
+
+def invalid_request(
+    message: str, *, param: str | None = None, code: str | None = None, status: int = 400
+) -> ErrorReply:
+    return ErrorReply(
+        status,
+        {"error": {"message": message, "type": "invalid_request_error", "param": param, "code": code}},
+    )
+
+
+def token_rejected() -> ErrorReply:
+    """No token, one for another audience, an expired one: the service does not say which."""
+    return ErrorReply(
+        401,
+        {
+            "statusCode": 401,
+            "message": "Unauthorized. Access token is missing, invalid, audience is incorrect "
+            "(https://cognitiveservices.azure.com), or have expired.",
+        },
+    )
+
+
+def key_rejected() -> ErrorReply:
+    """The answer of a resource whose local authentication is switched off to an `api-key` header."""
+    return gateway_error(403, "AuthenticationTypeDisabled", "Key based authentication is disabled for this resource.")
+
+
+def role_missing() -> ErrorReply:
+    """A good token of an identity without the role Cognitive Services OpenAI User: 401 too, not 403."""
+    return gateway_error(
+        401,
+        "PermissionDenied",
+        "The principal `00000000-0000-0000-0000-000000000000` lacks the required data action "
+        "`Microsoft.CognitiveServices/accounts/OpenAI/deployments/chat/completions/action` to perform "
+        "`POST /openai/deployments/{deployment-id}/chat/completions` operation.",
+    )
+
+
+def network_denied() -> ErrorReply:
+    return gateway_error(403, "403", "Access denied due to Virtual Network/Firewall rules.")
+
+
+def deployment_not_found() -> ErrorReply:
+    return gateway_error(
+        404,
+        "DeploymentNotFound",
+        "The API deployment for this resource does not exist. If you created the deployment within the last "
+        "5 minutes, please wait a moment and try again.",
+    )
+
+
+def resource_not_found() -> ErrorReply:
+    """A path that the service does not have, such as one of the retired endpoints."""
+    return gateway_error(404, "404", "Resource not found")
+
+
+def model_retired() -> ErrorReply:
+    return gateway_error(
+        410,
+        "ModelDeprecated",
+        "The model of this deployment has been retired and is no longer available. Deploy a current model: "
+        "https://aka.ms/oai/models",
+    )
+
+
+def throttled(seconds: float) -> ErrorReply:
+    return gateway_error(
+        429,
+        "429",
+        "Requests to the ChatCompletions_Create Operation under Azure OpenAI API have exceeded token rate limit "
+        f"of your current OpenAI S0 pricing tier. Please retry after {seconds:.0f} seconds. Please go here: "
+        "https://aka.ms/oai/quotaincrease if you would like to further increase the default rate limit.",
+    )
+
+
+def server_error(status: int = 500) -> ErrorReply:
+    if status == 500:
+        body = {
+            "message": "The server had an error while processing your request. Sorry about that!",
+            "type": "server_error",
+            "param": None,
+            "code": None,
+        }
+        return ErrorReply(500, {"error": body})
+    return gateway_error(status, "InternalServerError", "The service is temporarily unable to process your request.")
+
+
+def filter_results(filtered: str | None = None, *, prompt: bool) -> Json:
+    """The verdict of the content filter; `filtered` is the category that tripped it, if one did."""
+    results: Json = {
+        category: {"filtered": False, "severity": "safe"}
+        if category != filtered
+        else {"filtered": True, "severity": "medium"}
+        for category in CATEGORIES
+    }
+    detectors = ("jailbreak",) if prompt else ("protected_material_code", "protected_material_text")
+    for detector in detectors:
+        results[detector] = {"detected": detector == filtered, "filtered": detector == filtered}
+    return results
+
+
+def prompt_filtered(category: str) -> ErrorReply:
+    return ErrorReply(
+        400,
+        {
+            "error": {
+                "message": "The response was filtered due to the prompt triggering Azure OpenAI's content management "
+                "policy. Please modify your prompt and retry. To learn more about our content filtering policies "
+                "please read our documentation: https://go.microsoft.com/fwlink/?linkid=2198766",
+                "type": None,
+                "param": "prompt",
+                "code": "content_filter",
+                "status": 400,
+                "innererror": {
+                    "code": "ResponsibleAIPolicyViolation",
+                    "content_filter_result": filter_results(category, prompt=True),
+                },
+            }
+        },
+    )

@@ -1,0 +1,20 @@
+"""The one setting that lets another model answer."""
+
+import os
+from urllib.parse import urlsplit
+
+from localcloud.errors import LocalCloudError
+
+VARIABLE = "LOCAL_MODEL_URL"
+
+
+def upstream() -> str | None:
+    """Base URL of an OpenAI-compatible vision server (Ollama, vLLM, LM Studio), if one is set.
+
+    Raises:
+        LocalCloudError: it is no http(s) address.
+    """
+    url = os.environ.get(VARIABLE, "").strip()
+    if url and urlsplit(url).scheme not in ("http", "https"):
+        raise LocalCloudError(f"{VARIABLE}={url} is no address: give a base URL such as http://localhost:11434/v1")
+    return url or None

@@ -1,0 +1,235 @@
+"""Decoding, and encoding anew, of what the service does not take as it is. The only module that imports Pillow.
+
+What the model should see is what a person sees who opens the file: upright, in its colours, transparency on a
+background that shows it. Steps are ordered so that as little as possible happens at full size.
+
+Thread-safe: each call works on its own image. Pillow's process-wide state is set once, here, at import.
+"""
+
+import io
+import math
+import threading
+import warnings
+from importlib import import_module
+from typing import cast
+
+from PIL import Image, ImageChops, ImageCms, ImageStat
+
+from pipeline.errors import PermanentFailure, RetryableFailure
+from pipeline.images.facts import SERVICE_MAX_SIDE, ImageFacts, ImageLimits, Inspection, PreparedImage, SentFormat
+from pipeline.images.headers import jpeg_passes
+from pipeline.images.inspection import check_size, corrupt
+from pipeline.images.recognise import unsupported
+
+# Our own limit is checked before anything is decoded, for every format; Pillow's would warn below it or refuse
+# what an operator has allowed.
+Image.MAX_IMAGE_PIXELS = None
+# Remarks on odd metadata, which we don't use. They would go to stderr, from where nobody can tell which image it was.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+_HEIC_LOCK = threading.Lock()
+
+# Format → (Pillow's name, its plugin). Importing the one needed spares 40 others, and `formats=` allows no other.
+_PLUGINS = {
+    "jpeg": ("JPEG", "PIL.JpegImagePlugin"),
+    "png": ("PNG", "PIL.PngImagePlugin"),
+    "gif": ("GIF", "PIL.GifImagePlugin"),
+    "webp": ("WEBP", "PIL.WebPImagePlugin"),
+    "bmp": ("BMP", "PIL.BmpImagePlugin"),
+    "tiff": ("TIFF", "PIL.TiffImagePlugin"),
+    "avif": ("AVIF", "PIL.AvifImagePlugin"),
+    "heic": ("HEIF", "pillow_heif"),
+}
+
+# What brings an image upright, by EXIF orientation: Exif 3.0, table 6.
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+# Each pass of a progressive JPEG goes over the whole image, and costs a few bytes to ask for: 100 passes are ten times
+# what programs write. The product bounds the time: up to 2 ns a pixel and pass.
+_MAX_PASSES = 100
+_MAX_PASS_PIXELS = 2_000_000_000
+
+# A JPEG can be decoded at half, a quarter or an eighth of its size, for a fraction of the time and memory. Of what most
+# phones take (4032 and 8064 px) that leaves 2016 px: as good as 2048, and spares the scaling that costs most.
+_CLOSE_ENOUGH = 0.95
+
+# Above it, a JPEG of the same picture would be smaller but no harder to see: text stays legible at 90.
+_JPEG_QUALITY = 90
+# Photographs and scans stay below a tenth, screenshots and drawings are well above a half.
+_FLAT_SHARE = 0.4
+_LOSSY_FORMATS = frozenset({"jpeg", "heic", "avif"})
+_MAX_PROFILE_BYTES = 65_536
+
+_WHITE, _DARK_GREY = (255, 255, 255), (64, 64, 64)
+_NEARLY_WHITE = 225
+
+
+def convert(data: bytes, inspection: Inspection, limits: ImageLimits) -> PreparedImage:
+    """See `pipeline.images.convert`."""
+    facts = inspection.facts
+    try:
+        image = _decode(data, inspection, limits)
+    except PermanentFailure:
+        raise
+    except MemoryError as exc:
+        # Size is bounded before, so it is this instance that is short of memory, and another attempt may find more.
+        raise RetryableFailure("There was not enough memory to convert the image.") from exc
+    except Exception as exc:
+        # Everything, because decoders raise whatever their parsing trips over: KeyError, zlib.error, SystemError, …
+        raise corrupt(facts.format, "it cannot be decoded", exc) from exc
+    profile = image.info.get("icc_profile") if image.mode == "RGB" else None
+    picture = _opaque(_scaled(image))
+    if (upright := _UPRIGHT.get(_orientation(image, inspection))) is not None:  # one of them is 0
+        picture = picture.transpose(upright)
+    kind: SentFormat = "png" if facts.format not in _LOSSY_FORMATS and _is_flat(picture) else "jpeg"
+    encoded = _encode(picture, kind, profile)
+    return PreparedImage(encoded, kind, picture.width, picture.height, transformed=True)
+
+
+def _check_passes(data: bytes, facts: ImageFacts) -> None:
+    passes = jpeg_passes(data)
+    if passes > _MAX_PASSES or passes * facts.width * facts.height > _MAX_PASS_PIXELS:
+        raise unsupported(f"a progressive JPEG of {passes:,} passes, which takes too long to decode")
+
+
+def _decode(data: bytes, inspection: Inspection, limits: ImageLimits) -> Image.Image:
+    """The first frame or page, in mode L, RGB, RGBA or CMYK."""
+    kind = inspection.facts.format
+    if kind == "jpeg":
+        _check_passes(data, inspection.facts)
+    name, plugin = _PLUGINS[kind]
+    if kind == "heic":
+        _register_heic()
+    else:
+        import_module(plugin)
+    image = Image.open(io.BytesIO(data), formats=[name])
+    # Once more, for the decoder's own reading of the size: it is what it will allocate.
+    check_size(ImageFacts(kind, *image.size), limits)
+    width, height = _fitted(image.size)
+    image.draft(None, (math.ceil(width * _CLOSE_ENOUGH), math.ceil(height * _CLOSE_ENOUGH)))
+    image.load()
+    return _eight_bits(image)
+
+
+def _register_heic() -> None:
+    with _HEIC_LOCK:
+        if "HEIF" in Image.OPEN:
+            return
+        import pillow_heif  # noqa: PLC0415 - 26 MB of libraries that few images need
+
+        # The picture itself and nothing else: a thumbnail may show something different.
+        pillow_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    match image.mode:
+        case "L" | "RGB" if "transparency" not in image.info:
+            return image
+        case "RGBA" | "CMYK":
+            return image
+        case "I" | "F" | "I;16" | "I;16L" | "I;16B" | "I;16N":
+            return _grey_of_deep(image)
+        case "LAB":
+            return _through_profiles(image, ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")))
+        case "1":
+            return image.convert("L")
+        case _:
+            return image.convert("RGBA" if image.has_transparency_data else "RGB")
+
+
+def _grey_of_deep(image: Image.Image) -> Image.Image:
+    """One channel of 16 or 32 bits, scaled to 8: Pillow's own conversion clips, and a scan comes out all white."""
+    if image.mode.startswith("I;16"):
+        image = image.convert("I")
+    low, high = cast("tuple[float, float]", image.getextrema())  # one channel: numbers, not pairs of them
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise unsupported("a table of measurements with values that are not numbers")
+    if low >= 0:
+        # Sensors fill 12 of 16 bits, masks are 0 or 1: the smallest usual range that holds all values is the one meant.
+        low, high = 0, next((top for top in (1, 255, 4095, 65535) if high <= top), high)
+    scale = 255 / ((high - low) or 1)
+    return image.point(lambda value: value * scale - low * scale).convert("L")
+
+
+def _scaled(image: Image.Image) -> Image.Image:
+    size = _fitted(image.size)
+    return image if size == image.size else image.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
+
+
+def _fitted(size: tuple[int, int]) -> tuple[int, int]:
+    factor = min(1, SERVICE_MAX_SIDE / max(size))
+    return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
+
+
+def _opaque(image: Image.Image) -> Image.Image:
+    """In mode L or RGB. Transparency goes onto white, as where people look at such images, or grey if that hides it."""
+    if image.mode == "CMYK":
+        return _rgb_of_cmyk(image)
+    if image.mode != "RGBA":
+        return image
+    alpha = image.getchannel("A")
+    if alpha.getextrema() == (255, 255):
+        return image.convert("RGB")
+    visible = ImageStat.Stat(image.convert("RGB").convert("L"), mask=alpha)
+    hidden_by_white = bool(visible.count[0]) and visible.mean[0] > _NEARLY_WHITE
+    canvas = Image.new("RGB", image.size, _DARK_GREY if hidden_by_white else _WHITE)
+    canvas.paste(image, mask=alpha)
+    return canvas
+
+
+def _rgb_of_cmyk(image: Image.Image) -> Image.Image:
+    profile = image.info.get("icc_profile")
+    if isinstance(profile, bytes) and profile[16:20] == b"CMYK":
+        try:
+            return _through_profiles(image, ImageCms.ImageCmsProfile(io.BytesIO(profile)))
+        except (ImageCms.PyCMSError, OSError):
+            pass  # a damaged profile: the plain formula's colours are duller, and right enough
+    return image.convert("RGB")
+
+
+def _through_profiles(image: Image.Image, source: ImageCms.ImageCmsProfile) -> Image.Image:
+    target = ImageCms.createProfile("sRGB")
+    # None is what it returns for inPlace.
+    result = cast("Image.Image", ImageCms.profileToProfile(image, source, target, outputMode="RGB"))
+    # sRGB needs no profile, and this one holds the time of day: the same image must give the same bytes.
+    result.info = {}
+    return result
+
+
+def _orientation(image: Image.Image, inspection: Inspection) -> int:
+    """EXIF's, where it is still to be applied: the decoders of HEIC and TIFF have done it."""
+    if inspection.facts.format != "avif":
+        return inspection.orientation
+    orientation = image.getexif().get(0x0112)
+    return orientation if isinstance(orientation, int) else 1
+
+
+def _is_flat(image: Image.Image) -> bool:
+    """Few-coloured by area: screenshots, drawings, text. PNG keeps those sharp, and small."""
+    grey = image.convert("L")
+    width, height = grey.size
+    if width == 1:
+        return True
+    left, right = grey.crop((0, 0, width - 1, height)), grey.crop((1, 0, width, height))
+    equal = ImageChops.difference(left, right).histogram()[0]
+    return equal >= _FLAT_SHARE * (width - 1) * height
+
+
+def _encode(image: Image.Image, kind: SentFormat, profile: object) -> bytes:
+    # The profile goes along as it does in an image sent as it is. It must be of the picture's own kind.
+    keep = isinstance(profile, bytes) and profile[16:20] == b"RGB " and len(profile) <= _MAX_PROFILE_BYTES
+    image.info = {"icc_profile": profile} if keep and image.mode == "RGB" else {}
+    target = io.BytesIO()
+    if kind == "png":
+        image.save(target, "PNG")
+    else:
+        image.save(target, "JPEG", quality=_JPEG_QUALITY, icc_profile=image.info.get("icc_profile"))
+    return target.getvalue()

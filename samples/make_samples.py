@@ -1,0 +1,372 @@
+"""Draws the sample images, from nothing but Pillow: nobody's photographs, nobody's rights.
+
+    python samples/make_samples.py                      everything but the sign
+    python samples/make_samples.py --sign-font FONT     the sign too
+
+The images are committed; run this only to change one. The sign's Japanese needs a font that has it:
+BIZ UDPGothic (SIL Open Font License), from the npm package @fontsource/biz-udpgothic 5.3.0. Pillow reads
+its woff2 as it is:
+
+    npm pack @fontsource/biz-udpgothic@5.3.0 && tar xzf fontsource-biz-udpgothic-5.3.0.tgz
+    python samples/make_samples.py --sign-font package/files/biz-udpgothic-japanese-700-normal.woff2
+
+All other text is set in the font that Pillow brings. The same Pillow version draws the same bytes every
+time: what looks like chance comes from a seeded generator.
+"""
+# ruff: noqa: INP001 - a folder of pictures with the script that draws them, no package
+
+import argparse
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
+
+FOLDER = Path(__file__).parent
+
+EXIF_ORIENTATION = 0x0112
+ROTATE_90_CW_TO_VIEW = 6
+"""EXIF's name for "the camera was held sideways: turn the picture a quarter clockwise to look at it"."""
+
+type Point = tuple[float, float]
+type Colour = tuple[int, int, int]
+
+INK: Colour = (38, 36, 40)
+
+
+def font(size: float) -> ImageFont.FreeTypeFont:
+    loaded = ImageFont.load_default(size)
+    if not isinstance(loaded, ImageFont.FreeTypeFont):
+        raise SystemExit("This Pillow was built without FreeType: install it from a wheel (pip install pillow).")
+    return loaded
+
+
+# --- photographs ---
+
+
+def perspective(source: Sequence[Point], target: Sequence[Point]) -> list[float]:
+    """The eight coefficients that Pillow's PERSPECTIVE wants: where each point of the picture comes from.
+
+    Four corners of the source land on four of the target; each pair gives two linear equations, solved by
+    elimination.
+    """
+    rows: list[list[float]] = []
+    for (x, y), (u, v) in zip(source, target, strict=True):
+        rows.append([u, v, 1, 0, 0, 0, -x * u, -x * v, x])
+        rows.append([0, 0, 0, u, v, 1, -y * u, -y * v, y])
+    for column in range(8):
+        pivot = max(range(column, 8), key=lambda row: abs(rows[row][column]))
+        rows[column], rows[pivot] = rows[pivot], rows[column]
+        rows[column] = [value / rows[column][column] for value in rows[column]]
+        for row in range(8):
+            if row != column:
+                factor = rows[row][column]
+                rows[row] = [a - factor * b for a, b in zip(rows[row], rows[column], strict=True)]
+    return [row[8] for row in rows]
+
+
+def lay_down(flat: Image.Image, scene: Image.Image, corners: Sequence[Point], shadow: int = 14) -> Image.Image:
+    """Puts a flat picture into a scene, its corners (clockwise from top left) at those given."""
+    width, height = flat.size
+    warped = flat.convert("RGBA").transform(
+        scene.size,
+        Image.Transform.PERSPECTIVE,
+        perspective([(0, 0), (width, 0), (width, height), (0, height)], corners),
+        Image.Resampling.BICUBIC,
+    )
+    alpha = warped.getchannel("A")
+    dark = ImageChops.offset(alpha, shadow, shadow).filter(ImageFilter.GaussianBlur(shadow))
+    result = Image.composite(Image.new("RGB", scene.size, (12, 8, 6)), scene, dark.point(lambda a: a * 0.6))
+    result.paste(warped, mask=alpha)
+    return result
+
+
+def grain(picture: Image.Image, strength: float, seed: int) -> Image.Image:
+    """The sensor noise of a phone in a dim room. strength: 0 (none) to 1."""
+    chance = random.Random(seed)  # noqa: S311 - decoration, no secret
+    noise = Image.frombytes("L", picture.size, chance.randbytes(picture.width * picture.height))
+    noise = noise.filter(ImageFilter.GaussianBlur(0.8))
+    layer = Image.merge("RGB", (noise, noise, noise))
+    return Image.blend(picture, ImageChops.overlay(picture, layer), strength)
+
+
+def vignette(picture: Image.Image, light: Point, darkest: float = 0.5) -> Image.Image:
+    """Light from a lamp above one point (in fractions of the size), falling off to the corners."""
+    radial = Image.radial_gradient("L").resize((picture.width * 2, picture.height * 2))
+    left = int(picture.width * (1 - light[0]))
+    top = int(picture.height * (1 - light[1]))
+    fall_off = radial.crop((left, top, left + picture.width, top + picture.height))
+    return Image.composite(
+        Image.new("RGB", picture.size, (18, 12, 10)), picture, fall_off.point(lambda value: value * darkest)
+    )
+
+
+def wood(size: tuple[int, int], colour: Colour, seed: int, plank: int = 190) -> Image.Image:
+    """A table top of planks: streaks of noise, stretched along the grain."""
+    chance = random.Random(seed)  # noqa: S311 - decoration, no secret
+    width, height = size
+    streaks = Image.frombytes("L", (12, height), chance.randbytes(12 * height))
+    streaks = streaks.resize(size, Image.Resampling.BICUBIC).filter(ImageFilter.GaussianBlur(1.2))
+    board = Image.composite(
+        Image.new("RGB", size, colour),
+        Image.new("RGB", size, (colour[0] * 7 // 10, colour[1] * 7 // 10, colour[2] * 7 // 10)),
+        streaks,
+    )
+    draw = ImageDraw.Draw(board, "RGBA")
+    for top in range(0, height, plank):
+        draw.rectangle((0, top, width, top + plank), fill=(0, 0, 0, chance.randrange(0, 40)))
+        draw.rectangle((0, top, width, top + 4), fill=(20, 10, 6, 190))
+    return board
+
+
+# --- the pictures ---
+
+
+def receipt() -> Image.Image:
+    """A coffee bar's receipt on a wooden table, taken with a phone."""
+    paper = Image.new("RGB", (620, 940), (249, 246, 238))
+    draw = ImageDraw.Draw(paper)
+    y = 50
+
+    def centred(text: str, size: int, gap: int) -> None:
+        nonlocal y
+        draw.text((310, y), text, INK, font(size), anchor="ma")
+        y += gap
+
+    def row(left: str, right: str, size: int = 30, gap: int = 48) -> None:
+        nonlocal y
+        draw.text((50, y), left, INK, font(size), anchor="la")
+        draw.text((570, y), right, INK, font(size), anchor="ra")
+        y += gap
+
+    def rule() -> None:
+        nonlocal y
+        for x in range(50, 570, 16):
+            draw.line((x, y, x + 8, y), INK, 2)
+        y += 24
+
+    centred("LUMEN COFFEE", 54, 76)
+    centred("12 Harbour Street, Bergen", 26, 36)
+    centred("VAT no. NO 998 877 665", 26, 56)
+    row("Date 2026-03-14", "Time 09:42", 28)
+    row("Receipt 004217", "Table 7", 28, 56)
+    rule()
+    row("2 Flat white", "104.00")
+    row("1 Cinnamon roll", "45.00")
+    row("1 Oat porridge", "59.00")
+    row("1 Orange juice", "37.00", gap=60)
+    rule()
+    row("Subtotal", "196.00")
+    row("VAT 25 %", "49.00", gap=60)
+    draw.rectangle((40, y - 10, 580, y + 62), INK)
+    draw.text((56, y), "TOTAL NOK", paper.getpixel((0, 0)), font(44), anchor="la")
+    draw.text((564, y), "245.00", paper.getpixel((0, 0)), font(44), anchor="ra")
+    y += 92
+    row("Paid by card", "245.00", 28, 62)
+    centred("Thank you, see you soon!", 30, 40)
+    creases = Image.new("L", paper.size, 0)
+    ImageDraw.Draw(creases).line((0, 548, 620, 536), 90, 6)
+    paper = Image.composite(
+        Image.new("RGB", paper.size, (205, 198, 186)), paper, creases.filter(ImageFilter.GaussianBlur(5))
+    )
+    scene = wood((960, 1280), (150, 99, 62), seed=1)
+    scene = lay_down(paper, scene, [(190, 120), (760, 88), (808, 1104), (134, 1140)])
+    return grain(vignette(scene, (0.45, 0.4)), 0.22, seed=2)
+
+
+def label_upright() -> Image.Image:
+    """A jam jar's label, as a person sees it."""
+    blue, cream = (44, 52, 108), (250, 244, 226)
+    label = Image.new("RGB", (860, 560), cream)
+    draw = ImageDraw.Draw(label)
+    draw.rounded_rectangle((16, 16, 844, 544), 28, outline=blue, width=6)
+    draw.rectangle((16, 90, 844, 232), blue)
+    draw.text((430, 28), "SOLBAKKEN FARM", blue, font(40), anchor="ma")
+    draw.text((430, 162), "BLUEBERRY JAM", cream, font(88), anchor="mm")
+    for index, (name, value) in enumerate(
+        [
+            ("Best before", "2027-05-30"),
+            ("Batch", "L0417-B"),
+            ("Net weight", "340 g"),
+            ("Contains", "62 % blueberries"),
+        ]
+    ):
+        y = 256 + index * 68
+        draw.text((64, y), name, INK, font(40), anchor="la")
+        draw.text((796, y), value, INK, font(42), anchor="ra")
+    chance = random.Random(3)  # noqa: S311 - decoration, no secret
+    scene = Image.new("RGB", (1200, 900), (226, 221, 212))
+    cloth = ImageDraw.Draw(scene)
+    for x in range(0, 1200, 60):
+        cloth.rectangle((x, 0, x + 28, 900), (188, 72, 70) if x % 120 else (206, 120, 112))
+    for y in range(0, 900, 60):
+        for x in range(0, 1200, 4):
+            cloth.rectangle((x, y, x + 1, y + 28), (188, 72, 70))
+    scene = lay_down(label, scene, [(150, 190), (1060, 130), (1090, 720), (128, 752)])
+    berries = ImageDraw.Draw(scene)
+    for x, y in [(105, 825), (185, 850), (1085, 835), (1150, 790), (1010, 62), (80, 70)]:
+        size = chance.randrange(34, 46)
+        berries.ellipse((x - size + 6, y - size + 8, x + size + 6, y + size + 8), (96, 40, 44))
+        berries.ellipse((x - size, y - size, x + size, y + size), (48, 50, 96))
+        berries.ellipse((x - size // 2, y - size // 2, x, y), (92, 98, 150))
+    return grain(vignette(scene, (0.5, 0.45), 0.4), 0.2, seed=4)
+
+
+def label() -> Image.Image:
+    """The label as the phone stored it: pixels on their side, and a note in EXIF of how to turn them."""
+    picture = label_upright().transpose(Image.Transpose.ROTATE_90)
+    picture.getexif()[EXIF_ORIENTATION] = ROTATE_90_CW_TO_VIEW
+    return picture
+
+
+def chart() -> Image.Image:
+    """A bar chart with its numbers written on it."""
+    ink, grey, bar, best = (40, 44, 52), (222, 225, 230), (98, 146, 190), (232, 132, 60)
+    visitors = {
+        "Jan": 412,
+        "Feb": 388,
+        "Mar": 530,
+        "Apr": 617,
+        "May": 745,
+        "Jun": 902,
+        "Jul": 1184,
+        "Aug": 1096,
+    }
+    picture = Image.new("RGB", (1200, 800), "white")
+    draw = ImageDraw.Draw(picture)
+    draw.text((60, 36), "Museum visitors, 2026", ink, font(46))
+    draw.text((60, 100), "Paying visitors per month", (110, 116, 126), font(28))
+    base, scale, left = 700, 0.42, 130
+    for value in (0, 400, 800, 1200):
+        y = base - value * scale
+        draw.line((left, y, 1150, y), grey, 2)
+        draw.text((left - 14, y), f"{value}", (110, 116, 126), font(24), anchor="rm")
+    for index, (month, value) in enumerate(visitors.items()):
+        x = left + 28 + index * 124
+        top = base - value * scale
+        draw.rectangle((x, top, x + 84, base), best if value == max(visitors.values()) else bar)
+        draw.text((x + 42, top - 8), f"{value}", ink, font(28), anchor="md")
+        draw.text((x + 42, base + 14), month.upper(), ink, font(28), anchor="ma")
+    draw.line((left, base, 1150, base), ink, 3)
+    return picture
+
+
+def lighthouse() -> Image.Image:
+    """A lighthouse at dusk: a picture with not one letter in it."""
+    width, height = 1280, 800
+    big = Image.new("RGB", (width, height))
+    sky = Image.linear_gradient("L").resize((width, 520))
+    big.paste(
+        Image.composite(Image.new("RGB", sky.size, (250, 150, 90)), Image.new("RGB", sky.size, (36, 40, 92)), sky)
+    )
+    draw = ImageDraw.Draw(big)
+    draw.ellipse((300, 440, 460, 600), (255, 214, 140))
+    sea = Image.linear_gradient("L").resize((width, 280))
+    water = Image.composite(Image.new("RGB", sea.size, (16, 28, 58)), Image.new("RGB", sea.size, (206, 122, 96)), sea)
+    big.paste(water, (0, 520))
+    draw = ImageDraw.Draw(big, "RGBA")
+    chance = random.Random(5)  # noqa: S311 - decoration, no secret
+    for _ in range(420):
+        y = int(522 + 270 * chance.random() ** 1.6)
+        length = 8 + (y - 515) * chance.random() * 0.7
+        near_sun = abs(chance.gauss(0, 1))
+        x = 380 + chance.choice((-1, 1)) * near_sun * (60 + (y - 520) * 0.9)
+        draw.line((x - length, y, x + length, y), (255, 205, 150, 120 if near_sun < 1 else 50), 2 + (y - 520) // 90)
+    draw.polygon(
+        [(760, 640), (840, 575), (930, 548), (1040, 552), (1150, 600), (1280, 630), (1280, 800), (640, 800)],
+        (26, 22, 30),
+    )
+    glow = Image.new("L", (width, height), 0)
+    beam = ImageDraw.Draw(glow)
+    beam.polygon([(985, 205), (0, 40), (0, 190)], 120)
+    beam.polygon([(985, 205), (1280, 170), (1280, 250)], 120)
+    beam.ellipse((925, 145, 1045, 265), 220)
+    big = Image.composite(Image.new("RGB", big.size, (255, 240, 190)), big, glow.filter(ImageFilter.GaussianBlur(14)))
+    draw = ImageDraw.Draw(big)
+    draw.polygon([(950, 240), (1020, 240), (1046, 570), (924, 570)], (238, 232, 224))
+    for index in range(3):
+        top, bottom = 290 + index * 96, 336 + index * 96
+        draw.polygon(
+            [
+                (950 - (top - 240) * 26 / 330, top),
+                (1020 + (top - 240) * 26 / 330, top),
+                (1020 + (bottom - 240) * 26 / 330, bottom),
+                (950 - (bottom - 240) * 26 / 330, bottom),
+            ],
+            (196, 52, 48),
+        )
+    draw.rectangle((938, 230, 1032, 244), (40, 36, 44))
+    draw.rectangle((958, 182, 1012, 230), (255, 238, 176))
+    for x in (958, 985, 1012):
+        draw.line((x, 182, x, 230), (40, 36, 44), 4)
+    draw.polygon([(948, 184), (1022, 184), (985, 146)], (150, 38, 38))
+    shade = Image.new("L", big.size, 0)
+    ImageDraw.Draw(shade).polygon([(996, 244), (1020, 240), (1046, 570), (1004, 570)], 110)
+    big = Image.composite(Image.new("RGB", big.size, (30, 20, 40)), big, shade.filter(ImageFilter.GaussianBlur(6)))
+    return grain(big, 0.1, seed=6)
+
+
+def sign(sign_font: Path) -> Image.Image:
+    """A bakery's opening hours in Japanese, on a brick wall."""
+    scene = Image.new("RGB", (1200, 900), (172, 158, 148))
+    chance = random.Random(7)  # noqa: S311 - decoration, no secret
+    bricks = ImageDraw.Draw(scene)
+    for line, y in enumerate(range(-10, 900, 64)):
+        for x in range(-150 if line % 2 else -75, 1200, 150):
+            tone = chance.randrange(-16, 16)
+            bricks.rectangle((x, y, x + 142, y + 56), (146 + tone, 84 + tone, 66 + tone))
+    board = Image.new("RGB", (820, 600), (30, 66, 56))
+    draw = ImageDraw.Draw(board)
+    cream, gold = (248, 242, 224), (236, 190, 92)
+    draw.rounded_rectangle((14, 14, 806, 586), 18, outline=gold, width=6)
+
+    def letters(size: int) -> ImageFont.FreeTypeFont:
+        return ImageFont.truetype(sign_font, size)
+
+    draw.text((410, 112), "森のパン屋", cream, letters(104), anchor="mm")
+    draw.line((90, 196, 730, 196), gold, 4)
+    for y, name, value in [
+        (268, "営業時間", "八時から十八時"),
+        (372, "定休日", "毎週水曜日"),
+        (476, "電話", "075-555-0142"),
+    ]:
+        draw.text((80, y), name, gold, letters(50), anchor="lm")
+        draw.text((330, y), value, cream, letters(54), anchor="lm")
+    scene = lay_down(board, scene, [(215, 150), (985, 190), (975, 735), (205, 760)], 18)
+    return grain(vignette(scene, (0.5, 0.45), 0.4), 0.16, seed=8)
+
+
+def save(name: str, picture: Image.Image, **options: object) -> None:
+    if EXIF_ORIENTATION in picture.getexif():
+        options["exif"] = picture.getexif()
+    picture.save(FOLDER / name, **options)  # type: ignore[arg-type]  # each format has its own keywords
+    print(f"{name}: {picture.width}x{picture.height}, {(FOLDER / name).stat().st_size:,} bytes")  # noqa: T201 - a script
+
+
+DRAWINGS: dict[str, Callable[[], Image.Image]] = {
+    "receipt.jpg": receipt,
+    "label.jpg": label,
+    "chart.png": chart,
+    "lighthouse.webp": lighthouse,
+}
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description="Draw the sample images.")
+    arguments.add_argument(
+        "--sign-font", type=Path, help="a font with Japanese letters; without it the sign stays as it is"
+    )
+    sign_font = arguments.parse_args().sign_font
+    options: dict[str, dict[str, object]] = {
+        ".jpg": {"quality": 76},
+        ".png": {"optimize": True},
+        ".webp": {"quality": 80},
+    }
+    for name, draw in DRAWINGS.items():
+        save(name, draw(), **options[Path(name).suffix])
+    if sign_font:
+        save("sign.jpg", sign(sign_font), **options[".jpg"])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,312 @@
+"""What reaches the model: the same bytes where the service takes them, otherwise the picture a person would see."""
+
+import io
+import subprocess
+import sys
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TYPE_CHECKING, cast
+
+import pytest
+from damaged_images import bombs, drawing, encoded, exif, photo, samples
+from PIL import Image, ImageChops, ImageCms, ImageStat
+
+from pipeline.errors import ErrorCode, PermanentFailure
+from pipeline.images import ImageFacts, ImageLimits, PreparedImage, as_stored, convert, inspect
+
+if TYPE_CHECKING:
+    from pipeline.images.facts import SentFormat
+
+LIMITS = ImageLimits()
+
+# Two colours apart by this much still look the same: JPEG's loss, and that of the colour conversions.
+ALIKE = 14
+
+
+def prepare(data: bytes) -> PreparedImage:
+    inspection = inspect(data, LIMITS)
+    return as_stored(data, inspection) if inspection.sendable else convert(data, inspection, LIMITS)
+
+
+def failure(data: bytes, limits: ImageLimits = LIMITS) -> PermanentFailure:
+    with pytest.raises(PermanentFailure) as raised:
+        convert(data, inspect(data, limits), limits)
+    return raised.value
+
+
+def opened(prepared: PreparedImage) -> Image.Image:
+    image = Image.open(io.BytesIO(prepared.data))
+    assert image.format == prepared.format.upper()
+    assert image.size == (prepared.width, prepared.height)
+    return image
+
+
+def assert_alike(prepared: PreparedImage, expected: Image.Image, tolerance: int = ALIKE) -> None:
+    seen = opened(prepared).convert("RGB").resize((64, 64))
+    difference = ImageStat.Stat(ImageChops.difference(seen, expected.convert("RGB").resize((64, 64))))
+    assert max(difference.mean) < tolerance
+
+
+# ── Sent as they are ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "jpeg",
+        "jpeg progressive",
+        "jpeg grey",
+        "jpeg restarts",
+        "jpeg thumbnail",
+        "png",
+        "png palette",
+        "png 1",
+        "gif",
+        "gif interlaced",
+        "webp",
+        "webp lossless",
+    ],
+)
+def test_what_the_service_takes_is_sent_as_the_same_bytes_object(name: str) -> None:
+    data = samples()[name]
+    prepared = prepare(data)
+    assert prepared.data is data
+    assert prepared == PreparedImage(data, cast("SentFormat", name.split(maxsplit=1)[0]), 240, 180, transformed=False)
+    assert prepared.media_type == f"image/{prepared.format}"
+
+
+def test_passing_images_on_never_loads_pillow() -> None:
+    """It costs 25 ms and 10 MB at a cold start, and most uploads are ordinary JPEGs."""
+    code = (
+        "import sys; from pipeline.images import *; data = sys.stdin.buffer.read(); "
+        "assert as_stored(data, inspect(data, ImageLimits())).data is data; "
+        "sys.exit('PIL' in sys.modules or 'pillow_heif' in sys.modules)"
+    )
+    child = subprocess.run([sys.executable, "-c", code], input=samples()["jpeg"], check=False, capture_output=True)
+    assert (child.returncode, child.stderr) == (0, b"")
+
+
+def test_a_motion_photo_is_sent_with_the_video_behind_it() -> None:
+    data = samples()["jpeg"] + b"\0\0\0\x18ftypmp42" + b"\xff\xd8\xff" * 5_000
+    assert prepare(data).data is data
+
+
+def test_what_cannot_be_sent_is_not_passed_through() -> None:
+    data = samples()["jpeg cmyk"]
+    with pytest.raises(ValueError, match="CMYK"):
+        as_stored(data, inspect(data, LIMITS))
+
+
+# ── Converted ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "HEIF", "AVIF"])
+def test_every_image_arrives_upright(kind: str, orientation: int) -> None:
+    """The red corner of the scene is top left, whichever way the camera was held."""
+    scene = Image.new("RGB", (96, 64), "white")
+    scene.paste("red", (0, 0, 32, 32))
+    held = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }
+    stored = scene.transpose(held[orientation]) if orientation > 1 else scene
+    options = {"tiffinfo": {274: orientation}} if kind == "TIFF" else {"exif": exif(orientation)}
+    prepared = prepare(encoded(stored, kind, **options))
+    assert (prepared.width, prepared.height) == (96, 64)
+    assert_alike(prepared, scene)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF"])
+def test_a_large_image_is_scaled_to_what_the_model_sees(kind: str) -> None:
+    scene = photo(3000, 2000)
+    data = encoded(scene, kind)
+    assert inspect(data, LIMITS).facts == ImageFacts(kind.lower(), 3000, 2000)
+    prepared = prepare(data)
+    assert (prepared.width, prepared.height, prepared.transformed) == (2048, 1365, True)
+    assert_alike(prepared, scene)
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("png animated", (160, 120)),
+        ("gif animated", (160, 120)),
+        ("webp animated", (160, 120)),
+        ("avif animated", (160, 120)),
+        ("tiff pages", (240, 180)),
+    ],
+)
+def test_of_an_animation_or_document_the_first_picture_is_sent(name: str, size: tuple[int, int]) -> None:
+    prepared = prepare(samples()[name])
+    assert ((prepared.width, prepared.height), prepared.transformed) == (size, True)
+    assert_alike(prepared, photo(*size, seed=7 if name == "tiff pages" else 0), tolerance=30)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["bmp", "tiff", "tiff lzw", "tiff jpeg", "tiff big", "tiff cmyk", "tiff lab", "heic", "avif", "jpeg cmyk"],
+)
+def test_other_formats_and_colours_arrive_as_the_same_picture(name: str) -> None:
+    prepared = prepare(samples()[name])
+    assert (prepared.format, prepared.transformed) == ("jpeg", True)
+    if name != "tiff lab":
+        assert_alike(prepared, photo(240, 180), tolerance=20)
+
+
+def test_cmyk_goes_through_its_profile_and_a_damaged_profile_does_no_harm() -> None:
+    scene = photo(240, 180).convert("CMYK")
+    data = encoded(scene, "JPEG", icc_profile=bytes(16) + b"CMYK" + bytes(500))
+    assert_alike(prepare(data), scene.convert("RGB"))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+@pytest.mark.parametrize("top", [1, 255, 4095, 65535])
+def test_sixteen_bits_are_scaled_not_clipped(kind: str, top: int) -> None:
+    """A ramp from black to white stays one, also if it fills only the bits of a sensor or of a mask."""
+    ramp = [round(column / 255 * top) for column in range(256)] * 16
+    deep = Image.frombytes("I;16", (256, 16), b"".join(value.to_bytes(2, "little") for value in ramp))
+    seen = opened(prepare(encoded(deep, kind))).convert("L")
+    for column in (0, 50, 100, 200, 255):
+        expected = 255 * round(column / 255 * top) / top
+        assert abs(seen.getpixel((column, 8)) - expected) <= 4  # type: ignore[operator] # one channel: a number
+
+
+def test_measurements_are_stretched_to_what_can_be_seen() -> None:
+    heights = Image.linear_gradient("L").convert("F").point(lambda value: value * 10 - 900)
+    assert opened(prepare(encoded(heights, "TIFF"))).convert("L").getextrema() == (0, 255)
+
+
+def test_measurements_that_are_no_numbers_are_refused() -> None:
+    data = encoded(Image.new("F", (20, 20), float("nan")), "TIFF")
+    assert failure(data).code == ErrorCode.UNSUPPORTED_IMAGE
+
+
+@pytest.mark.parametrize(("ink", "background"), [("black", 255), ("white", 64)])
+def test_transparency_goes_onto_a_background_that_shows_the_picture(ink: str, background: int) -> None:
+    logo = Image.new("RGBA", (3000, 1000), (0, 0, 0, 0))
+    logo.paste(ink, (500, 300, 2500, 700))
+    seen = opened(prepare(encoded(logo, "PNG"))).convert("L")
+    assert seen.getpixel((5, 5)) == background
+    assert seen.getpixel((1024, 340)) == (0 if ink == "black" else 255)
+
+
+def test_the_same_image_always_gives_the_same_bytes() -> None:
+    data = samples()["tiff lab"]
+    assert prepare(data) == prepare(data)
+    assert "icc_profile" not in opened(prepare(data)).info, "a profile made here would hold the time of day"
+
+
+@pytest.mark.parametrize("kind", ["BMP", "TIFF", "PNG"])
+def test_png_for_drawings_and_jpeg_for_photographs(kind: str) -> None:
+    assert prepare(encoded(drawing(2400, 1200), kind)).format == "png"
+    assert prepare(encoded(photo(2400, 1200), kind)).format == "jpeg"
+
+
+def test_a_photograph_is_never_blown_up_into_a_png() -> None:
+    """What was JPEG has JPEG's traces already, however flat it looks."""
+    assert prepare(encoded(drawing(2400, 1200), "JPEG")).format == "jpeg"
+
+
+def test_a_colour_profile_goes_along() -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    data = encoded(photo(2400, 300), "JPEG", icc_profile=profile, exif=exif(1), comment=b"taken at 52.5, 13.4")
+    seen = opened(prepare(data))
+    assert seen.info["icc_profile"] == profile
+    assert not seen.getexif()
+    assert "comment" not in seen.info
+
+
+def test_threads_do_not_disturb_each_other() -> None:
+    files = [data for data in samples().values() if not inspect(data, LIMITS).sendable] * 3
+    alone = [prepare(data) for data in files]
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(prepare, files)) == alone
+
+
+# ── Refused ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _zipped(*names: str) -> bytes:
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w") as archive:
+        for name in names:
+            archive.writestr(name, "…" * 500)
+    return target.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("data", "what"),
+    [
+        (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n", "a PDF document"),
+        (_zipped("a.jpg"), "a ZIP archive"),
+        (_zipped("[Content_Types].xml", "word/document.xml"), "a Word document"),
+        (_zipped("[Content_Types].xml", "xl/workbook.xml"), "an Excel workbook"),
+        (b"\0\0\0\x20ftypisom\0\0\2\0isomiso2", "a video"),
+        (b"\0\0\0\x14ftypqt  \0\0\0\0qt  ", "a video"),
+        (b"\0\0\0\x18ftypcrx \0\0\0\1crx isom", "a camera's raw file"),
+        (b"RIFF\x24\0\0\0WAVEfmt ", "a WAV sound file"),
+        (b"RIFF\x24\0\0\0AVI LIST", "a video (AVI)"),
+        (b"Not an image, for all its name says.\n", "plain text"),
+        ("Grüße, 写真, ".encode() * 200, "plain text"),
+        ("Kein Bild".encode("utf-16"), "plain text"),
+        (b"\xef\xbb\xbf<!DOCTYPE html><title>404</title>", "an HTML page"),
+        (b'{"error": "not found"}', "JSON text"),
+        (b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>', "an SVG drawing"),
+        (b"\x7fELF\2\1\1" + bytes(50), "a program"),
+        (b"MZ\x90\0" + bytes(50), "a Windows program"),
+        (b"8BPS\0\1" + bytes(50), "a Photoshop document"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(50), "a JPEG 2000 image"),
+        (b"II*\0\x10\0\0\0CR\2\0" + bytes(50), "a camera's raw file"),
+        (b"BMW is a maker of cars", "plain text"),
+        (bytes(5_000), "nothing but zero bytes"),
+        (bytes(range(128, 256)), "of no kind we know"),
+        (b"\xff\xd8", "of no kind we know"),
+    ],
+)
+def test_a_file_that_is_no_image_is_named(data: bytes, what: str) -> None:
+    refused = failure(data)
+    assert refused.code == ErrorCode.UNSUPPORTED_IMAGE
+    assert f"it seems to be {what}" in refused.message
+    assert "pload" in refused.message, "says what to do"
+
+
+def test_an_empty_file_is_an_empty_blob() -> None:
+    assert failure(b"").code == ErrorCode.EMPTY_BLOB
+
+
+def test_a_camera_raw_file_in_tiffs_clothes_is_refused_rather_than_its_thumbnail_sent() -> None:
+    raw = encoded(photo(160, 120), "TIFF", tiffinfo={50706: (1, 4, 0, 0)})
+    refused = failure(raw)
+    assert (refused.code, "camera's raw file" in refused.message) == (ErrorCode.UNSUPPORTED_IMAGE, True)
+
+
+def test_the_limits_are_the_operators() -> None:
+    data = samples()["png"]
+    assert failure(data, replace(LIMITS, max_bytes=len(data) - 1)).code == ErrorCode.IMAGE_TOO_LARGE
+    assert failure(data, replace(LIMITS, max_pixels=240 * 180 - 1)).code == ErrorCode.IMAGE_TOO_LARGE
+    assert inspect(data, ImageLimits(len(data), 240 * 180)).sendable
+
+
+@pytest.mark.parametrize("name", list(bombs()))
+def test_a_bomb_fails_with_its_code_before_it_goes_off(name: str) -> None:
+    data, code = bombs()[name]
+    assert failure(data).code == code
+
+
+def test_a_message_says_what_is_wrong_and_what_to_do() -> None:
+    cut = samples()["jpeg"][:-1_000]
+    assert (
+        failure(cut).message == "The JPEG image is damaged: it cannot be decoded. "
+        "Save it again in the program it comes from and upload that."
+    )
+    details = failure(cut).details
+    assert details is not None
+    assert details["format"] == "jpeg"
+    assert "truncated" in details["cause"]
