@@ -118,7 +118,7 @@ class LocalCloud:
         )
         await self._create_containers_and_queues()
         self.functions = await stack.enter_async_context(
-            FunctionsHostProcess(self.app, self._app_settings(), port=self.ports.functions, log=self.log)
+            FunctionsHostProcess(self.app, self.app_settings(), port=self.ports.functions, log=self.log)
         )
         await self.events.subscribe(
             "analyze-image",
@@ -131,7 +131,7 @@ class LocalCloud:
     def _verify_model_token(self, token: str) -> None:
         self.identity.verify(token, "https://cognitiveservices.azure.com")
 
-    def _app_settings(self) -> dict[str, str]:
+    def app_settings(self) -> dict[str, str]:
         """All that the function app gets: addresses and an identity, and no key."""
         settings: dict[str, str | None] = {
             "FUNCTIONS_EXTENSION_VERSION": "~4",

@@ -14,11 +14,12 @@ from azure.core.exceptions import ResourceNotFoundError
 from azure.storage.blob.aio import BlobServiceClient
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from localcloud.cloud import LocalCloud
 from localcloud.errors import LocalCloudError
 from localcloud.model_setting import upstream
-from localcloud.terminal import out, talk
+from localcloud.terminal import announced, out, talk
 
 ROOT = Path(__file__).parent.parent
 SAMPLES = ROOT / "samples"
@@ -28,11 +29,19 @@ KEPT = ROOT / ".local" / "demo"
 PATIENCE_SECONDS = 180
 """For all answers together: a few seconds by the local model, longer by a large one on a small machine."""
 
+SHOWN_LINES = 7
+"""Of each answer in the table; the whole of it is in the result."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:
     file: str
     instructions: str
+
+    @property
+    def metadata(self) -> str:
+        """The instructions in ASCII, which is all that HTTP carries."""
+        return self.instructions if self.instructions.isascii() else quote(self.instructions)
 
     @property
     def result(self) -> str:
@@ -47,15 +56,10 @@ async def run() -> int:
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="blobsight-") as directory:
         cloud = LocalCloud(directory=Path(directory), app=ROOT, upstream=upstream(), log=KEPT / "functions.log")
-        with talk.status("Starting the local cloud: storage emulator, identity, model, functions host ..."):
-            await cloud.__aenter__()
-        try:
+        async with announced(cloud):
             talk.print(f"The local cloud is up after {time.monotonic() - started:.1f} s.")
             async with BlobServiceClient.from_connection_string(cloud.front.connection_string) as blobs:
                 results = await _analyze(blobs, samples)
-        finally:
-            with talk.status("Stopping everything ..."):
-                await cloud.__aexit__(None, None, None)
     return _report(samples, results)
 
 
@@ -74,13 +78,7 @@ async def _analyze(blobs: BlobServiceClient, samples: Iterable[Sample]) -> dict[
         uploading = progress.add_task("Uploading to the container images", total=len(waiting))
         for sample in waiting.values():
             await blobs.get_blob_client("images", sample.file).upload_blob(
-                (SAMPLES / sample.file).read_bytes(),
-                # Metadata is ASCII on the wire; percent-encoding carries the rest.
-                metadata={
-                    "instructions": quote(sample.instructions, safe=" ,.?!'")
-                    if not sample.instructions.isascii()
-                    else sample.instructions
-                },
+                (SAMPLES / sample.file).read_bytes(), metadata={"instructions": sample.metadata}
             )
             progress.advance(uploading)
         arriving = progress.add_task("Results in the container results", total=len(waiting))
@@ -118,10 +116,16 @@ def _report(samples: list[Sample], results: dict[str, dict[str, Any]]) -> int:
         answer = (
             result["answer"]["text"] if result["answer"] else f"{result['error']['code']}: {result['error']['message']}"
         )
-        table.add_row(sample.file, sample.instructions, answer)
+        table.add_row(Text(sample.file), Text(sample.instructions), Text(_beginning(answer)))
     out.print(table)
     out.print(f"The result JSON of each image lies in {_shown(kept)}/, named like its image.")
     return 1 if failed else 0
+
+
+def _beginning(answer: str) -> str:
+    lines = answer.strip().splitlines()
+    rest = len(lines) - SHOWN_LINES
+    return "\n".join(lines[:SHOWN_LINES]) + (f"\n… and {rest} lines more" if rest > 0 else "")
 
 
 def _shown(path: Path) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from localcloud.cloud import LocalCloud, Ports
 from localcloud.model_setting import upstream
-from localcloud.terminal import out, talk
+from localcloud.terminal import announced, out
 
 ROOT = Path(__file__).parent.parent
 KEPT = ROOT / ".local" / "up"
@@ -48,9 +48,7 @@ async def run() -> int:
         upstream=upstream(),
         log=KEPT / "functions.log",
     )
-    with talk.status("Starting the local cloud: storage emulator, identity, model, functions host ..."):
-        await cloud.__aenter__()
-    try:
+    async with announced(cloud):
         out.print(
             GUIDE.format(
                 key=cloud.functions.function_key,
@@ -61,7 +59,4 @@ async def run() -> int:
             soft_wrap=True,
         )
         await asyncio.Event().wait()
-    finally:
-        with talk.status("Stopping everything ..."):
-            await cloud.__aexit__(None, None, None)
     return 0

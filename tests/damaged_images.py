@@ -133,6 +133,7 @@ def samples() -> dict[str, bytes]:
         "tiff g4": encoded(flat.convert("1"), "TIFF", compression="group4"),
         "tiff packbits": encoded(palette, "TIFF", compression="packbits"),
         "tiff 16": encoded(deep, "TIFF"),
+        "tiff 16 big-endian": encoded(Image.frombytes("I;16B", (120, 90), deep.tobytes()), "TIFF"),
         "tiff float": encoded(grey.convert("F"), "TIFF"),
         "tiff cmyk": encoded(rgb.convert("CMYK"), "TIFF"),
         "tiff lab": encoded(lab, "TIFF"),
@@ -144,6 +145,7 @@ def samples() -> dict[str, bytes]:
         "heic grid": encoded(large, "HEIF", tile_size=512),
         "avif": encoded(rgb, "AVIF", speed=10),
         "avif alpha": encoded(rgba, "AVIF", speed=10),
+        "avif turned": encoded(rgb, "AVIF", speed=10, exif=exif(6)),
         "avif animated": encoded(frames[0], "AVIF", speed=10, **animated),
     }
 
@@ -289,6 +291,10 @@ def bombs() -> dict[str, tuple[bytes, str]]:
         "png of 8,900 x 8,900 with no pixels": (png_of(8_900, 8_900), "corrupt_image"),
         "png with a text of 50 MB": (png_of(3_000, 3_000, chunks=text), "corrupt_image"),
         "png with a profile of 50 MB": (png_of(3_000, 3_000, chunks=profile), "corrupt_image"),
+        "png with 600 blocks of EXIF": (
+            png_of(8_900, 8_900, chunks=png_chunk(b"eXIf", b"II*\0\x08\0\0\0\xff\xff" + bytes(65_500)) * 600),
+            "corrupt_image",
+        ),
         "png with a million chunks": (png_of(9, 9, chunks=png_chunk(b"teXt", b"") * 1_000_000), "corrupt_image"),
         "gif of 65,535 x 65,535 with one pixel": (gif, "image_too_large"),
         "jpeg of 65,500 x 65,500": (jpeg[:frame] + b"\xff\xdc" * 2 + jpeg[frame + 4 :], "image_too_large"),

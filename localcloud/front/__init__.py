@@ -103,7 +103,10 @@ class StorageFront:
             queues = await stack.enter_async_context(Forwarder(self._queue_origin, tls))
             properties = await stack.enter_async_context(
                 BlobServiceClient(
-                    self._blob_target, credential=self._key, connection_verify=str(self._certificates.bundle)
+                    self._blob_target,
+                    credential=self._key,
+                    connection_verify=str(self._certificates.bundle),
+                    retry_total=0,  # the client waits for its answer meanwhile
                 )
             )
 

@@ -104,6 +104,9 @@ class Forwarder:
                 return response
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             if response is None:
+                if request.transport is None:
+                    log.debug("The client went away within its upload.")
+                    return web.Response(status=499, reason="Client Closed Request")  # nobody is there to read it
                 log.warning("The storage emulator does not answer: %s", error or type(error).__name__)
                 return storage_error(503, "ServerBusy", "The storage emulator behind this port does not answer.")
             # Half an answer is out: only a broken connection tells the client that the rest is missing.

@@ -17,7 +17,7 @@ from PIL import Image, ImageChops, ImageCms, ImageStat
 
 from pipeline.errors import PermanentFailure, RetryableFailure
 from pipeline.images.facts import SERVICE_MAX_SIDE, ImageFacts, ImageLimits, Inspection, PreparedImage, SentFormat
-from pipeline.images.headers import jpeg_passes
+from pipeline.images.headers import exif_orientation, jpeg_passes
 from pipeline.images.inspection import check_size, corrupt
 from pipeline.images.recognise import unsupported
 
@@ -147,8 +147,8 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 def _grey_of_deep(image: Image.Image) -> Image.Image:
     """One channel of 16 or 32 bits, scaled to 8: Pillow's own conversion clips, and a scan comes out all white."""
-    if image.mode.startswith("I;16"):
-        image = image.convert("I")
+    if image.mode in {"I;16L", "I;16B", "I;16N"}:
+        image = image.convert("I")  # the only one of these that `point` can scale, besides plain I;16
     low, high = cast("tuple[float, float]", image.getextrema())  # one channel: numbers, not pairs of them
     if not (math.isfinite(low) and math.isfinite(high)):
         raise unsupported("a table of measurements with values that are not numbers")
@@ -208,8 +208,8 @@ def _orientation(image: Image.Image, inspection: Inspection) -> int:
     """EXIF's, where it is still to be applied: the decoders of HEIC and TIFF have done it."""
     if inspection.facts.format != "avif":
         return inspection.orientation
-    orientation = image.getexif().get(0x0112)
-    return orientation if isinstance(orientation, int) else 1
+    block = image.info.get("exif")  # Pillow writes the file's own rotation into it
+    return exif_orientation(block.removeprefix(b"Exif\0\0")) if isinstance(block, bytes) else 1
 
 
 def _is_flat(image: Image.Image) -> bool:

@@ -24,6 +24,7 @@ _MAX_STEPS = 20_000
 _TOO_MANY_PIECES = "it is cut into more pieces than any program makes"
 
 _ORIENTATION_TAG = 0x0112
+_EXIF_MAX_BYTES = 65_536  # all that a JPEG can hold; the directory stands at the front
 
 
 class Damaged(Exception):
@@ -38,6 +39,23 @@ class Header:
     height: int
     orientation: int = 1
     obstacle: str | None = None
+
+
+def exif_orientation(exif: bytes) -> int:
+    """The orientation in an EXIF block (a TIFF header and directory), 1 if it has none or is damaged."""
+    exif = exif[:_EXIF_MAX_BYTES]
+    order = {b"II": "<", b"MM": ">"}.get(exif[:2])
+    if not order or len(exif) < 8:
+        return 1
+    (directory,) = unpack_from(order + "I", exif, 4)
+    if directory + 2 > len(exif):
+        return 1
+    (entries,) = unpack_from(order + "H", exif, directory)
+    for at in range(directory + 2, min(directory + 2 + 12 * entries, len(exif) - 11), 12):
+        tag, kind, _count, value = unpack_from(order + "HHIH", exif, at)
+        if tag == _ORIENTATION_TAG:
+            return value if kind == 3 and 1 <= value <= 8 else 1
+    return 1
 
 
 # ── JPEG ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -91,21 +109,21 @@ def _read_jpeg(data: bytes) -> Header:
 def _jpeg_frame(data: bytes) -> tuple[_JpegFrame, int, int]:
     """(frame, orientation, offset of the first SOS marker)."""
     frame: _JpegFrame | None = None
-    orientation = 1
+    orientation = 0  # not read yet: only the first EXIF block counts
     scan = 0
     for marker, at in _jpeg_segments(data):
         if marker in _JPEG_FRAMES:
             if frame:
                 raise Damaged("it states its size twice")
             frame = _JpegFrame(marker, *unpack_from(">BHHB", data, at + 4))
-        elif marker == 0xE1 and data.startswith(b"Exif\0\0", at + 4):
+        elif marker == 0xE1 and not orientation and data.startswith(b"Exif\0\0", at + 4):
             (length,) = unpack_from(">H", data, at + 2)
-            orientation = _exif_orientation(data[at + 10 : at + 2 + length])
+            orientation = exif_orientation(data[at + 10 : at + 2 + length])
         elif marker == 0xDA:
             scan = at
     if not frame or not scan:
         raise Damaged("it has a header but no picture")
-    return frame, orientation, scan
+    return frame, orientation or 1, scan
 
 
 def _jpeg_obstacle(data: bytes, scan: int, frame: _JpegFrame) -> str | None:
@@ -124,22 +142,6 @@ def _jpeg_obstacle(data: bytes, scan: int, frame: _JpegFrame) -> str | None:
     return None
 
 
-def _exif_orientation(exif: bytes) -> int:
-    """The orientation in an EXIF block (a TIFF header and directory), 1 if it has none or is damaged."""
-    order = {b"II": "<", b"MM": ">"}.get(exif[:2])
-    if not order or len(exif) < 8:
-        return 1
-    (directory,) = unpack_from(order + "I", exif, 4)
-    if directory + 2 > len(exif):
-        return 1
-    (entries,) = unpack_from(order + "H", exif, directory)
-    for at in range(directory + 2, min(directory + 2 + 12 * entries, len(exif) - 11), 12):
-        tag, kind, _count, value = unpack_from(order + "HHIH", exif, at)
-        if tag == _ORIENTATION_TAG:
-            return value if kind == 3 and 1 <= value <= 8 else 1
-    return 1
-
-
 # ── PNG ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 _DEFLATE_MAX_RATIO = 1032  # https://zlib.net/zlib_tech.html
@@ -154,14 +156,14 @@ def _read_png(data: bytes) -> Header:
     if zlib.crc32(data[12:29]) != unpack_from(">I", data, 29)[0]:
         raise Damaged("the checksum of its header is wrong")
 
-    orientation, pixel_bytes, obstacle = 1, 0, "no end chunk"
+    orientation, pixel_bytes, obstacle = 0, 0, "no end chunk"
     for kind, at, length in _png_chunks(data):
         if kind == b"IDAT":
             pixel_bytes += length
-        elif kind == b"eXIf":
-            orientation = _exif_orientation(data[at : at + length])
+        elif kind == b"eXIf" and not orientation:
+            orientation = exif_orientation(data[at : at + length])
         elif kind == b"acTL":
-            return Header(width, height, orientation, "an animation")
+            return Header(width, height, orientation or 1, "an animation")
         elif kind == b"IEND":
             obstacle = ""
     pixel_bits = width * height * depth * _PNG_SAMPLES.get(colour, 1)
@@ -169,7 +171,7 @@ def _read_png(data: bytes) -> Header:
         obstacle = obstacle or "16 bits per channel"
     elif pixel_bits > pixel_bytes * 8 * _DEFLATE_MAX_RATIO:
         obstacle = obstacle or "too little data for its size"
-    return Header(width, height, orientation, obstacle or None)
+    return Header(width, height, orientation or 1, obstacle or None)
 
 
 def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
@@ -253,22 +255,22 @@ def _read_webp(data: bytes) -> Header:
     if kind == b"VP8X" and flags & 0x02:
         return Header(width, height, obstacle="an animation")
 
-    orientation, picture = 1, False
+    orientation, picture = 0, False
     at, end = 12, min(riff_size + 8, len(data))
     for _ in range(_MAX_STEPS):
         if at + 8 > end:
             break
         chunk, length = unpack_from("<4sI", data, at)
         if at + 8 + length > end:
-            return Header(width, height, orientation, "less data than it states")
+            return Header(width, height, orientation or 1, "less data than it states")
         if chunk in {b"VP8 ", b"VP8L"}:
             picture = True
-        elif chunk == b"EXIF":
+        elif chunk == b"EXIF" and not orientation:
             exif = data[at + 8 : at + 8 + length]
-            orientation = _exif_orientation(exif.removeprefix(b"Exif\0\0"))
+            orientation = exif_orientation(exif.removeprefix(b"Exif\0\0"))
         at += 8 + length + (length & 1)
     complete = picture and riff_size + 8 <= len(data)
-    return Header(width, height, orientation, None if complete else "less data than it states")
+    return Header(width, height, orientation or 1, None if complete else "less data than it states")
 
 
 # ── BMP ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -365,13 +367,11 @@ def _check_tiff_pieces(values: Mapping[int, int], counts: Mapping[int, int]) -> 
 
 def _read_heif(data: bytes) -> Header:
     """The largest size that the file states for any of its images: its tiles and thumbnails are smaller."""
-    sizes = [
-        unpack_from(">II", data, at + 4)
-        for meta_at, meta_end in _boxes(data, b"meta", 0, len(data))
-        for iprp_at, iprp_end in _boxes(data, b"iprp", meta_at + 4, meta_end)
-        for ipco_at, ipco_end in _boxes(data, b"ipco", iprp_at, iprp_end)
-        for at, _ in _boxes(data, b"ispe", ipco_at, ipco_end)
-    ]
+    at, end = 0, len(data)
+    for kind, skipped in ((b"meta", 4), (b"iprp", 0), (b"ipco", 0)):
+        at, end = next(_boxes(data, kind, at, end), (end, end))
+        at += skipped  # version and flags
+    sizes = [unpack_from(">II", data, start + 4) for start, _ in _boxes(data, b"ispe", at, end)]
     if not sizes:
         raise Damaged("its header does not say how large the picture is")
     return Header(*max(sizes, key=lambda size: size[0] * size[1]))

@@ -309,8 +309,8 @@ async def front_of(certificates: Certificates, service: Service) -> AsyncIterato
         published: list[dict[str, Any]] = []
         async with StorageFront(target, target, certificates, {ACCOUNT: KEY}, published.append) as front:
             yield front
-        for connection in connections:
-            connection.transport.abort()
+            for connection in connections:
+                connection.transport.abort()
         assert published == []
 
 
@@ -438,6 +438,25 @@ async def test_without_the_emulator_clients_are_told_to_retry(
 
 async def _hang_up(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
     """Close the connection without a word."""
+
+
+async def test_a_client_that_goes_away_is_no_outage(
+    certificates: Certificates, caplog: pytest.LogCaptureFixture
+) -> None:
+    ended = asyncio.Event()
+
+    async def service(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"half")
+        client.transport.abort()
+        await reader.read()
+        ended.set()
+
+    async with front_of(certificates, service) as front:
+        _, client = await connect(front)
+        client.write(b"PUT /devstoreaccount1/c/b HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nhalf")
+        await asyncio.wait_for(ended.wait(), timeout=10)
+
+    assert caplog.text == ""
 
 
 async def test_half_an_answer_is_no_answer(certificates: Certificates) -> None:

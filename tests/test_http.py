@@ -1,0 +1,101 @@
+"""The 2024 tutorial's scenario over the same core: an image in the body of a POST, its answer in the response."""
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import aiohttp
+import jsonschema
+import pytest
+from conftest import Person
+from pictures import picture
+from test_upload_to_result import SCHEMA
+
+from localcloud.model import ROLE_MISSING, Refusal, Throttled
+
+
+@dataclass
+class Client:
+    person: Person
+    http: aiohttp.ClientSession
+
+    async def ask(self, data: bytes, instructions: str | None = None, **headers: str) -> tuple[int, str, str]:
+        """Status, body, content type."""
+        functions = self.person.cloud.functions
+        async with self.http.post(
+            f"{functions.url}/api/process_image",
+            params={"instructions": instructions} if instructions else {},
+            data=data,
+            headers={"x-functions-key": functions.function_key, **headers},
+        ) as answer:
+            return answer.status, await answer.text(), answer.content_type
+
+
+@pytest.fixture
+async def client(person: Person) -> AsyncIterator[Client]:
+    async with aiohttp.ClientSession() as http:
+        yield Client(person, http)
+
+
+async def test_the_answer_comes_back_as_text(client: Client) -> None:
+    assert await client.ask(picture(), "Was ist das für ein Bild?") == (
+        200,
+        "You asked: Was ist das für ein Bild?",
+        "text/plain",
+    )
+
+
+async def test_without_instructions_the_image_is_described(client: Client) -> None:
+    assert (await client.ask(picture()))[:2] == (200, "You asked: Describe this image.")
+
+
+async def test_the_whole_result_comes_back_for_json(client: Client) -> None:
+    status, body, content_type = await client.ask(picture("JPEG"), "Whole?", Accept="application/json")
+    result = json.loads(body)
+    jsonschema.validate(result, SCHEMA)
+    assert (status, content_type, result["status"]) == (200, "application/json", "succeeded")
+    assert result["instructions"]["origin"] == "request"
+    assert (result["source"]["name"], result["source"]["etag"], result["source"]["format"]) == (None, None, "jpeg")
+
+
+@pytest.mark.parametrize(
+    ("data", "status", "words"),
+    [
+        (b"", 400, "empty"),
+        (b"Hello, I am a text.", 415, "text"),
+        (bytes(3_000_001), 413, "3,000,000"),
+        (picture("JPEG", (640, 480))[:2000], 422, "upload"),
+    ],
+    ids=["empty", "text", "large", "truncated"],
+)
+async def test_bad_images_have_a_status_and_a_message(client: Client, data: bytes, status: int, words: str) -> None:
+    answered, message, _ = await client.ask(data, "Anything?")
+    assert (answered, words in message) == (status, True), message
+
+
+async def test_a_refusal_is_a_message(client: Client) -> None:
+    client.person.scripts["Refuse over HTTP"].append(Refusal("I would rather not."))
+    status, message, _ = await client.ask(picture(), "Refuse over HTTP")
+    assert (status, "I would rather not." in message) == (422, True)
+
+
+async def test_throttling_says_when_to_come_back(client: Client) -> None:
+    client.person.scripts["Busy"].extend([Throttled(retry_after=200)])
+    functions = client.person.cloud.functions
+    async with client.http.post(
+        f"{functions.url}/api/process_image?instructions=Busy",
+        data=picture(),
+        headers={"x-functions-key": functions.function_key},
+    ) as answer:
+        assert (answer.status, answer.headers["Retry-After"]) == (503, "200")
+
+
+async def test_a_missing_role_is_the_operators(client: Client) -> None:
+    client.person.scripts["Role?"].append(ROLE_MISSING)
+    status, message, _ = await client.ask(picture(), "Role?")
+    assert (status, "Cognitive Services OpenAI User" in message) == (502, True)
+
+
+async def test_nobody_gets_in_without_a_key(client: Client) -> None:
+    assert (await client.ask(picture(), "Key?", **{"x-functions-key": "wrong"}))[0] == 401
+    assert client.person.asked("Key?") == []

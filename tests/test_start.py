@@ -1,0 +1,48 @@
+"""The app starts with what it needs, and says in one message what is missing."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, Person
+
+from localcloud.functions_host.errors import HostError
+from localcloud.functions_host.process import FunctionsHostProcess
+
+
+async def test_wrong_settings_fail_the_start_with_one_message(person: Person, tmp_path: Path) -> None:
+    settings = person.cloud.app_settings() | {"AZURE_OPENAI_ENDPOINT": "nonsense", "MAX_OUTPUT_TOKENS": "-1"}
+    del settings["DataStorage__queueServiceUri"]
+    with pytest.raises(HostError) as caught:
+        async with FunctionsHostProcess(ROOT, settings, log=tmp_path / "log"):
+            pass
+    message = str(caught.value)
+    assert all(
+        key in message for key in ("AZURE_OPENAI_ENDPOINT", "MAX_OUTPUT_TOKENS", "DataStorage__queueServiceUri")
+    ), message
+    assert "Traceback" not in message
+
+
+async def test_process_image_is_off_unless_switched_on(person: Person, tmp_path: Path) -> None:
+    settings = person.cloud.app_settings()
+    del settings["PROCESS_IMAGE_ENABLED"]
+    async with FunctionsHostProcess(ROOT, settings, log=tmp_path / "log") as host:
+        assert host.functions == ("analyze_image",)
+
+
+def test_indexing_waits_for_no_sdk() -> None:
+    """A cold start has to index the app in seconds: importing function_app loads neither model nor identity SDK."""
+    program = (
+        "import sys, function_app; print([m for m in ('openai', 'azure.identity.aio', 'PIL') if m in sys.modules])"
+    )
+    environment = {
+        "DataStorage__blobServiceUri": "https://a",
+        "DataStorage__queueServiceUri": "https://a",
+        "AZURE_OPENAI_ENDPOINT": "https://a",
+        "AZURE_OPENAI_DEPLOYMENT": "a",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n"
