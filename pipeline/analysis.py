@@ -7,18 +7,27 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from time import perf_counter
-from typing import Protocol
+from typing import Any, Protocol
 
-from pipeline import __version__, instructions
+from pipeline import __version__
 from pipeline.errors import ErrorCode, PermanentFailure
-from pipeline.images import ImageFacts, ImageLimits, Inspection, PreparedImage, as_stored, convert, inspect
-from pipeline.instructions import Instructions
-from pipeline.model import Options, Reply
-from pipeline.names import result_name, wants_result
+from pipeline.images import (
+    ImageFacts,
+    ImageLimits,
+    Inspection,
+    PreparedImage,
+    as_stored,
+    convert,
+    inspect,
+    too_many_bytes,
+)
+from pipeline.instructions import Files, Instructions, InstructionSources
+from pipeline.model import Question, Reply
+from pipeline.names import image_of_sidecar, result_name, wants_result
 from pipeline.result import (
     Answer,
     ImageSent,
@@ -32,11 +41,12 @@ from pipeline.result import (
 )
 from pipeline.settings import Settings
 from pipeline.storage import StoredResult, Upload, VersionGone
+from pipeline.structured import AnswerMismatch, AnswerSchema
 
 logger = logging.getLogger(__name__)
 
 
-class Uploads(Protocol):
+class Uploads(Files, Protocol):
     """Where images come from; see `pipeline.storage.Uploads`."""
 
     container: str
@@ -57,7 +67,7 @@ class Results(Protocol):
 class VisionModel(Protocol):
     """Who is asked; see `pipeline.model.AzureOpenAIModel`."""
 
-    async def ask(self, instructions: str, image: PreparedImage, options: Options) -> Reply: ...
+    async def ask(self, question: Question, image: PreparedImage) -> Reply: ...
 
 
 class Outcome(StrEnum):
@@ -81,17 +91,19 @@ class Analyzer:
         self._uploads = uploads
         self._results = results
         self._model = model
+        self._sources = InstructionSources(uploads, settings.default_instructions)
         self._room = asyncio.Semaphore(settings.max_concurrency)
         # A conversion keeps a processor busy and holds decoded pixels: more at a time would only cost memory.
         self._conversions = asyncio.Semaphore(os.process_cpu_count() or 1)
         self._limits = ImageLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels)
 
     async def analyze_upload(self, name: str) -> Outcome:
-        """Bring the upload `name` to its result.
+        """Bring the upload `name` to its result; an upload that is an image's sidecar, that image.
 
         Raises:
             RetryableFailure: nothing is written and the same call may succeed later.
         """
+        name = image_of_sidecar(name) or name
         if wants_result(name):
             async with self._room:
                 outcome = await self._analyze_upload(name)
@@ -106,27 +118,20 @@ class Analyzer:
         Raises:
             RetryableFailure: the same call may succeed later.
         """
-        work = _Work(
-            self._options(),
-            Source(
-                container=None,
-                name=None,
-                url=None,
-                etag=None,
-                last_modified=None,
-                size_bytes=len(data),
-                content_type=content_type,
-            ),
-            version=hashlib.sha256(data).hexdigest(),
+        source = Source(
+            container=None,
+            name=None,
+            url=None,
+            etag=None,
+            last_modified=None,
+            size_bytes=len(data),
+            content_type=content_type,
         )
+        work = self._work(source, hashlib.sha256(data).hexdigest())
         async with self._room:
             with work.failures():
-                work.instructions = instructions.resolve(
-                    request=request, metadata={}, default=self._settings.default_instructions
-                )
-            if work.failure is None:
-                with work.failures():
-                    await self._answer(work, data)
+                await self._find_question(work, {}, request)
+                await self._answer(work, data)
         return work.result()
 
     async def _analyze_upload(self, name: str) -> Outcome:
@@ -153,7 +158,9 @@ class Analyzer:
             upload = await self._uploads.open(name)
             if upload is None:
                 return Outcome.GONE
-            work = self._work_on(upload)
+            work = self._work(_source_of(upload), upload.etag)
+            with work.failures():
+                await self._find_question(work, upload.metadata)
             if stored and stored.work_key == work.key:
                 return Outcome.ALREADY_DONE
             if answered is None or answered.key != work.key:
@@ -167,32 +174,61 @@ class Analyzer:
             if await self._results.write(target, result.to_json(), _metadata_of(result), replacing=stored):
                 return Outcome(result.status)
 
-    def _work_on(self, upload: Upload) -> "_Work":
-        """What is asked of this upload."""
-        work = _Work(self._options(), _source_of(upload), version=upload.etag)
-        with work.failures():
-            work.instructions = instructions.resolve(
-                request=None, metadata=upload.metadata, default=self._settings.default_instructions
-            )
-        return work
+    def _work(self, source: Source, version: str) -> "_Work":
+        return _Work(source, version, self._settings.openai_deployment)
+
+    async def _find_question(self, work: "_Work", metadata: Mapping[str, str], request: str | None = None) -> None:
+        work.instructions = found = await self._sources.find(work.source.name, metadata, request)
+        options, settings = found.options, self._settings
+        work.deployment = options.deployment or settings.openai_deployment
+        work.question = Question(
+            instructions=found.text,
+            deployment=work.deployment,
+            system_prompt=settings.system_prompt,
+            detail=options.detail or settings.image_detail,
+            max_output_tokens=options.max_output_tokens or settings.max_output_tokens,
+            reasoning_effort=options.reasoning_effort or settings.reasoning_effort,
+            schema=found.schema,
+        )
 
     async def _answered(self, work: "_Work", upload: Upload) -> "_Work":
         if work.failure is None:
             with work.failures():
-                self._check_size(upload.size)
+                if upload.size > self._limits.max_bytes:
+                    raise too_many_bytes(upload.size, self._limits)
                 with work.timed("download"):
                     data = await upload.read()
                 await self._answer(work, data)
         return work
 
     async def _answer(self, work: "_Work", data: bytes) -> None:
-        assert work.instructions is not None  # noqa: S101 - callers stop at instructions that failed
+        assert work.question is not None  # noqa: S101 - callers stop at instructions that failed
         with work.timed("prepare"):
             work.inspection = inspect(data, self._limits)
-            image = await self._prepared(data, work.inspection)
-        work.image = image
+            work.image = await self._prepared(data, work.inspection)
         with work.timed("model"):
-            work.reply = await self._model.ask(work.instructions.text, image, work.options)
+            work.reply = await self._model.ask(work.question, work.image)
+            if work.question.schema is not None:
+                work.data = await self._structured(work, work.question.schema)
+
+    async def _structured(self, work: "_Work", schema: AnswerSchema) -> Any:
+        """The object in the reply; a reply that does not meet the schema is asked for once more."""
+        assert work.question and work.image and work.reply  # noqa: PT018, S101 - the caller has just asked
+        try:
+            return schema.check(work.reply.text)
+        except AnswerMismatch as mismatch:
+            if work.reply.truncated:
+                raise _truncated(work.question) from mismatch
+        work.reply = (await self._model.ask(work.question, work.image)).after(work.reply)
+        try:
+            return schema.check(work.reply.text)
+        except AnswerMismatch as mismatch:
+            raise PermanentFailure(
+                ErrorCode.INVALID_ANSWER,
+                f"The model's answer does not meet the schema, asked twice: {mismatch}. Simplify the schema, or say"
+                " in the instructions what to write where the image does not show something.",
+                {"problems": mismatch.problems},
+            ) from mismatch
 
     async def _prepared(self, data: bytes, inspection: Inspection) -> PreparedImage:
         if inspection.sendable:
@@ -200,39 +236,22 @@ class Analyzer:
         async with self._conversions:
             return await asyncio.to_thread(convert, data, inspection, self._limits)
 
-    def _options(self) -> Options:
-        return Options(
-            deployment=self._settings.openai_deployment,
-            system_prompt=self._settings.system_prompt,
-            detail=self._settings.image_detail,
-            max_output_tokens=self._settings.max_output_tokens,
-            reasoning_effort=self._settings.reasoning_effort,
-        )
-
-    def _check_size(self, size: int) -> None:
-        """Refuse before downloading what `inspect` would refuse after."""
-        if size > self._limits.max_bytes:
-            raise PermanentFailure(
-                ErrorCode.IMAGE_TOO_LARGE,
-                f"The file has {size:,} bytes, more than the {self._limits.max_bytes:,} accepted: upload a"
-                " smaller one, or have MAX_IMAGE_BYTES raised.",
-                {"size_bytes": size, "max_bytes": self._limits.max_bytes},
-            )
-
 
 @dataclass(slots=True)
 class _Work:
     """What is known so far about one image on its way to a result."""
 
-    options: Options
     source: Source
     version: str
     """What identifies the image's content: the ETag, or a digest where there is none."""
+    deployment: str
     started: float = field(default_factory=perf_counter)
     instructions: Instructions | None = None
+    question: Question | None = None
     inspection: Inspection | None = None
     image: PreparedImage | None = None
     reply: Reply | None = None
+    data: Any = None
     failure: PermanentFailure | None = None
     steps: dict[str, int] = field(default_factory=dict)
 
@@ -242,9 +261,9 @@ class _Work:
 
         The blob's name is part of it: two blobs written in the same instant may have the same ETag.
         """
-        asked = self.instructions.sha256 if self.instructions else f"invalid: {self.failure}"
-        parts = [self.source.container, self.source.name, self.version, asked, asdict(self.options)]
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+        asked = self.question.identity() if self.question else ["invalid", str(self.failure)]
+        parts = [self.source.container, self.source.name, self.version, asked]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     @contextmanager
     def failures(self) -> Iterator[None]:
@@ -285,15 +304,15 @@ class _Work:
                 height=image.height,
                 size_bytes=len(image.data),
                 transformed=image.transformed,
-                detail=self.options.detail,
+                detail=self.question.detail if self.question else None,
             )
             if image
             else ImageSent(),
-            answer=Answer(text=reply.text, finish_reason=reply.finish_reason, truncated=reply.truncated)
+            answer=Answer(text=reply.text, data=self.data, finish_reason=reply.finish_reason, truncated=reply.truncated)
             if reply
             else None,
             model=ModelUsed(
-                deployment=self.options.deployment,
+                deployment=self.deployment,
                 model=reply.model if reply else None,
                 request_id=reply.request_id if reply else None,
             ),
@@ -314,6 +333,15 @@ class _Work:
             if failure
             else None,
         )
+
+
+def _truncated(question: Question) -> PermanentFailure:
+    return PermanentFailure(
+        ErrorCode.INVALID_ANSWER,
+        f"The answer ended at its limit of {question.max_output_tokens:,} tokens, before it met the schema: raise the"
+        " option max_output_tokens, or ask for less.",
+        {"max_output_tokens": question.max_output_tokens},
+    )
 
 
 def _metadata_of(result: Result) -> dict[str, str]:

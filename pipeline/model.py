@@ -4,7 +4,7 @@ import asyncio
 import json
 import math
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
@@ -16,20 +16,31 @@ from pydantic import BaseModel, Field, ValidationError
 
 from pipeline.errors import ErrorCode, Failure, OperatorFailure, PermanentFailure, RetryableFailure
 from pipeline.images import PreparedImage
-from pipeline.settings import Detail
+from pipeline.settings import Detail, ReasoningEffort
+from pipeline.structured import AnswerSchema
 
 TOKEN_SCOPE = "https://cognitiveservices.azure.com/.default"  # noqa: S105 - the name of a scope, not a secret
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
-    """How to ask: everything besides image and instructions that changes the answer."""
+class Question:
+    """Everything besides the image that changes the answer."""
 
+    instructions: str
     deployment: str
     system_prompt: str
     detail: Detail
     max_output_tokens: int
-    reasoning_effort: str | None
+    reasoning_effort: ReasoningEffort | None = None
+    schema: AnswerSchema | None = None
+
+    def identity(self) -> list[object]:
+        """JSON that is equal for equal questions, and for no others."""
+        schema = self.schema.digest if self.schema else None
+        return [*(getattr(self, name) for name in _PLAIN), schema]
+
+
+_PLAIN = ("instructions", "deployment", "system_prompt", "detail", "max_output_tokens", "reasoning_effort")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +59,20 @@ class Reply:
     @property
     def truncated(self) -> bool:
         return self.finish_reason == "length"
+
+    def after(self, earlier: "Reply") -> "Reply":
+        """This reply, with the tokens of an earlier one that did not do: they were paid too."""
+        return replace(
+            self,
+            input_tokens=_sum(self.input_tokens, earlier.input_tokens),
+            output_tokens=_sum(self.output_tokens, earlier.output_tokens),
+            reasoning_tokens=_sum(self.reasoning_tokens, earlier.reasoning_tokens),
+            cached_tokens=_sum(self.cached_tokens, earlier.cached_tokens),
+        )
+
+
+def _sum(one: int | None, other: int | None) -> int | None:
+    return None if one is None and other is None else (one or 0) + (other or 0)
 
 
 class AzureOpenAIModel:
@@ -75,7 +100,7 @@ class AzureOpenAIModel:
     ) -> None:
         await self._client.close()
 
-    async def ask(self, instructions: str, image: PreparedImage, options: Options) -> Reply:
+    async def ask(self, question: Question, image: PreparedImage) -> Reply:
         """Ask about `image`.
 
         Raises:
@@ -88,13 +113,13 @@ class AzureOpenAIModel:
                 response = await self._client.post(
                     "/chat/completions",
                     cast_to=httpx2.Response,
-                    content=request_body(instructions, image, options),
+                    content=request_body(question, image),
                     options={"headers": {"Content-Type": "application/json"}},
                 )
         except TimeoutError:
             raise RetryableFailure(f"The model did not answer within {self._timeout:g} seconds.") from None
         except (APIStatusError, APIConnectionError) as error:
-            _raise_failure(error, options.deployment)
+            _raise_failure(error, question.deployment)
         except ClientAuthenticationError as error:
             raise OperatorFailure(
                 "The managed identity got no token for the model: check AZURE_CLIENT_ID and that the identity is"
@@ -105,31 +130,33 @@ class AzureOpenAIModel:
         return read_reply(response.content, response.headers)
 
 
-def request_body(instructions: str, image: PreparedImage, options: Options) -> bytes:
+def request_body(question: Question, image: PreparedImage) -> bytes:
     """The JSON of a chat completion request, its image encoded and copied just once.
 
     A shared JSON encoder would scan, escape and copy the megabytes of base64 again at each step.
     """
     request: dict[str, Any] = {
-        "model": options.deployment,
+        "model": question.deployment,
         "messages": [
-            {"role": "system", "content": options.system_prompt},
+            {"role": "system", "content": question.system_prompt},
             {
                 "role": "user",
                 "content": [
-                    {"type": "text", "text": instructions},
+                    {"type": "text", "text": question.instructions},
                     {
                         "type": "image_url",
-                        "image_url": {"url": f"data:{image.media_type};base64,", "detail": options.detail},
+                        "image_url": {"url": f"data:{image.media_type};base64,", "detail": question.detail},
                     },
                 ],
             },
         ],
         # GPT-5 models reject max_tokens and any temperature but their own.
-        "max_completion_tokens": options.max_output_tokens,
+        "max_completion_tokens": question.max_output_tokens,
     }
-    if options.reasoning_effort is not None:
-        request["reasoning_effort"] = options.reasoning_effort
+    if question.reasoning_effort is not None:
+        request["reasoning_effort"] = question.reasoning_effort
+    if question.schema is not None:
+        request["response_format"] = question.schema.response_format
     # A quotation mark inside a JSON string is escaped, so nobody's text can hold this end of a data URL.
     head, end, tail = json.dumps(request).encode().partition(b';base64,"')
     return b"".join((head, end[:-1], pybase64.b64encode(image.data), end[-1:], tail))

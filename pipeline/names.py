@@ -11,6 +11,8 @@ RESULT_SUFFIX = ".json"
 
 # What desktops leave behind in folders that people upload whole.
 _LITTER = re.compile(r"(\.DS_Store|Thumbs\.db|desktop\.ini|\._.*)", re.IGNORECASE | re.DOTALL)
+_ENDINGS = (".md", ".txt", ".json")
+_SIDECAR = re.compile(r"(?P<image>.+)\.instructions\.(md|txt|json)", re.DOTALL)
 _INSTRUCTION_FILE = re.compile(
     r".*(\.instructions\.(md|txt|json)|\.schema\.json)|_instructions\.(md|txt|json)", re.DOTALL
 )
@@ -22,6 +24,35 @@ def wants_result(name: str) -> bool:
     """Whether the upload `name` gets a result: everything does but instruction files, schemas and desktop litter."""
     leaf = name.rpartition("/")[2]
     return not (_LITTER.fullmatch(leaf) or _INSTRUCTION_FILE.fullmatch(leaf))
+
+
+def image_of_sidecar(name: str) -> str | None:
+    """The image that the upload `name` instructs, if that is what it does."""
+    match = _SIDECAR.fullmatch(name)
+    return match["image"] if match else None
+
+
+def sidecars(image_name: str) -> list[str]:
+    """The instruction files of this one image that there may be, in order of precedence."""
+    names = [f"{image_name}.instructions{ending}" for ending in _ENDINGS]
+    return [name for name in names if _utf16_length(name) <= MAX_BLOB_NAME]
+
+
+def folders_of(image_name: str) -> list[str]:
+    """The folder of an image and all above it, nearest first, each with its slash; the container's root is ''."""
+    parts = image_name.split("/")[:-1]
+    return ["".join(f"{part}/" for part in parts[:depth]) for depth in range(len(parts), -1, -1)]
+
+
+def folder_files(folder: str) -> list[str]:
+    """The instruction files that there may be for all images in `folder` and below, in order of precedence."""
+    names = [f"{folder}_instructions{ending}" for ending in _ENDINGS]
+    return [name for name in names if _utf16_length(name) <= MAX_BLOB_NAME]
+
+
+def schema_blob(name: str) -> str:
+    """The blob that people mean by the schema `name`: its ending may be left out."""
+    return name if name.endswith(".schema.json") else f"{name}.schema.json"
 
 
 def result_name(image_name: str) -> str:

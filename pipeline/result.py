@@ -154,4 +154,3 @@ def json_schema() -> str:
     schema = Result.model_json_schema(mode="serialization")
     head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Blobsight result, version 1"}
     return json.dumps(head | {k: v for k, v in schema.items() if k != "title"}, indent=2, ensure_ascii=False) + "\n"
-

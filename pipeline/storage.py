@@ -61,7 +61,7 @@ class Uploads:
     async def open(self, name: str) -> Upload | None:
         """The current version of the upload `name`, or None when it is gone. One request."""
         blob = self._client.get_blob_client(name)
-        with _translated(f"reading {self.container}/{name}", "Storage Blob Data Owner"):
+        with translated(f"reading {self.container}/{name}", "Storage Blob Data Owner"):
             try:
                 stream = await blob.download_blob()
             except ResourceNotFoundError as error:
@@ -81,15 +81,29 @@ class Uploads:
         )
 
     async def _read(self, stream: StorageStreamDownloader[bytes], name: str) -> bytes:
-        with _translated(f"reading {self.container}/{name}", "Storage Blob Data Owner"):
+        with translated(f"reading {self.container}/{name}", "Storage Blob Data Owner"):
             try:
                 return await stream.readall()
             except (ResourceModifiedError, ResourceNotFoundError) as error:
                 raise VersionGone from error
 
+    async def read_start(self, name: str, length: int) -> bytes | None:
+        """At most the first `length` bytes of the blob `name`, or None when there is none. One request."""
+        with translated(f"reading {self.container}/{name}", "Storage Blob Data Owner"):
+            try:
+                stream = await self._client.get_blob_client(name).download_blob(offset=0, length=length)
+                return await stream.readall()
+            except ResourceNotFoundError as error:
+                _require_container(error, self.container)
+                return None
+            except HttpResponseError as error:
+                if error.status_code == 416:  # no byte 0: the blob is empty
+                    return b""
+                raise
+
     async def exists(self, name: str) -> bool:
         """Whether there is an upload of this name now. One request."""
-        with _translated(f"reading {self.container}/{name}", "Storage Blob Data Owner"):
+        with translated(f"reading {self.container}/{name}", "Storage Blob Data Owner"):
             return await self._client.get_blob_client(name).exists()
 
 
@@ -102,7 +116,7 @@ class Results:
 
     async def find(self, name: str) -> StoredResult | None:
         """What is known of the result `name`, or None when there is none. One request."""
-        with _translated(f"reading {self.container}/{name}", "Storage Blob Data Owner"):
+        with translated(f"reading {self.container}/{name}", "Storage Blob Data Owner"):
             try:
                 properties = await self._client.get_blob_client(name).get_blob_properties()
             except ResourceNotFoundError:
@@ -121,7 +135,7 @@ class Results:
             if replacing
             else {"match_condition": MatchConditions.IfMissing}
         )
-        with _translated(f"writing {self.container}/{name}", "Storage Blob Data Owner"):
+        with translated(f"writing {self.container}/{name}", "Storage Blob Data Owner"):
             try:
                 await self._client.get_blob_client(name).upload_blob(
                     body,
@@ -151,7 +165,7 @@ def _require_container(error: ResourceNotFoundError, container: str) -> None:
 
 
 @contextmanager
-def _translated(what: str, role: str) -> Iterator[None]:
+def translated(what: str, role: str) -> Iterator[None]:
     """The storage SDK's errors as ours; `what` says what was being done, `role` what it takes."""
     try:
         yield

@@ -1,87 +1,12 @@
 """The whole local cloud, once for all tests: real emulator, real worker, real tokens over real TLS."""
 
-import asyncio
-import json
-from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
-from io import BytesIO
-from pathlib import Path
-from time import monotonic
-from typing import Any
+from collections.abc import AsyncIterator
 
 import pytest
-from azure.core.exceptions import ResourceNotFoundError
 from azure.storage.blob.aio import BlobServiceClient
+from person import ROOT, Echo, Person
 
 from localcloud.cloud import LocalCloud
-from localcloud.model import Answer, Asked, Behaviour, Question
-
-ROOT = Path(__file__).parent.parent
-PATIENCE_SECONDS = 30
-
-
-class Echo:
-    """A brain that costs nothing: it repeats the question."""
-
-    def answer(self, question: Question) -> str:
-        return f"You asked: {question.instructions}"
-
-
-@dataclass
-class Person:
-    """Somebody who drops files and reads results, with the emulator's connection string and nothing else."""
-
-    cloud: LocalCloud
-    blobs: BlobServiceClient
-    log: Path
-    scripts: defaultdict[str, deque[Behaviour]] = field(default_factory=lambda: defaultdict(deque))
-    """What the model does with each request, by the instructions it is asked; afterwards it just answers."""
-
-    async def drop(self, name: str, data: bytes, metadata: Mapping[str, str] | None = None, **options: Any) -> str:
-        """Upload; the new blob's ETag as results have it."""
-        client = self.blobs.get_blob_client("images", name)
-        uploaded = await client.upload_blob(BytesIO(data), overwrite=True, metadata=dict(metadata or {}), **options)
-        return str(uploaded["etag"]).strip('"')
-
-    async def result(self, name: str, *, etag: str | None = None) -> dict[str, Any]:
-        """The result of `name`, once it is there; with `etag`, the one for that version."""
-        client = self.blobs.get_blob_client("results", f"{name}.json")
-        deadline = monotonic() + PATIENCE_SECONDS
-        while monotonic() < deadline:
-            try:
-                result = json.loads(await (await client.download_blob()).readall())
-            except ResourceNotFoundError:
-                pass
-            else:
-                if etag in (None, result["source"]["etag"]):
-                    return dict(result)
-            await asyncio.sleep(0.05)
-        raise AssertionError(f"no result of {name} within {PATIENCE_SECONDS} s; the app's log ends:\n{self.tail()}")
-
-    async def result_names(self, prefix: str) -> list[str]:
-        return [
-            name async for name in self.blobs.get_container_client("results").list_blob_names(name_starts_with=prefix)
-        ]
-
-    async def logged(self, text: str, *, times: int = 1) -> None:
-        """Wait until the app's log holds `text` that many times."""
-        deadline = monotonic() + PATIENCE_SECONDS
-        while self.log.read_text(encoding="utf-8").count(text) < times:
-            if monotonic() > deadline:
-                raise AssertionError(f"not logged {times} times: {text}\nThe app's log ends:\n{self.tail()}")
-            await asyncio.sleep(0.05)
-
-    def asked(self, instructions: str) -> list[Asked]:
-        """What the model was asked with these instructions."""
-        return [asked for asked in self.cloud.model.history if asked.instructions == instructions]
-
-    def tail(self) -> str:
-        return "\n".join(self.log.read_text(encoding="utf-8").splitlines()[-25:])
-
-    def _behave(self, asked: Asked) -> Behaviour:
-        queue = self.scripts[asked.instructions]
-        return queue.popleft() if queue else Answer()
 
 
 @pytest.fixture(scope="session")
@@ -97,5 +22,5 @@ async def person(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pers
     )
     async with cloud, BlobServiceClient.from_connection_string(cloud.front.connection_string) as blobs:
         somebody = Person(cloud, blobs, log)
-        cloud.model.script.policy = somebody._behave  # noqa: SLF001 - its own
+        cloud.model.script.policy = somebody.behave
         yield somebody

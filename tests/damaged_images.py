@@ -326,6 +326,7 @@ def bombs() -> dict[str, tuple[bytes, str]]:
         ),
         "gif with a million remarks": (b"GIF89a\x09\0\x09\0\0\0\0" + b"!\xfe\0" * 1_000_000, "corrupt_image"),
         "tiff of 65,535 tags": (tiff_of([(1, 4, 1, 1)] * 65_535), "corrupt_image"),
+        "big tiff whose directory is far away": (b"II+\0\x08\0\0\0" + b"\xff" * 24, "corrupt_image"),
         "tiff whose directory is itself": (b"II*\0\0\0\0\0", "corrupt_image"),
         "heic of boxes in boxes": (samples()["heic"][:16] + b"\0\0\0\x08free" * 1_000_000, "corrupt_image"),
     }

@@ -12,7 +12,7 @@ from time import monotonic, sleep
 
 import psutil
 import pytest
-from conftest import ROOT
+from person import ROOT
 
 SAMPLES = json.loads((ROOT / "samples" / "samples.json").read_text(encoding="utf-8"))
 PATIENCE_SECONDS = 90

@@ -5,8 +5,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
 from generate_docs import PAGES
+from person import ROOT
 
 from pipeline.settings import Settings
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import aiohttp
 import jsonschema
 import pytest
-from conftest import Person
+from person import Person
 from pictures import picture
 from test_upload_to_result import SCHEMA
 

@@ -8,10 +8,11 @@ from urllib.parse import quote
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from test_instructions import Container
 
 from pipeline.errors import PermanentFailure
-from pipeline.instructions import BUILT_IN, Instructions, Origin, resolve
-from pipeline.metadata_text import UndecodableText, decode_base64, decode_text
+from pipeline.instructions import InstructionSources
+from pipeline.instructions.metadata_text import UndecodableText, decode_base64, decode_text
 
 texts = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1)
 ascii_texts = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E))
@@ -70,27 +71,17 @@ def test_any_value_is_decoded_or_refused_by_name(value: str) -> None:
         ({"instructions": "=?klingon?B?R3I=?="}, "RFC 2047"),
     ],
 )
-def test_undecodable_metadata_is_invalid_and_the_message_says_where(metadata: dict[str, str], complaint: str) -> None:
+async def test_undecodable_metadata_is_invalid_and_the_message_says_where(
+    metadata: dict[str, str], complaint: str
+) -> None:
     with pytest.raises(PermanentFailure, match=complaint) as caught:
-        resolve(request=None, metadata=metadata, default="never a silent default")
+        await InstructionSources(Container(), "never a silent default").find("x.jpg", metadata)
     assert caught.value.code == "invalid_instructions"
     assert next(iter(metadata)) in caught.value.message
 
 
-def test_the_first_source_that_has_text_wins() -> None:
-    metadata = {"Instructions": " from metadata ", "instructions_b64": base64.b64encode(b"from base64").decode()}
-    plain = {"INSTRUCTIONS": " from metadata "}
-    found = [
-        resolve(request=" asked ", metadata=metadata, default="default"),
-        resolve(request="  ", metadata=metadata, default="default"),
-        resolve(request=None, metadata=plain, default="default"),
-        resolve(request=None, metadata={"instructions": "  ", "other": "x"}, default="default"),
-        resolve(request=None, metadata={}, default="  "),
-    ]
-    assert found == [
-        Instructions("asked", Origin.REQUEST),
-        Instructions("from base64", Origin.METADATA, "instructions_b64"),
-        Instructions("from metadata", Origin.METADATA, "instructions"),
-        Instructions("default", Origin.SETTING, "DEFAULT_INSTRUCTIONS"),
-        Instructions(BUILT_IN, Origin.BUILT_IN),
-    ]
+async def test_base64_goes_before_plain_metadata_and_names_have_no_case() -> None:
+    metadata = {"INSTRUCTIONS": " plain ", "instructions_B64": base64.b64encode(b"from base64").decode()}
+    sources = InstructionSources(Container(), None)
+    found = [await sources.find("x.jpg", metadata), await sources.find("x.jpg", {"Instructions": " plain "})]
+    assert [(f.text, f.origin_name) for f in found] == [("from base64", "instructions_b64"), ("plain", "instructions")]

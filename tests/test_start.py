@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Person
+from person import ROOT, Person
 
 from localcloud.functions_host.errors import HostError
 from localcloud.functions_host.process import FunctionsHostProcess

@@ -11,8 +11,8 @@ import aiohttp
 import jsonschema
 import pytest
 from azure.storage.blob import BlobBlock
-from conftest import ROOT, Person
 from inline_snapshot import snapshot
+from person import ROOT, Person
 from pictures import picture
 
 from localcloud.cloud import DATA_KEY
@@ -180,7 +180,7 @@ async def test_the_type_is_the_contents_never_the_names(person: Person) -> None:
 
 
 @pytest.mark.parametrize(
-    "litter", [".DS_Store", "folder/Thumbs.db", "folder/._cat.jpg", "_instructions.md", "cat.png.instructions.txt"]
+    "litter", [".DS_Store", "folder/Thumbs.db", "folder/._cat.jpg", "_instructions.md", "receipt.schema.json"]
 )
 async def test_litter_and_instruction_files_get_no_result(person: Person, litter: str) -> None:
     await person.drop(litter, b"whatever")

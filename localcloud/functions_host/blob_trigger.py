@@ -1,11 +1,9 @@
 """The blob trigger with Event Grid as its source, as the Storage Blobs extension 5.x has it.
 
-    Event Grid -> webhook -> message on azure-webjobs-blobtrigger-<host id> (host account) -> listener ->
-    function
+    Event Grid -> webhook -> azure-webjobs-blobtrigger-<host id> (queue, host account) -> listener -> function
 
-Delivery is at least once, with no receipts, no ETag comparison and no look at the trigger's path: an event of
-another container runs the
-function too, unless the event subscription filters it.
+Delivery is at least once, with no receipts, no ETag comparison and no look at the trigger's path: an event of another
+container runs the function too, unless the event subscription filters it.
 """
 
 import base64

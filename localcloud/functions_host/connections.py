@@ -98,12 +98,10 @@ class Storage:
 
 
 def host_id(app: Path, settings: Mapping[str, str]) -> str:
-    """The name that this host's internal queue ends with: the setting AzureFunctionsWebHost__hostid, or else
-    made of the app's directory.
+    """The end of the internal queue's name: the setting AzureFunctionsWebHost__hostid, or made of the app's directory.
 
-    At most 32 lowercase letters, digits and single dashes, as a queue's name wants. The made one is the
-    directory's name and eight
-    digits of its path's hash: the same at each start, different for two clones.
+    At most 32 lowercase letters, digits and single dashes, as queue names want. It is made of the directory's name
+    and eight digits of its path's hash: the same at each start, different for two clones.
 
     Raises:
         HostError: the setting is not of that form.

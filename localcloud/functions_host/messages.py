@@ -1,10 +1,7 @@
-"""Duck types in the shape of the worker library's protobuf messages (azure-functions-language-worker-
-protobuf).
+"""Duck types in the shape of the worker library's protobuf messages.
 
-azure-functions-runtime is handed this module as `request.properties["protos"]` and only ever uses the names
-and fields below; so
-no gRPC and no protobuf are needed. Field names are the library's. Value types that it never reads are left
-out.
+azure-functions-runtime is handed this module as `request.properties["protos"]` and only ever uses the names and fields
+below; so no gRPC and no protobuf are needed. Field names are the library's. Types that it never reads are left out.
 """
 
 from __future__ import annotations

@@ -133,5 +133,7 @@ class FunctionsHostProcess:
             raise HostError(f"the functions host ended with code {code}; see its log")
         facts = json.loads(line)
         if facts["state"] != "Running":
+            with contextlib.suppress(TimeoutError):  # it ends by itself, and says with which code
+                await asyncio.wait_for(self._process.wait(), _FURTHER_GRACE_SECONDS)
             raise HostError(*facts["errors"])
         return facts

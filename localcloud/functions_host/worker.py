@@ -1,12 +1,10 @@
 """The worker process: drives the Python worker library that production uses, for one function app.
 
-Started by the host as `python -m localcloud.functions_host.worker --app DIR --channel FD`. It talks to the
-host over a socket of its
-own, so that nothing the app prints can disturb the protocol; stdin is a lifeline that ends with the host.
+Started by the host as `python -m localcloud.functions_host.worker --app DIR --channel FD`. It talks to the host over a
+socket of its own, so that nothing the app prints can disturb the protocol; stdin is a lifeline that ends with the host.
 
     host -> worker   {"kind": "invoke", "id", "function_id", "parameter", "type", "value", "metadata"} + body
-    worker -> host   {"kind": "indexed", "functions": [...]} or {"kind": "failed", "message", "stack_trace"},
-    once
+    worker -> host   once: {"kind": "indexed", "functions": [...]} or {"kind": "failed", "message", "stack_trace"}
                      {"kind": "result", "id", "message": null | str, "stack_trace", "return": null | {...}} + body
 """
 
@@ -107,9 +105,8 @@ async def _invoke(head: dict[str, Any], body: bytes, writer: asyncio.StreamWrite
     parameter = messages.ParameterBinding(head["parameter"], _typed_data(head["type"], head["value"], body))
     metadata = {name: messages.TypedData(**value) for name, value in head["metadata"].items()}
     invocation = messages.InvocationRequest(head["id"], head["function_id"], [parameter], metadata)
-    # The library catches Exception only. When user code lets a CancelledError out, no response is ever sent
-    # and the host waits for
-    # its functionTimeout: that is the platform's behaviour too, so it is not mended here.
+    # The library catches Exception only. When user code lets a CancelledError out, no response is sent and the host
+    # waits for its functionTimeout: that is the platform's behaviour too, so it is not mended here.
     response: messages.InvocationResponse = await runtime.invocation_request(
         _request(messages.StreamingMessage(invocation_request=invocation))
     )

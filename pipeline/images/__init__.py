@@ -16,9 +16,18 @@ only passes images on never loads it.
 """
 
 from pipeline.images.facts import ImageFacts, ImageLimits, Inspection, PreparedImage
-from pipeline.images.inspection import as_stored, inspect
+from pipeline.images.inspection import as_stored, inspect, too_many_bytes
 
-__all__ = ["ImageFacts", "ImageLimits", "Inspection", "PreparedImage", "as_stored", "convert", "inspect"]
+__all__ = [
+    "ImageFacts",
+    "ImageLimits",
+    "Inspection",
+    "PreparedImage",
+    "as_stored",
+    "convert",
+    "inspect",
+    "too_many_bytes",
+]
 
 
 def convert(data: bytes, inspection: Inspection, limits: ImageLimits) -> PreparedImage:

@@ -5,9 +5,9 @@ may run on the event loop. They read what Pillow would read too, and are here be
 whether a file is complete without decoding it, and because for some formats opening alone can cost gigabytes
 (a TIFF whose 65,535 tags each claim the whole file).
 
-A reader takes the whole file and returns a `Header`. A file that ends where a header should be raises IndexError
-or struct.error, which `inspect` turns into corrupt_image; other damage raises `Damaged`. What a reader cannot decide
-it leaves as `obstacle`: the image is then not sent as it is, and the decoder has the last word.
+A reader takes the whole file and returns a `Header`. A file that ends where a header should be raises IndexError,
+OverflowError or struct.error, which `inspect` turns into corrupt_image; other damage raises `Damaged`. What a reader
+cannot decide it leaves as `obstacle`: the image is then not sent as it is, and the decoder has the last word.
 """
 
 import zlib

@@ -38,8 +38,8 @@ def inspect(data: bytes, limits: ImageLimits) -> Inspection:
     kind = recognise(data)
     try:
         header = READERS[kind](data)
-    except (IndexError, struct.error) as exc:
-        # `from None` would lose where the reader stood, which is all there is to go by.
+    except (IndexError, OverflowError, struct.error) as exc:
+        # Overflow: an offset of 64 bits that no memory has.
         raise corrupt(kind, "it ends within its header") from exc
     except Damaged as exc:
         raise corrupt(kind, str(exc)) from exc
@@ -60,7 +60,7 @@ def too_many_bytes(size: int, limits: ImageLimits) -> PermanentFailure:
     """The failure of a file of `size` bytes: also for callers that know the size before they have the bytes."""
     return PermanentFailure(
         ErrorCode.IMAGE_TOO_LARGE,
-        f"The file has {size / 1e6:,.1f} MB; at most {limits.max_bytes / 1e6:,.1f} MB are accepted. "
+        f"The file has {size:,} bytes; at most {limits.max_bytes:,} are accepted. "
         "Save it smaller, for example as JPEG.",
         {"size_bytes": size, "max_bytes": limits.max_bytes},
     )

@@ -18,6 +18,11 @@ ACCOUNT_KEYS = {
 
 
 @pytest.fixture(scope="session")
+def account_keys() -> dict[str, str]:
+    return ACCOUNT_KEYS
+
+
+@pytest.fixture(scope="session")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     return Certificates.load_or_create(tmp_path_factory.mktemp("certificates"))
 

@@ -172,13 +172,14 @@ async def test_an_event_is_given_up_when_its_next_retry_would_come_after_a_day(s
         assert [letter.reason for letter in grid.dead_letters] == ["TimeToLiveExceeded"]
 
 
-async def test_a_storage_queue_gets_the_events_base64(azurite: Azurite, certificates: Certificates) -> None:
+async def test_a_storage_queue_gets_the_events_base64(
+    azurite: Azurite, account_keys: dict[str, str], certificates: Certificates
+) -> None:
     """So that a queue trigger can read it; while the queue is missing, delivery is retried."""
-    key = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
     queue = QueueClient(
         azurite.queue_url("devstoreaccount1"),
         f"events-{uuid.uuid4().hex[:8]}",
-        key,
+        account_keys["devstoreaccount1"],
         connection_verify=str(certificates.bundle),
     )
     async with queue, EventGrid(schedule=(0.05,)) as grid:

@@ -1,0 +1,71 @@
+"""Options: how to ask, set beside the instructions or for the whole app."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from pipeline.settings import Detail, ReasoningEffort
+
+
+def _no_boolean(value: Any) -> Any:
+    """YAML's `yes` is no number."""
+    if isinstance(value, bool):
+        raise ValueError("it should be a whole number")  # noqa: TRY004 - pydantic reports ValueErrors
+    return value
+
+
+class Options(BaseModel):
+    """What one source sets; None is left to the next source. The field names are the keys that people write."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    detail: Detail | None = None
+    max_output_tokens: Annotated[int, BeforeValidator(_no_boolean), Field(gt=0)] | None = None
+    reasoning_effort: ReasoningEffort | None = None
+    deployment: Annotated[str, Field(min_length=1)] | None = None
+    schema_: Annotated[dict[str, Any] | str | None, Field(alias="schema")] = None
+    """A JSON Schema, or the name of a blob that holds one."""
+
+    def over(self, other: "Options") -> "Options":
+        """These options, and `other`'s where these say nothing."""
+        return Options.model_construct(
+            **{
+                name: mine if (mine := getattr(self, name)) is not None else getattr(other, name)
+                for name in Options.model_fields
+            }
+        )
+
+
+_MEANT = {
+    "detail": "auto, low or high",
+    "max_output_tokens": "a whole number above 0",
+    "reasoning_effort": "none, minimal, low, medium, high or xhigh",
+    "deployment": "the name of a deployment",
+    "schema": "a JSON Schema, or the name of a .schema.json blob",
+}
+NAMES = tuple(field.alias or name for name, field in Options.model_fields.items())
+
+
+class InvalidOption(ValueError):
+    """An option that can't be meant; `option` is its name, the message says what to write instead."""
+
+    def __init__(self, option: str, message: str) -> None:
+        super().__init__(message)
+        self.option = option
+
+
+def parse_options(given: Mapping[str, Any]) -> Options:
+    """The options in `given`, whose values may be text (metadata) or typed (YAML, JSON).
+
+    Raises:
+        InvalidOption: the first one that is unknown or has a value that it can't have.
+    """
+    try:
+        return Options.model_validate(given)
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        option = str(problem["loc"][0])
+        if problem["type"] == "extra_forbidden":
+            raise InvalidOption(option, f"there is no option '{option}': the options are {', '.join(NAMES)}") from None
+        raise InvalidOption(option, f"'{option}' is {problem['input']!r}: it should be {_MEANT[option]}") from None

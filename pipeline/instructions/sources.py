@@ -1,0 +1,213 @@
+"""Where instructions come from, in order: the first source that has text wins.
+
+Options are merged over the sources that were looked at: a key that an earlier source sets is not changed by a later
+one. Sources after the one that has the text are not looked at, so an image with instructions in its metadata costs no
+further storage operation. Otherwise the sidecar costs three (one for each ending), and each folder three, once in
+`CACHE_SECONDS` per instance.
+"""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Protocol
+
+from cachetools import TTLCache
+
+from pipeline.errors import ErrorCode, PermanentFailure, RetryableFailure
+from pipeline.instructions.files import MAX_FILE_BYTES, InstructionFile, InvalidFile, parse_file
+from pipeline.instructions.metadata_text import UndecodableText, decode_base64, decode_text
+from pipeline.instructions.options import NAMES, InvalidOption, Options, parse_options
+from pipeline.names import folder_files, folders_of, schema_blob, sidecars
+from pipeline.structured import AnswerSchema, InvalidSchema
+
+BUILT_IN = "Describe this image."
+
+CACHE_SECONDS = 30
+"""How long an instance goes by what a folder's instruction file (or a schema blob) said when it last looked."""
+CACHED_FILES = 1000
+"""So the cache holds 64 MB at the very most; nearly all entries are folders without a file."""
+PARSED_AT_ONCE_BYTES = 8 * 1024
+"""What the slowest parser reads in a few milliseconds; anything longer is parsed in a thread."""
+
+
+class Origin(StrEnum):
+    """Which source the text came from, in order of precedence."""
+
+    REQUEST = "request"
+    METADATA = "metadata"
+    SIDECAR = "sidecar"
+    FOLDER = "folder"
+    SETTING = "setting"
+    BUILT_IN = "builtin"
+
+
+@dataclass(frozen=True, slots=True)
+class Instructions:
+    """What to ask. `origin_name` is the metadata key, file or setting that holds the text, if there is one."""
+
+    text: str
+    origin: Origin
+    origin_name: str | None = None
+    options: Options = field(default_factory=Options)
+    schema: AnswerSchema | None = None
+    """What `options.schema` stands for."""
+
+    @property
+    def sha256(self) -> str:
+        """Of the text in UTF-8, hexadecimal."""
+        return hashlib.sha256(self.text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+class Files(Protocol):
+    """The input container, as far as instruction files go."""
+
+    async def read_start(self, name: str, length: int) -> bytes | None:
+        """At most `length` bytes of the blob, None if there is none."""
+
+
+class InstructionSources:
+    """Finds the instructions of images; one per process, since it remembers folder files."""
+
+    def __init__(self, files: Files, default_text: str | None) -> None:
+        self._files = files
+        self._default_text = (default_text or "").strip()
+        self._folders = _Remembered(self._read_folder)
+        self._schemas = _Remembered(self._read_schema)
+
+    async def find(
+        self, name: str | None, metadata: Mapping[str, str], request: str | None = None, given: Options | None = None
+    ) -> Instructions:
+        """The instructions for one image.
+
+        Args:
+            name: the image blob's, None for an image that came by HTTP.
+            metadata: the image blob's, as the service returned it.
+            request: the text of the request itself (a re-analysis, the HTTP parameter).
+            given: the request's own options.
+
+        Raises:
+            PermanentFailure: `invalid_instructions`, when a source that was looked at can't be understood. The next
+                one is not asked then: the person meant this one.
+            RetryableFailure: storage could not be read.
+        """
+        # Metadata keys keep the case they were written in, but Azure compares them without it.
+        metadata = {key.lower(): value for key, value in metadata.items()}
+        options = (given or Options()).over(_metadata_options(metadata))
+        found = _from_request(request) or _from_metadata(metadata)
+        if found is None and name is not None:
+            async for origin, file_name, file in self._instruction_files(name):
+                options = options.over(file.options)
+                if file.text:
+                    found = file.text, origin, file_name
+                    break
+        if found is None and self._default_text:
+            found = self._default_text, Origin.SETTING, "DEFAULT_INSTRUCTIONS"
+        text, origin, origin_name = found or (BUILT_IN, Origin.BUILT_IN, None)
+        return Instructions(text, origin, origin_name, options, await self._schema(options.schema_))
+
+    async def _instruction_files(self, name: str) -> AsyncIterator[tuple[Origin, str, InstructionFile]]:
+        if sidecar := await self._read_first(sidecars(name)):
+            yield Origin.SIDECAR, *sidecar
+        for folder in folders_of(name):
+            found = await self._folders.get(folder)
+            if isinstance(found, PermanentFailure):
+                raise found
+            if found:
+                yield Origin.FOLDER, *found
+
+    async def _read_folder(self, folder: str) -> tuple[str, InstructionFile] | PermanentFailure | None:
+        try:
+            return await self._read_first(folder_files(folder))
+        except PermanentFailure as failure:
+            return failure
+
+    async def _read_first(self, names: list[str]) -> tuple[str, InstructionFile] | None:
+        """The first of these files that exists."""
+        for name, data in zip(
+            names, await asyncio.gather(*(self._files.read_start(n, MAX_FILE_BYTES + 1) for n in names)), strict=True
+        ):
+            if data is None:
+                continue
+            try:
+                if len(data) > PARSED_AT_ONCE_BYTES:
+                    return name, await asyncio.to_thread(parse_file, name, data)
+                return name, parse_file(name, data)
+            except InvalidFile as error:
+                raise _invalid(f"The instruction file '{name}' can't be used, {error}.", file=name) from None
+        return None
+
+    async def _schema(self, schema: dict[str, Any] | str | None) -> AnswerSchema | None:
+        if schema is None:
+            return None
+        if isinstance(schema, str):
+            found = await self._schemas.get(schema_blob(schema))
+            if isinstance(found, PermanentFailure):
+                raise found
+            return found
+        try:
+            return AnswerSchema.of(schema)
+        except InvalidSchema as error:
+            raise _invalid(f"The schema in the instructions can't be used: {error}") from None
+
+    async def _read_schema(self, name: str) -> AnswerSchema | PermanentFailure:
+        data = await self._files.read_start(name, MAX_FILE_BYTES + 1)
+        if data is None:
+            return _invalid(
+                f"The schema '{name}' is not in the input container: upload it, or correct its name.", file=name
+            )
+        if len(data) > MAX_FILE_BYTES:
+            return _invalid(
+                f"The schema '{name}' is larger than the {MAX_FILE_BYTES:,} bytes that are read.", file=name
+            )
+        try:
+            return AnswerSchema.of(json.loads(data))
+        except (InvalidSchema, ValueError, RecursionError) as error:
+            return _invalid(f"The schema '{name}' can't be used: {error}", file=name)
+
+
+class _Remembered[Value]:
+    """What `load` gave for a name, for a while; askers at the same time share one load."""
+
+    def __init__(self, load: Callable[[str], Awaitable[Value]]) -> None:
+        self._load = load
+        self._tasks: TTLCache[str, asyncio.Future[Value]] = TTLCache(CACHED_FILES, CACHE_SECONDS)
+
+    async def get(self, name: str) -> Value:
+        task = self._tasks.get(name)
+        if task is None:
+            task = self._tasks[name] = asyncio.ensure_future(self._load(name))
+        try:
+            return await asyncio.shield(task)  # one asker's cancellation is not the others'
+        except RetryableFailure:
+            self._tasks.pop(name, None)
+            raise
+
+
+def _from_request(request: str | None) -> tuple[str, Origin, str | None] | None:
+    text = (request or "").strip()
+    return (text, Origin.REQUEST, None) if text else None
+
+
+def _from_metadata(metadata: Mapping[str, str]) -> tuple[str, Origin, str | None] | None:
+    for key, decode in (("instructions_b64", decode_base64), ("instructions", decode_text)):
+        try:
+            text = decode(metadata.get(key, "")).strip()
+        except UndecodableText as error:
+            raise _invalid(f"The blob's metadata '{key}' can't be read: {error}.", metadata=key) from None
+        if text:
+            return text, Origin.METADATA, key
+    return None
+
+
+def _metadata_options(metadata: Mapping[str, str]) -> Options:
+    try:
+        return parse_options({key: value.strip() for key in NAMES if (value := metadata.get(key, "")).strip()})
+    except InvalidOption as error:
+        raise _invalid(f"The blob's metadata can't be used: {error}.", metadata=error.option) from None
+
+
+def _invalid(message: str, **details: str) -> PermanentFailure:
+    return PermanentFailure(ErrorCode.INVALID_INSTRUCTIONS, message, details or None)

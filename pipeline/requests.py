@@ -1,0 +1,127 @@
+"""Messages on the request queue: work put off, work asked for, and Event Grid's own events.
+
+Our own message is a JSON object, version 1:
+
+    {"version": 1, "container": "images", "name": "a/b.jpg",
+     "attempt": 2, "since": "2026-03-01T12:00:00Z",                     work that was put off
+     "instructions": "What is this?", "options": {"detail": "high"},    a re-analysis, asked differently
+     "rerun_failed": true}                                              a failed result does not count as done
+
+Everything but `version`, `container` and `name` may be left out. An Event Grid event (`BlobCreated`, the Event Grid or
+the CloudEvents schema, one or an array) asks for the analysis of its blob, so a subscription can deliver straight to
+the queue and needs no webhook key.
+"""
+
+import json
+from datetime import datetime
+from typing import Any, Literal, Self
+
+from azure.core.exceptions import ResourceNotFoundError
+from azure.storage.queue import TextBase64EncodePolicy
+from azure.storage.queue.aio import QueueServiceClient
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+
+from pipeline.errors import OperatorFailure
+from pipeline.instructions.options import Options
+from pipeline.storage import translated
+
+BLOB_CREATED = "Microsoft.Storage.BlobCreated"
+
+MAX_DELAY_SECONDS = 7 * 24 * 3600
+"""Longest visibility delay of a message.
+https://learn.microsoft.com/rest/api/storageservices/put-message"""
+
+
+class InvalidRequest(ValueError):
+    """The message is none of the above; the message says what is wrong with it."""
+
+
+class Request(BaseModel):
+    """One piece of work."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: Literal[1] = 1
+    container: str = Field(min_length=1)
+    name: str = Field(min_length=1)
+    attempt: int = Field(1, ge=1)
+    """Which try this is."""
+    since: AwareDatetime | None = None
+    """When the first try failed."""
+    instructions: str | None = None
+    options: Options = Options()
+    rerun_failed: bool = False
+
+    def again(self, *, since: datetime, attempt: int) -> Self:
+        """The next try of the same work."""
+        return self.model_copy(update={"attempt": attempt, "since": self.since or since})
+
+    def to_message(self) -> str:
+        return self.model_dump_json(by_alias=True, exclude_none=True)
+
+
+def parse_message(text: str) -> list[Request]:
+    """The work that a queue message asks for; none for an event of another kind.
+
+    Raises:
+        InvalidRequest: it can't be understood.
+    """
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest(f"the message is no JSON ({error})") from None
+    if isinstance(content, list):
+        return [request for event in content for request in _of_event(event)]
+    if isinstance(content, dict) and ("eventType" in content or "specversion" in content):
+        return _of_event(content)
+    try:
+        return [Request.model_validate(content)]
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in problem["loc"]) or "message"
+        raise InvalidRequest(f"the message is no request: {where}: {problem['msg']}") from None
+
+
+def _of_event(event: Any) -> list[Request]:
+    if not isinstance(event, dict):
+        raise InvalidRequest("the message is an array of something else than events")
+    if event.get("eventType", event.get("type")) != BLOB_CREATED:
+        return []
+    container, name = _blob_of_subject(event.get("subject"))
+    return [Request(container=container, name=name)]
+
+
+def _blob_of_subject(subject: object) -> tuple[str, str]:
+    """Container and name in `/blobServices/default/containers/images/blobs/a/b.jpg`.
+
+    The event's url holds them too, but a '#' in a name is not always encoded there.
+    """
+    _, found, rest = str(subject).partition("/containers/")
+    container, between, name = rest.partition("/blobs/")
+    if not (found and between and container and name):
+        raise InvalidRequest(f"the event's subject names no blob: {subject!r}")
+    return container, name
+
+
+class RequestQueue:
+    """The queue that `analyze_request` is triggered by."""
+
+    def __init__(self, service: QueueServiceClient, queue: str) -> None:
+        self._name = queue
+        self._client = service.get_queue_client(queue, message_encode_policy=TextBase64EncodePolicy())
+
+    async def send(self, request: Request, delay: float) -> None:
+        """Put `request` on the queue, to be seen after `delay` seconds. One storage request.
+
+        Raises:
+            RetryableFailure: the queue can't be reached.
+        """
+        with translated(f"putting a message on the queue {self._name}", "Storage Queue Data Contributor"):
+            try:
+                await self._client.send_message(
+                    request.to_message(),
+                    visibility_timeout=min(round(delay), MAX_DELAY_SECONDS),
+                    time_to_live=-1,  # work is not forgotten because it waited for long
+                )
+            except ResourceNotFoundError as error:
+                raise OperatorFailure(f"The queue '{self._name}' does not exist: create it.") from error

@@ -1,0 +1,227 @@
+"""What is asked: every source, in order, and whatever people write into files."""
+
+import json
+from dataclasses import dataclass, field
+from string import printable
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from pipeline.errors import PermanentFailure, RetryableFailure
+from pipeline.instructions import BUILT_IN, InstructionSources
+from pipeline.instructions.files import MAX_FILE_BYTES, InvalidFile, parse_file
+from pipeline.instructions.options import NAMES, Options
+from pipeline.names import folders_of, image_of_sidecar, sidecars
+
+
+@dataclass
+class Container:
+    """An input container of instruction files, that counts how often it is asked."""
+
+    blobs: dict[str, bytes] = field(default_factory=dict)
+    reads: list[str] = field(default_factory=list)
+    broken: bool = False
+
+    async def read_start(self, name: str, length: int) -> bytes | None:
+        self.reads.append(name)
+        if self.broken:
+            raise RetryableFailure("storage is out of order")
+        found = self.blobs.get(name)
+        return None if found is None else found[:length]
+
+
+IMAGE = "a/b/c.jpg"
+SOURCES: dict[str, dict[str, Any]] = {  # in order of precedence
+    "request": {"request": "from the request"},
+    "metadata": {"metadata": {"instructions": "from metadata"}},
+    "sidecar": {"blobs": {"a/b/c.jpg.instructions.md": b"from the sidecar"}},
+    "folder a/b/": {"blobs": {"a/b/_instructions.txt": b"from a/b"}},
+    "folder a/": {"blobs": {"a/_instructions.json": b'{"instructions": "from a"}'}},
+    "folder root": {"blobs": {"_instructions.md": b"---\ndetail: low\n---\nfrom the root"}},
+    "setting": {"default": "from the setting"},
+    "builtin": {},
+}
+TEXTS = [
+    "from the request",
+    "from metadata",
+    "from the sidecar",
+    "from a/b",
+    "from a",
+    "from the root",
+    "from the setting",
+    BUILT_IN,
+]
+
+
+async def found_in(names: list[str]) -> tuple[str, str, str | None]:
+    container = Container()
+    arguments: dict[str, Any] = {"request": None, "metadata": {}, "default": None}
+    for name in names:
+        source = dict(SOURCES[name])
+        container.blobs |= source.pop("blobs", {})
+        arguments |= source
+    sources = InstructionSources(container, arguments["default"])
+    found = await sources.find(IMAGE, arguments["metadata"], arguments["request"])
+    return found.text, found.origin, found.origin_name
+
+
+@given(st.lists(st.sampled_from(list(SOURCES)), unique=True))
+async def test_removing_the_winning_source_yields_the_next(names: list[str]) -> None:
+    present = [name for name in SOURCES if name in names or name == "builtin"]
+    for winner in range(len(present)):
+        text, origin, _ = await found_in(present[winner:])
+        assert text == TEXTS[list(SOURCES).index(present[winner])]
+        assert present[winner].startswith(origin)
+
+
+async def test_the_source_is_named() -> None:
+    assert [(await found_in(list(SOURCES)[n:]))[2] for n in range(len(SOURCES))] == [
+        None,
+        "instructions",
+        "a/b/c.jpg.instructions.md",
+        "a/b/_instructions.txt",
+        "a/_instructions.json",
+        "_instructions.md",
+        "DEFAULT_INSTRUCTIONS",
+        None,
+    ]
+
+
+async def test_options_are_merged_and_earlier_sources_win() -> None:
+    container = Container(
+        {
+            "a/b/c.jpg.instructions.md": b"---\ndetail: high\n---\n",
+            "a/_instructions.json": b'{"instructions": "Text", "detail": "low", "max_output_tokens": 7}',
+            "_instructions.md": b"---\nreasoning_effort: high\n---\nnot looked at",
+        }
+    )
+    found = await InstructionSources(container, None).find(IMAGE, {"Deployment": "other"})
+    assert (found.text, found.options) == (
+        "Text",
+        Options(detail="high", max_output_tokens=7, deployment="other"),
+    )
+
+
+async def test_metadata_costs_no_further_read_and_folders_are_read_once_for_all_images() -> None:
+    """The stated number of storage operations: none, or three for the sidecar and three for each folder."""
+    container = Container()
+    sources = InstructionSources(container, None)
+    await sources.find(IMAGE, {"instructions": "here"})
+    assert container.reads == []
+    await sources.find(IMAGE, {})
+    assert len(container.reads) == 3 + 3 * 3
+    container.reads.clear()
+    for n in range(100):
+        await sources.find(f"a/b/{n}.jpg", {})
+    assert len(container.reads) == 3 * 100
+
+
+async def test_trouble_with_storage_is_not_remembered() -> None:
+    container = Container({"_instructions.md": b"Text"}, broken=True)
+    sources = InstructionSources(container, None)
+    with pytest.raises(RetryableFailure):
+        await sources.find("c.jpg", {})
+    container.broken = False
+    assert (await sources.find("c.jpg", {})).text == "Text"
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "words"),
+    [
+        ("x.jpg.instructions.md", b"---\ndetial: high\n---\nText", ["line 2", "detial", "detail, max_output_tokens"]),
+        ("x.jpg.instructions.md", b"---\n\ndetail: best\n---\nText", ["line 3", "'best'", "auto, low or high"]),
+        ("x.jpg.instructions.txt", b"---\ndetail: low\nText", ["line 1", "no end", "---"]),
+        ("x.jpg.instructions.txt", b"---\n{\n---\nText", ["YAML"]),
+        ("x.jpg.instructions.txt", b"---\n- a\n---\nText", ["line 2", "name: value"]),
+        ("x.jpg.instructions.txt", b"---\ndetail: low\ndetail: high\n---\nText", ["line 3", "twice"]),
+        ("x.jpg.instructions.txt", b"---\ndetail: &a low\nschema: *a\n---\nText", ["line 3", "alias"]),
+        ("x.jpg.instructions.txt", b"Gr\xfc\xdfe\n", ["line 1", "0xfc", "UTF-8"]),
+        ("x.jpg.instructions.json", b'{"instructions": "Text",\n"detail": }', ["line 2", "JSON"]),
+        ("x.jpg.instructions.json", b'{"instructions": 7}', ["line 1", "quotation marks"]),
+        ("x.jpg.instructions.json", b'"Text"', ["object"]),
+        ("x.jpg.instructions.json", b'{\n"max_output_tokens": true}', ["line 2", "whole number"]),
+        ("_instructions.json", b'{"schema": "receipt"}', ["receipt.schema.json", "upload it"]),
+        ("_instructions.json", b'{"schema": {"type": "array"}}', ["schema"]),
+        ("_instructions.md", b"x" * (MAX_FILE_BYTES + 1), ["65,536", "shorten"]),
+    ],
+)
+async def test_a_malformed_file_says_which_file_which_line_and_what_to_write(
+    name: str, data: bytes, words: list[str]
+) -> None:
+    sources = InstructionSources(Container({name: data}), "never a silent default")
+    for _ in range(2):  # what is remembered says it as well
+        with pytest.raises(PermanentFailure) as caught:
+            await sources.find("x.jpg", {})
+        assert caught.value.code == "invalid_instructions"
+        for word in [*words, name] if name != "_instructions.json" else words:
+            assert word in caught.value.message
+
+
+async def test_options_in_metadata_are_checked_too() -> None:
+    with pytest.raises(PermanentFailure, match="'detail' is 'best'"):
+        await InstructionSources(Container(), None).find("x.jpg", {"detail": "best"})
+
+
+option_values = st.fixed_dictionaries(
+    {},
+    optional={
+        "detail": st.sampled_from(["auto", "low", "high"]),
+        "max_output_tokens": st.integers(1, 10**6),
+        "reasoning_effort": st.sampled_from(["none", "minimal", "low", "medium", "high", "xhigh"]),
+        "deployment": st.text("abcdefg-0123456789_", min_size=1).filter(lambda t: not t.isdigit() and "_" not in t[:1]),
+        "schema": st.just({"type": "object", "properties": {"a": {"type": "string"}}}),
+    },
+)
+LINE_ENDS = "\r\x85\u2028\u2029\x0b\x0c\x1c\x1d\x1e\0"
+free_text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters=LINE_ENDS)).map(str.strip)
+
+
+@given(option_values, free_text)
+def test_front_matter_and_json_carry_the_same_options_and_text(options: dict[str, Any], text: str) -> None:
+    front = f"---\n{yaml.safe_dump(options) if options else ''}---\n{text}"
+    whole = json.dumps({"instructions": text, **options})
+    from_md, from_json = parse_file("x.md", front.encode()), parse_file("x.json", whole.encode())
+    assert from_md == from_json
+    assert from_md.text == text
+    assert from_md.options.model_dump(by_alias=True, exclude_none=True) == options
+
+
+@given(free_text.filter(lambda text: not text.startswith("---")))
+def test_a_file_without_front_matter_is_all_text(text: str) -> None:
+    assert parse_file("x.txt", text.encode()).text == text
+    assert parse_file("x.txt", b"\xef\xbb\xbf" + text.encode()).text == text
+    assert parse_file("x.txt", text.replace("\n", "\r\n").encode()).text.replace("\r\n", "\n") == text
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.sampled_from(["x.md", "x.json"]),
+    st.one_of(
+        st.binary(),
+        st.text(printable).map(lambda text: f"---\n{text}\n---\n".encode()),
+        st.lists(
+            st.sampled_from(["{", "}", "[", "]", '"schema"', ":", "- ", "&a ", "*a", "? ", "\n", "---\n", *NAMES])
+        ).map(lambda parts: ("---\n" + "".join(parts) + "\n---\n").encode()),
+    ),
+)
+@example("x.md", b"---\nschema: " + b"[" * 20000 + b"]" * 20000 + b"\n---\n")
+@example("x.md", b"---\nschema: " + b"{a: " * 9000 + b"1" + b"}" * 9000 + b"\n---\n")
+@example("x.json", b"[" * 30000 + b"]" * 30000)
+@example("x.json", b'{"max_output_tokens": ' + b"9" * 5000 + b"}")
+@example("x.md", b"---\nmax_output_tokens: " + b"9" * 5000 + b"\n---\n")
+def test_no_file_breaks_the_parser(name: str, data: bytes) -> None:
+    """Everything is understood, or refused with a message."""
+    try:
+        parse_file(name, data)
+    except InvalidFile as error:
+        assert str(error)  # noqa: PT017 - most files are not refused
+
+
+@given(st.text(min_size=1, max_size=30).filter(lambda name: not name.endswith("/")))
+def test_a_sidecar_is_its_images(name: str) -> None:
+    assert {image_of_sidecar(sidecar) for sidecar in sidecars(name)} == {name}
+    assert all(name.startswith(folder) for folder in folders_of(name))
+    assert folders_of(name)[-1] == ""
