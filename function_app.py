@@ -3,14 +3,14 @@
 import azure.functions as func
 from azurefunctions.extensions.bindings import blob
 
-from pipeline.app import analyze_upload, analyzer, settings
-from pipeline.http_api import process_image as answer
+import pipeline.app
+from pipeline import http_api
 
 app = func.FunctionApp()
-config = settings()  # a wrong setting stops the start, with one message that names every bad key
+settings = pipeline.app.settings()  # a wrong setting stops the start, with one message that names every bad key
 
 
-# The client is bound for the blob's name only: with it, the host sends no image bytes through the worker's channel.
+# The client is bound for the blob's name only: this way the host sends no image bytes through the worker's channel.
 @app.blob_trigger(
     arg_name="upload",
     path="%INPUT_CONTAINER%/{name}",
@@ -18,11 +18,31 @@ config = settings()  # a wrong setting stops the start, with one message that na
     source=func.BlobSource.EVENT_GRID,
 )
 async def analyze_image(upload: blob.BlobClient) -> None:
-    await analyze_upload(upload.container_name, upload.blob_name)
+    await pipeline.app.handle_upload(upload.container_name, upload.blob_name)
 
 
-if config.process_image_enabled:
+@app.queue_trigger(arg_name="request", queue_name="%REQUESTS_QUEUE%", connection="DataStorage")
+async def analyze_request(request: func.QueueMessage) -> None:
+    await pipeline.app.handle_message(request.get_body().decode())
+
+
+@app.queue_trigger(arg_name="poison", queue_name="webjobs-blobtrigger-poison", connection="DataStorage")
+async def record_poison_upload(poison: func.QueueMessage) -> None:
+    await pipeline.app.handle_poison(poison.get_body().decode())
+
+
+@app.queue_trigger(arg_name="poison", queue_name="%REQUESTS_QUEUE%-poison", connection="DataStorage")
+async def record_poison_request(poison: func.QueueMessage) -> None:
+    await pipeline.app.handle_poison(poison.get_body().decode())
+
+
+@app.timer_trigger(arg_name="timer", schedule="0 5/15 * * * *")
+async def reconcile(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the worker passes it
+    await pipeline.app.reconcile()
+
+
+if settings.process_image_enabled:
 
     @app.route(route="process_image", methods=["POST"], auth_level=func.AuthLevel.FUNCTION)
     async def process_image(req: func.HttpRequest) -> func.HttpResponse:
-        return await answer(analyzer(), req)
+        return await http_api.process_image(pipeline.app.app().analyzer, req)

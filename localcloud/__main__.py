@@ -1,11 +1,12 @@
 """`python -m localcloud demo` and `up`: what `make demo` and `make up` run."""
 
 import asyncio
-import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
+
+from azure.core.exceptions import AzureError
 
 from localcloud import demo, up
 from localcloud.errors import LocalCloudError
@@ -24,18 +25,25 @@ def main() -> int:
             return 2
     try:
         return asyncio.run(_until_stopped(COMMANDS[command]))
-    except KeyboardInterrupt:
-        talk.print("Stopped.")
-        return 130
-    except LocalCloudError as error:
-        talk.print(f"error: {error}", markup=False, soft_wrap=True)
+    except (LocalCloudError, AzureError, OSError) as error:
+        talk.print(f"error: {str(error).partition(chr(10))[0]}", markup=False, soft_wrap=True)
         return 1
 
 
 async def _until_stopped(command: Callable[[], Coroutine[Any, Any, int]]) -> int:
-    """Run `command`; a request to terminate ends it as Ctrl-C does, so that nothing stays behind."""
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, lambda: os.kill(os.getpid(), signal.SIGINT))
-    return await command()
+    """Run `command` until it is done or somebody wants it stopped; either way nothing stays behind.
+
+    Ctrl-C, a closed terminal and a polite kill are the same. Asked a second time it goes on stopping: that takes
+    seconds, and breaking it off would leave processes behind.
+    """
+    running = asyncio.create_task(command())
+    for sent in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(sent, lambda: running.cancelling() or running.cancel())
+    try:
+        return await running
+    except asyncio.CancelledError:
+        talk.print("Stopped.")
+        return 130
 
 
 if __name__ == "__main__":

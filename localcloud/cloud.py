@@ -3,7 +3,7 @@
 import base64
 import secrets
 from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -29,7 +29,7 @@ https://learn.microsoft.com/azure/storage/common/storage-connect-azurite"""
 HOST_ACCOUNT = "hoststorage"
 DEPLOYMENT = "vision"
 CONTAINERS = ("images", "results", "pipeline-state")
-QUEUES = ("analysis-requests",)
+QUEUES = ("analysis-requests", "analysis-requests-poison", "webjobs-blobtrigger-poison")
 
 # Event Grid raises several events for a blob that is uploaded in pieces; these calls complete one.
 COMPLETING_CALLS = ("PutBlob", "PutBlockList", "CopyBlob", "FlushWithClose")
@@ -164,9 +164,8 @@ class LocalCloud:
             QueueServiceClient.from_connection_string(self.front.connection_string) as queues,
         ):
             for container in CONTAINERS:
-                try:
+                with suppress(ResourceExistsError):
                     await blobs.create_container(container)
-                except ResourceExistsError:
-                    continue
             for queue in QUEUES:
-                await queues.create_queue(queue)
+                with suppress(ResourceExistsError):
+                    await queues.create_queue(queue)

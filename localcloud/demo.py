@@ -18,7 +18,7 @@ from rich.text import Text
 
 from localcloud.cloud import LocalCloud
 from localcloud.errors import LocalCloudError
-from localcloud.model_setting import upstream
+from localcloud.model_setting import VARIABLE, upstream
 from localcloud.terminal import announced, out, talk
 
 ROOT = Path(__file__).parent.parent
@@ -105,10 +105,10 @@ async def _analyze(blobs: BlobServiceClient, samples: Iterable[Sample]) -> dict[
 def _report(samples: list[Sample], results: dict[str, dict[str, Any]]) -> int:
     kept = KEPT / "results"
     kept.mkdir(parents=True, exist_ok=True)
-    table = Table(title="What became of each image", show_lines=True, title_justify="left")
+    table = Table(title="What became of each image", show_lines=True, title_justify="left", expand=True)
     for heading, ratio in (("Image", 2), ("Instruction", 3), ("Answer", 7)):
         table.add_column(heading, ratio=ratio, overflow="fold")
-    failed = 0
+    failed, rows = 0, []
     for sample in samples:
         result = results[sample.result]
         (kept / sample.result).write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -116,9 +116,20 @@ def _report(samples: list[Sample], results: dict[str, dict[str, Any]]) -> int:
         answer = (
             result["answer"]["text"] if result["answer"] else f"{result['error']['code']}: {result['error']['message']}"
         )
+        rows.append((sample.file, sample.instructions, answer))
         table.add_row(Text(sample.file), Text(sample.instructions), Text(_beginning(answer)))
-    out.print(table)
-    out.print(f"The result JSON of each image lies in {_shown(kept)}/, named like its image.")
+    if out.is_terminal:
+        out.print(table)
+    else:  # for programs and files: no frame, and no line broken to fit a screen
+        for row in rows:
+            out.print("\t".join(" ".join(cell.split()) for cell in row), markup=False, soft_wrap=True)
+    talk.print(f"The result JSON of each image lies in {_shown(kept)}/, named like its image.", soft_wrap=True)
+    if not upstream():
+        talk.print(
+            "Answered by a local stand-in that reads text and measures pixels; for a real vision model:"
+            f" {VARIABLE}=http://localhost:11434/v1 make demo. To drop images of your own: make up.",
+            soft_wrap=True,
+        )
     return 1 if failed else 0
 
 

@@ -15,6 +15,6 @@ def upstream() -> str | None:
         LocalCloudError: it is no http(s) address.
     """
     url = os.environ.get(VARIABLE, "").strip()
-    if url and urlsplit(url).scheme not in ("http", "https"):
+    if url and not (urlsplit(url).scheme in ("http", "https") and urlsplit(url).hostname):
         raise LocalCloudError(f"{VARIABLE}={url} is no address: give a base URL such as http://localhost:11434/v1")
     return url or None

@@ -1,9 +1,13 @@
 """`make up`: the same cloud, kept up where Storage Explorer and az look for the emulator."""
 
 import asyncio
+import os
+import re
+import socket
 from pathlib import Path
 
 from localcloud.cloud import LocalCloud, Ports
+from localcloud.errors import LocalCloudError
 from localcloud.model_setting import upstream
 from localcloud.terminal import announced, out
 
@@ -19,26 +23,31 @@ Blobsight is up. Drop an image into the container [bold]images[/], and its resul
 
 [bold]Azure Storage Explorer[/]
   Open: Emulator & Attached > Storage Accounts > (Emulator - Default Ports) > Blob Containers > images
-  Drop: drag the image in. To ask something of your own, give the blob a metadata entry named
-        [bold]instructions[/] (right-click > Properties > Add Metadata) and upload it again, or use az.
+  Drop: drag the image in. To ask something of your own, drop a text file beside it, named like it:
+        [bold]photo.jpg.instructions.txt[/]; or [bold]_instructions.txt[/] for all images of a folder.
   Read: Blob Containers > results > [italic]your image's name[/].json
 
 [bold]Azure CLI[/]
-  az storage blob upload --connection-string UseDevelopmentStorage=true \\\\
+  az storage blob upload --connection-string UseDevelopmentStorage=true \\
      --container-name images --file photo.jpg --name photo.jpg --metadata instructions="What is in this picture?"
-  az storage blob download --connection-string UseDevelopmentStorage=true \\\\
+  az storage blob download --connection-string UseDevelopmentStorage=true \\
      --container-name results --name photo.jpg.json
 
 [bold]HTTP[/] (the 2024 tutorial's way: the answer comes back at once)
-  curl --data-binary @photo.jpg -H "x-functions-key: {key}" \\\\
+  curl --data-binary @photo.jpg -H "x-functions-key: {key}" \\
      "{url}/api/process_image?instructions=What+is+in+this+picture%3F"
 
-Everything is kept in {kept} until make clean. The app's log is {log}. Ctrl-C stops.
+Everything is kept in {kept} until make clean; the app's log is {kept}/functions.log. Ctrl-C stops.
+What becomes of each image:
 """
+
+OUTCOME = re.compile(r"(?:INFO|WARNING) pipeline\.(?:analysis|deliveries): (?P<outcome>.*)")
 
 
 async def run() -> int:
     """Serve until stopped."""
+    _require_free(PORTS)
+    log = KEPT / "functions.log"
     cloud = LocalCloud(
         directory=KEPT,
         app=ROOT,
@@ -46,17 +55,42 @@ async def run() -> int:
         ports=PORTS,
         settings={"PROCESS_IMAGE_ENABLED": "true"},
         upstream=upstream(),
-        log=KEPT / "functions.log",
+        log=log,
     )
     async with announced(cloud):
-        out.print(
-            GUIDE.format(
-                key=cloud.functions.function_key,
-                url=cloud.functions.url,
-                kept=".local/up",
-                log=".local/up/functions.log",
-            ),
-            soft_wrap=True,
-        )
-        await asyncio.Event().wait()
+        guide = GUIDE.format(key=cloud.functions.function_key, url=cloud.functions.url, kept=".local/up")
+        out.print(guide, soft_wrap=True)
+        await _follow(log)
     return 0
+
+
+def _require_free(ports: Ports) -> None:
+    """All that is wrong at once, before anything is started."""
+    services = {"Blob Storage": ports.blob, "Queue Storage": ports.queue, "the functions host": ports.functions}
+    taken = [f"{port} ({service})" for service, port in services.items() if not _is_free(port)]
+    if taken:
+        raise LocalCloudError(
+            f"In use: port {', port '.join(taken)}. Is another emulator, Core Tools or another `make up` running?"
+            " Stop it and try again. (`make demo` takes free ports.)"
+        )
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as attempt:
+        attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: one just stopped is no obstacle
+        try:
+            attempt.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+async def _follow(log: Path) -> None:
+    """Show what becomes of each image, as the app logs it."""
+    with log.open(encoding="utf-8", errors="replace") as lines:
+        lines.seek(0, os.SEEK_END)
+        while True:
+            while line := lines.readline():
+                if found := OUTCOME.search(line):
+                    out.print(found["outcome"].rstrip(), markup=False, soft_wrap=True)
+            await asyncio.sleep(0.3)

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -14,6 +14,7 @@ from time import perf_counter
 from typing import Any, Protocol
 
 from pipeline import __version__
+from pipeline.claims import Claim
 from pipeline.errors import ErrorCode, PermanentFailure
 from pipeline.images import (
     ImageFacts,
@@ -28,6 +29,7 @@ from pipeline.images import (
 from pipeline.instructions import Files, Instructions, InstructionSources
 from pipeline.model import Question, Reply
 from pipeline.names import image_of_sidecar, result_name, wants_result
+from pipeline.requests import Request
 from pipeline.result import (
     Answer,
     ImageSent,
@@ -45,6 +47,10 @@ from pipeline.structured import AnswerMismatch, AnswerSchema
 
 logger = logging.getLogger(__name__)
 
+MOST_RUNS = 5
+"""Runs that may end without a word (a killed worker) before the work counts as what kills them. As many deliveries as
+the host gives."""
+
 
 class Uploads(Files, Protocol):
     """Where images come from; see `pipeline.storage.Uploads`."""
@@ -52,7 +58,7 @@ class Uploads(Files, Protocol):
     container: str
 
     async def open(self, name: str) -> Upload | None: ...
-    async def exists(self, name: str) -> bool: ...
+    async def current_etag(self, name: str) -> str | None: ...
 
 
 class Results(Protocol):
@@ -62,6 +68,12 @@ class Results(Protocol):
     async def write(
         self, name: str, body: bytes, metadata: Mapping[str, str], replacing: StoredResult | None
     ) -> bool: ...
+
+
+class Claims(Protocol):
+    """Who works on what; see `pipeline.claims.Claims`."""
+
+    def held(self, key: str) -> AbstractAsyncContextManager[Claim]: ...
 
 
 class VisionModel(Protocol):
@@ -77,6 +89,8 @@ class Outcome(StrEnum):
     FAILED = "failed"
     ALREADY_DONE = "already done"
     """What is asked of the image as it is now has its result."""
+    SUPERSEDED = "superseded"
+    """A newer version of the image has its result."""
     GONE = "gone"
     """The upload was deleted."""
     NOT_AN_IMAGE = "not an image"
@@ -86,10 +100,13 @@ class Outcome(StrEnum):
 class Analyzer:
     """The use case, once per process. It holds at most `settings.max_concurrency` images at a time."""
 
-    def __init__(self, settings: Settings, uploads: Uploads, results: Results, model: VisionModel) -> None:
+    def __init__(
+        self, settings: Settings, uploads: Uploads, results: Results, claims: Claims, model: VisionModel
+    ) -> None:
         self._settings = settings
         self._uploads = uploads
         self._results = results
+        self._claims = claims
         self._model = model
         self._sources = InstructionSources(uploads, settings.default_instructions)
         self._room = asyncio.Semaphore(settings.max_concurrency)
@@ -97,22 +114,24 @@ class Analyzer:
         self._conversions = asyncio.Semaphore(os.process_cpu_count() or 1)
         self._limits = ImageLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels)
 
-    async def analyze_upload(self, name: str) -> Outcome:
-        """Bring the upload `name` to its result; an upload that is an image's sidecar, that image.
+    async def analyze(self, request: Request, verdict: PermanentFailure | None = None) -> Outcome:
+        """Bring the requested upload to its result; an upload that is an image's sidecar, that image.
+
+        With `verdict` the model is not asked: that is what becomes of the upload, unless it has its result already.
 
         Raises:
             RetryableFailure: nothing is written and the same call may succeed later.
         """
-        name = image_of_sidecar(name) or name
+        name = image_of_sidecar(request.name) or request.name
         if wants_result(name):
             async with self._room:
-                outcome = await self._analyze_upload(name)
+                outcome = await self._bring_to_result(name, request, verdict)
         else:
             outcome = Outcome.NOT_AN_IMAGE
         logger.info("%s/%s: %s", self._uploads.container, name, outcome)
         return outcome
 
-    async def analyze_bytes(self, data: bytes, content_type: str | None, request: str | None) -> Result:
+    async def analyze_bytes(self, data: bytes, content_type: str | None, asked: str | None) -> Result:
         """The result for an image that came by HTTP; nothing is read from storage or written to it.
 
         Raises:
@@ -130,55 +149,78 @@ class Analyzer:
         work = self._work(source, hashlib.sha256(data).hexdigest())
         async with self._room:
             with work.failures():
-                await self._find_question(work, {}, request)
+                await self._find_question(work, {}, Request(container="-", name="-", instructions=asked))
                 await self._answer(work, data)
         return work.result()
 
-    async def _analyze_upload(self, name: str) -> Outcome:
-        # A result is written only if it is still what it was before the image was read. Whoever loses that race
-        # looks again at what is asked of the image as it is now, and gives way if that is what the other answered.
+    async def _bring_to_result(self, name: str, request: Request, verdict: PermanentFailure | None) -> Outcome:
+        # The claim keeps the same work from being done twice. Different work on one image, as after an overwrite, may
+        # go on at the same time, and the newest has to win:
         #
         #   slow run              storage                quick run
-        #   find result: none
         #   open image v1
+        #   find result: none
         #                         image v2 uploaded
-        #                                              find result, open v2, answer
+        #                                              open v2, find result: none, answer
         #                         result of v2    <--- write, if there is none yet
         #   answer v1
         #   write, if there is none yet: refused
-        #   find result of v2
-        #   open image v2: done already
+        #   open v2, find result of v2: done already
         #
-        # Finding the result before opening the image is what makes it safe: a result found is never of a newer
-        # version than the image opened after it, so replacing exactly this result never replaces a newer one.
+        # A result is written only if it is still the one that was found, so a lost race starts over from what is asked
+        # of the image now. And a result that was found is replaced only if it can't be a newer version's: because the
+        # image is still the one we opened, or else because the result says so.
         target = result_name(name)
         answered: _Work | None = None
         while True:
-            stored = await self._results.find(target)
             upload = await self._uploads.open(name)
             if upload is None:
                 return Outcome.GONE
             work = self._work(_source_of(upload), upload.etag)
             with work.failures():
-                await self._find_question(work, upload.metadata)
-            if stored and stored.work_key == work.key:
-                return Outcome.ALREADY_DONE
-            if answered is None or answered.key != work.key:
-                try:
-                    answered = await self._answered(work, upload)
-                except VersionGone:
-                    continue
-                if not await self._uploads.exists(name):
+                await self._find_question(work, upload.metadata, request)
+            async with self._claims.held(work.key) as claim:
+                stored = await self._results.find(target)
+                if stored and stored.work_key == work.key and not (request.rerun_failed and stored.failed):
+                    return Outcome.ALREADY_DONE
+                if answered is None or answered.key != work.key:
+                    work.attempts = request.attempt + claim.runs - 1
+                    if claim.runs > MOST_RUNS:
+                        verdict = _crashed(claim.runs - 1)
+                    try:
+                        answered = await self._answered(work, upload, verdict)
+                    except VersionGone:
+                        continue
+                current = await self._uploads.current_etag(name)
+                if current is None:
                     return Outcome.GONE
-            result = answered.result()
-            if await self._results.write(target, result.to_json(), _metadata_of(result), replacing=stored):
-                return Outcome(result.status)
+                if current != upload.etag and stored and stored.is_newer_than(upload):
+                    return Outcome.SUPERSEDED
+                result = answered.result()
+                if await self._results.write(target, result.to_json(), _metadata_of(result), replacing=stored):
+                    return Outcome(result.status)
+
+    async def record_unreadable(self, message: str, problem: str) -> None:
+        """Write a failed result for a request that names no upload, so that somebody finds it."""
+        digest = hashlib.sha256(message.encode("utf-8", "surrogatepass")).hexdigest()
+        source = Source(
+            container=None, name=None, url=None, etag=None, last_modified=None, size_bytes=None, content_type=None
+        )
+        work = self._work(source, digest)
+        work.failure = PermanentFailure(
+            ErrorCode.CRASHED,
+            f"A message on the request queue can't be understood: {problem}. Correct whatever sends it.",
+            {"message": message[:1000]},
+        )
+        result = work.result()
+        await self._results.write(f"unreadable-requests/{digest}.json", result.to_json(), _metadata_of(result), None)
 
     def _work(self, source: Source, version: str) -> "_Work":
         return _Work(source, version, self._settings.openai_deployment)
 
-    async def _find_question(self, work: "_Work", metadata: Mapping[str, str], request: str | None = None) -> None:
-        work.instructions = found = await self._sources.find(work.source.name, metadata, request)
+    async def _find_question(self, work: "_Work", metadata: Mapping[str, str], request: Request | None) -> None:
+        asked = (request.instructions, request.options) if request else (None, None)
+        work.instructions = found = await self._sources.find(work.source.name, metadata, *asked)
         options, settings = found.options, self._settings
         work.deployment = options.deployment or settings.openai_deployment
         work.question = Question(
@@ -191,7 +233,8 @@ class Analyzer:
             schema=found.schema,
         )
 
-    async def _answered(self, work: "_Work", upload: Upload) -> "_Work":
+    async def _answered(self, work: "_Work", upload: Upload, verdict: PermanentFailure | None) -> "_Work":
+        work.failure = work.failure or verdict
         if work.failure is None:
             with work.failures():
                 if upload.size > self._limits.max_bytes:
@@ -225,8 +268,8 @@ class Analyzer:
         except AnswerMismatch as mismatch:
             raise PermanentFailure(
                 ErrorCode.INVALID_ANSWER,
-                f"The model's answer does not meet the schema, asked twice: {mismatch}. Simplify the schema, or say"
-                " in the instructions what to write where the image does not show something.",
+                f"{mismatch} It was asked twice. Simplify the schema, or say in the instructions what to write where"
+                " the image does not show something.",
                 {"problems": mismatch.problems},
             ) from mismatch
 
@@ -253,6 +296,7 @@ class _Work:
     reply: Reply | None = None
     data: Any = None
     failure: PermanentFailure | None = None
+    attempts: int = 1
     steps: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -289,7 +333,7 @@ class _Work:
             created_at=datetime.now(UTC),
             pipeline_version=__version__,
             work_key=self.key,
-            attempts=1,
+            attempts=self.attempts,
             source=self.source.model_copy(
                 update={"format": facts.format, "width": facts.width, "height": facts.height} if facts else {}
             ),
@@ -344,10 +388,26 @@ def _truncated(question: Question) -> PermanentFailure:
     )
 
 
+def _crashed(runs: int) -> PermanentFailure:
+    return PermanentFailure(
+        ErrorCode.CRASHED,
+        f"The analysis of this image was begun {runs} times and ended without a word each time, as when a worker runs"
+        " out of memory. Try a smaller image; the app's log says more.",
+        {"runs": runs},
+    )
+
+
 def _metadata_of(result: Result) -> dict[str, str]:
     """What a listing of the results tells without reading them."""
-    told = {"status": result.status, "sourceetag": result.source.etag or "", "workkey": result.work_key}
-    return told | ({"errorcode": result.error.code.value} if result.error else {})
+    source = result.source
+    told = {
+        "status": result.status,
+        "errorcode": result.error.code.value if result.error else None,
+        "sourceetag": source.etag,
+        "sourcemodified": source.last_modified.isoformat() if source.last_modified else None,
+        "workkey": result.work_key,
+    }
+    return {key: value for key, value in told.items() if value is not None}
 
 
 def _source_of(upload: Upload) -> Source:

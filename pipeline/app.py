@@ -3,6 +3,9 @@
 import asyncio
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -10,8 +13,14 @@ from pipeline.settings import Settings
 
 if TYPE_CHECKING:
     from pipeline.analysis import Analyzer
+    from pipeline.deliveries import Deliveries
+    from pipeline.requests import Request
+    from pipeline.upkeep import Upkeep
 
 logger = logging.getLogger(__name__)
+
+PATIENCE_SECONDS = 30
+"""How long an image waits in memory for its turn at the model; one that would wait longer goes back to the queue."""
 
 
 class InvocationCancelled(Exception):
@@ -32,23 +41,35 @@ def settings() -> Settings:
     return Settings.from_environment(os.environ)
 
 
+@dataclass(frozen=True, slots=True)
+class App:
+    """What the functions call."""
+
+    analyzer: "Analyzer"
+    deliveries: "Deliveries"
+    upkeep: "Upkeep"
+
+
 @cache
-def analyzer() -> "Analyzer":
-    """The one analyzer of this process, with one credential and one client for each service.
+def app() -> App:
+    """The one app of this process, with one credential and one client for each service.
 
     It is built by the first invocation, on the event loop that runs them all: its imports take the better
     part of a second, and a cold start of Azure Functions has to index the app long before that.
     """
-    from azure.identity.aio import (
-        DefaultAzureCredential,
-        ManagedIdentityCredential,
-        get_bearer_token_provider,
-    )
+    from azure.identity.aio import DefaultAzureCredential, ManagedIdentityCredential, get_bearer_token_provider
     from azure.storage.blob.aio import BlobServiceClient, ExponentialRetry
+    from azure.storage.queue.aio import QueueServiceClient
 
     from pipeline.analysis import Analyzer
+    from pipeline.claims import Claims
+    from pipeline.deliveries import Deliveries
+    from pipeline.governor import Governor
     from pipeline.model import TOKEN_SCOPE, AzureOpenAIModel
+    from pipeline.requests import RequestQueue
     from pipeline.storage import FIRST_READ_BYTES, Results, Uploads
+    from pipeline.upkeep import Upkeep
+    from pipeline.waiting import Waiting
 
     # Both log every request, URLs included, at the level that the platform records.
     for chatty in ("azure.core.pipeline.policies.http_logging_policy", "httpx2"):
@@ -59,42 +80,97 @@ def analyzer() -> "Analyzer":
         if config.storage_credential
         else DefaultAzureCredential()
     )
-    storage = BlobServiceClient(
-        config.blob_service_uri,
-        credential,
-        max_single_get_size=FIRST_READ_BYTES,
-        # The default waits 15 s before its first retry, with an image in memory.
-        retry_policy=ExponentialRetry(initial_backoff=1, increment_base=2, retry_total=3),
+    # The default waits 15 s before its first retry, with an image in memory.
+    retry_policy = ExponentialRetry(initial_backoff=1, increment_base=2, retry_total=3)
+    blobs = BlobServiceClient(
+        config.blob_service_uri, credential, max_single_get_size=FIRST_READ_BYTES, retry_policy=retry_policy
     )
-    return Analyzer(
-        config,
-        Uploads(storage, config.input_container),
-        Results(storage, config.output_container),
-        AzureOpenAIModel(
-            config.openai_endpoint,
-            get_bearer_token_provider(credential, TOKEN_SCOPE),
-            config.model_timeout_seconds,
-        ),
+    queues = QueueServiceClient(config.queue_service_uri, credential, retry_policy=retry_policy)
+    uploads, results = Uploads(blobs, config.input_container), Results(blobs, config.output_container)
+    queue, waiting = RequestQueue(queues, config.requests_queue), Waiting(blobs, config.state_container)
+    model = AzureOpenAIModel(
+        config.openai_endpoint,
+        get_bearer_token_provider(credential, TOKEN_SCOPE),
+        config.model_timeout_seconds,
+        Governor(most_in_flight=config.max_concurrency, patience=PATIENCE_SECONDS),
+    )
+    claims = Claims(blobs, config.state_container, config.claim_seconds)
+    analyzer = Analyzer(config, uploads, results, claims, model)
+    return App(
+        analyzer,
+        Deliveries(analyzer, queue, waiting, retry_for=config.retry_for_seconds),
+        Upkeep(blobs, results, queue, waiting, images=config.input_container, state=config.state_container),
     )
 
 
-async def analyze_upload(container: str, name: str) -> None:
-    """Bring an upload that an event told of to its result.
+async def handle_upload(container: str, name: str) -> None:
+    """What an event tells of.
 
     Raises:
-        RetryableFailure: the host delivers the event again.
+        RetryableFailure: storage can't be reached; the host delivers the event again.
         InvocationCancelled: likewise.
     """
-    if container != settings().input_container:
+    from pipeline.requests import Request
+
+    with uncancelled(f"{container}/{name}"):
+        await _handle(Request(container=container, name=name))
+
+
+async def handle_message(message: str) -> None:
+    """What is on the request queue.
+
+    Raises:
+        InvalidRequest: it can't be understood; the host will call it poison.
+        RetryableFailure, InvocationCancelled: as for `handle_upload`.
+    """
+    from pipeline.requests import Redrive, parse_message
+
+    with uncancelled("a request"):
+        for request in parse_message(message):
+            if isinstance(request, Redrive):
+                await app().upkeep.redrive(request)
+            else:
+                await _handle(request)
+
+
+async def handle_poison(message: str) -> None:
+    """What used up its deliveries.
+
+    Raises:
+        RetryableFailure, InvocationCancelled: its result can't be written now.
+    """
+    with uncancelled("a poison message"):
+        await app().deliveries.record_crash(message)
+
+
+async def reconcile() -> None:
+    """Look for uploads whose events were lost.
+
+    Raises:
+        RetryableFailure, InvocationCancelled: the next run goes on.
+    """
+    with uncancelled("reconcile"):
+        await app().upkeep.reconcile()
+
+
+async def _handle(request: "Request") -> None:
+    expected = settings().input_container
+    if request.container == expected:
+        await app().deliveries.handle(request)
+    else:
         # A subscription without a subject filter sends every container's events, our own results' too.
         logger.warning(
             "Ignored an event of container %s: only uploads to %s are analyzed. Set the event subscription's"
             " subjectBeginsWith filter.",
-            container,
-            settings().input_container,
+            request.container,
+            expected,
         )
-        return
+
+
+@contextmanager
+def uncancelled(what: str) -> Iterator[None]:
+    """Turn a cancellation into an ordinary exception, at the functions' boundary."""
     try:
-        await analyzer().analyze_upload(name)
+        yield
     except asyncio.CancelledError:
-        raise InvocationCancelled(f"{container}/{name}: cancelled before it was done") from None
+        raise InvocationCancelled(f"{what}: cancelled before it was done") from None

@@ -1,12 +1,11 @@
 """The 2024 tutorial's scenario: an image in the body of a POST, the answer in its response."""
 
-import asyncio
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 import azure.functions as func
 
-from pipeline.app import InvocationCancelled
+from pipeline.app import uncancelled
 from pipeline.errors import ErrorCode, OperatorFailure, RetryableFailure
 
 if TYPE_CHECKING:
@@ -33,9 +32,10 @@ async def process_image(analyzer: "Analyzer", request: func.HttpRequest) -> func
     """
     as_json = "application/json" in request.headers.get("accept", "")
     try:
-        result = await analyzer.analyze_bytes(
-            request.get_body(), request.headers.get("content-type"), request.params.get("instructions")
-        )
+        with uncancelled("process_image"):
+            result = await analyzer.analyze_bytes(
+                request.get_body(), request.headers.get("content-type"), request.params.get("instructions")
+            )
     except OperatorFailure as failure:
         return func.HttpResponse(failure.message, status_code=HTTPStatus.BAD_GATEWAY)
     except RetryableFailure as failure:
@@ -45,8 +45,6 @@ async def process_image(analyzer: "Analyzer", request: func.HttpRequest) -> func
             status_code=HTTPStatus.SERVICE_UNAVAILABLE,
             headers={"Retry-After": str(max(1, round(seconds)))},
         )
-    except asyncio.CancelledError:
-        raise InvocationCancelled("process_image: cancelled before it was done") from None
     status = _STATUS.get(result.error.code, HTTPStatus.UNPROCESSABLE_ENTITY) if result.error else HTTPStatus.OK
     if as_json:
         return func.HttpResponse(result.to_json(), status_code=status, mimetype="application/json")

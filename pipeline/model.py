@@ -2,11 +2,10 @@
 
 import asyncio
 import json
-import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
-from types import TracebackType
-from typing import Any, NoReturn, Self
+from random import SystemRandom
+from typing import Any
 
 import httpx2
 import pybase64
@@ -15,7 +14,9 @@ from openai import APIConnectionError, APIStatusError, APITimeoutError, AsyncOpe
 from pydantic import BaseModel, Field, ValidationError
 
 from pipeline.errors import ErrorCode, Failure, OperatorFailure, PermanentFailure, RetryableFailure
+from pipeline.governor import Busy, Governor
 from pipeline.images import PreparedImage
+from pipeline.retrying import asked_wait, wait_in_place
 from pipeline.settings import Detail, ReasoningEffort
 from pipeline.structured import AnswerSchema
 
@@ -81,52 +82,75 @@ class AzureOpenAIModel:
     Args:
         endpoint: `https://<resource>.openai.azure.com`, with or without `/openai/v1`.
         token: gives a current bearer token for `TOKEN_SCOPE`; it is called for every request and caches.
-        timeout: seconds for one `ask`, the SDK's own short retries included.
+        timeout: seconds for one call, answer included.
+        governor: decides when a call may start.
     """
 
-    def __init__(self, endpoint: str, token: Callable[[], Awaitable[str]], timeout: float) -> None:
+    def __init__(self, endpoint: str, token: Callable[[], Awaitable[str]], timeout: float, governor: Governor) -> None:
         self._client = AsyncOpenAI(
             base_url=endpoint.removesuffix("/").removesuffix("/openai/v1") + "/openai/v1/",
             api_key=token,
             timeout=timeout,
+            max_retries=0,  # the governor has to hear of every refusal, and decides when the next call starts
         )
         self._timeout = timeout
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self._client.close()
+        self._governor = governor
+        self._rng = SystemRandom()
 
     async def ask(self, question: Question, image: PreparedImage) -> Reply:
-        """Ask about `image`.
+        """Ask about `image`, again after a short wait if that is all it takes.
 
         Raises:
             PermanentFailure: content_filtered, model_refused, request_rejected.
             RetryableFailure: throttling, outages, time-outs, connections that break, garbled answers.
             OperatorFailure: the identity lacks its role, the deployment does not exist or is retired.
         """
-        try:
-            async with asyncio.timeout(self._timeout):
-                response = await self._client.post(
-                    "/chat/completions",
-                    cast_to=httpx2.Response,
-                    content=request_body(question, image),
-                    options={"headers": {"Content-Type": "application/json"}},
-                )
-        except TimeoutError:
-            raise RetryableFailure(f"The model did not answer within {self._timeout:g} seconds.") from None
-        except (APIStatusError, APIConnectionError) as error:
-            _raise_failure(error, question.deployment)
-        except ClientAuthenticationError as error:
-            raise OperatorFailure(
-                "The managed identity got no token for the model: check AZURE_CLIENT_ID and that the identity is"
-                f" assigned to the function app ({_first_line(error)})."
-            ) from error
-        except AzureError as error:
-            raise RetryableFailure(f"The identity endpoint did not answer ({_first_line(error)}).") from error
+        body = request_body(question, image)
+        attempt = 1
+        while True:
+            try:
+                return await self._ask_once(question, body)
+            except (Busy, OperatorFailure):
+                raise
+            except RetryableFailure as failure:
+                wait = wait_in_place(attempt, failure.retry_after, self._rng)
+                if wait is None:
+                    raise
+                if failure.status != 429:  # when throttled, the governor holds the next turn as long as it has to
+                    await asyncio.sleep(wait)
+            attempt += 1
+
+    async def _ask_once(self, question: Question, body: bytes) -> Reply:
+        # As the service counts: what the answer may need is charged when the call arrives.
+        async with self._governor.turn(question.deployment, question.max_output_tokens) as turn:
+            try:
+                async with asyncio.timeout(self._timeout):
+                    response = await self._client.post(
+                        "/chat/completions",
+                        cast_to=httpx2.Response,
+                        content=body,
+                        options={"headers": {"Content-Type": "application/json"}},
+                    )
+            except TimeoutError:
+                turn.failed()
+                raise RetryableFailure(f"The model did not answer within {self._timeout:g} seconds.") from None
+            except APIStatusError as error:
+                if error.status_code == 429:
+                    turn.throttled(error.response.headers)
+                elif error.status_code >= 500:
+                    turn.failed()
+                raise _failure(error, question.deployment) from error
+            except APIConnectionError as error:
+                turn.failed()
+                raise _failure(error, question.deployment) from error
+            except ClientAuthenticationError as error:
+                raise OperatorFailure(
+                    "The managed identity got no token for the model: check AZURE_CLIENT_ID and that the identity is"
+                    f" assigned to the function app ({_first_line(error)})."
+                ) from error
+            except AzureError as error:
+                raise RetryableFailure(f"The identity endpoint did not answer ({_first_line(error)}).") from error
+            turn.succeeded(response.headers)
         return read_reply(response.content, response.headers)
 
 
@@ -232,10 +256,6 @@ def read_reply(body: bytes, headers: Mapping[str, str]) -> Reply:
     )
 
 
-def _raise_failure(error: APIStatusError | APIConnectionError, deployment: str) -> NoReturn:
-    raise _failure(error, deployment) from error
-
-
 def _failure(error: APIStatusError | APIConnectionError, deployment: str) -> Failure:  # noqa: PLR0911 - one for each meaning
     """What an SDK error means for the work."""
     if isinstance(error, APITimeoutError):
@@ -265,7 +285,7 @@ def _failure(error: APIStatusError | APIConnectionError, deployment: str) -> Fai
             return RetryableFailure(
                 f"The model is {'throttling' if status == 429 else 'not available'} ({where}).",
                 status=status,
-                retry_after=_retry_after(error.response.headers),
+                retry_after=asked_wait(error.response.headers),
             )
         case _ if status >= 500:
             return RetryableFailure(f"The model is not available ({where}).", status=status)
@@ -287,18 +307,6 @@ def _content_filtered(what: str, results: Mapping[str, Any] | None) -> Permanent
         " same image with the same instructions: change one of them, or ask your administrator about the filter.",
         {"blocked": what, "categories": dict(results or {})},
     )
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait by the service's own word."""
-    for header, per_second in (("retry-after-ms", 1000), ("retry-after", 1)):
-        try:
-            seconds = float(headers[header]) / per_second
-        except (KeyError, ValueError):
-            continue
-        if seconds >= 0 and math.isfinite(seconds):
-            return seconds
-    return None
 
 
 def _first_line(error: BaseException) -> str:

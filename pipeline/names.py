@@ -72,6 +72,12 @@ def result_name(image_name: str) -> str:
     return f"{kept}~{digest}{RESULT_SUFFIX}"
 
 
+def image_of_result(name: str) -> str | None:
+    """The image whose result is called `name`; None for the short form, which does not tell."""
+    image = name.removesuffix(RESULT_SUFFIX)
+    return image if result_name(image) == name else None
+
+
 def _utf16_length(text: str) -> int:
     return len(text.encode("utf-16-le", "surrogatepass")) // 2
 

@@ -7,6 +7,8 @@ Our own message is a JSON object, version 1:
      "instructions": "What is this?", "options": {"detail": "high"},    a re-analysis, asked differently
      "rerun_failed": true}                                              a failed result does not count as done
 
+    {"version": 1, "redrive": ["retries_exhausted", "crashed"]}         all that failed so, once the cause is mended
+
 Everything but `version`, `container` and `name` may be left out. An Event Grid event (`BlobCreated`, the Event Grid or
 the CloudEvents schema, one or an array) asks for the analysis of its blob, so a subscription can deliver straight to
 the queue and needs no webhook key.
@@ -21,7 +23,7 @@ from azure.storage.queue import TextBase64EncodePolicy
 from azure.storage.queue.aio import QueueServiceClient
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from pipeline.errors import OperatorFailure
+from pipeline.errors import ErrorCode, OperatorFailure
 from pipeline.instructions.options import Options
 from pipeline.storage import translated
 
@@ -60,7 +62,21 @@ class Request(BaseModel):
         return self.model_dump_json(by_alias=True, exclude_none=True)
 
 
-def parse_message(text: str) -> list[Request]:
+class Redrive(BaseModel):
+    """Run again all that failed with one of these error codes: what an operator sends once the cause is mended."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: Literal[1] = 1
+    redrive: list[ErrorCode] = Field(min_length=1)
+    token: str | None = None
+    """Where to go on, in a message that we sent ourselves."""
+
+    def to_message(self) -> str:
+        return self.model_dump_json(exclude_none=True)
+
+
+def parse_message(text: str) -> list[Request | Redrive]:
     """The work that a queue message asks for; none for an event of another kind.
 
     Raises:
@@ -74,15 +90,16 @@ def parse_message(text: str) -> list[Request]:
         return [request for event in content for request in _of_event(event)]
     if isinstance(content, dict) and ("eventType" in content or "specversion" in content):
         return _of_event(content)
+    kind = Redrive if isinstance(content, dict) and "redrive" in content else Request
     try:
-        return [Request.model_validate(content)]
+        return [kind.model_validate(content)]
     except ValidationError as error:
         problem = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in problem["loc"]) or "message"
         raise InvalidRequest(f"the message is no request: {where}: {problem['msg']}") from None
 
 
-def _of_event(event: Any) -> list[Request]:
+def _of_event(event: Any) -> list[Request | Redrive]:
     if not isinstance(event, dict):
         raise InvalidRequest("the message is an array of something else than events")
     if event.get("eventType", event.get("type")) != BLOB_CREATED:
@@ -110,7 +127,7 @@ class RequestQueue:
         self._name = queue
         self._client = service.get_queue_client(queue, message_encode_policy=TextBase64EncodePolicy())
 
-    async def send(self, request: Request, delay: float) -> None:
+    async def send(self, request: Request | Redrive, delay: float) -> None:
         """Put `request` on the queue, to be seen after `delay` seconds. One storage request.
 
         Raises:

@@ -42,7 +42,7 @@ class Source(_Section):
     etag: str | None
     """The blob's ETag without quotation marks, as container listings show it."""
     last_modified: Timestamp | None
-    size_bytes: int
+    size_bytes: int | None
     content_type: str | None
     """What the uploader declared; `format` is what the content is."""
     format: str | None = None

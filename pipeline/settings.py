@@ -122,6 +122,12 @@ class Settings(BaseModel):
     model_timeout_seconds: float = Field(120, alias="MODEL_TIMEOUT_SECONDS", gt=0, le=540, examples=["120"])
     """One model call's own deadline; its ceiling keeps it inside host.json's functionTimeout of ten minutes."""
 
+    # What may work later.
+    retry_for_seconds: float = Field(86_400, alias="RETRY_FOR_SECONDS", gt=0, examples=["86400"])
+    """How long a failure that may pass is tried again before it becomes a failed result."""
+    claim_seconds: float = Field(60, alias="CLAIM_SECONDS", ge=1, examples=["60"])
+    """How long after its worker died a piece of work is taken up again."""
+
     # The 2024 tutorial's HTTP function.
     process_image_enabled: bool = Field(False, alias="PROCESS_IMAGE_ENABLED", examples=["true"])
     """Whether the 2024 tutorial's HTTP function is there."""

@@ -45,6 +45,15 @@ class StoredResult:
 
     etag: str
     work_key: str | None
+    failed: bool
+    source_etag: str | None
+    source_modified: datetime | None
+
+    def is_newer_than(self, upload: Upload) -> bool:
+        """Whether it is of a later version of the image than `upload`, or may be: the clock has whole seconds."""
+        if self.source_etag == upload.etag or self.source_modified is None:
+            return False
+        return self.source_modified >= upload.last_modified
 
 
 class VersionGone(Exception):
@@ -101,10 +110,14 @@ class Uploads:
                     return b""
                 raise
 
-    async def exists(self, name: str) -> bool:
-        """Whether there is an upload of this name now. One request."""
+    async def current_etag(self, name: str) -> str | None:
+        """The ETag of the upload as it is now, or None when it is gone. One request."""
         with translated(f"reading {self.container}/{name}", "Storage Blob Data Owner"):
-            return await self._client.get_blob_client(name).exists()
+            try:
+                properties = await self._client.get_blob_client(name).get_blob_properties()
+            except ResourceNotFoundError:
+                return None
+        return _bare(properties.etag)
 
 
 class Results:
@@ -122,7 +135,22 @@ class Results:
             except ResourceNotFoundError:
                 return None
         metadata = {key.lower(): value for key, value in (properties.metadata or {}).items()}
-        return StoredResult(etag=_bare(properties.etag), work_key=metadata.get("workkey"))
+        modified = metadata.get("sourcemodified")
+        return StoredResult(
+            etag=_bare(properties.etag),
+            work_key=metadata.get("workkey"),
+            failed=metadata.get("status") == "failed",
+            source_etag=metadata.get("sourceetag"),
+            source_modified=datetime.fromisoformat(modified) if modified else None,
+        )
+
+    async def read(self, name: str) -> bytes | None:
+        """The result `name`, or None when there is none. One request."""
+        with translated(f"reading {self.container}/{name}", "Storage Blob Data Owner"):
+            try:
+                return await (await self._client.get_blob_client(name).download_blob()).readall()
+            except ResourceNotFoundError:
+                return None
 
     async def write(self, name: str, body: bytes, metadata: Mapping[str, str], replacing: StoredResult | None) -> bool:
         """Write the result `name`, provided it is still as `replacing` says (None: there is none yet).
@@ -187,5 +215,6 @@ def translated(what: str, role: str) -> Iterator[None]:
 
 
 def _code(error: AzureError) -> str:
-    code = getattr(error, "error_code", None)
+    code = getattr(error, "error_code", None)  # an enum's member, or text for codes that the SDK does not know
+    code = getattr(code, "value", code)
     return str(code) if code else error.message.partition("\n")[0]

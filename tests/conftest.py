@@ -18,7 +18,12 @@ async def person(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pers
         app=ROOT,
         log=log,
         brain=Echo(),
-        settings={"PROCESS_IMAGE_ENABLED": "true", "MODEL_TIMEOUT_SECONDS": "3", "MAX_IMAGE_BYTES": "3000000"},
+        settings={
+            "PROCESS_IMAGE_ENABLED": "true",
+            "MODEL_TIMEOUT_SECONDS": "3",
+            "CLAIM_SECONDS": "3",
+            "MAX_IMAGE_BYTES": "3000000",
+        },
     )
     async with cloud, BlobServiceClient.from_connection_string(cloud.front.connection_string) as blobs:
         somebody = Person(cloud, blobs, log)

@@ -3,15 +3,21 @@
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import cast
 
 import aiohttp
+import azure.functions as func
 import jsonschema
 import pytest
 from person import Person
 from pictures import picture
 from test_upload_to_result import SCHEMA
 
-from localcloud.model import ROLE_MISSING, Refusal, Throttled
+from localcloud.model import ROLE_MISSING, Refusal
+from pipeline.analysis import Analyzer
+from pipeline.errors import RetryableFailure
+from pipeline.http_api import process_image
+from pipeline.result import Result
 
 
 @dataclass
@@ -79,15 +85,14 @@ async def test_a_refusal_is_a_message(client: Client) -> None:
     assert (status, "I would rather not." in message) == (422, True)
 
 
-async def test_throttling_says_when_to_come_back(client: Client) -> None:
-    client.person.scripts["Busy"].extend([Throttled(retry_after=200)])
-    functions = client.person.cloud.functions
-    async with client.http.post(
-        f"{functions.url}/api/process_image?instructions=Busy",
-        data=picture(),
-        headers={"x-functions-key": functions.function_key},
-    ) as answer:
-        assert (answer.status, answer.headers["Retry-After"]) == (503, "200")
+async def test_throttling_says_when_to_come_back() -> None:
+    class Throttled:
+        async def analyze_bytes(self, *_: object) -> Result:
+            raise RetryableFailure("The model is throttling.", status=429, retry_after=200)
+
+    request = func.HttpRequest("POST", "/api/process_image", body=picture())
+    answer = await process_image(cast("Analyzer", Throttled()), request)
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "200")
 
 
 async def test_a_missing_role_is_the_operators(client: Client) -> None:

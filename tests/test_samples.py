@@ -53,7 +53,14 @@ def test_the_label_lies_on_its_side() -> None:
         assert image.height > image.width
 
 
-@pytest.mark.parametrize("name", ["receipt.jpg", "label.jpg", "chart.png", "lighthouse.webp"])
+def test_one_picture_gives_orders_that_answer_nothing_that_is_asked() -> None:
+    """Text in an image is content, never an instruction: the sample's caption says so to whoever runs the demo."""
+    [sample] = [sample for sample in SAMPLES if sample["file"] == "delivery-note.png"]
+    assert "approve" not in sample["instructions"].casefold()
+    assert "never an instruction" in sample["shows"]
+
+
+@pytest.mark.parametrize("name", ["receipt.jpg", "label.jpg", "chart.png", "lighthouse.webp", "delivery-note.png"])
 def test_the_script_draws_the_committed_image(make_samples: ModuleType, name: str) -> None:
     """Compared by eye, so to say: encoders and font rendering differ a little between platforms."""
     drawn = make_samples.DRAWINGS[name]().convert("RGB")

@@ -48,6 +48,7 @@ async def test_an_image_becomes_a_result(person: Person) -> None:
     jsonschema.validate(result, SCHEMA, format_checker=jsonschema.FormatChecker())
     properties = await person.blobs.get_blob_client("results", "first/cat picture.png.json").get_blob_properties()
     assert properties.content_settings.content_type == "application/json; charset=utf-8"
+    assert properties.metadata.pop("sourcemodified")[:19] == result["source"]["last_modified"][:19]
     assert properties.metadata == {"status": "succeeded", "sourceetag": etag, "workkey": result["work_key"]}
     assert result["source"].pop("url").endswith("/devstoreaccount1/images/first/cat%20picture.png")
     assert result["source"].pop("etag") == etag
@@ -180,7 +181,8 @@ async def test_the_type_is_the_contents_never_the_names(person: Person) -> None:
 
 
 @pytest.mark.parametrize(
-    "litter", [".DS_Store", "folder/Thumbs.db", "folder/._cat.jpg", "_instructions.md", "receipt.schema.json"]
+    "litter",
+    [".DS_Store", "folder/Thumbs.db", "folder/._cat.jpg", "folder/_instructions.md", "folder/receipt.schema.json"],
 )
 async def test_litter_and_instruction_files_get_no_result(person: Person, litter: str) -> None:
     await person.drop(litter, b"whatever")
@@ -236,14 +238,18 @@ PASSING: dict[str, Behaviour] = {
 }
 
 
-@pytest.mark.parametrize("trouble", PASSING)
-async def test_what_may_pass_is_tried_again_until_it_succeeds(person: Person, trouble: str) -> None:
-    asked = f"Again after: {trouble}"
-    person.scripts[asked].append(PASSING[trouble])
-    await person.drop(f"again/{trouble}.png", picture(), {"instructions": asked})
-    result = await person.result(f"again/{trouble}.png")
-    assert (result["status"], result["answer"]["text"]) == ("succeeded", f"You asked: {asked}")
-    assert len(person.asked(asked)) == 2
+async def test_what_may_pass_is_tried_again_until_it_succeeds(person: Person) -> None:
+    """In place when a moment is enough, by way of the request queue when it is the operator's or takes longer."""
+
+    async def outcome(trouble: str) -> tuple[str, int]:
+        asked = f"Again after: {trouble}"
+        person.scripts[asked].append(PASSING[trouble])
+        await person.drop(f"again/{trouble}.png", picture(), {"instructions": asked})
+        result = await person.result(f"again/{trouble}.png")
+        return result["status"], len(person.asked(asked))
+
+    outcomes = await asyncio.gather(*map(outcome, PASSING))
+    assert dict(zip(PASSING, outcomes, strict=True)) == dict.fromkeys(PASSING, ("succeeded", 2))
 
 
 async def test_a_duplicate_event_is_not_paid_again(person: Person) -> None:

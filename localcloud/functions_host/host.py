@@ -174,7 +174,7 @@ class FunctionsHost:
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 raise HostError(
-                    f"port {self._port} is in use; choose another with --port, or 0 for a free one"
+                    f"port {self._port} is in use: is Core Tools or another `make up` running? Stop it"
                 ) from error
             raise HostError(f"cannot listen on {_ADDRESS}:{self._port}: {error.strerror}") from error
         self._port = runner.addresses[0][1]

@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import json
+import os
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any, Self
 from urllib.parse import urlencode
 
 from localcloud.functions_host.errors import HostError
+from localcloud.guardian import GUARDED
 
 _PACKAGE_ROOT = Path(__file__).parents[2]
 _FURTHER_GRACE_SECONDS = 10.0
@@ -73,13 +76,14 @@ class FunctionsHostProcess:
         with contextlib.ExitStack() as files:
             log = files.enter_context(self._log.open("ab")) if self._log else None
             self._process = await asyncio.create_subprocess_exec(
+                *GUARDED,
                 sys.executable,
                 *("-m", "localcloud.functions_host", "--app", str(self._app), "--port", str(self._port)),
                 *("--grace", str(self._grace)),
                 *(["--debug"] if self._debug else []),
                 cwd=_PACKAGE_ROOT,
                 env=self._environment,
-                stdin=asyncio.subprocess.DEVNULL,
+                stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
                 start_new_session=True,
@@ -121,7 +125,7 @@ class FunctionsHostProcess:
                 async with asyncio.timeout(self._grace + _FURTHER_GRACE_SECONDS):
                     await self._process.wait()
             except TimeoutError:
-                self._process.kill()
+                os.killpg(self._process.pid, signal.SIGKILL)  # the guardian, and what it guards
         return await self._process.wait()
 
     async def _announcement(self) -> Any:

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import aiohttp
 
+from localcloud.errors import LocalCloudError
 from localcloud.model.errors import ErrorReply, RefusedError, gateway_error
 from localcloud.model.replies import Reply
 
@@ -27,7 +28,13 @@ class Relay:
         self._models: list[str] = []
 
     async def __aenter__(self) -> Self:
+        """Raises LocalCloudError when the upstream can't be used, which is better known now than at the first image."""
         self._session = aiohttp.ClientSession(timeout=TIMEOUT)
+        try:
+            await self._model("")
+        except RefusedError as error:
+            await self.__aexit__()
+            raise LocalCloudError(error.reply.body["error"]["message"]) from error
         return self
 
     async def __aexit__(self, *_: object) -> None:

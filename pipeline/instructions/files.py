@@ -10,6 +10,7 @@ Everything between the `---` lines is YAML with the options; everything after is
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +24,19 @@ MAX_FILE_BYTES = 64 * 1024
 
 _MAX_DEPTH = 64
 _FENCE = "---"
-_Loader = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
+_YAML = "tag:yaml.org,2002:"
+
+
+class _Loader(yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader):  # type: ignore[misc] # by what is installed
+    """YAML as people mean it: `NO` is a country and 2026-03-14 is text, as in YAML 1.2; PyYAML follows 1.1."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML's own way
+        first: [(tag, form) for tag, form in forms if tag not in (f"{_YAML}bool", f"{_YAML}timestamp")]
+        for first, forms in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+_Loader.add_implicit_resolver(f"{_YAML}bool", re.compile("true|True|TRUE|false|False|FALSE"), list("tTfF"))
 
 
 class InvalidFile(Exception):

@@ -150,7 +150,7 @@ class InstructionSources:
         try:
             return AnswerSchema.of(schema)
         except InvalidSchema as error:
-            raise _invalid(f"The schema in the instructions can't be used: {error}") from None
+            raise _invalid(f"The schema in the instructions can't be used: {error}.") from None
 
     async def _read_schema(self, name: str) -> AnswerSchema | PermanentFailure:
         data = await self._files.read_start(name, MAX_FILE_BYTES + 1)
@@ -165,7 +165,7 @@ class InstructionSources:
         try:
             return AnswerSchema.of(json.loads(data))
         except (InvalidSchema, ValueError, RecursionError) as error:
-            return _invalid(f"The schema '{name}' can't be used: {error}", file=name)
+            return _invalid(f"The schema '{name}' can't be used: {error}.", file=name)
 
 
 class _Remembered[Value]:

@@ -140,7 +140,7 @@ async def test_death_by_itself_is_told(
     tmp_path: Path, certificates: Certificates, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with Azurite(tmp_path, certificates, KEYS, in_memory=True) as azurite:
-        psutil.Process(azurite.pid).kill()
+        psutil.Process(azurite.pid).children()[0].kill()
         async with asyncio.timeout(10):
             while "ended by itself" not in caplog.text:
                 await asyncio.sleep(0.01)

@@ -25,6 +25,7 @@ from openai.types.chat import ChatCompletion
 from PIL import Image
 
 from localcloud.certificates import Certificates
+from localcloud.errors import LocalCloudError
 from localcloud.identity import TokenRefused
 from localcloud.model import (
     DEPLOYMENT_NOT_FOUND,
@@ -648,17 +649,12 @@ async def test_the_relay_passes_errors_on_and_still_checks_tokens(
         assert len(upstream.requests) == 1
 
 
-async def test_an_unusable_upstream_is_named(
-    certificates: Certificates, http: aiohttp.ClientSession, unused_tcp_port: int
-) -> None:
-    async with LocalModel(certificates, verify=verify, upstream=f"http://127.0.0.1:{unused_tcp_port}/v1") as model:
-        status, answer = await post(http, model, body())
-        assert status == 502
-        assert f"http://127.0.0.1:{unused_tcp_port}/v1" in answer["error"]["message"]
-    async with Upstream().running() as url, LocalModel(certificates, verify=verify, upstream=url) as model:
-        status, answer = await post(http, model, body())
-        assert status == 502
-        assert "has no model" in answer["error"]["message"]
+async def test_an_unusable_upstream_is_named_at_the_start(certificates: Certificates, unused_tcp_port: int) -> None:
+    with pytest.raises(LocalCloudError, match=f"http://127.0.0.1:{unused_tcp_port}/v1"):
+        await LocalModel(certificates, verify=verify, upstream=f"http://127.0.0.1:{unused_tcp_port}/v1").__aenter__()
+    async with Upstream().running() as url:
+        with pytest.raises(LocalCloudError, match="has no model"):
+            await LocalModel(certificates, verify=verify, upstream=url).__aenter__()
 
 
 # --- the brain ---

@@ -1,0 +1,453 @@
+"""Uploads without a current result, found by listing: what makes up for an event that was lost.
+
+A pass lists images and results side by side and compares ETags, without reading or asking for a single blob. It
+may take several runs: each is bounded in time and leaves its `Progress` for the next.
+
+What a pass costs: one million images with one million results are 400 operations, 200 pages of 5,000 from each
+container. Each candidate adds a look-up of its result, the question whether it waits already and, if need be,
+the request. Each further run lists up to two pages again.
+
+What it holds: a page of each listing, some 20 MB apiece while they are read, and the images whose results come
+later in the order. Names and result names don't sort alike (`a` < `a-b`, but `a-b.json` < `a.json`), so images
+wait in a heap, ordered by result name, until the listing has passed that name: then no image still to come has an
+earlier result. Only names that start one another wait together.
+
+Which order a service lists in is nothing to rely on: Azure documents "alphabetical", puts folders first in
+accounts with a hierarchical namespace, and the characters beyond U+FFFF sort differently in UTF-8 and UTF-16. So
+the order only decides what this costs. An image counts as done only when its very result was seen with its
+ETag; one that the comparison misses is a candidate, and looked up before anything is requested.
+"""
+
+import asyncio
+import heapq
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Protocol, Self, cast
+from urllib.parse import unquote
+
+from azure.core.exceptions import ResourceNotFoundError
+from azure.core.pipeline.policies import ContentDecodePolicy
+from azure.storage.blob.aio import ContainerClient
+from pydantic import TypeAdapter, ValidationError
+
+from pipeline.errors import OperatorFailure, RetryableFailure
+from pipeline.names import result_name, wants_result
+from pipeline.storage import translated
+
+if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
+
+    from azure.core.async_paging import AsyncPageIterator
+    from azure.core.pipeline import PipelineResponse
+
+logger = logging.getLogger(__name__)
+
+PAGE_SIZE = 5000
+"""The most that Azure lists at a time. https://learn.microsoft.com/rest/api/storageservices/list-blobs"""
+
+GRACE = timedelta(minutes=15)
+"""How old an upload has to be before a missing result is worth a look: younger ones are still being worked on."""
+
+CHECKED_AT_A_TIME = 32
+"""Candidates looked up together, so that a container full of missing results is a matter of minutes."""
+
+MAX_HELD = 2048
+"""Most images that wait for their results' turn. At most 1,024 names start one another, a name having no more
+characters; the rest is for short result names of very long names, and for listings in another order."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListedBlob:
+    """What a listing tells of a blob. `metadata` is empty when it was not asked for; its keys are lower-case."""
+
+    name: str
+    etag: str
+    last_modified: datetime
+    metadata: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A part of a listing, possibly empty; `next_token` is None at the end."""
+
+    blobs: Sequence[ListedBlob]
+    next_token: str | None
+
+
+class TokenRefused(Exception):
+    """The service does not continue a listing from this token any more."""
+
+
+class Listing(Protocol):
+    """The blobs of one container, a page at a time; see `ContainerListing`."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def page(self, token: str | None) -> Page:
+        """The page that `token` leads to, None being the first.
+
+        Raises:
+            TokenRefused: start from the beginning.
+            RetryableFailure: the same call may succeed later.
+        """
+
+
+class ContainerListing:
+    """A container of Azure Blob Storage. One operation per page.
+
+    The SDK's `list_blobs` makes objects of everything that Azure tells of a blob: a second per page, in which the
+    event loop stands still. Its `list_blob_names` leaves the response as XML, and what we need is in there: a
+    tenth of the time.
+    """
+
+    def __init__(self, client: ContainerClient, *, metadata: bool, page_size: int = PAGE_SIZE) -> None:
+        self._client = client
+        self._include = ["metadata"] if metadata else None
+        self._page_size = page_size
+
+    @property
+    def name(self) -> str:
+        return str(self._client.container_name)
+
+    async def page(self, token: str | None) -> Page:
+        responses: deque[PipelineResponse[Any, Any]] = deque(maxlen=1)  # retries come before the one that counts
+        listing = self._client.list_blob_names(
+            include=self._include, results_per_page=self._page_size, raw_response_hook=responses.append
+        )
+        pages = cast("AsyncPageIterator[str]", listing.by_page(token))
+        try:
+            with translated(f"listing {self.name}", "Storage Blob Data Owner"):
+                try:
+                    await anext(pages)
+                except ResourceNotFoundError as error:
+                    raise OperatorFailure(
+                        f"The container '{self.name}' does not exist: create it, or name one that does in the app's"
+                        " settings."
+                    ) from error
+        except RetryableFailure as failure:
+            # Azure answers 400 to a token that it can't use, and changes in the container may make one so.
+            # https://github.com/Azure/azure-sdk-for-net/issues/48166
+            if token is not None and failure.status == 400:
+                raise TokenRefused(failure.message) from failure
+            raise
+        xml = responses[0].context[ContentDecodePolicy.CONTEXT_NAME]
+        return Page([_listed(blob) for blob in xml.iterfind("Blobs/Blob")], pages.continuation_token)
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where in a listing a pass is: in the page that `token` leads to, behind the blob called `after`, if any."""
+
+    token: str | None = None
+    after: str | None = None
+    ended: bool = False
+
+
+@dataclass(slots=True)
+class Summary:
+    """What a pass has come to so far, all its runs taken together."""
+
+    runs: int = 0
+    pages: int = 0
+    images: int = 0
+    """Blobs listed in the input container, instruction files included."""
+    results: int = 0
+    """Blobs listed in the result container, as far as there were images to compare."""
+    candidates: int = 0
+    """Uploads whose result the listings did not show, or showed for another ETag. Each was looked up."""
+    missing: int = 0
+    """Candidates that really have no result."""
+    stale: int = 0
+    """Candidates with the result of another version."""
+    waiting: int = 0
+    """Those of the two that somebody works on or that wait in the queue already."""
+    queued: int = 0
+    unchecked: int = 0
+    """Candidates that could not be looked up or queued: left to the next pass."""
+
+    @property
+    def operations(self) -> int:
+        """Storage operations: pages, look-ups, questions whether it waits, requests; each counted as one."""
+        return self.pages + self.candidates + self.missing + self.stale + self.queued
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a pass stands between two runs. As JSON a few hundred bytes, as `held` is nearly always a name or two.
+
+    Attributes:
+        held: name and ETag of the images listed already whose results are yet to come, at most `MAX_HELD`.
+    """
+
+    began: datetime
+    images_container: str
+    results_container: str
+    images: Position = Position()
+    results: Position = Position()
+    held: tuple[tuple[str, str], ...] = ()
+    summary: Summary = field(default_factory=Summary)
+    finished: bool = False
+
+    def to_json(self) -> bytes:
+        return _PROGRESS.dump_json(self)
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Self | None:
+        """What `to_json` wrote; None, and a warning, for anything else: then a pass starts anew."""
+        try:
+            return cast("Self", _PROGRESS.validate_json(data))
+        except ValidationError as error:
+            logger.warning("The stored progress of the reconciliation can't be read, it starts anew: %s", error)
+            return None
+
+
+_PROGRESS = TypeAdapter(Progress)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reconciliation:
+    """Finds uploads without a current result and has them queued.
+
+    Attributes:
+        images: the input container; its metadata is not needed.
+        results: the result container, with metadata.
+        source_etag: of which version of the image the result of this name is; None if there is no such result,
+            an empty text if it doesn't say. One operation.
+        is_waiting: whether the image (name, ETag) is being worked on or waits in the queue.
+        queue: requests the analysis of the image (name, ETag).
+    """
+
+    images: Listing
+    results: Listing
+    source_etag: Callable[[str], Awaitable[str | None]]
+    is_waiting: Callable[[str, str], Awaitable[bool]]
+    queue: Callable[[str, str], Awaitable[None]]
+    grace: timedelta = GRACE
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    clock: Callable[[], float] = monotonic
+
+    async def run(self, progress: Progress | None, *, seconds: float) -> Progress:
+        """Go on with the pass that `progress` tells of, or start one: None, a finished one, other containers.
+
+        Returns after about `seconds`: it stops in front of the next page or after a few look-ups, but never
+        before it has got anywhere. Store what it returns for the next run. Where a run fails or is killed, the
+        next one starts from the progress stored before and leaves alone what `is_waiting` says was queued.
+
+        Raises:
+            RetryableFailure: a container can't be listed.
+        """
+        if progress is None or progress.finished:
+            progress = self._start()
+        elif not self._concerns(progress):
+            logger.warning("The containers have changed, the reconciliation starts anew.")
+            progress = self._start()
+        try:
+            return await _Run(self, progress, _Pace(self.clock, seconds)).run()
+        except TokenRefused as refusal:
+            logger.warning(
+                "The listings of the pass begun at %s can't be continued, the next run starts anew: %s",
+                progress.began,
+                refusal,
+            )
+            return self._start()
+
+    def _start(self) -> Progress:
+        return Progress(self.now(), self.images.name, self.results.name)
+
+    def _concerns(self, progress: Progress) -> bool:
+        return (progress.images_container, progress.results_container) == (self.images.name, self.results.name)
+
+
+class _TimeUp(Exception):
+    """A run has had its time. Raised only where nothing is half done."""
+
+
+class _Pace:
+    """A run's deadline. It doesn't count before the run has dealt with a blob, or runs could go round in circles."""
+
+    def __init__(self, clock: Callable[[], float], seconds: float) -> None:
+        self._clock = clock
+        self._deadline = clock() + seconds
+        self.moved = False
+
+    def pause_if_due(self) -> None:
+        if self.moved and self._clock() >= self._deadline:
+            raise _TimeUp
+
+
+class _Cursor:
+    """A place in a listing that moves forward, blob by blob."""
+
+    def __init__(self, listing: Listing, position: Position, pace: _Pace) -> None:
+        self._listing = listing
+        self._pace = pace
+        self._start = position
+        self._page = Page((), None)
+        self._taken = 0
+        self.pages = 0
+
+    async def peek(self) -> ListedBlob | None:
+        """The blob that is next; None at the end."""
+        while self._taken == len(self._page.blobs):
+            position = self.position
+            if position.ended:
+                return None
+            await self._turn(position)
+        return self._page.blobs[self._taken]
+
+    def take(self) -> None:
+        self._taken += 1
+        self._pace.moved = True
+
+    @property
+    def position(self) -> Position:
+        if self.pages == 0:
+            return self._start
+        if self._taken == len(self._page.blobs):
+            return Position(self._page.next_token, ended=self._page.next_token is None)
+        return replace(self._start, after=self._page.blobs[self._taken - 1].name if self._taken else None)
+
+    async def _turn(self, position: Position) -> None:
+        self._pace.pause_if_due()
+        self._page = await self._listing.page(position.token)
+        self._start = Position(position.token)
+        self.pages += 1
+        # If that blob is gone, the whole page counts again: better a candidate twice than never.
+        names = [blob.name for blob in self._page.blobs] if position.after is not None else []
+        self._taken = names.index(position.after) + 1 if position.after in names else 0
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class _Held:
+    """An image whose result is yet to come, ordered by the result's name."""
+
+    order: bytes
+    result: str = field(compare=False)
+    name: str = field(compare=False)
+    etag: str = field(compare=False)
+
+    @classmethod
+    def of(cls, name: str, etag: str) -> Self:
+        result = result_name(name)
+        return cls(_order(result), result, name, etag)
+
+
+class _Run:
+    """One run of a pass."""
+
+    def __init__(self, job: Reconciliation, progress: Progress, pace: _Pace) -> None:
+        self._job = job
+        self._progress = progress
+        self._pace = pace
+        self._images = _Cursor(job.images, progress.images, pace)
+        self._results = _Cursor(job.results, progress.results, pace)
+        self._held = [_Held.of(name, etag) for name, etag in progress.held]
+        heapq.heapify(self._held)
+        self._candidates: list[_Held] = []
+        self._summary = replace(progress.summary, runs=progress.summary.runs + 1)
+
+    async def run(self) -> Progress:
+        try:
+            await self._compare()
+            finished = True
+        except _TimeUp:
+            finished = False
+        await self._check_candidates()
+        self._summary.pages += self._images.pages + self._results.pages
+        return replace(
+            self._progress,
+            images=self._images.position,
+            results=self._results.position,
+            held=tuple((held.name, held.etag) for held in self._held),
+            summary=self._summary,
+            finished=finished,
+        )
+
+    async def _compare(self) -> None:
+        youngest = self._job.now() - self._job.grace
+        while (image := await self._images.peek()) is not None:
+            await self._settle_before(_order(image.name))
+            self._images.take()
+            self._summary.images += 1
+            if image.last_modified <= youngest and wants_result(image.name):
+                heapq.heappush(self._held, _Held.of(image.name, image.etag))
+                if len(self._held) > MAX_HELD:
+                    await self._suspect(heapq.heappop(self._held))
+        await self._settle_before(None)
+
+    async def _settle_before(self, limit: bytes | None) -> None:
+        """Compare the images whose results come before `limit` in the order, None being behind all."""
+        while self._held and (limit is None or self._held[0].order < limit):
+            etag = await self._listed_source_etag(self._held[0])
+            held = heapq.heappop(self._held)
+            self._pace.moved = True
+            if etag != held.etag:
+                await self._suspect(held)
+
+    async def _listed_source_etag(self, held: _Held) -> str | None:
+        while (result := await self._results.peek()) is not None and _order(result.name) <= held.order:
+            self._results.take()
+            self._summary.results += 1
+            if result.name == held.result:
+                return result.metadata.get("sourceetag")
+        return None
+
+    async def _suspect(self, held: _Held) -> None:
+        self._candidates.append(held)
+        if len(self._candidates) == CHECKED_AT_A_TIME:
+            await self._check_candidates()
+            self._pace.pause_if_due()
+
+    async def _check_candidates(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            for held in self._candidates:
+                tasks.create_task(self._check(held))
+        self._candidates.clear()
+
+    async def _check(self, held: _Held) -> None:
+        job, summary = self._job, self._summary
+        summary.candidates += 1
+        try:
+            etag = await job.source_etag(held.result)
+            if etag == held.etag:
+                return
+            if etag is None:
+                summary.missing += 1
+            else:
+                summary.stale += 1
+            if await job.is_waiting(held.name, held.etag):
+                summary.waiting += 1
+                return
+            await job.queue(held.name, held.etag)
+        except RetryableFailure as failure:
+            # One name that can't be checked must not keep the pass from all the others.
+            summary.unchecked += 1
+            logger.warning("%s/%s is left to the next pass: %s", job.images.name, held.name, failure.message)
+        else:
+            summary.queued += 1
+            logger.info("%s/%s has no current result: queued", job.images.name, held.name)
+
+
+def _order(name: str) -> bytes:
+    """A key that sorts as the emulator lists, by UTF-16 code unit, and as .NET's ordinal comparison does."""
+    return name.encode("utf-16-be", "surrogatepass")
+
+
+def _listed(blob: "Element") -> ListedBlob:
+    name = blob.find("Name")
+    properties = blob.find("Properties")
+    assert name is not None and properties is not None  # noqa: S101, PT018 - the service's own format
+    text = name.text or ""
+    return ListedBlob(
+        # So the service writes names that XML has no characters for.
+        name=unquote(text) if name.get("Encoded") == "true" else text,
+        etag=properties.findtext("Etag", "").strip('"'),
+        last_modified=parsedate_to_datetime(properties.findtext("Last-Modified", "")),
+        metadata={item.tag.lower(): item.text or "" for item in blob.iterfind("Metadata/*")},
+    )

@@ -1,0 +1,135 @@
+"""Structured answers: a JSON Schema to ask the model for, and the check that its answer meets it.
+
+The service takes part of JSON Schema only, and its strict mode, in which it cannot answer otherwise, still less. So a
+schema is sent in one of two ways:
+
+* strict, in a form that the service takes: objects closed, every property required (one that may be left out may be
+  null instead), choices as `anyOf`. What is only a check of values (`minimum`, `pattern`, `format`, …) is not sent; the
+  model reads it in the description;
+* otherwise as guidance, as it was written, with `strict: false`.
+
+Either way the answer is then checked against the schema as it was written, all of it, so that the way it was sent
+decides how often a model fails, never what counts as an answer.
+
+Strict mode's rules, as documented:
+    Types string, number, integer, boolean, object, array, enum, anyOf; a root that is an object and no anyOf; all
+    properties required, optional ones emulated by a union with null; `additionalProperties: false` always; at most 100
+    properties and five levels; no minLength, maxLength, pattern, format, minimum, maximum, multipleOf,
+    patternProperties, unevaluatedProperties, propertyNames, minProperties, maxProperties, unevaluatedItems, contains,
+    minContains, maxContains, minItems, maxItems, uniqueItems; `$defs` and recursion by `$ref` work.
+        learn.microsoft.com/azure/ai-foundry/openai/how-to/structured-outputs ("Supported schemas and limitations")
+    No allOf, not, dependentRequired, dependentSchemas, if, then, else. The limits there are now 5,000 properties, ten
+    levels, 1,000 enum values and 120,000 characters of names and values; Azure's page has the older, lower ones.
+        developers.openai.com/api/docs/guides/structured-outputs ("Supported schemas")
+    500 enum values, 15,000 characters of names and values, 7,500 characters in an enum of more than 250 strings: the
+    limits of OpenAI's page when its others were those that Azure's page still has.
+        docs.snaplogic.com/snaps/snaps-machine-learning/sp-azure-openai-llm/azure-openai-structured-outputs.html
+Not documented, but answered with 400:
+    oneOf ("is not permitted"), keywords beside a `$ref` ("$ref cannot have keywords"): openai-agents-python#1884,
+    langchainjs#11384; objects in an anyOf whose first properties have the same name: openai-python#2193.
+Of two limits the lower one is taken: above it the schema goes as guidance, which works wherever it is.
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from pipeline.structured.answers import AnswerMismatch, first_problems, measure, mismatch, parse, without_fence
+from pipeline.structured.document import COMBINATIONS, Document, Schema
+from pipeline.structured.plain import InvalidSchema
+from pipeline.structured.shapes import Shapes, without_stand_ins
+from pipeline.structured.strict import NotStrict, StrictForm, with_note
+from pipeline.structured.wording import compact
+
+__all__ = ["AnswerMismatch", "AnswerSchema", "InvalidSchema"]
+
+MAX_CHECKS = 100_000_000
+"""In the worst case; one takes some 20 to 50 ns."""
+MAX_EXPLAINED_CHECKS = 1_000_000
+"""Finding out what fails where takes microseconds for each check, and some recursions double them with each level."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerSchema:
+    """What an answer must look like. Made by `of`; two are equal when they ask for the same."""
+
+    digest: str
+    """SHA-256 of the definition, hexadecimal. The order of keys counts: the service answers in that of `properties`."""
+    response_format: Mapping[str, Any] = field(compare=False, repr=False)
+    """The chat completion request's member of that name."""
+    loosened: str | None = field(compare=False)
+    """Why the service is not held to the schema (`strict: false`); None when it is."""
+    _document: Document = field(compare=False, repr=False)
+    _shapes: Shapes = field(compare=False, repr=False)
+
+    @classmethod
+    def of(cls, definition: Any) -> Self:
+        """The schema in `definition`, a parsed JSON or YAML document.
+
+        Raises:
+            InvalidSchema: it is no JSON Schema, or one that can't be asked for or can't be checked.
+        """
+        document = Document(definition)
+        document.root_object()
+        shapes: Shapes = {}
+        loosened = None
+        try:
+            strict = StrictForm(document)
+            schema, shapes = strict.schema, strict.shapes
+        except NotStrict as reason:
+            schema, loosened = _guidance(document), str(reason)
+        name = _name(document.root.get("title", ""))
+        return cls(
+            digest=hashlib.sha256(compact(document.root).encode()).hexdigest(),
+            response_format={
+                "type": "json_schema",
+                "json_schema": {"name": name, "strict": loosened is None, "schema": schema},
+            },
+            loosened=loosened,
+            _document=document,
+            _shapes=shapes,
+        )
+
+    @property
+    def strict(self) -> bool:
+        """Whether the service is held to the schema."""
+        return self.loosened is None
+
+    def check(self, text: str) -> Any:
+        """The value in the model's `text`, without the nulls that only stand for properties left out.
+
+        Raises:
+            AnswerMismatch: the text is no JSON, or its value does not meet the schema as it was written.
+        """
+        value = written = parse(text if self.strict else without_fence(text))
+        size, levels = measure(value)
+        if self._document.cost(None) * size > MAX_CHECKS:
+            raise mismatch(f"it is too large to be checked against this schema ({size} values)")
+        if self.strict:
+            value = without_stand_ins(written, self._shapes["#"], self._shapes)
+        validator = self._document.validator
+        if validator.is_valid(value):
+            return value
+        if validator.is_valid(written):
+            return written
+        if self._document.cost(levels) * size > MAX_EXPLAINED_CHECKS:
+            raise mismatch("it does not match (it is too large, or the schema too recursive, to say where)")
+        raise AnswerMismatch(first_problems(validator.iter_errors(value)))
+
+
+def _name(title: str) -> str:
+    """The service wants ^[a-zA-Z0-9_-]{1,64}$."""
+    return re.sub(r"[^a-zA-Z0-9_-]+", "_", title).strip("_")[:64] or "answer"
+
+
+def _guidance(document: Document) -> Schema:
+    """The schema for `strict: false`. There, too, the root has to be a plain object: what else it says becomes text."""
+    _, target = document.root_object()
+    aside = {key: document.root[key] for key in ("$defs", "definitions") if key in document.root}
+    schema = {key: value for key, value in (target | aside).items() if key not in ("$schema", "$id", "id")}
+    combined = {key: schema.pop(key) for key in (*COMBINATIONS, "not", "enum", "const", "$ref") if key in schema}
+    if combined:
+        schema["description"] = with_note(schema.get("description"), f"Must also meet: {compact(combined)}")
+    return schema | {"type": "object"}

@@ -1,0 +1,291 @@
+"""A JSON Schema whose every part is known to be one, with what leads where in it."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NoReturn
+from urllib.parse import quote, unquote
+
+from pipeline.structured.plain import MAX_SCHEMA_NESTING, InvalidSchema, plain
+from pipeline.structured.wording import Pointer, compact, short
+
+if TYPE_CHECKING:
+    from jsonschema_rs import Validator
+
+MAX_IN_PLACE = 32
+"""Schemas within schemas (`$ref`, anyOf, …) that look at the same value: with the nesting of answers it bounds the
+validator's stack."""
+MAX_UNFOLDED = 20_000
+"""Schemas, once every `$ref` is replaced by what it stands for, recursion left alone."""
+MAX_PATTERN_BYTES = 1 << 20
+"""Of a compiled regular expression."""
+
+type Schema = dict[str, Any]
+
+DIALECTS = (
+    "https://json-schema.org/draft/2020-12/schema",
+    "https://json-schema.org/draft/2019-09/schema",
+    "http://json-schema.org/draft-07/schema",
+    "http://json-schema.org/draft-06/schema",
+    "http://json-schema.org/draft-04/schema",
+)
+"""What "$schema" may say, with a # at the end or without. The first one is meant when it is left out."""
+TYPES = ("array", "boolean", "integer", "null", "number", "object", "string")
+SHAPES = ("type", "enum", "const", "properties", "required", "additionalProperties", "items")
+"""What says on its own what a value looks like."""
+COMBINATIONS = ("allOf", "anyOf", "oneOf")
+
+# Where schemas are in a schema, and how many levels deeper in the answer they look; None: only when referred to.
+_SINGLE = {
+    "not": 0, "if": 0, "then": 0, "else": 0,
+    "items": 1, "additionalItems": 1, "unevaluatedItems": 1, "contains": 1,
+    "additionalProperties": 1, "unevaluatedProperties": 1, "propertyNames": 1,
+}  # fmt: skip
+_LISTS = dict.fromkeys(COMBINATIONS, 0) | {"items": 1, "prefixItems": 1}
+_MAPS = {
+    "dependentSchemas": 0, "dependencies": 0,
+    "properties": 1, "patternProperties": 1,
+    "$defs": None, "definitions": None,
+}  # fmt: skip
+
+
+class Document:
+    """What a person wrote, checked.
+
+    Raises:
+        InvalidSchema: it is no JSON Schema, or one that answers can't be checked against in bounded time.
+    """
+
+    root: Schema
+    validator: "Validator"
+
+    def __init__(self, definition: Any) -> None:
+        root = plain(definition)
+        if not isinstance(root, dict):
+            raise InvalidSchema((), 'it must be a JSON object: write {"type": "object", "properties": {…}}')
+        self.root = root
+        # Of any other dialect the validator would try to download the meta-schema.
+        if str(root.get("$schema", DIALECTS[0])).removesuffix("#") not in DIALECTS:
+            raise InvalidSchema(("$schema",), f'it is not known here: leave it out, or write "{DIALECTS[0]}"')
+        _check_meta_schema(root, ())
+        self._steps: dict[Pointer, list[tuple[Pointer, int]]] = {}
+        self._costs: dict[int | None, int] = {}
+        waiting: list[Pointer] = [()]
+        while waiting:
+            where = waiting.pop()
+            if where not in self._steps:
+                self._steps[where] = []
+                waiting += self._parts_at(where)
+        self._check_in_place()
+        if self.cost(None) > MAX_UNFOLDED:
+            raise InvalidSchema((), f"its $refs unfold to more than {MAX_UNFOLDED} schemas: use fewer")
+        self.validator = _compile(root)
+
+    def at(self, where: Pointer) -> Any:
+        value: Any = self.root
+        for token in where:
+            value = value[int(token)] if isinstance(value, list) else value[token]
+        return value
+
+    def target(self, schema: Schema) -> Pointer:
+        """Where the `$ref` of `schema` leads."""
+        tokens = unquote(schema["$ref"].removeprefix("#")).split("/")[1:]
+        return tuple(token.replace("~1", "/").replace("~0", "~") for token in tokens)
+
+    def root_object(self) -> tuple[Pointer, Schema]:
+        """The schema of the answer as a whole: the root, or what the root is another name for."""
+        where: Pointer = ()
+        schema: Any = self.root
+        while isinstance(schema, dict) and "$ref" in schema and not any(key in schema for key in SHAPES):
+            where = self.target(schema)
+            schema = self.at(where)
+        if not isinstance(schema, dict) or "object" not in (types_of(schema) or ()):
+            raise InvalidSchema(
+                (),
+                "the answer must be an object: write"
+                ' {"type": "object", "properties": {"answer": …}, "required": ["answer"]} around what you have',
+            )
+        return where, schema
+
+    def cost(self, levels: int | None) -> int:
+        """How many schemas look at values of an answer of so many levels, at most; None: recursion is not followed.
+
+        The validator remembers what it found out about recursive schemas, but not when it is to explain.
+        """
+        if levels in self._costs:
+            return self._costs[levels]
+        counts: dict[tuple[Pointer, int | None], int] = {}
+        stack: list[tuple[Pointer, int | None, bool]] = [((), levels, False)]
+        while stack:
+            where, left, counted_below = stack.pop()
+            below = [
+                (to, None if left is None else left - step)
+                for to, step in self._steps[where]
+                if left is None or left >= step
+            ]
+            if counted_below:
+                counts[where, left] = 1 + sum(counts[key] for key in below)
+            elif (where, left) not in counts:
+                counts[where, left] = 1  # for those below that lead back here
+                stack.append((where, left, True))
+                stack += [(*key, False) for key in below]
+        self._costs[levels] = counts[(), levels]
+        return self._costs[levels]
+
+    def _parts_at(self, where: Pointer) -> Iterator[Pointer]:
+        schema = self.at(where)
+        if not isinstance(schema, dict):
+            return
+        for key in ("$dynamicRef", "$recursiveRef"):
+            if key in schema:
+                raise InvalidSchema((*where, key), f'"{key}" is not supported: write "$ref"')
+        if where and ("$id" in schema or ("id" in schema and "draft-04" in self.root.get("$schema", ""))):
+            raise InvalidSchema(where, "a schema inside a schema can't have an id of its own: remove it")
+        for path, step in _parts(schema):
+            if step is not None:
+                self._steps[where].append(((*where, *path), step))
+            yield (*where, *path)
+        if "$ref" in schema:
+            to = self._checked_target(where, schema)
+            self._steps[where].append((to, 0))
+            yield to
+
+    def _checked_target(self, where: Pointer, schema: Schema) -> Pointer:
+        where = (*where, "$ref")
+        reference = schema["$ref"]
+        written = short(compact(reference))
+        if not isinstance(reference, str) or (reference != "#" and not reference.startswith("#/")):
+            raise InvalidSchema(
+                where, f'{written} leads elsewhere: copy what is there under "$defs" and write "#/$defs/<name>"'
+            )
+        encoded = quote(reference, safe="#/%!$&'()*+,;=:@?")
+        if reference != encoded:
+            raise InvalidSchema(where, f"{written} is no URI: write {short(compact(encoded))}")
+        to = self.target(schema)
+        try:
+            found = self.at(to)
+        except (KeyError, IndexError, ValueError, TypeError):
+            found = None
+        if len(to) > MAX_SCHEMA_NESTING or not isinstance(found, dict | bool):
+            raise InvalidSchema(where, f"there is no schema at {written}: define it there, or correct the name")
+        if to not in self._steps and isinstance(found, dict):
+            # The meta-schema of the whole does not look into places that no keyword gives a meaning.
+            _check_meta_schema(found | {"$schema": self.root.get("$schema", DIALECTS[0])}, to)
+        return to
+
+    def _check_in_place(self) -> None:
+        """No schema may lead back to itself, or too far, without looking deeper into the answer."""
+        heights: dict[Pointer, int] = {}
+
+        def height(where: Pointer, above: tuple[Pointer, ...]) -> int:
+            if where in above:
+                raise InvalidSchema(
+                    where, "it refers to itself without going a level deeper: put that under a property"
+                )
+            if len(above) + heights.get(where, 1) > MAX_IN_PLACE:
+                raise InvalidSchema(where, f"more than {MAX_IN_PLACE} schemas stand for one value: use fewer $refs")
+            if where not in heights:
+                below = [to for to, step in self._steps[where] if step == 0]
+                heights[where] = 1 + max((height(to, (*above, where)) for to in below), default=0)
+            return heights[where]
+
+        for where in self._steps:
+            height(where, ())
+
+
+def types_of(schema: Schema) -> list[str] | None:
+    """The types that `schema` allows, as far as it says so itself. People leave out the obvious."""
+    declared = schema.get("type")
+    if declared is not None:
+        return [declared] if isinstance(declared, str) else list(declared)
+    values = values_of(schema)
+    if values is not None:
+        return list(dict.fromkeys(type_of(value) for value in values))
+    if "properties" in schema:
+        return ["object"]
+    return ["array"] if "items" in schema else None
+
+
+def values_of(schema: Schema) -> list[Any] | None:
+    """The values that `schema` lists, if it does."""
+    listed = schema.get("enum")
+    if "const" not in schema:
+        return listed
+    only = schema["const"]
+    return [only] if listed is None or any(same(only, value) for value in listed) else []
+
+
+_TYPES_OF_VALUES: dict[type, str] = {
+    type(None): "null",
+    bool: "boolean",
+    int: "integer",
+    float: "number",
+    str: "string",
+    list: "array",
+    dict: "object",
+}
+
+
+def type_of(value: Any) -> str:
+    return _TYPES_OF_VALUES[type(value)]
+
+
+def has_type(value: Any, wanted: str) -> bool:
+    kind = type_of(value)
+    return (
+        kind == wanted
+        or (kind == "integer" and wanted == "number")
+        or (kind == "number" and wanted == "integer" and value.is_integer())
+    )
+
+
+def same(one: Any, other: Any) -> bool:
+    """Equal as JSON has it, for values without parts: 1 is 1.0, but True is not 1."""
+    return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
+
+
+def _parts(schema: Schema) -> Iterator[tuple[Pointer, int | None]]:
+    for key, value in schema.items():
+        match value:
+            case dict() | bool() if key in _SINGLE:
+                yield (key,), _SINGLE[key]
+            case dict() if key in _MAPS:
+                # `dependencies` may hold lists of names, too.
+                yield from (((key, name), _MAPS[key]) for name, part in value.items() if isinstance(part, dict | bool))
+            case list() if key in _LISTS:
+                yield from (((key, str(index)), _LISTS[key]) for index in range(len(value)))
+
+
+def _check_meta_schema(schema: Schema, where: Pointer) -> None:
+    import jsonschema_rs  # noqa: PLC0415 - most images are asked about without a schema
+
+    try:
+        jsonschema_rs.meta.validate(schema)
+    except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError) as error:
+        _raise_invalid(error, where)
+
+
+def _compile(root: Schema) -> "Validator":
+    import jsonschema_rs  # noqa: PLC0415 - see above
+
+    try:
+        return jsonschema_rs.validator_for(
+            root,
+            validate_formats=True,
+            # This engine knows neither look-around nor back-references, so its time is linear in the text.
+            pattern_options=jsonschema_rs.RegexOptions(size_limit=MAX_PATTERN_BYTES),
+            offline=True,
+        )
+    except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError) as error:
+        _raise_invalid(error, ())
+
+
+def _raise_invalid(error: Exception, where: Pointer) -> NoReturn:
+    where = (*where, *map(str, getattr(error, "instance_path", ())))
+    problem = short(getattr(error, "message", str(error)).partition("\n")[0])
+    match where:
+        case (*_, "type"):
+            problem += f": write one of {', '.join(TYPES)}, or a list of them"
+        case (*_, "pattern") | (*_, "patternProperties", _):
+            problem += " here: write a smaller one, without look-around and back-references"
+        case _:
+            problem = f"this is no JSON Schema: {problem}"
+    raise InvalidSchema(where, problem) from None

@@ -1,0 +1,118 @@
+"""Going through all uploads: finding those that an event was lost for, and running failed ones again."""
+
+import json
+import logging
+from datetime import UTC, datetime, timedelta
+from time import monotonic
+
+from azure.core.exceptions import ResourceNotFoundError
+from azure.storage.blob.aio import BlobServiceClient
+
+from pipeline.names import image_of_result
+from pipeline.reconciliation import ContainerListing, ListedBlob, Progress, Reconciliation, TokenRefused
+from pipeline.requests import Redrive, Request, RequestQueue
+from pipeline.storage import Results, translated
+from pipeline.waiting import Waiting
+
+logger = logging.getLogger(__name__)
+
+RUN_SECONDS = 240
+"""One run's time, well inside functionTimeout; the next one goes on where it stopped."""
+GRACE = timedelta(hours=1)
+"""Ordinary work under way is younger, or it waits behind others; an event that was lost can wait as long."""
+_PROGRESS = "reconciliation.json"
+
+
+class Upkeep:
+    """What timers and operators ask for."""
+
+    def __init__(  # noqa: PLR0913 - two containers of three, by keyword
+        self,
+        service: BlobServiceClient,
+        results: Results,
+        queue: RequestQueue,
+        waiting: Waiting,
+        *,
+        images: str,
+        state: str,
+    ) -> None:
+        self._images = images
+        self._results = results
+        self._queue = queue
+        self._waiting = waiting
+        self._state = service.get_container_client(state)
+        self._result_listing = ContainerListing(service.get_container_client(results.container), metadata=True)
+        self._reconciliation = Reconciliation(
+            images=ContainerListing(service.get_container_client(images), metadata=False),
+            results=self._result_listing,
+            source_etag=self._source_etag,
+            is_waiting=self._is_waiting,
+            queue=self._queue_upload,
+            grace=GRACE,
+        )
+
+    async def reconcile(self) -> None:
+        """Go on looking for uploads without a current result, and queue them.
+
+        Raises:
+            RetryableFailure: storage can't be reached; the next run goes on.
+        """
+        with translated(f"reading {_PROGRESS}", "Storage Blob Data Owner"):
+            try:
+                stored = await (await self._state.get_blob_client(_PROGRESS).download_blob()).readall()
+            except ResourceNotFoundError:
+                stored = None
+        before = Progress.from_json(stored) if stored else None
+        progress = await self._reconciliation.run(before, seconds=RUN_SECONDS)
+        with translated(f"writing {_PROGRESS}", "Storage Blob Data Owner"):
+            await self._state.upload_blob(_PROGRESS, progress.to_json(), overwrite=True)
+        logger.info("reconciled%s: %s", "" if progress.finished else " so far", progress.summary)
+
+    async def _source_etag(self, result: str) -> str | None:
+        stored = await self._results.find(result)
+        return None if stored is None else stored.source_etag or ""
+
+    async def _is_waiting(self, name: str, _etag: str) -> bool:
+        return await self._waiting.is_marked(name)
+
+    async def _queue_upload(self, name: str, _etag: str) -> None:
+        await self._waiting.mark(name, 0)
+        await self._queue.send(Request(container=self._images, name=name, since=datetime.now(UTC)), 0)
+
+    async def redrive(self, asked: Redrive) -> None:
+        """Queue every failed upload whose error code is asked for, and nothing else.
+
+        Raises:
+            RetryableFailure: storage can't be reached; done again, what was queued is queued twice and run once.
+        """
+        deadline = monotonic() + RUN_SECONDS
+        token, queued = asked.token, 0
+        while True:
+            try:
+                page = await self._result_listing.page(token)
+            except TokenRefused:
+                logger.warning("redrive: the listing can't be continued, it starts anew")
+                token = None
+                continue
+            for blob in page.blobs:
+                if blob.metadata.get("status") == "failed" and blob.metadata.get("errorcode") in asked.redrive:
+                    name = await self._image_of(blob)
+                    if name is not None:
+                        await self._waiting.mark(name, 0)
+                        request = Request(container=self._images, name=name, since=datetime.now(UTC), rerun_failed=True)
+                        await self._queue.send(request, 0)
+                        queued += 1
+            token = page.next_token
+            if token is None or monotonic() > deadline:
+                break
+        logger.info("redrive of %s: %d queued", ", ".join(asked.redrive), queued)
+        if token is not None:
+            await self._queue.send(asked.model_copy(update={"token": token}), 0)
+
+    async def _image_of(self, result: ListedBlob) -> str | None:
+        """The image's name, from the result's; a shortened one is in the result itself."""
+        name = image_of_result(result.name)
+        if name is None:
+            body = await self._results.read(result.name)
+            name = json.loads(body)["source"]["name"] if body else None
+        return name

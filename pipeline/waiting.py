@@ -1,0 +1,46 @@
+"""Which uploads wait on the request queue: a mark for each in the state container, so that nobody queues them again."""
+
+import hashlib
+import time
+
+from azure.core.exceptions import ResourceNotFoundError
+from azure.storage.blob.aio import BlobServiceClient
+
+from pipeline.storage import translated
+
+LOST_AFTER_SECONDS = 3600
+"""How long after its time a message may come late (a busy queue); later it counts as lost."""
+
+
+class Waiting:
+    """The marks of all instances. Each method is one storage request."""
+
+    def __init__(self, service: BlobServiceClient, container: str) -> None:
+        self._container = service.get_container_client(container)
+
+    async def mark(self, name: str, seconds: float) -> None:
+        """The upload `name` is on the queue, to be seen in `seconds`."""
+        with translated(f"marking {name} as waiting", "Storage Blob Data Owner"):
+            until = str(round(time.time() + seconds))
+            await self._container.upload_blob(_mark(name), b"", overwrite=True, metadata={"until": until})
+
+    async def clear(self, name: str) -> None:
+        """The upload `name` waits no more."""
+        with translated(f"unmarking {name}", "Storage Blob Data Owner"):
+            try:
+                await self._container.delete_blob(_mark(name))
+            except ResourceNotFoundError:
+                return
+
+    async def is_marked(self, name: str) -> bool:
+        """Whether a message for the upload `name` can be expected."""
+        with translated(f"looking whether {name} waits", "Storage Blob Data Owner"):
+            try:
+                properties = await self._container.get_blob_client(_mark(name)).get_blob_properties()
+            except ResourceNotFoundError:
+                return False
+        return time.time() < int(properties.metadata["until"]) + LOST_AFTER_SECONDS
+
+
+def _mark(name: str) -> str:
+    return f"waiting/{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()}"

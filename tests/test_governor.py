@@ -1,0 +1,554 @@
+"""The governor alone, on a clock that jumps: an hour of calls takes about a second.
+
+pytest tests/test_governor.py -rP -k quota        prints the ratios that were measured
+"""
+
+import asyncio
+import math
+import selectors
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from itertools import pairwise
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.governor import MOST_DEPLOYMENTS, SLOWER, Busy, Governor, Turn
+from pipeline.retrying import (
+    DEFERRALS,
+    LONGEST_ASKED_WAIT,
+    LONGEST_WAIT_IN_PLACE,
+    asked_wait,
+    deferral_delay,
+    wait_in_place,
+)
+
+
+class JumpingClock(selectors.DefaultSelector):
+    """Instead of waiting, it is later."""
+
+    now = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        ready = super().select(0)
+        if not ready:
+            assert timeout is not None, "everybody waits, and nothing will ever happen"
+            self.now += max(timeout, 0.0)
+        return ready
+
+
+class VirtualTimeLoop(asyncio.SelectorEventLoop):
+    def __init__(self) -> None:
+        self._clock = JumpingClock()
+        super().__init__(self._clock)
+
+    def time(self) -> float:
+        return self._clock.now
+
+
+def virtually[T](main: Coroutine[Any, Any, T]) -> T:
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        return runner.run(main)
+
+
+def seeded(seed: int) -> Random:
+    return Random(seed)  # noqa: S311 - nothing secret, and the same every time
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+# A simulated service ---------------------------------------------------------------------------------------------
+
+
+class Bucket:
+    """A minute's quota that refills evenly, as localcloud's `Quota`."""
+
+    def __init__(self, tokens_per_minute: float) -> None:
+        self.per_minute = self.level = tokens_per_minute
+        self._at = 0.0
+
+    @property
+    def capacity(self) -> float:
+        return self.per_minute
+
+    def refill(self) -> None:
+        self.level = min(self.capacity, self.level + (now() - self._at) * self.per_minute / 60)
+        self._at = now()
+
+    def wait_for(self, cost: float) -> float:
+        return (cost - self.level) * 60 / self.per_minute if self.per_minute else 3600.0
+
+
+class Windows(Bucket):
+    """A sixth of a minute's quota for each ten seconds; what is left over is lost."""
+
+    @property
+    def capacity(self) -> float:
+        return self.per_minute / 6
+
+    def refill(self) -> None:
+        if now() // 10 != self._at // 10 or not self._at:
+            self.level = self.capacity
+        self._at = now()
+
+    def wait_for(self, cost: float) -> float:  # noqa: ARG002 - the window's end is the same for all
+        return 10 - now() % 10
+
+
+@dataclass
+class Service:
+    quota: Bucket
+    talkative: bool
+    """Whether it sends x-ratelimit headers, and retry-after-ms when it refuses."""
+    accepted: list[tuple[float, float]] = field(default_factory=list)
+    """When, and the tokens charged."""
+    refused: list[float] = field(default_factory=list)
+
+    def change_quota(self, tokens_per_minute: float) -> None:
+        self.quota.refill()
+        self.quota.per_minute = tokens_per_minute
+        self.quota.level = min(self.quota.level, self.quota.capacity)
+
+    def arrive(self, tokens: float) -> tuple[bool, dict[str, str]]:
+        """Whether the request is accepted, and the headers of its answer: what is left as the request found it."""
+        self.quota.refill()
+        accepted = self.quota.level >= tokens
+        if accepted:
+            self.quota.level -= tokens
+            self.accepted.append((now(), tokens))
+        else:
+            self.refused.append(now())
+        if not self.talkative:
+            return accepted, {}
+        headers = {
+            "x-ratelimit-limit-tokens": f"{self.quota.capacity:.0f}",
+            "x-ratelimit-remaining-tokens": f"{self.quota.level:.0f}",
+        }
+        return accepted, headers | ({} if accepted else {"retry-after-ms": f"{self.quota.wait_for(tokens) * 1000:.0f}"})
+
+    def used(self, since: float, until: float) -> float:
+        """Part of the present quota."""
+        used = sum(tokens for at, tokens in self.accepted if since <= at < until)
+        return used / (self.quota.per_minute / 60 * (until - since))
+
+    def refused_share(self, since: float, until: float) -> float:
+        refused = sum(since <= at < until for at in self.refused)
+        return refused / max(1, refused + sum(since <= at < until for at, _ in self.accepted))
+
+
+async def call(governor: Governor, service: Service, tokens: float, told: float, rng: Random) -> bool:
+    """One call as the job makes it; whether it was answered."""
+    async with governor.turn("vision", cost=told) as turn:
+        await asyncio.sleep(rng.uniform(0.02, 0.1))
+        accepted, headers = service.arrive(tokens)
+        if accepted:
+            await asyncio.sleep(rng.uniform(0.5, 20))
+            turn.succeeded(headers)
+        else:
+            await asyncio.sleep(0.03)
+            turn.throttled(headers)
+        return accepted
+
+
+async def work_forever(governor: Governor, service: Service, rng: Random) -> None:
+    while True:
+        tokens = math.exp(rng.uniform(math.log(1_000), math.log(10_000)))
+        told = tokens * rng.uniform(0.8, 1.2)  # what an image costs is known roughly beforehand
+        answered = False
+        while not answered:
+            try:
+                answered = await call(governor, service, tokens, told, rng)
+            except Busy as busy:
+                await asyncio.sleep(busy.retry_after or 0)
+
+
+@asynccontextmanager
+async def instances(number: int, service: Service, in_flight: int, seed: int) -> AsyncIterator[list[Governor]]:
+    """That many app instances, each always with more work than it may have in flight."""
+    rng = seeded(seed)
+    governors = [Governor(most_in_flight=in_flight, patience=60, rng=seeded(seed + n)) for n in range(number)]
+    async with asyncio.TaskGroup() as group:
+        tasks = [
+            group.create_task(work_forever(governor, service, rng))
+            for governor in governors
+            for _ in range(round(in_flight * 1.2))
+        ]
+        yield governors
+        for task in tasks:
+            task.cancel()
+
+
+QUOTA = 2_400_000
+"""Tokens a minute: ten calls a second of 3,900 on average, a hundred in flight."""
+SETTLED_AFTER = 300.0
+"""Seconds after a cold start or a change of the quota."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    used: float
+    refused: float
+
+    def __str__(self) -> str:
+        return f"{self.used:6.1%} used {self.refused:5.1%} refused"
+
+
+async def an_hour(service: Service, number: int, seed: int) -> list[tuple[Measured, Measured]]:
+    """Twenty minutes each with the quota, half of it, and all of it again: while settling, and settled."""
+    phases = []
+    async with instances(number, service, in_flight=max(16, 260 // number), seed=seed):
+        for begin, part in ((0.0, 1.0), (1200.0, 0.5), (2400.0, 1.0)):
+            service.change_quota(QUOTA * part)
+            await asyncio.sleep(begin + 1200 - now())
+            spans = ((begin, begin + SETTLED_AFTER), (begin + SETTLED_AFTER, begin + 1200))
+            settling, settled = (Measured(service.used(*span), service.refused_share(*span)) for span in spans)
+            phases.append((settling, settled))
+    return phases
+
+
+@pytest.mark.parametrize("number", [1, 3, 10])
+@pytest.mark.parametrize("talkative", [True, False], ids=["with headers", "without headers"])
+@pytest.mark.parametrize("kind", [Bucket, Windows])
+def test_instances_share_a_quota_and_are_seldom_refused(kind: type[Bucket], talkative: bool, number: int) -> None:  # noqa: FBT001 - a parameter of the test
+    """At least 95 % of the quota is used and at most 5 % of the calls are refused, five minutes after any change."""
+    phases = virtually(an_hour(Service(kind(QUOTA), talkative=talkative), number, seed=7))
+    for name, (settling, settled) in zip(("cold start", "halved", "doubled"), phases, strict=True):
+        print(f"{name:10} first 5 minutes: {settling}   then: {settled}")  # noqa: T201 - for -rP
+        assert settled.used >= 0.95
+        assert settled.refused <= 0.05
+        assert settling.used >= 0.5
+        assert settling.refused <= 0.12
+
+
+def test_an_outage_of_an_hour_costs_few_calls() -> None:
+    """Nothing is accepted for an hour: a try every two minutes or so, and soon after it the quota is used again."""
+
+    async def main() -> None:
+        service = Service(Bucket(QUOTA), talkative=False)
+        async with instances(3, service, in_flight=80, seed=3):
+            await asyncio.sleep(900)
+            service.change_quota(0)
+            await asyncio.sleep(3600)
+            assert sum(at >= 900 for at in service.refused) <= 3 * 60
+            service.change_quota(QUOTA)
+            await asyncio.sleep(600)
+            assert service.used(4500 + 180, 5100) >= 0.9
+            assert service.refused_share(4500 + 180, 5100) <= 0.05
+
+    virtually(main())
+
+
+# One caller at a time --------------------------------------------------------------------------------------------
+
+
+class Caller:
+    """Takes turns, and remembers who had one when."""
+
+    def __init__(self, governor: Governor) -> None:
+        self.governor = governor
+        self.turns: list[tuple[str, float]] = []
+
+    async def call(self, name: str, report: Callable[[Turn], None] | None = None, seconds: float = 1.0) -> None:
+        async with self.governor.turn("vision") as turn:
+            self.turns.append((name, now()))
+            await asyncio.sleep(seconds)
+            (report or (lambda turn: turn.succeeded({})))(turn)
+
+    def later(self, *names: str) -> list[asyncio.Task[None]]:
+        return [asyncio.create_task(self.call(name)) for name in names]
+
+
+def throttle(**headers: str) -> Callable[[Turn], None]:
+    return lambda turn: turn.throttled({name.replace("_", "-"): value for name, value in headers.items()})
+
+
+def fail(turn: Turn) -> None:
+    turn.failed()
+
+
+def governor(most_in_flight: int = 4, patience: float = 30.0) -> Governor:
+    return Governor(most_in_flight=most_in_flight, patience=patience, rng=seeded(1))
+
+
+def test_turns_are_taken_in_the_order_of_asking() -> None:
+    async def main() -> None:
+        caller = Caller(governor(most_in_flight=1))
+        await asyncio.gather(*caller.later("a", "b", "c"))
+        assert caller.turns == [("a", 0.0), ("b", 1.0), ("c", 2.0)]
+
+    virtually(main())
+
+
+def test_the_limit_opens_with_success_up_to_the_ceiling() -> None:
+    async def main() -> None:
+        caller = Caller(governor(most_in_flight=40))
+        assert caller.governor.state("vision").limit == 10
+        await asyncio.gather(*caller.later(*map(str, range(100))))
+        starts = [at for _, at in caller.turns]
+        assert [starts.count(float(second)) for second in range(4)] == [10, 20, 40, 30]
+        assert caller.governor.state("vision").limit == 40
+
+    virtually(main())
+
+
+def test_who_is_cancelled_while_waiting_leaves_the_place_to_the_next() -> None:
+    async def main() -> None:
+        caller = Caller(governor(most_in_flight=1))
+        first, second, third = caller.later("a", "b", "c")
+        await asyncio.sleep(0.5)
+        second.cancel()
+        await asyncio.gather(first, third)
+        assert caller.turns == [("a", 0.0), ("c", 1.0)]
+        assert second.cancelled()
+        assert caller.governor.state("vision").in_flight == 0
+
+    virtually(main())
+
+
+def test_who_is_cancelled_in_the_moment_the_turn_comes_gives_it_back() -> None:
+    async def main() -> None:
+        caller = Caller(governor(most_in_flight=1))
+        waiting: list[asyncio.Task[None]] = []
+
+        def cancel_next(turn: Turn) -> None:
+            turn.succeeded({})
+            # Runs after the turn was passed on, before the waiting task has taken it.
+            asyncio.get_running_loop().call_soon(waiting[0].cancel)
+
+        first = asyncio.create_task(caller.call("a", cancel_next))
+        waiting += caller.later("b", "c")
+        await asyncio.gather(first, waiting[1])
+        assert waiting[0].cancelled()
+        assert caller.turns == [("a", 0.0), ("c", 1.0)]
+        state = caller.governor.state("vision")
+        assert (state.in_flight, state.waiting) == (0, 0)
+
+    virtually(main())
+
+
+def test_a_call_that_breaks_gives_its_place_back() -> None:
+    async def main() -> None:
+        caller = Caller(governor(most_in_flight=1))
+
+        def breaks(_: Turn) -> None:
+            raise ConnectionError
+
+        with pytest.raises(ConnectionError):
+            await caller.call("a", breaks)
+        await caller.call("b")
+        assert [name for name, _ in caller.turns] == ["a", "b"]
+
+    virtually(main())
+
+
+def test_a_refusal_pauses_everybody_until_the_time_the_service_names() -> None:
+    async def main() -> None:
+        caller = Caller(governor())
+        await caller.call("a", throttle(retry_after="20"))
+        assert 20 <= caller.governor.state("vision").paused_for <= 22
+        await asyncio.gather(*caller.later("b", "c"))
+        assert all(at >= 21 for _, at in caller.turns[1:])
+        assert caller.turns[1][1] < caller.turns[2][1], "not all at once"
+
+    virtually(main())
+
+
+def test_other_deployments_are_not_paused() -> None:
+    async def main() -> None:
+        caller = Caller(governor())
+        await caller.call("a", throttle(retry_after="20"))
+        async with caller.governor.turn("other"):
+            assert now() == 1.0
+
+    virtually(main())
+
+
+def test_pauses_grow_when_the_service_names_no_time() -> None:
+    async def main() -> None:
+        caller = Caller(governor(patience=1000))
+        for name in range(12):
+            await caller.call(str(name), throttle(), seconds=0.0)
+        pauses = [later - earlier for (_, earlier), (_, later) in pairwise(caller.turns)]
+        assert all(later > earlier for earlier, later in pairwise(pauses[:8]))
+        assert max(pauses) <= LONGEST_ASKED_WAIT * 1.1
+
+    virtually(main())
+
+
+def test_refusals_that_belong_together_slow_the_pace_once() -> None:
+    """Twenty calls that were under way together and are all refused count as one refused call."""
+
+    async def main(refused: int) -> float:
+        caller = Caller(governor(most_in_flight=80))
+        await asyncio.gather(*caller.later(*map(str, range(200))), caller.call("first refused", throttle()))
+        learnt = caller.governor.state("vision").pace
+        assert learnt is not None
+        calls = [caller.call(str(n), throttle(), seconds=4.0) for n in range(refused)]
+        await asyncio.gather(*calls)
+        assert caller.turns[-1][1] - caller.turns[-refused][1] < 4
+        return (caller.governor.state("vision").pace or 0) / learnt
+
+    assert virtually(main(1)) == virtually(main(20)) == pytest.approx(SLOWER)
+
+
+def test_work_that_would_wait_too_long_is_sent_away_at_once() -> None:
+    """Whoever already waits is told when the pause begins, whoever comes later when they come."""
+
+    async def main() -> None:
+        caller = Caller(governor(most_in_flight=1, patience=10))
+        first = asyncio.create_task(caller.call("a", throttle(retry_after="60")))
+        (waiting,) = caller.later("b")
+        await first
+        with pytest.raises(Busy, match=r"'vision' is at its limit; a turn may come in 6[0-6] seconds") as told:
+            await waiting
+        assert now() == 1.0
+        assert told.value.retry_after == pytest.approx(60, abs=6.1)
+        with pytest.raises(Busy):
+            await caller.call("c")
+        assert now() == 1.0
+        assert caller.governor.state("vision").wait > 10
+
+    virtually(main())
+
+
+def test_nobody_waits_longer_than_the_patience() -> None:
+    """A wait that no one could foresee, behind a call that hangs, ends all the same."""
+
+    async def main() -> None:
+        caller = Caller(governor(most_in_flight=1, patience=10))
+        hanging = asyncio.create_task(caller.call("a", seconds=1000))
+        await asyncio.sleep(1)
+        with pytest.raises(Busy):
+            await caller.call("b")
+        assert now() == 11.0
+        hanging.cancel()
+
+    virtually(main())
+
+
+def test_an_outage_closes_the_gate_and_one_success_opens_it() -> None:
+    async def main() -> None:
+        caller = Caller(governor(most_in_flight=32))
+        for _ in range(4):
+            await caller.call("bad luck", fail)
+        assert caller.governor.state("vision").paused_for == 0
+        await caller.call("outage", fail)
+        state = caller.governor.state("vision")
+        assert state.paused_for > 0
+        assert state.limit == 4
+        await caller.call("well again")
+        for _ in range(4):
+            await caller.call("bad luck", fail)
+        assert caller.governor.state("vision").paused_for == 0
+
+    virtually(main())
+
+
+def test_the_pace_slows_before_the_service_refuses() -> None:
+    """Little left of the quota: the calls that follow are spread out, with no refusal."""
+
+    async def main() -> None:
+        caller = Caller(governor(most_in_flight=4))
+        low = {"x-ratelimit-limit-requests": "100", "x-ratelimit-remaining-requests": "3"}
+        await asyncio.gather(*[caller.call("x", lambda turn: turn.succeeded(low)) for _ in range(4)])
+        started = now()
+        await asyncio.gather(*caller.later("a", "b", "c", "d"))
+        assert caller.turns[-1][1] - started > 2
+
+    virtually(main())
+
+
+def test_a_quiet_hour_is_not_taken_for_a_small_quota() -> None:
+    async def main() -> None:
+        caller = Caller(governor(most_in_flight=40))
+        await caller.call("a")
+        await asyncio.sleep(3600)
+        await asyncio.gather(*caller.later(*map(str, range(80))), caller.call("x", throttle()))
+        pace = caller.governor.state("vision").pace
+        assert pace is not None
+        assert pace > 5
+
+    virtually(main())
+
+
+def test_forgets_the_deployment_unused_for_longest() -> None:
+    async def main() -> None:
+        several = governor()
+        async with several.turn("busy all the time"):
+            for number in range(MOST_DEPLOYMENTS * 2):
+                async with several.turn(f"deployment {number}"):
+                    pass
+            known = several.deployments
+            assert len(known) == MOST_DEPLOYMENTS
+            assert known[0] == "busy all the time"
+            assert known[-1] == f"deployment {MOST_DEPLOYMENTS * 2 - 1}"
+            assert several.state("never seen").limit == 4
+            assert several.deployments == known
+
+    virtually(main())
+
+
+# What the service asks for, and the waits of our own ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"retry-after": "7"}, 7),
+        ({"retry-after": "0.5"}, 0.5),
+        ({"retry-after-ms": "1500", "retry-after": "2"}, 1.5),
+        ({"retry-after": "soon", "x-ratelimit-reset-tokens": "3"}, 3),
+        ({"x-ratelimit-reset-tokens": "1s", "x-ratelimit-reset-requests": "120ms"}, 1),
+        ({"x-ratelimit-reset-requests": "120ms"}, 0.12),
+        ({"x-ratelimit-reset-tokens": "1m30.5s"}, 90.5),
+        ({"x-ratelimit-reset-tokens": "6m0s"}, LONGEST_ASKED_WAIT),
+        ({"x-ratelimit-reset-tokens": "1h"}, LONGEST_ASKED_WAIT),
+        ({"retry-after": "86400"}, LONGEST_ASKED_WAIT),
+        ({"retry-after": "-1"}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "inf"}, None),
+        ({"retry-after": ""}, None),
+        ({"retry-after": "Wed, 21 Oct 2026 07:28:00 GMT"}, None),
+    ],
+)
+def test_reads_the_time_that_the_service_names(headers: dict[str, str], seconds: float | None) -> None:
+    assert asked_wait(headers) == (None if seconds is None else pytest.approx(seconds))
+
+
+@given(st.dictionaries(st.sampled_from(["retry-after", "retry-after-ms", "x-ratelimit-reset-tokens"]), st.text()))
+def test_any_header_is_a_time_in_bounds_or_none(headers: dict[str, str]) -> None:
+    wait = asked_wait(headers)
+    assert wait is None or 0 <= wait <= LONGEST_ASKED_WAIT
+
+
+asked = st.none() | st.floats(0, LONGEST_ASKED_WAIT)
+randoms = st.randoms(use_true_random=False)
+
+
+@given(st.integers(1, 100), asked, randoms)
+def test_tries_twice_again_in_place_when_the_wait_is_short(
+    attempt: int, retry_after: float | None, rng: Random
+) -> None:
+    wait = wait_in_place(attempt, retry_after, rng)
+    if attempt > 2 or (retry_after or 0) > LONGEST_WAIT_IN_PLACE:
+        assert wait is None
+    else:
+        assert wait is not None
+        assert (retry_after or 0) <= wait <= LONGEST_WAIT_IN_PLACE * 1.5
+
+
+@given(st.integers(1, 1000), asked, randoms)
+def test_deferrals_grow_to_a_quarter_of_an_hour_and_respect_the_service(
+    attempt: int, retry_after: float | None, rng: Random
+) -> None:
+    delay = deferral_delay(attempt, retry_after, rng)
+    planned = DEFERRALS[min(attempt, len(DEFERRALS)) - 1]
+    assert delay >= max(planned * 0.8, retry_after or 0)
+    assert delay <= max(planned, retry_after or 0) * 1.2
