@@ -20,6 +20,8 @@ from pipeline.retrying import asked_wait, wait_in_place
 from pipeline.settings import Detail, ReasoningEffort
 from pipeline.structured import AnswerSchema
 
+PROMPT_TOKENS = 1000
+"""About what an image and a sentence cost; the governor wants proportions, not a bill."""
 TOKEN_SCOPE = "https://cognitiveservices.azure.com/.default"  # noqa: S105 - the name of a scope, not a secret
 
 
@@ -121,8 +123,8 @@ class AzureOpenAIModel:
             attempt += 1
 
     async def _ask_once(self, question: Question, body: bytes) -> Reply:
-        # As the service counts: what the answer may need is charged when the call arrives.
-        async with self._governor.turn(question.deployment, question.max_output_tokens) as turn:
+        # As the service counts: the prompt, and all that the answer may need, are charged when the call arrives.
+        async with self._governor.turn(question.deployment, PROMPT_TOKENS + question.max_output_tokens) as turn:
             try:
                 async with asyncio.timeout(self._timeout):
                     response = await self._client.post(
@@ -135,11 +137,14 @@ class AzureOpenAIModel:
                 turn.failed()
                 raise RetryableFailure(f"The model did not answer within {self._timeout:g} seconds.") from None
             except APIStatusError as error:
+                failure = _failure(error, question.deployment)
                 if error.status_code == 429:
                     turn.throttled(error.response.headers)
-                elif error.status_code >= 500:
+                elif isinstance(failure, RetryableFailure):
                     turn.failed()
-                raise _failure(error, question.deployment) from error
+                else:  # an answer all the same: the service had room for the call
+                    turn.succeeded(error.response.headers)
+                raise failure from error
             except APIConnectionError as error:
                 turn.failed()
                 raise _failure(error, question.deployment) from error

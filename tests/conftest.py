@@ -1,4 +1,4 @@
-"""The whole local cloud, once for all tests: real emulator, real worker, real tokens over real TLS."""
+"""The whole local cloud, once for all tests: real emulator, real worker, real tokens over real TLS; and its parts."""
 
 from collections.abc import AsyncIterator
 
@@ -6,7 +6,10 @@ import pytest
 from azure.storage.blob.aio import BlobServiceClient
 from person import ROOT, Echo, Person
 
-from localcloud.cloud import LocalCloud
+from localcloud.azurite import Azurite
+from localcloud.certificates import Certificates
+from localcloud.cloud import DATA_ACCOUNT, DATA_KEY, HOST_ACCOUNT, LocalCloud
+from localcloud.identity import IdentityEndpoint
 
 
 @pytest.fixture(scope="session")
@@ -29,3 +32,31 @@ async def person(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pers
         somebody = Person(cloud, blobs, log)
         cloud.model.script.policy = somebody.behave
         yield somebody
+
+
+# The parts by themselves, for the tests of the local cloud.
+
+
+@pytest.fixture(scope="session")
+def account_keys() -> dict[str, str]:
+    return {DATA_ACCOUNT: DATA_KEY, HOST_ACCOUNT: "aG9zdHN0b3JhZ2U="}
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return Certificates.load_or_create(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="session")
+async def azurite(
+    tmp_path_factory: pytest.TempPathFactory, certificates: Certificates, account_keys: dict[str, str]
+) -> AsyncIterator[Azurite]:
+    directory = tmp_path_factory.mktemp("azurite")
+    async with Azurite(directory, certificates, account_keys, in_memory=True) as emulator:
+        yield emulator
+
+
+@pytest.fixture(scope="session")
+async def identity() -> AsyncIterator[IdentityEndpoint]:
+    async with IdentityEndpoint() as endpoint:
+        yield endpoint

@@ -3,7 +3,7 @@
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import aiohttp
 import azure.functions as func
@@ -14,10 +14,12 @@ from pictures import picture
 from test_upload_to_result import SCHEMA
 
 from localcloud.model import ROLE_MISSING, Refusal
-from pipeline.analysis import Analyzer
 from pipeline.errors import RetryableFailure
 from pipeline.http_api import process_image
 from pipeline.result import Result
+
+if TYPE_CHECKING:
+    from pipeline.analysis import Analyzer
 
 
 @dataclass

@@ -9,7 +9,8 @@ real() { "$1" -c 'import sys; print(sys.executable)'; }
 
 if [ -n "${PYTHON:-}" ]; then
     suits "$PYTHON" && { real "$PYTHON"; exit 0; }
-    echo "error: PYTHON=$PYTHON is not a Python 3.13 or later with venv and pip." >&2
+    command -v "$PYTHON" >/dev/null 2>&1 || { echo "error: PYTHON=$PYTHON does not exist." >&2; exit 1; }
+    echo "error: PYTHON=$PYTHON is $("$PYTHON" --version 2>&1), not Python 3.13 or later with venv and pip." >&2
     exit 1
 fi
 for candidate in python3.13 python3.14 python3.15 python3 python; do
@@ -25,5 +26,6 @@ fi
 if command -v uv >/dev/null 2>&1; then
     candidate="$(uv python find --no-python-downloads '>=3.13' 2>/dev/null)" && suits "$candidate" && { real "$candidate"; exit 0; }
 fi
-echo "error: no Python 3.13 or later found on the PATH, in pyenv or in uv (python3 is $(python3 --version 2>&1)). Install one from https://www.python.org/downloads/ (on Debian and Ubuntu with python3-venv), or name it: make PYTHON=/path/to/python3.13 ..." >&2
+found="$(python3 --version 2>/dev/null)" || found="not there"
+echo "error: no Python 3.13 or later found on the PATH, in pyenv or in uv (python3 is $found). Install one from https://www.python.org/downloads/ (on Debian and Ubuntu with python3-venv), or name it: make PYTHON=/path/to/python3.13 ..." >&2
 exit 1

@@ -8,16 +8,19 @@ log=.venv/setup.log
 
 fail() {
     echo "error: $1 The whole output is in $log." >&2
-    grep -iE 'error|not find|no space|denied' "$log" | tail -n 3 >&2
+    grep -iE '^(error|npm error|npm err!)|no space|denied' "$log" | tail -n 3 >&2
     exit 1
 }
 
 # A virtual environment is of its folder and its Python: one that was moved or copied here is built anew.
-if ! .venv/bin/python -c 'import os, sys; sys.exit(not os.path.samefile(sys.prefix, ".venv"))' 2>/dev/null; then
+usable='import os, sys; sys.exit(not os.path.samefile(sys.prefix, ".venv"))'
+[ -n "${PYTHON:-}" ] && { python="$(sh tools/python.sh)" || exit 1; } &&
+    usable="$usable or not os.path.samefile(sys.base_exec_prefix, os.path.dirname(os.path.dirname('$python')))"
+if ! .venv/bin/python -c "$usable" 2>/dev/null; then
     python="$(sh tools/python.sh)" || exit 1
     echo "Creating .venv with $("$python" --version) ..." >&2
     rm -rf .venv
-    "$python" -m venv .venv || { echo "error: $python can't create a virtual environment (on Debian and Ubuntu: apt install python3-venv)." >&2; exit 1; }
+    problem="$("$python" -m venv .venv 2>&1)" || { echo "error: $python can't create .venv here: $problem" >&2; exit 1; }
 fi
 
 stamp=.venv/installed-$requirements
