@@ -14,6 +14,7 @@ from time import perf_counter
 from typing import Any, Protocol
 
 from pipeline import __version__
+from pipeline.budget import Budget
 from pipeline.claims import Claim
 from pipeline.errors import ErrorCode, PermanentFailure
 from pipeline.images import (
@@ -47,6 +48,8 @@ from pipeline.structured import AnswerMismatch, AnswerSchema
 
 logger = logging.getLogger(__name__)
 
+CONVERSION_BYTES = 1024 * 1024 * 1024
+"""What conversions at the same time may hold, by estimate: half of the default instance of 2 GB."""
 MOST_RUNS = 5
 """Runs that may end without a word (a killed worker) before the work counts as what kills them. As many deliveries as
 the host gives."""
@@ -112,6 +115,7 @@ class Analyzer:
         self._room = asyncio.Semaphore(settings.max_concurrency)
         # A conversion keeps a processor busy and holds decoded pixels: more at a time would only cost memory.
         self._conversions = asyncio.Semaphore(os.process_cpu_count() or 1)
+        self._pixels = Budget(CONVERSION_BYTES)
         self._limits = ImageLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels)
 
     async def analyze(self, request: Request, verdict: PermanentFailure | None = None) -> Outcome:
@@ -276,8 +280,13 @@ class Analyzer:
     async def _prepared(self, data: bytes, inspection: Inspection) -> PreparedImage:
         if inspection.sendable:
             return as_stored(data, inspection)
-        async with self._conversions:
+        async with self._pixels.held(inspection.conversion_bytes), self._conversions:
             return await asyncio.to_thread(convert, data, inspection, self._limits)
+
+
+def work_key(container: str | None, name: str | None, version: str, asked: list[object]) -> str:
+    """Equal for equal arguments and for no others, as far as SHA-256 goes."""
+    return hashlib.sha256(json.dumps([container, name, version, asked]).encode()).hexdigest()
 
 
 @dataclass(slots=True)
@@ -305,9 +314,8 @@ class _Work:
 
         The blob's name is part of it: two blobs written in the same instant may have the same ETag.
         """
-        asked = self.question.identity() if self.question else ["invalid", str(self.failure)]
-        parts = [self.source.container, self.source.name, self.version, asked]
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+        asked: list[object] = self.question.identity() if self.question else ["invalid", str(self.failure)]
+        return work_key(self.source.container, self.source.name, self.version, asked)
 
     @contextmanager
     def failures(self) -> Iterator[None]:

@@ -68,7 +68,10 @@ class Uploads:
         self._client = service.get_container_client(container)
 
     async def open(self, name: str) -> Upload | None:
-        """The current version of the upload `name`, or None when it is gone. One request."""
+        """The current version of the upload `name`, or None when there is none. One request.
+
+        What only stands for a folder, in accounts with a hierarchical namespace, is no upload.
+        """
         blob = self._client.get_blob_client(name)
         with translated(f"reading {self.container}/{name}", "Storage Blob Data Owner"):
             try:
@@ -77,6 +80,8 @@ class Uploads:
                 _require_container(error, self.container)
                 return None
         properties: BlobProperties = stream.properties
+        if (properties.metadata or {}).get("hdi_isfolder") == "true":
+            return None
         return Upload(
             container=self.container,
             name=name,

@@ -1,0 +1,43 @@
+"""The work key changes exactly when something that changes the answer changes."""
+
+from dataclasses import replace
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.analysis import work_key
+from pipeline.model import Question
+from pipeline.structured import AnswerSchema
+
+SCHEMAS = [None, *(AnswerSchema.of({"type": "object", "properties": {name: {"type": "string"}}}) for name in "ab")]
+CHANGES: dict[str, st.SearchStrategy[Any]] = {
+    "instructions": st.text(),
+    "deployment": st.text(),
+    "system_prompt": st.text(),
+    "detail": st.sampled_from(["auto", "low", "high"]),
+    "max_output_tokens": st.integers(1, 10**6),
+    "reasoning_effort": st.sampled_from([None, "low", "high"]),
+    "schema": st.sampled_from(SCHEMAS),
+}
+questions = st.builds(Question, **CHANGES)
+blobs = st.tuples(st.none() | st.text(), st.none() | st.text(), st.text())
+
+
+def test_everything_in_a_question_is_accounted_for() -> None:
+    assert set(CHANGES) == set(Question.__dataclass_fields__)
+
+
+@given(blobs, blobs, questions, questions)
+def test_different_work_has_different_keys(
+    one: tuple[str | None, str | None, str], other: tuple[str | None, str | None, str], ask: Question, also: Question
+) -> None:
+    same = (one, ask) == (other, also)
+    assert (work_key(*one, ask.identity()) == work_key(*other, also.identity())) == same
+
+
+@given(questions, st.data())
+def test_each_part_of_a_question_counts(question: Question, data: st.DataObject) -> None:
+    for name, values in CHANGES.items():
+        changed = replace(question, **{name: data.draw(values)})
+        assert (changed.identity() == question.identity()) == (changed == question)
