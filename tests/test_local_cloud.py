@@ -1,0 +1,69 @@
+"""The local cloud as a whole: what is kept, what people are told to type, what ends with what."""
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from time import monotonic, sleep
+
+import psutil
+from azure.storage.blob.aio import BlobServiceClient
+from person import ROOT, Echo, Person
+from pictures import picture
+
+from localcloud.cloud import LocalCloud
+from localcloud.up import GUIDE
+
+
+async def test_what_was_uploaded_and_answered_is_there_after_a_restart(tmp_path: Path) -> None:
+    for start in ("first", "second"):
+        cloud = LocalCloud(directory=tmp_path, app=ROOT, in_memory=False, log=tmp_path / "log", brain=Echo())
+        async with cloud, BlobServiceClient.from_connection_string(cloud.front.connection_string) as blobs:
+            person = Person(cloud, blobs, tmp_path / "log")
+            await person.drop(f"{start}.png", picture(), {"instructions": start})
+            assert (await person.result(f"{start}.png"))["status"] == "succeeded"
+            assert (await person.result("first.png"))["answer"]["text"] == "You asked: first"
+
+
+def test_the_commands_that_are_printed_can_be_pasted(tmp_path: Path) -> None:
+    """Run by a shell, with programs that only tell what they were given."""
+    for name in ("az", "curl"):
+        program = tmp_path / name
+        program.write_text(f'#!/bin/sh\nprintf "%s\\n" "{name} $*"\n')
+        program.chmod(0o755)
+    guide = GUIDE.format(key="KEY", url="http://127.0.0.1:7071", kept=".local/up")
+    lines = guide.replace("\\\n", " ").splitlines()
+    commands = [line.strip() for line in lines if line.strip().startswith(("az ", "curl "))]
+    done = subprocess.run(
+        ["bash", "-c", "\n".join(commands)],
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr == ""
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["az", "az", "curl"]
+    assert [" ".join(shlex.split(command)) for command in commands] == done.stdout.splitlines()
+
+
+def test_nothing_outlives_a_launcher_that_is_killed() -> None:
+    """Not even SIGKILL, which nobody can handle, leaves an emulator or a functions host behind."""
+    demo = subprocess.Popen(
+        [sys.executable, "-m", "localcloud", "demo"],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    with demo:
+        deadline = monotonic() + 60
+        started: list[psutil.Process] = []
+        while len(started) < 5:  # two guardians, emulator, functions host, worker
+            assert monotonic() < deadline
+            started = psutil.Process(demo.pid).children(recursive=True)
+            sleep(0.05)
+        demo.send_signal(signal.SIGKILL)
+    _, alive = psutil.wait_procs(started, timeout=30)
+    assert alive == []
