@@ -3,35 +3,18 @@
 from collections.abc import AsyncIterator
 
 import pytest
-from azure.storage.blob.aio import BlobServiceClient
-from person import ROOT, Echo, Person
+from person import Person, somebody
 
 from localcloud.azurite import Azurite
 from localcloud.certificates import Certificates
-from localcloud.cloud import DATA_ACCOUNT, DATA_KEY, HOST_ACCOUNT, LocalCloud
+from localcloud.cloud import DATA_ACCOUNT, DATA_KEY, HOST_ACCOUNT
 from localcloud.identity import IdentityEndpoint
 
 
 @pytest.fixture(scope="session")
 async def person(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Person]:
-    directory = tmp_path_factory.mktemp("cloud")
-    log = directory / "functions.log"
-    cloud = LocalCloud(
-        directory=directory,
-        app=ROOT,
-        log=log,
-        brain=Echo(),
-        settings={
-            "PROCESS_IMAGE_ENABLED": "true",
-            "MODEL_TIMEOUT_SECONDS": "3",
-            "CLAIM_SECONDS": "3",
-            "MAX_IMAGE_BYTES": "3000000",
-        },
-    )
-    async with cloud, BlobServiceClient.from_connection_string(cloud.front.connection_string) as blobs:
-        somebody = Person(cloud, blobs, log)
-        cloud.model.script.policy = somebody.behave
-        yield somebody
+    async with somebody(tmp_path_factory.mktemp("cloud")) as person:
+        yield person
 
 
 # The parts by themselves, for the tests of the local cloud.

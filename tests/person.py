@@ -3,7 +3,8 @@
 import asyncio
 import json
 from collections import defaultdict, deque
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -17,7 +18,6 @@ from localcloud.cloud import LocalCloud
 from localcloud.model import Answer, Asked, Behaviour, Question
 
 ROOT = Path(__file__).parent.parent
-PATIENCE_SECONDS = 30
 
 
 class Echo:
@@ -34,6 +34,8 @@ class Person:
     cloud: LocalCloud
     blobs: BlobServiceClient
     log: Path
+    patience: float = 30
+    """Seconds for one result to come."""
     scripts: defaultdict[str, deque[Behaviour]] = field(default_factory=lambda: defaultdict(deque))
     """What the model does with each request, by the instructions it is asked; afterwards it just answers."""
 
@@ -46,7 +48,7 @@ class Person:
     async def result(self, name: str, *, etag: str | None = None) -> dict[str, Any]:
         """The result of `name`, once it is there; with `etag`, the one for that version."""
         client = self.blobs.get_blob_client("results", f"{name}.json")
-        deadline = monotonic() + PATIENCE_SECONDS
+        deadline = monotonic() + self.patience
         while monotonic() < deadline:
             try:
                 result = json.loads(await (await client.download_blob()).readall())
@@ -56,19 +58,19 @@ class Person:
                 if etag in (None, result["source"]["etag"]):
                     return dict(result)
             await asyncio.sleep(0.05)
-        raise AssertionError(f"no result of {name} within {PATIENCE_SECONDS} s; the app's log ends:\n{self.tail()}")
+        raise AssertionError(f"no result of {name} within {self.patience} s; the app's log ends:\n{self.tail()}")
 
     async def result_names(self, prefix: str) -> list[str]:
         return [
             name async for name in self.blobs.get_container_client("results").list_blob_names(name_starts_with=prefix)
         ]
 
-    async def logged(self, text: str, *, times: int = 1) -> None:
-        """Wait until the app's log holds `text` that many times."""
-        deadline = monotonic() + PATIENCE_SECONDS
-        while self.log.read_text(encoding="utf-8").count(text) < times:
+    async def logged(self, *texts: str) -> None:
+        """Wait until the app's log holds one of `texts`."""
+        deadline = monotonic() + self.patience
+        while not any(text in self.log.read_text(encoding="utf-8") for text in texts):
             if monotonic() > deadline:
-                raise AssertionError(f"not logged {times} times: {text}\nThe app's log ends:\n{self.tail()}")
+                raise AssertionError(f"not logged: {' / '.join(texts)}\nThe app's log ends:\n{self.tail()}")
             await asyncio.sleep(0.05)
 
     def asked(self, instructions: str) -> list[Asked]:
@@ -81,3 +83,20 @@ class Person:
     def behave(self, asked: Asked) -> Behaviour:
         queue = self.scripts[asked.instructions]
         return queue.popleft() if queue else Answer()
+
+
+@asynccontextmanager
+async def somebody(directory: Path, settings: Mapping[str, str] | None = None) -> AsyncIterator[Person]:
+    """A person with a local cloud of their own, and short times in it."""
+    log = directory / "functions.log"
+    quick = {
+        "PROCESS_IMAGE_ENABLED": "true",
+        "MODEL_TIMEOUT_SECONDS": "3",
+        "CLAIM_SECONDS": "3",
+        "MAX_IMAGE_BYTES": "3000000",
+    }
+    cloud = LocalCloud(directory=directory, app=ROOT, log=log, brain=Echo(), settings=quick | dict(settings or {}))
+    async with cloud, BlobServiceClient.from_connection_string(cloud.front.connection_string) as blobs:
+        person = Person(cloud, blobs, log)
+        cloud.model.script.policy = person.behave
+        yield person

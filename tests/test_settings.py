@@ -77,6 +77,8 @@ def test_defaults_are_the_contract() -> None:
             "max_image_pixels": 80000000,
             "max_concurrency": 32,
             "model_timeout_seconds": 120,
+            "retry_for_seconds": 86400,
+            "claim_seconds": 60,
             "process_image_enabled": False,
         }
     )

@@ -207,9 +207,9 @@ async def test_a_late_sidecar_analyzes_its_image_again_when_it_says_something_el
 async def test_a_sidecar_of_an_image_with_its_own_metadata_changes_nothing(person: Person) -> None:
     await person.drop("own/a.png", PNG, {"instructions": "My own"})
     first = await person.result("own/a.png")
-    await person.drop("own/a.png.instructions.txt", b"Not asked")
+    await person.drop("own/a.png.instructions.txt", b"Nobody asks this of own")
     await person.logged("images/own/a.png: already done")
-    assert (await person.result("own/a.png"), person.asked("Not asked")) == (first, [])
+    assert (await person.result("own/a.png"), person.asked("Nobody asks this of own")) == (first, [])
 
 
 async def test_a_sidecar_that_comes_first_costs_nothing_extra(person: Person) -> None:
