@@ -21,19 +21,20 @@ async def analyze_image(upload: blob.BlobClient) -> None:
     await pipeline.app.handle_upload(upload.container_name, upload.blob_name)
 
 
+# A message of bytes that are no text has to get as far as its failed result, too.
 @app.queue_trigger(arg_name="request", queue_name="%REQUESTS_QUEUE%", connection="DataStorage")
 async def analyze_request(request: func.QueueMessage) -> None:
-    await pipeline.app.handle_message(request.get_body().decode())
+    await pipeline.app.handle_message(request.get_body().decode(errors="backslashreplace"))
 
 
 @app.queue_trigger(arg_name="poison", queue_name="webjobs-blobtrigger-poison", connection="DataStorage")
 async def record_poison_upload(poison: func.QueueMessage) -> None:
-    await pipeline.app.handle_poison(poison.get_body().decode())
+    await pipeline.app.handle_poison(poison.get_body().decode(errors="backslashreplace"))
 
 
 @app.queue_trigger(arg_name="poison", queue_name="%REQUESTS_QUEUE%-poison", connection="DataStorage")
 async def record_poison_request(poison: func.QueueMessage) -> None:
-    await pipeline.app.handle_poison(poison.get_body().decode())
+    await pipeline.app.handle_poison(poison.get_body().decode(errors="backslashreplace"))
 
 
 @app.timer_trigger(arg_name="timer", schedule="0 5/15 * * * *")

@@ -2,7 +2,7 @@
 
 import base64
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,7 @@ from azure.storage.queue.aio import QueueServiceClient
 
 from localcloud.azurite import Azurite
 from localcloud.certificates import Certificates
-from localcloud.event_grid import EventGrid, WebHook
+from localcloud.event_grid import Event, EventGrid, Fault, WebHook
 from localcloud.front import StorageFront
 from localcloud.functions_host.process import FunctionsHostProcess
 from localcloud.identity import IdentityEndpoint
@@ -55,6 +55,7 @@ class LocalCloud:
         settings: app settings that go over the ones below; None removes one.
         brain: what answers about pictures; None is the one that reads them.
         upstream: base URL of an OpenAI-compatible server that answers instead.
+        event_faults: what happens to events on their way; None is nothing.
     """
 
     directory: Path
@@ -65,6 +66,7 @@ class LocalCloud:
     settings: Mapping[str, str | None] = field(default_factory=dict)
     brain: Brain | None = None
     upstream: str | None = None
+    event_faults: Callable[[Event], Fault] | None = None
 
     certificates: Certificates = field(init=False)
     identity: IdentityEndpoint = field(init=False)
@@ -104,7 +106,7 @@ class LocalCloud:
                 deployments=(DEPLOYMENT,),
             )
         )
-        self.events = await stack.enter_async_context(EventGrid())
+        self.events = await stack.enter_async_context(EventGrid(faults=self.event_faults))
         self.front = await stack.enter_async_context(
             StorageFront(
                 self.azurite.blob_url(DATA_ACCOUNT),

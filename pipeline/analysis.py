@@ -27,7 +27,7 @@ from pipeline.images import (
     inspect,
     too_many_bytes,
 )
-from pipeline.instructions import Files, Instructions, InstructionSources
+from pipeline.instructions import Files, Instructions, InstructionSources, Origin
 from pipeline.model import Question, Reply
 from pipeline.names import image_of_sidecar, result_name, wants_result
 from pipeline.requests import Request
@@ -45,6 +45,7 @@ from pipeline.result import (
 from pipeline.settings import Settings
 from pipeline.storage import StoredResult, Upload, VersionGone
 from pipeline.structured import AnswerMismatch, AnswerSchema
+from pipeline.telemetry import Attempt, analyzing, count_taken_over
 
 logger = logging.getLogger(__name__)
 
@@ -118,21 +119,28 @@ class Analyzer:
         self._pixels = Budget(CONVERSION_BYTES)
         self._limits = ImageLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels)
 
-    async def analyze(self, request: Request, verdict: PermanentFailure | None = None) -> Outcome:
+    async def analyze(
+        self, request: Request, verdict: PermanentFailure | None = None, attempt: Attempt | None = None
+    ) -> Outcome:
         """Bring the requested upload to its result; an upload that is an image's sidecar, that image.
 
         With `verdict` the model is not asked: that is what becomes of the upload, unless it has its result already.
+        With `attempt` the caller learns what was found out before a failure.
 
         Raises:
             RetryableFailure: nothing is written and the same call may succeed later.
         """
         name = image_of_sidecar(request.name) or request.name
-        if wants_result(name):
-            async with self._room:
-                outcome = await self._bring_to_result(name, request, verdict)
-        else:
-            outcome = Outcome.NOT_AN_IMAGE
-        logger.info("%s/%s: %s", self._uploads.container, name, outcome)
+        attempt = attempt or Attempt(self._uploads.container, name, request.attempt)
+        attempt.name = name
+        with analyzing(attempt):
+            if wants_result(name):
+                async with self._room:
+                    outcome = await self._bring_to_result(name, request, verdict, attempt)
+            else:
+                outcome = Outcome.NOT_AN_IMAGE
+            attempt.outcome = outcome
+            logger.info("%s", attempt, extra=attempt.fields())
         return outcome
 
     async def analyze_bytes(self, data: bytes, content_type: str | None, asked: str | None) -> Result:
@@ -151,13 +159,21 @@ class Analyzer:
             content_type=content_type,
         )
         work = self._work(source, hashlib.sha256(data).hexdigest())
-        async with self._room:
-            with work.failures():
-                await self._find_question(work, {}, Request(container="-", name="-", instructions=asked))
-                await self._answer(work, data)
-        return work.result()
+        attempt = Attempt("http", "process_image", 1, steps=work.steps)
+        with analyzing(attempt):
+            async with self._room:
+                with work.failures():
+                    await self._find_question(work, {}, Request(container="-", name="-", instructions=asked))
+                    await self._answer(work, data)
+            result = work.result()
+            attempt.work_key, attempt.outcome = result.work_key, result.status
+            attempt.error_code = result.error.code if result.error else None
+            logger.info("%s", attempt, extra=attempt.fields())
+        return result
 
-    async def _bring_to_result(self, name: str, request: Request, verdict: PermanentFailure | None) -> Outcome:
+    async def _bring_to_result(
+        self, name: str, request: Request, verdict: PermanentFailure | None, attempt: Attempt
+    ) -> Outcome:
         # The claim keeps the same work from being done twice. Different work on one image, as after an overwrite, may
         # go on at the same time, and the newest has to win:
         #
@@ -171,38 +187,89 @@ class Analyzer:
         #   write, if there is none yet: refused
         #   open v2, find result of v2: done already
         #
-        # A result is written only if it is still the one that was found, so a lost race starts over from what is asked
-        # of the image now. And a result that was found is replaced only if it can't be a newer version's: because the
-        # image is still the one we opened, or else because the result says so.
-        target = result_name(name)
-        answered: _Work | None = None
+        # A result is written only if it is still the one that was found, so a lost race starts over from there, without
+        # letting go of the claim. And a result that was found is replaced only if it can't be a newer version's:
+        # because the image is still the one we opened, or else because the result says so. One of the same version
+        # may answer a newer question, since a sidecar has changed: so what is asked is looked up once more.
         while True:
-            upload = await self._uploads.open(name)
-            if upload is None:
+            opened = await self._open(name, request)
+            if opened is None:
                 return Outcome.GONE
-            work = self._work(_source_of(upload), upload.etag)
-            with work.failures():
-                await self._find_question(work, upload.metadata, request)
+            upload, work = opened
+            attempt.work_key, attempt.steps = work.key, work.steps
             async with self._claims.held(work.key) as claim:
-                stored = await self._results.find(target)
-                if stored and stored.work_key == work.key and not (request.rerun_failed and stored.failed):
-                    return Outcome.ALREADY_DONE
-                if answered is None or answered.key != work.key:
-                    work.attempts = request.attempt + claim.runs - 1
-                    if claim.runs > MOST_RUNS:
-                        verdict = _crashed(claim.runs - 1)
-                    try:
-                        answered = await self._answered(work, upload, verdict)
-                    except VersionGone:
-                        continue
-                current = await self._uploads.current_etag(name)
-                if current is None:
-                    return Outcome.GONE
-                if current != upload.etag and stored and stored.is_newer_than(upload):
-                    return Outcome.SUPERSEDED
-                result = answered.result()
-                if await self._results.write(target, result.to_json(), _metadata_of(result), replacing=stored):
-                    return Outcome(result.status)
+                if claim.runs > 1:
+                    count_taken_over()
+                attempt.number = work.attempts = request.attempt + claim.runs - 1
+                crashed = _crashed(claim.runs - 1) if claim.runs > MOST_RUNS else None
+                outcome = await self._claimed(work, upload, request, verdict or crashed)
+            if outcome is not None:
+                attempt.error_code = work.failure.code if work.failure and outcome is Outcome.FAILED else None
+                return outcome
+
+    async def _claimed(  # noqa: PLR0911 - one for each way to end
+        self, work: "_Work", upload: Upload, request: Request, verdict: PermanentFailure | None
+    ) -> Outcome | None:
+        """How the work ended; None when something else is asked of the image by now."""
+        target, answered = result_name(upload.name), False
+        while True:
+            stored = await self._results.find(target)
+            if stored and stored.work_key == work.key and not (request.rerun_failed and stored.failed):
+                return Outcome.ALREADY_DONE
+            if stored and stored.source_etag == upload.etag and _asks_nothing_of_its_own(request, stored):
+                return Outcome.ALREADY_DONE
+            if stored and stored.source_etag == upload.etag and not await self._is_still_asked(work, request):
+                return None
+            if not answered:
+                try:
+                    await self._find_answer(work, upload, verdict)
+                except VersionGone:
+                    return None
+                answered = True
+            current = await self._uploads.current_etag(upload.name)
+            if current is None:
+                return Outcome.GONE
+            if current != upload.etag and stored and stored.is_newer_than(upload):
+                return Outcome.SUPERSEDED
+            result = work.result()
+            if await self._results.write(target, result.to_json(), _metadata_of(result), replacing=stored):
+                return Outcome(result.status)
+
+    async def _is_still_asked(self, work: "_Work", request: Request) -> bool:
+        assert work.source.name is not None  # noqa: S101 - only an upload's work is claimed
+        opened = await self._open(work.source.name, request)
+        return opened is not None and opened[1].key == work.key
+
+    async def _open(self, name: str, request: Request) -> "tuple[Upload, _Work] | None":
+        """The upload as it is now, and what is asked of it; None when it is gone."""
+        upload = await self._uploads.open(name)
+        if upload is None:
+            return None
+        work = self._work(_source_of(upload), upload.etag)
+        with work.failures():
+            await self._find_question(work, upload.metadata, request)
+        return upload, work
+
+    async def record_crash(self, request: Request, verdict: PermanentFailure) -> Outcome:
+        """Write `verdict` as the result of the requested upload, looking at nothing that may crash again.
+
+        Raises:
+            RetryableFailure: storage can't be reached.
+        """
+        name = image_of_sidecar(request.name) or request.name
+        target = result_name(name)
+        upload = await self._uploads.open(name) if wants_result(name) else None
+        if upload is None:
+            return Outcome.GONE
+        work = self._work(_source_of(upload), upload.etag)
+        work.failure, work.attempts = verdict, request.attempt
+        while True:
+            stored = await self._results.find(target)
+            if stored and (stored.source_etag == upload.etag or stored.is_newer_than(upload)):
+                return Outcome.ALREADY_DONE
+            result = work.result()
+            if await self._results.write(target, result.to_json(), _metadata_of(result), replacing=stored):
+                return Outcome.FAILED
 
     async def record_unreadable(self, message: str, problem: str) -> None:
         """Write a failed result for a request that names no upload, so that somebody finds it."""
@@ -217,7 +284,9 @@ class Analyzer:
             {"message": message[:1000]},
         )
         result = work.result()
-        await self._results.write(f"unreadable-requests/{digest}.json", result.to_json(), _metadata_of(result), None)
+        name = f"unreadable-requests/{digest}.json"
+        await self._results.write(name, result.to_json(), _metadata_of(result), None)
+        logger.error("%s: a message on the request queue can't be understood", name)
 
     def _work(self, source: Source, version: str) -> "_Work":
         return _Work(source, version, self._settings.openai_deployment)
@@ -237,7 +306,7 @@ class Analyzer:
             schema=found.schema,
         )
 
-    async def _answered(self, work: "_Work", upload: Upload, verdict: PermanentFailure | None) -> "_Work":
+    async def _find_answer(self, work: "_Work", upload: Upload, verdict: PermanentFailure | None) -> None:
         work.failure = work.failure or verdict
         if work.failure is None:
             with work.failures():
@@ -246,7 +315,6 @@ class Analyzer:
                 with work.timed("download"):
                     data = await upload.read()
                 await self._answer(work, data)
-        return work
 
     async def _answer(self, work: "_Work", data: bytes) -> None:
         assert work.question is not None  # noqa: S101 - callers stop at instructions that failed
@@ -405,6 +473,12 @@ def _crashed(runs: int) -> PermanentFailure:
     )
 
 
+def _asks_nothing_of_its_own(request: Request, stored: StoredResult) -> bool:
+    """Whether `request` is an image's event come again, after somebody had the image asked something else."""
+    is_event = request.instructions is None and not request.rerun_failed and image_of_sidecar(request.name) is None
+    return is_event and stored.origin == Origin.REQUEST
+
+
 def _metadata_of(result: Result) -> dict[str, str]:
     """What a listing of the results tells without reading them."""
     source = result.source
@@ -413,6 +487,7 @@ def _metadata_of(result: Result) -> dict[str, str]:
         "errorcode": result.error.code.value if result.error else None,
         "sourceetag": source.etag,
         "sourcemodified": source.last_modified.isoformat() if source.last_modified else None,
+        "origin": result.instructions.origin,
         "workkey": result.work_key,
     }
     return {key: value for key, value in told.items() if value is not None}
@@ -422,7 +497,7 @@ def _source_of(upload: Upload) -> Source:
     return Source(
         container=upload.container,
         name=upload.name,
-        url=upload.url,
+        url=upload.url.partition("?")[0],
         etag=upload.etag,
         last_modified=upload.last_modified,
         size_bytes=upload.size,

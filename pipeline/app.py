@@ -68,11 +68,13 @@ def app() -> App:
     from pipeline.model import TOKEN_SCOPE, AzureOpenAIModel
     from pipeline.requests import RequestQueue
     from pipeline.storage import FIRST_READ_BYTES, Results, Uploads
+    from pipeline.telemetry import watch
     from pipeline.upkeep import Upkeep
     from pipeline.waiting import Waiting
 
-    # Both log every request, URLs included, at the level that the platform records.
-    for chatty in ("azure.core.pipeline.policies.http_logging_policy", "httpx2"):
+    # The first two log every request, URLs included, at the level that the platform records; Pillow what people wrote
+    # into an image's tags, at the level that one switches to when something is wrong.
+    for chatty in ("azure.core.pipeline.policies.http_logging_policy", "httpx2", "PIL"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     config = settings()
     credential = (
@@ -88,11 +90,13 @@ def app() -> App:
     queues = QueueServiceClient(config.queue_service_uri, credential, retry_policy=retry_policy)
     uploads, results = Uploads(blobs, config.input_container), Results(blobs, config.output_container)
     queue, waiting = RequestQueue(queues, config.requests_queue), Waiting(blobs, config.state_container)
+    governor = Governor(most_in_flight=config.max_concurrency, patience=PATIENCE_SECONDS)
+    watch(governor)
     model = AzureOpenAIModel(
         config.openai_endpoint,
         get_bearer_token_provider(credential, TOKEN_SCOPE),
         config.model_timeout_seconds,
-        Governor(most_in_flight=config.max_concurrency, patience=PATIENCE_SECONDS),
+        governor,
     )
     claims = Claims(blobs, config.state_container, config.claim_seconds)
     analyzer = Analyzer(config, uploads, results, claims, model)

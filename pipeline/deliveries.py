@@ -5,6 +5,7 @@ So what may work later is put on the request queue with a growing delay instead,
 RETRY_FOR_SECONDS; raising into the host is left for when the queue itself can't be reached.
 """
 
+import asyncio
 import json
 import logging
 from collections.abc import Callable
@@ -17,9 +18,14 @@ from pipeline.claims import ClaimedElsewhere
 from pipeline.errors import ErrorCode, PermanentFailure, RetryableFailure
 from pipeline.governor import Busy
 from pipeline.requests import InvalidRequest, Redrive, Request, parse_message
-from pipeline.retrying import deferral_delay
+from pipeline.retrying import DEFERRALS, deferral_delay
+from pipeline.telemetry import Attempt, count_put_off, error_type
 
 logger = logging.getLogger(__name__)
+
+DEADLINE_SECONDS = 540.0
+"""For one delivery, however its time is spent: at host.json's functionTimeout of ten minutes the host kills the worker,
+and with it all else that runs there."""
 
 
 class Queue(Protocol):
@@ -40,21 +46,24 @@ class Deliveries:
 
     Args:
         retry_for: seconds after which work that fails again and again becomes a failed result.
+        deadline: seconds for one delivery; what takes longer is put off.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - who does the work, and by keyword its times
         self,
         analyzer: Analyzer,
         queue: Queue,
         waiting: Marks,
         *,
         retry_for: float,
+        deadline: float = DEADLINE_SECONDS,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._analyzer = analyzer
         self._queue = queue
         self._waiting = waiting
         self._retry_for = timedelta(seconds=retry_for)
+        self._deadline = deadline
         self._now = now
         self._rng = SystemRandom()
 
@@ -62,33 +71,43 @@ class Deliveries:
         """Bring `request` to its result, or put it off.
 
         Raises:
-            RetryableFailure: neither is possible, since storage can't be reached: the host delivers again.
+            RetryableFailure: neither is possible, since the queue can't be reached: the host delivers again.
         """
+        attempt = Attempt(request.container, request.name, request.attempt)
         try:
-            await self._analyzer.analyze(request)
+            async with asyncio.timeout(self._deadline):
+                await self._analyzer.analyze(request, attempt=attempt)
+        except TimeoutError:
+            failure = RetryableFailure(f"It was not done within {self._deadline:g} seconds.")
+            await self._put_off(request, failure, attempt)
         except RetryableFailure as failure:
-            await self._put_off(request, failure)
-            return
-        if request.since is not None:
-            await self._waiting.clear(request.name)
+            await self._put_off(request, failure, attempt)
+        else:
+            if request.since is not None:
+                await self._unmark(request.name)
 
-    async def _put_off(self, request: Request, failure: RetryableFailure) -> None:
+    async def _put_off(self, request: Request, failure: RetryableFailure, attempt: Attempt) -> None:
         now = self._now()
-        if request.since and now - request.since >= self._retry_for and await self._give_up(request, failure):
-            return
-        # Work that was not tried, because somebody else has it or there was no room, has not failed once more.
+        # Work that was not tried, because somebody else has it or there was no room, has not failed: a backlog that
+        # takes longer than RETRY_FOR_SECONDS is no failure either. The time runs from the first try that failed.
         tried = not isinstance(failure, ClaimedElsewhere | Busy)
-        later = request.again(since=now, attempt=request.attempt + tried)
-        delay = deferral_delay(request.attempt, failure.retry_after, self._rng) if tried else failure.retry_after or 1.0
-        await self._waiting.mark(request.name, delay)
+        since = request.since if request.attempt > 1 and request.since else now
+        if tried and now - since >= self._retry_for and await self._give_up(request, failure):
+            return
+        later = request.again(since=since, attempt=request.attempt + tried)
+        asked = min(max(failure.retry_after or 1.0, 1.0), DEFERRALS[-1])
+        delay = deferral_delay(request.attempt, failure.retry_after, self._rng) if tried else asked
+        await self._mark(request.name, delay)
         await self._queue.send(later, delay)
+        count_put_off(failure)
         logger.warning(
-            "%s/%s: attempt %d put off for %.0f s: %s",
+            "%s/%s: put off for %.0f s: %s (%s)",
             request.container,
             request.name,
-            request.attempt,
             delay,
             failure.message,
+            attempt.ids,
+            extra={**attempt.fields(), "error_type": error_type(failure), "delay_s": round(delay)},
         )
 
     async def _give_up(self, request: Request, failure: RetryableFailure) -> bool:
@@ -104,8 +123,22 @@ class Deliveries:
             await self._analyzer.analyze(request, verdict)
         except RetryableFailure:
             return False
-        await self._waiting.clear(request.name)
+        await self._unmark(request.name)
         return True
+
+    # The marks only save reconcile from queueing what is queued: work must not fail for want of one.
+
+    async def _mark(self, name: str, delay: float) -> None:
+        try:
+            await self._waiting.mark(name, delay)
+        except RetryableFailure as failure:
+            logger.warning("%s is queued without its mark: %s", name, failure.message)
+
+    async def _unmark(self, name: str) -> None:
+        try:
+            await self._waiting.clear(name)
+        except RetryableFailure as failure:
+            logger.warning("%s keeps its mark until that expires: %s", name, failure.message)
 
     async def record_crash(self, message: str) -> None:
         """Write the failed result for a message that used up its deliveries, whichever queue it was on.
@@ -127,10 +160,23 @@ class Deliveries:
             if isinstance(request, Redrive):
                 logger.error("A redrive used up its deliveries and was dropped: send it again (%s)", message)
                 continue
-            outcome = await self._analyzer.analyze(request, verdict)
+            attempt = Attempt(request.container, request.name, request.attempt)
+            try:
+                outcome = await self._analyzer.analyze(request, verdict, attempt)
+            except ClaimedElsewhere as failure:
+                # Somebody goes on with it; or died at it, then the claim's count of runs tells the next one.
+                await self._put_off(request, failure, attempt)
+                continue
+            except RetryableFailure:
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever crashes the analysis may well crash it here, too
+                logger.warning(
+                    "%s/%s: even its failure crashes (%s)", request.container, request.name, type(error).__name__
+                )
+                outcome = await self._analyzer.record_crash(request, verdict)
             if outcome is Outcome.FAILED:
                 logger.error("%s/%s: crashed, its deliveries are used up", request.container, request.name)
-            await self._waiting.clear(request.name)
+            await self._unmark(request.name)
 
 
 def _requests_in_poison(message: str) -> list[Request | Redrive]:

@@ -300,8 +300,8 @@ class _Gate:
     def _let_in(self, waiter: _Waiter, now: float) -> None:
         if not self._in_flight and waiter.entered == now:
             self._pace.measure_from(now)  # nobody asked for a while, which tells nothing about the quota
-        self._in_flight += 1
         self._pace.started(waiter.cost, now)
+        self._in_flight += 1
         if self._refused_in_a_row:
             # Until something is accepted again: not all those who waited for the end of a pause at once.
             self._resume_at = max(self._resume_at, now + self._rng.uniform(0.0, FIRST_PAUSE))
@@ -315,13 +315,15 @@ class _Gate:
         """Seconds that one more call would wait."""
         wait = max(0.0, self._resume_at - now)
         if (pace := self._pace.current) is not None:
-            wait = max(wait, self._pace.next_start - now) + sum(waiter.cost for waiter in self._waiting) / pace
+            wait = max(wait, self._pace.next_start - now) + sum(
+                min(waiter.cost / pace, LONGEST_STEP) for waiter in self._waiting
+            )
         if self._in_flight + len(self._waiting) >= int(self._limit):
             wait = max(wait, (len(self._waiting) + 1) * self._latency / self._limit)
         return wait
 
     def _busy(self, now: float) -> Busy:
-        wait = self._wait(now)
+        wait = max(self._wait(now), 1.0)
         return Busy(
             f"The deployment '{self._deployment}' is at its limit; a turn may come in {wait:.0f} seconds.",
             retry_after=wait,

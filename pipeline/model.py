@@ -2,23 +2,27 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from random import SystemRandom
-from typing import Any
+from typing import Annotated, Any
 
 import httpx2
 import pybase64
 from azure.core.exceptions import AzureError, ClientAuthenticationError
 from openai import APIConnectionError, APIStatusError, APITimeoutError, AsyncOpenAI
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from pipeline.errors import ErrorCode, Failure, OperatorFailure, PermanentFailure, RetryableFailure
-from pipeline.governor import Busy, Governor
+from pipeline.governor import Busy, Governor, Turn
 from pipeline.images import PreparedImage
 from pipeline.retrying import asked_wait, wait_in_place
 from pipeline.settings import Detail, ReasoningEffort
 from pipeline.structured import AnswerSchema
+from pipeline.telemetry import calling_model, error_type
+
+logger = logging.getLogger(__name__)
 
 PROMPT_TOKENS = 1000
 """About what an image and a sentence cost; the governor wants proportions, not a bill."""
@@ -95,6 +99,7 @@ class AzureOpenAIModel:
             timeout=timeout,
             max_retries=0,  # the governor has to hear of every refusal, and decides when the next call starts
         )
+        self._endpoint = endpoint
         self._timeout = timeout
         self._governor = governor
         self._rng = SystemRandom()
@@ -118,6 +123,8 @@ class AzureOpenAIModel:
                 wait = wait_in_place(attempt, failure.retry_after, self._rng)
                 if wait is None:
                     raise
+                told = {"deployment": question.deployment, "error_type": error_type(failure)}
+                logger.info("Asking again: %s", failure.message, extra=told)
                 if failure.status != 429:  # when throttled, the governor holds the next turn as long as it has to
                     await asyncio.sleep(wait)
             attempt += 1
@@ -125,38 +132,50 @@ class AzureOpenAIModel:
     async def _ask_once(self, question: Question, body: bytes) -> Reply:
         # As the service counts: the prompt, and all that the answer may need, are charged when the call arrives.
         async with self._governor.turn(question.deployment, PROMPT_TOKENS + question.max_output_tokens) as turn:
-            try:
-                async with asyncio.timeout(self._timeout):
-                    response = await self._client.post(
-                        "/chat/completions",
-                        cast_to=httpx2.Response,
-                        content=body,
-                        options={"headers": {"Content-Type": "application/json"}},
-                    )
-            except TimeoutError:
+            with calling_model(
+                self._endpoint,
+                question.deployment,
+                max_output_tokens=question.max_output_tokens,
+                as_json=question.schema is not None,
+            ) as replied:
+                response = await self._post(question.deployment, body, turn)
+                reply = read_reply(response.content, response.headers)
+                replied(reply)
+        return reply
+
+    async def _post(self, deployment: str, body: bytes, turn: Turn) -> httpx2.Response:
+        try:
+            async with asyncio.timeout(self._timeout):
+                response = await self._client.post(
+                    "/chat/completions",
+                    cast_to=httpx2.Response,
+                    content=body,
+                    options={"headers": {"Content-Type": "application/json"}},
+                )
+        except TimeoutError:
+            turn.failed()
+            raise RetryableFailure(f"The model did not answer within {self._timeout:g} seconds.") from None
+        except APIStatusError as error:
+            failure = _failure(error, deployment)
+            if error.status_code == 429:
+                turn.throttled(error.response.headers)
+            elif isinstance(failure, RetryableFailure):
                 turn.failed()
-                raise RetryableFailure(f"The model did not answer within {self._timeout:g} seconds.") from None
-            except APIStatusError as error:
-                failure = _failure(error, question.deployment)
-                if error.status_code == 429:
-                    turn.throttled(error.response.headers)
-                elif isinstance(failure, RetryableFailure):
-                    turn.failed()
-                else:  # an answer all the same: the service had room for the call
-                    turn.succeeded(error.response.headers)
-                raise failure from error
-            except APIConnectionError as error:
-                turn.failed()
-                raise _failure(error, question.deployment) from error
-            except ClientAuthenticationError as error:
-                raise OperatorFailure(
-                    "The managed identity got no token for the model: check AZURE_CLIENT_ID and that the identity is"
-                    f" assigned to the function app ({_first_line(error)})."
-                ) from error
-            except AzureError as error:
-                raise RetryableFailure(f"The identity endpoint did not answer ({_first_line(error)}).") from error
-            turn.succeeded(response.headers)
-        return read_reply(response.content, response.headers)
+            else:  # an answer all the same: the service had room for the call
+                turn.succeeded(error.response.headers)
+            raise failure from error
+        except APIConnectionError as error:
+            turn.failed()
+            raise _failure(error, deployment) from error
+        except ClientAuthenticationError as error:
+            raise OperatorFailure(
+                "The managed identity got no token for the model: check AZURE_CLIENT_ID and that the identity is"
+                f" assigned to the function app ({_first_line(error)})."
+            ) from error
+        except AzureError as error:
+            raise RetryableFailure(f"The identity endpoint did not answer ({_first_line(error)}).") from error
+        turn.succeeded(response.headers)
+        return response
 
 
 def request_body(question: Question, image: PreparedImage) -> bytes:
@@ -191,28 +210,48 @@ def request_body(question: Question, image: PreparedImage) -> bytes:
     return b"".join((head, end[:-1], pybase64.b64encode(image.data), end[-1:], tail))
 
 
+def _text_of_parts(content: Any) -> Any:
+    """Compatible servers may answer in parts, as requests are written."""
+    if isinstance(content, list):
+        return "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
+    return content
+
+
+def _count(tokens: Any) -> int | None:
+    return int(tokens) if isinstance(tokens, int | float) and tokens >= 0 else None
+
+
+def _without_half_characters(value: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: part.encode(errors="replace").decode() if isinstance(part, str) else part for key, part in value.items()
+    }
+
+
+type _Tokens = Annotated[int | None, BeforeValidator(_count)]
+
+
 class _Message(BaseModel):
-    content: str | None = None
+    content: Annotated[str | None, BeforeValidator(_text_of_parts)] = None
     refusal: str | None = None
 
 
 class _Choice(BaseModel):
     message: _Message
     finish_reason: str | None = None
-    content_filter_results: dict[str, Any] | None = None
+    content_filter_results: Any = None
 
 
 class _PromptDetails(BaseModel):
-    cached_tokens: int | None = None
+    cached_tokens: _Tokens = None
 
 
 class _CompletionDetails(BaseModel):
-    reasoning_tokens: int | None = None
+    reasoning_tokens: _Tokens = None
 
 
 class _Usage(BaseModel):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
+    prompt_tokens: _Tokens = None
+    completion_tokens: _Tokens = None
     prompt_tokens_details: _PromptDetails | None = None
     completion_tokens_details: _CompletionDetails | None = None
 
@@ -233,8 +272,12 @@ def read_reply(body: bytes, headers: Mapping[str, str]) -> Reply:
         RetryableFailure: the body is no chat completion.
     """
     try:
-        completion = _Completion.model_validate_json(body)
-    except ValidationError as error:
+        # What was paid for is kept if it can be: an answer may hold half a character, which has no UTF-8.
+        whole = json.loads(body.decode(errors="replace"), object_hook=_without_half_characters)
+        completion = _Completion.model_validate(whole)
+    except (ValueError, RecursionError) as error:
+        if not isinstance(error, ValidationError):
+            raise RetryableFailure(f"The model's answer of {len(body)} bytes is no JSON.") from None
         raise RetryableFailure(
             f"The model's answer can't be read: {error.error_count()} problems in {len(body)} bytes,"
             f" first: {error.errors(include_url=False, include_input=False)[0]['msg']}."
@@ -270,7 +313,10 @@ def _failure(error: APIStatusError | APIConnectionError, deployment: str) -> Fai
     status, body = error.status_code, error.body if isinstance(error.body, Mapping) else {}
     if status == 400 and error.code == "content_filter":
         inner = body.get("innererror")
-        return _content_filtered("request", inner.get("content_filter_result") if isinstance(inner, Mapping) else None)
+        inner = inner if isinstance(inner, Mapping) else {}
+        return _content_filtered(
+            "request", inner.get("content_filter_result") or inner.get("content_filter_results") or {}
+        )
     where = f"HTTP {status}, request id {error.request_id}"
     match status:
         case 401 | 403:
@@ -302,15 +348,14 @@ def _failure(error: APIStatusError | APIConnectionError, deployment: str) -> Fai
             )
 
 
-def _content_filtered(what: str, results: Mapping[str, Any] | None) -> PermanentFailure:
-    hits = sorted(
-        name for name, verdict in (results or {}).items() if isinstance(verdict, Mapping) and verdict.get("filtered")
-    )
+def _content_filtered(what: str, results: object) -> PermanentFailure:
+    results = results if isinstance(results, Mapping) else {}
+    hits = sorted(name for name, verdict in results.items() if isinstance(verdict, Mapping) and verdict.get("filtered"))
     return PermanentFailure(
         ErrorCode.CONTENT_FILTERED,
         f"Azure's content filter blocked the {what}{': ' + ', '.join(hits) if hits else ''}. Nothing will come of the"
         " same image with the same instructions: change one of them, or ask your administrator about the filter.",
-        {"blocked": what, "categories": dict(results or {})},
+        {"blocked": what, "categories": dict(results)},
     )
 
 

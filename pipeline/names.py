@@ -20,6 +20,15 @@ _DIGEST_LENGTH = 64  # SHA-256 in hexadecimal
 _SHORT_STEM = re.compile(rf".*~[0-9a-f]{{{_DIGEST_LENGTH}}}", re.DOTALL)
 
 
+def is_blob_name(name: str) -> bool:
+    """Whether a blob can be called that: not '../elsewhere', and nothing that has no place in an address."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return 0 < _utf16_length(name) <= MAX_BLOB_NAME and not {".", ".."} & set(name.split("/"))
+
+
 def wants_result(name: str) -> bool:
     """Whether the upload `name` gets a result: everything does but instruction files, schemas and desktop litter."""
     leaf = name.rpartition("/")[2]

@@ -16,15 +16,16 @@ the queue and needs no webhook key.
 
 import json
 from datetime import datetime
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from azure.core.exceptions import ResourceNotFoundError
 from azure.storage.queue import TextBase64EncodePolicy
 from azure.storage.queue.aio import QueueServiceClient
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.errors import ErrorCode, OperatorFailure
 from pipeline.instructions.options import Options
+from pipeline.names import is_blob_name
 from pipeline.storage import translated
 
 BLOB_CREATED = "Microsoft.Storage.BlobCreated"
@@ -38,6 +39,12 @@ class InvalidRequest(ValueError):
     """The message is none of the above; the message says what is wrong with it."""
 
 
+def _blob_name(name: str) -> str:
+    if not is_blob_name(name):
+        raise ValueError("it is no blob's name")
+    return name
+
+
 class Request(BaseModel):
     """One piece of work."""
 
@@ -45,18 +52,18 @@ class Request(BaseModel):
 
     version: Literal[1] = 1
     container: str = Field(min_length=1)
-    name: str = Field(min_length=1)
+    name: Annotated[str, AfterValidator(_blob_name)]
     attempt: int = Field(1, ge=1)
     """Which try this is."""
     since: AwareDatetime | None = None
-    """When the first try failed."""
+    """When the first try failed; for work that was queued or put off and not tried yet, when that was."""
     instructions: str | None = None
     options: Options = Options()
     rerun_failed: bool = False
 
     def again(self, *, since: datetime, attempt: int) -> Self:
         """The next try of the same work."""
-        return self.model_copy(update={"attempt": attempt, "since": self.since or since})
+        return self.model_copy(update={"attempt": attempt, "since": since})
 
     def to_message(self) -> str:
         return self.model_dump_json(by_alias=True, exclude_none=True)
@@ -90,13 +97,19 @@ def parse_message(text: str) -> list[Request | Redrive]:
         return [request for event in content for request in _of_event(event)]
     if isinstance(content, dict) and ("eventType" in content or "specversion" in content):
         return _of_event(content)
-    kind = Redrive if isinstance(content, dict) and "redrive" in content else Request
+    if isinstance(content, dict) and "redrive" in content:
+        return [_validated(Redrive, content)]
+    return [_validated(Request, content)]
+
+
+def _validated[T: BaseModel](kind: type[T], content: Any) -> T:
     try:
-        return [kind.model_validate(content)]
+        return kind.model_validate(content)
     except ValidationError as error:
         problem = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in problem["loc"]) or "message"
-        raise InvalidRequest(f"the message is no request: {where}: {problem['msg']}") from None
+        # A key may be anything that JSON can escape, even what no result could hold.
+        where = ".".join(ascii(part)[1:-1] if isinstance(part, str) else str(part) for part in problem["loc"])
+        raise InvalidRequest(f"the message is no request: {where or 'message'}: {problem['msg']}") from None
 
 
 def _of_event(event: Any) -> list[Request | Redrive]:
@@ -105,7 +118,7 @@ def _of_event(event: Any) -> list[Request | Redrive]:
     if event.get("eventType", event.get("type")) != BLOB_CREATED:
         return []
     container, name = _blob_of_subject(event.get("subject"))
-    return [Request(container=container, name=name)]
+    return [_validated(Request, {"container": container, "name": name})]
 
 
 def _blob_of_subject(subject: object) -> tuple[str, str]:

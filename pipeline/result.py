@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, PlainSerializer, WithJsonSchema
+from pydantic_core import PydanticSerializationError
 
 from pipeline.errors import ErrorCode
 from pipeline.instructions import Origin
@@ -146,7 +147,10 @@ class Result(_Section):
 
     def to_json(self) -> bytes:
         """UTF-8, indented: people open these."""
-        return self.model_dump_json(indent=2).encode()
+        try:
+            return self.model_dump_json(indent=2).encode()
+        except PydanticSerializationError:  # half a surrogate pair, in a text of somebody else's, has no UTF-8
+            return json.dumps(self.model_dump(), indent=2).encode()
 
 
 def json_schema() -> str:

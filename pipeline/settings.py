@@ -22,19 +22,35 @@ DEFAULT_SYSTEM_PROMPT = (
 )
 
 
+MOST_OUTPUT_TOKENS = 1_000_000
+"""More than any model writes. A larger number is a mistake that would be charged against everybody's quota."""
+
+
 class SettingsError(Exception):
     """The app cannot start; the message names every missing or wrong setting and how to mend it."""
 
 
-def _token_safe_url(value: str) -> str:
-    """Refuse addresses to which a bearer token would travel in the clear."""
-    url = urlsplit(value)
-    if not (
-        url.hostname
-        and (url.scheme == "https" or (url.scheme == "http" and url.hostname in ("127.0.0.1", "localhost")))
-    ):
-        raise PydanticCustomError("url", "it should be an https:// address")
-    return value.rstrip("/")
+def _service_url(value: str) -> str:
+    """An address and nothing else: no SAS, no user, and not one to which a token would travel in the clear."""
+    try:
+        url = urlsplit(value.strip())
+        local = url.hostname in ("127.0.0.1", "localhost")
+        address = bool(url.hostname) and (url.scheme == "https" or (url.scheme == "http" and local))
+        plain = not (url.query or url.fragment or url.username or url.password) and (url.port is None or url.port > 0)
+    except ValueError:
+        address = plain = False
+    if not (address and plain):
+        raise PydanticCustomError(
+            "url", "it should be an https:// address, without a key, a SAS or anything else behind it"
+        )
+    return value.strip().rstrip("/")
+
+
+def _model_url(value: str) -> str:
+    url = _service_url(value)
+    if urlsplit(url).path.rstrip("/") not in ("", "/openai/v1"):
+        raise PydanticCustomError("url", "it should be the resource's endpoint, without a path")
+    return url
 
 
 def _storage_name(value: str) -> str:
@@ -43,7 +59,8 @@ def _storage_name(value: str) -> str:
     return value
 
 
-type ServiceUrl = Annotated[str, AfterValidator(_token_safe_url)]
+type ServiceUrl = Annotated[str, AfterValidator(_service_url)]
+type ModelUrl = Annotated[str, AfterValidator(_model_url)]
 # Containers and queues follow the same rule.
 # https://learn.microsoft.com/rest/api/storageservices/naming-and-referencing-containers--blobs--and-metadata
 type StorageName = Annotated[str, AfterValidator(_storage_name)]
@@ -55,7 +72,9 @@ type ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhig
 class Settings(BaseModel):
     """Every setting: its environment variable, its default and an example. An empty value counts as unset."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", use_attribute_docstrings=True, str_strip_whitespace=True, allow_inf_nan=False
+    )
 
     # Where things are. The host reads the DataStorage__ ones too, as the connection of the triggers.
     blob_service_uri: ServiceUrl = Field(
@@ -86,7 +105,7 @@ class Settings(BaseModel):
     """On the data account."""
 
     # The model. The 2024 tutorial's names go on working.
-    openai_endpoint: ServiceUrl = Field(
+    openai_endpoint: ModelUrl = Field(
         validation_alias=AliasChoices("AZURE_OPENAI_ENDPOINT", "GPT4V_ENDPOINT"),
         examples=["https://my-resource.openai.azure.com"],
     )
@@ -105,7 +124,7 @@ class Settings(BaseModel):
         DEFAULT_SYSTEM_PROMPT, alias="SYSTEM_PROMPT", examples=["You read delivery notes for a warehouse."]
     )
     """What the model is told before every question."""
-    max_output_tokens: int = Field(4096, alias="MAX_OUTPUT_TOKENS", gt=0, examples=["4096"])
+    max_output_tokens: int = Field(4096, alias="MAX_OUTPUT_TOKENS", gt=0, le=MOST_OUTPUT_TOKENS, examples=["4096"])
     """Ceiling on the answer, reasoning included: sent as max_completion_tokens."""
     reasoning_effort: ReasoningEffort | None = Field(None, alias="REASONING_EFFORT", examples=["low"])
     """Not sent when unset: models without reasoning reject it."""
@@ -123,9 +142,9 @@ class Settings(BaseModel):
     """One model call's own deadline; its ceiling keeps it inside host.json's functionTimeout of ten minutes."""
 
     # What may work later.
-    retry_for_seconds: float = Field(86_400, alias="RETRY_FOR_SECONDS", gt=0, examples=["86400"])
+    retry_for_seconds: float = Field(86_400, alias="RETRY_FOR_SECONDS", gt=0, le=31_536_000, examples=["86400"])
     """How long a failure that may pass is tried again before it becomes a failed result."""
-    claim_seconds: float = Field(60, alias="CLAIM_SECONDS", ge=1, examples=["60"])
+    claim_seconds: float = Field(60, alias="CLAIM_SECONDS", ge=1, le=3600, examples=["60"])
     """How long after its worker died a piece of work is taken up again."""
 
     # The 2024 tutorial's HTTP function.
@@ -180,7 +199,9 @@ def _explain(problem: ErrorDetails) -> str:
     example = f"Example: {key}={(field.examples or [''])[0]}"
     if problem["type"] == "missing":
         return f"  - {key} is missing. {example}"
-    return f"  - {key} is {problem['input']!r}: {_lower_first(problem['msg'])}. {example}"
+    # What was meant for another setting may hold a secret: an address is not repeated.
+    value = "wrong" if problem["type"] == "url" else repr(problem["input"])
+    return f"  - {key} is {value}: {_lower_first(problem['msg'])}. {example}"
 
 
 def _variables(*aliases: str | AliasChoices | object) -> list[str]:

@@ -48,6 +48,8 @@ class StoredResult:
     failed: bool
     source_etag: str | None
     source_modified: datetime | None
+    origin: str | None
+    """Where its instructions came from."""
 
     def is_newer_than(self, upload: Upload) -> bool:
         """Whether it is of a later version of the image than `upload`, or may be: the clock has whole seconds."""
@@ -80,7 +82,7 @@ class Uploads:
                 _require_container(error, self.container)
                 return None
         properties: BlobProperties = stream.properties
-        if (properties.metadata or {}).get("hdi_isfolder") == "true":
+        if stream.size == 0 and (properties.metadata or {}).get("hdi_isfolder") == "true":
             return None
         return Upload(
             container=self.container,
@@ -147,6 +149,7 @@ class Results:
             failed=metadata.get("status") == "failed",
             source_etag=metadata.get("sourceetag"),
             source_modified=datetime.fromisoformat(modified) if modified else None,
+            origin=metadata.get("origin"),
         )
 
     async def read(self, name: str) -> bytes | None:

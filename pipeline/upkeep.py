@@ -8,6 +8,7 @@ from time import monotonic
 from azure.core.exceptions import ResourceNotFoundError
 from azure.storage.blob.aio import BlobServiceClient
 
+from pipeline.errors import RetryableFailure
 from pipeline.names import image_of_result
 from pipeline.reconciliation import ContainerListing, ListedBlob, Progress, Reconciliation, TokenRefused
 from pipeline.requests import Redrive, Request, RequestQueue
@@ -20,6 +21,7 @@ RUN_SECONDS = 240
 """One run's time, well inside functionTimeout; the next one goes on where it stopped."""
 GRACE = timedelta(hours=1)
 """Ordinary work under way is younger, or it waits behind others; an event that was lost can wait as long."""
+REDRIVE_AGAIN_SECONDS = 60
 _PROGRESS = "reconciliation.json"
 
 
@@ -35,6 +37,7 @@ class Upkeep:
         *,
         images: str,
         state: str,
+        grace: timedelta = GRACE,
     ) -> None:
         self._images = images
         self._results = results
@@ -48,7 +51,7 @@ class Upkeep:
             source_etag=self._source_etag,
             is_waiting=self._is_waiting,
             queue=self._queue_upload,
-            grace=GRACE,
+            grace=grace,
         )
 
     async def reconcile(self) -> None:
@@ -82,32 +85,42 @@ class Upkeep:
     async def redrive(self, asked: Redrive) -> None:
         """Queue every failed upload whose error code is asked for, and nothing else.
 
+        When storage fails it goes on later: a role that was given just now takes minutes to count everywhere.
+
         Raises:
-            RetryableFailure: storage can't be reached; done again, what was queued is queued twice and run once.
+            RetryableFailure: the queue can't be reached; done again, what was queued is queued twice and run once.
         """
         deadline = monotonic() + RUN_SECONDS
-        token, queued = asked.token, 0
+        token, queued, delay = asked.token, 0, 0
         while True:
             try:
                 page = await self._result_listing.page(token)
+                for blob in page.blobs:
+                    if blob.metadata.get("status") == "failed" and blob.metadata.get("errorcode") in asked.redrive:
+                        queued += await self._run_again(blob)
             except TokenRefused:
                 logger.warning("redrive: the listing can't be continued, it starts anew")
                 token = None
                 continue
-            for blob in page.blobs:
-                if blob.metadata.get("status") == "failed" and blob.metadata.get("errorcode") in asked.redrive:
-                    name = await self._image_of(blob)
-                    if name is not None:
-                        await self._waiting.mark(name, 0)
-                        request = Request(container=self._images, name=name, since=datetime.now(UTC), rerun_failed=True)
-                        await self._queue.send(request, 0)
-                        queued += 1
+            except RetryableFailure as failure:
+                logger.warning("redrive: put off for %d s: %s", REDRIVE_AGAIN_SECONDS, failure.message)
+                delay = REDRIVE_AGAIN_SECONDS
+                break
             token = page.next_token
             if token is None or monotonic() > deadline:
                 break
         logger.info("redrive of %s: %d queued", ", ".join(asked.redrive), queued)
-        if token is not None:
-            await self._queue.send(asked.model_copy(update={"token": token}), 0)
+        if token is not None or delay:
+            await self._queue.send(asked.model_copy(update={"token": token}), delay)
+
+    async def _run_again(self, result: ListedBlob) -> bool:
+        name = await self._image_of(result)
+        if name is None:
+            return False
+        await self._waiting.mark(name, 0)
+        request = Request(container=self._images, name=name, since=datetime.now(UTC), rerun_failed=True)
+        await self._queue.send(request, 0)
+        return True
 
     async def _image_of(self, result: ListedBlob) -> str | None:
         """The image's name, from the result's; a shortened one is in the result itself."""

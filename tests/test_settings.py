@@ -33,7 +33,7 @@ def test_one_message_names_every_bad_key_its_problem_and_an_example() -> None:
 Blobsight cannot start, settings to mend: 6
   - DataStorage__queueServiceUri is missing. Example: DataStorage__queueServiceUri=https://myaccount.queue.core.windows.net
   - INPUT_CONTAINER is 'My Images': it should be 3 to 63 lowercase letters, digits and single hyphens. Example: INPUT_CONTAINER=images
-  - AZURE_OPENAI_ENDPOINT is 'http://ai.openai.azure.com': it should be an https:// address. Example: AZURE_OPENAI_ENDPOINT=https://my-resource.openai.azure.com
+  - AZURE_OPENAI_ENDPOINT is wrong: it should be an https:// address, without a key, a SAS or anything else behind it. Example: AZURE_OPENAI_ENDPOINT=https://my-resource.openai.azure.com
   - MAX_OUTPUT_TOKENS is 'lots': input should be a valid integer, unable to parse string as an integer. Example: MAX_OUTPUT_TOKENS=4096
   - IMAGE_DETAIL is 'best': input should be 'auto', 'low' or 'high'. Example: IMAGE_DETAIL=auto
   - PROCESS_IMAGE_ENABLED is 'perhaps': input should be a valid boolean, unable to interpret input. Example: PROCESS_IMAGE_ENABLED=true\

@@ -26,6 +26,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from azure.core.exceptions import AzureError
 
 from localcloud.functions_host import bindings, host_json, http_routes, queue_trigger, timer
@@ -165,6 +166,9 @@ class FunctionsHost:
                 web.route("*", "/{path:.*}", self._route),
             ]
         )
+        server_log = logging.getLogger("aiohttp.server")
+        server_log.addFilter(_without_request)
+        self._stack.callback(server_log.removeFilter, _without_request)
         runner = web.AppRunner(site, access_log=None)
         await runner.setup()
         self._stack.push_async_callback(runner.cleanup)
@@ -346,6 +350,14 @@ class FunctionsHost:
             await self._invoke(function, given)
         except InvocationError as error:
             self._report(function, error)
+
+
+def _without_request(record: logging.LogRecord) -> bool:
+    """The HTTP parser's errors quote what it could not read, keys in the query included."""
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, HttpProcessingError):
+        record.msg, record.args, record.exc_info = "a request is no HTTP (%s)", (type(error).__name__,), None
+    return True
 
 
 async def _receive(request: web.Request, triggers: BlobTriggers) -> web.Response:

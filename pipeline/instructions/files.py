@@ -28,15 +28,20 @@ _YAML = "tag:yaml.org,2002:"
 
 
 class _Loader(yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader):  # type: ignore[misc] # by what is installed
-    """YAML as people mean it: `NO` is a country and 2026-03-14 is text, as in YAML 1.2; PyYAML follows 1.1."""
+    """YAML as people mean it: `NO` is a country, 12:30 and 2026-03-14 are text, as in YAML 1.2; PyYAML follows 1.1."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML's own way
-        first: [(tag, form) for tag, form in forms if tag not in (f"{_YAML}bool", f"{_YAML}timestamp")]
+        first: [(tag, form) for tag, form in forms if tag == f"{_YAML}null"]
         for first, forms in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
 
-_Loader.add_implicit_resolver(f"{_YAML}bool", re.compile("true|True|TRUE|false|False|FALSE"), list("tTfF"))
+for _tag, _form, _first in (
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?(0|[1-9][0-9]*)", "-+0123456789"),
+    ("float", r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?", "-+.0123456789"),
+):
+    _Loader.add_implicit_resolver(_YAML + _tag, re.compile(f"(?:{_form})$"), list(_first))
 
 
 class InvalidFile(Exception):
@@ -63,6 +68,9 @@ def parse_file(name: str, data: bytes) -> InstructionFile:
     if len(data) > MAX_FILE_BYTES:
         raise InvalidFile(None, f"the file is larger than the {MAX_FILE_BYTES:,} bytes that are read: shorten it")
     text = _decode(data)
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise InvalidFile(line, "there is a NUL character, so this is no text in UTF-8: save the file as UTF-8")
     return _parse_json(text) if name.endswith(".json") else _parse_text(text)
 
 
@@ -138,6 +146,10 @@ def _parse_json(text: str) -> InstructionFile:
         raise InvalidFile(_line_of(text, error.key), f"'{error.key}' is there twice: keep one") from None
     except (RecursionError, ValueError) as error:
         raise InvalidFile(None, f"this is not JSON that can be read ({error})") from None
+    try:
+        json.dumps(given, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise InvalidFile(None, "an escape such as \\ud83d stands for half a character: write the character") from None
     if not isinstance(given, dict):
         raise InvalidFile(1, 'the file should hold an object: {"instructions": "…"}')
     asked = given.pop("instructions", None)

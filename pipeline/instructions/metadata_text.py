@@ -11,6 +11,11 @@ from email.errors import HeaderParseError
 from email.header import decode_header, make_header
 from urllib.parse import unquote_to_bytes
 
+_CHARSET = re.compile(
+    r"us-ascii|utf-8|iso-8859-\d+|windows-\d+|iso-2022-jp|shift_jis|euc-(jp|kr)|gb18030|gbk|gb2312|big5|koi8-[ru]",
+    re.IGNORECASE,
+)
+"""What people's mail programs write. Python knows others, such as escapes, that are no character sets."""
 _ENCODED_WORD = re.compile(r"=\?[^?\s]+\?[BbQq]\?[^?\s]*\?=")
 
 
@@ -73,9 +78,15 @@ def _text_of_header(value: str) -> str:
 
 def _decode_words(text: str) -> str:
     try:
-        return str(make_header(decode_header(text)))
+        parts = decode_header(text)
+        strange = [charset for _, charset in parts if charset and not _CHARSET.fullmatch(charset)]
+        decoded = "" if strange else str(make_header(parts))
+        decoded.encode()
     except (HeaderParseError, LookupError, UnicodeError, ValueError) as error:
+        strange, decoded = [str(error)], ""
+    if strange:
         raise UndecodableText(
-            f"its RFC 2047 encoded word can't be decoded ({error}): write =?utf-8?B?…?=, percent-encode the text, or"
-            " put it into instructions_b64 as base64"
-        ) from None
+            f"its RFC 2047 encoded word can't be decoded ({strange[0]}): write =?utf-8?B?…?=, percent-encode the text,"
+            " or put it into instructions_b64 as base64"
+        )
+    return decoded

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from pipeline.settings import Detail, ReasoningEffort
+from pipeline.settings import MOST_OUTPUT_TOKENS, Detail, ReasoningEffort
 
 
 def _no_boolean(value: Any) -> Any:
@@ -15,14 +15,18 @@ def _no_boolean(value: Any) -> Any:
     return value
 
 
+def _lower(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value
+
+
 class Options(BaseModel):
     """What one source sets; None is left to the next source. The field names are the keys that people write."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    detail: Detail | None = None
-    max_output_tokens: Annotated[int, BeforeValidator(_no_boolean), Field(gt=0)] | None = None
-    reasoning_effort: ReasoningEffort | None = None
+    detail: Annotated[Detail | None, BeforeValidator(_lower)] = None
+    max_output_tokens: Annotated[int, BeforeValidator(_no_boolean), Field(gt=0, le=MOST_OUTPUT_TOKENS)] | None = None
+    reasoning_effort: Annotated[ReasoningEffort | None, BeforeValidator(_lower)] = None
     deployment: Annotated[str, Field(min_length=1)] | None = None
     schema_: Annotated[dict[str, Any] | str | None, Field(alias="schema")] = None
     """A JSON Schema, or the name of a blob that holds one."""
@@ -39,11 +43,18 @@ class Options(BaseModel):
 
 _MEANT = {
     "detail": "auto, low or high",
-    "max_output_tokens": "a whole number above 0",
+    "max_output_tokens": f"a whole number from 1 to {MOST_OUTPUT_TOKENS:,}",
     "reasoning_effort": "none, minimal, low, medium, high or xhigh",
     "deployment": "the name of a deployment",
     "schema": "a JSON Schema, or the name of a .schema.json blob",
 }
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}…"
+
+
 NAMES = tuple(field.alias or name for name, field in Options.model_fields.items())
 
 
@@ -68,4 +79,6 @@ def parse_options(given: Mapping[str, Any]) -> Options:
         option = str(problem["loc"][0])
         if problem["type"] == "extra_forbidden":
             raise InvalidOption(option, f"there is no option '{option}': the options are {', '.join(NAMES)}") from None
-        raise InvalidOption(option, f"'{option}' is {problem['input']!r}: it should be {_MEANT[option]}") from None
+        raise InvalidOption(
+            option, f"'{option}' is {_short(problem['input'])}: it should be {_MEANT[option]}"
+        ) from None

@@ -20,7 +20,7 @@ from pipeline.errors import ErrorCode, PermanentFailure, RetryableFailure
 from pipeline.instructions.files import MAX_FILE_BYTES, InstructionFile, InvalidFile, parse_file
 from pipeline.instructions.metadata_text import UndecodableText, decode_base64, decode_text
 from pipeline.instructions.options import NAMES, InvalidOption, Options, parse_options
-from pipeline.names import folder_files, folders_of, schema_blob, sidecars
+from pipeline.names import folder_files, folders_of, is_blob_name, schema_blob, sidecars
 from pipeline.structured import AnswerSchema, InvalidSchema
 
 BUILT_IN = "Describe this image."
@@ -76,6 +76,7 @@ class InstructionSources:
         self._default_text = (default_text or "").strip()
         self._folders = _Remembered(self._read_folder)
         self._schemas = _Remembered(self._read_schema)
+        self._inline_schemas = _Remembered(lambda text: _compiled(text, "The schema in the instructions"))
 
     async def find(
         self, name: str | None, metadata: Mapping[str, str], request: str | None = None, given: Options | None = None
@@ -106,38 +107,32 @@ class InstructionSources:
         if found is None and self._default_text:
             found = self._default_text, Origin.SETTING, "DEFAULT_INSTRUCTIONS"
         text, origin, origin_name = found or (BUILT_IN, Origin.BUILT_IN, None)
+        if not _is_encodable(text):
+            raise _invalid(f"The instructions ({origin_name or origin}) hold half a character: write it out.")
         return Instructions(text, origin, origin_name, options, await self._schema(options.schema_))
 
     async def _instruction_files(self, name: str) -> AsyncIterator[tuple[Origin, str, InstructionFile]]:
-        if sidecar := await self._read_first(sidecars(name)):
-            yield Origin.SIDECAR, *sidecar
+        for file in await self._read(sidecars(name)):
+            yield Origin.SIDECAR, *file
         for folder in folders_of(name):
             found = await self._folders.get(folder)
             if isinstance(found, PermanentFailure):
                 raise found
-            if found:
-                yield Origin.FOLDER, *found
+            for file in found:
+                yield Origin.FOLDER, *file
 
-    async def _read_folder(self, folder: str) -> tuple[str, InstructionFile] | PermanentFailure | None:
+    async def _read_folder(self, folder: str) -> list[tuple[str, InstructionFile]] | PermanentFailure:
         try:
-            return await self._read_first(folder_files(folder))
+            return await self._read(folder_files(folder))
         except PermanentFailure as failure:
             return failure
 
-    async def _read_first(self, names: list[str]) -> tuple[str, InstructionFile] | None:
-        """The first of these files that exists."""
-        for name, data in zip(
-            names, await asyncio.gather(*(self._files.read_start(n, MAX_FILE_BYTES + 1) for n in names)), strict=True
-        ):
-            if data is None:
-                continue
-            try:
-                if len(data) > PARSED_AT_ONCE_BYTES:
-                    return name, await asyncio.to_thread(parse_file, name, data)
-                return name, parse_file(name, data)
-            except InvalidFile as error:
-                raise _invalid(f"The instruction file '{name}' can't be used, {error}.", file=name) from None
-        return None
+    async def _read(self, names: list[str]) -> list[tuple[str, InstructionFile]]:
+        """Those of these files that exist."""
+        contents = await asyncio.gather(*(self._files.read_start(name, MAX_FILE_BYTES + 1) for name in names))
+        return [
+            (name, await _parsed(name, data)) for name, data in zip(names, contents, strict=True) if data is not None
+        ]
 
     async def _schema(self, schema: dict[str, Any] | str | None) -> AnswerSchema | None:
         if schema is None:
@@ -147,12 +142,14 @@ class InstructionSources:
             if isinstance(found, PermanentFailure):
                 raise found
             return found
-        try:
-            return AnswerSchema.of(schema)
-        except InvalidSchema as error:
-            raise _invalid(f"The schema in the instructions can't be used: {error}.") from None
+        found = await self._inline_schemas.get(json.dumps(schema, default=str))
+        if isinstance(found, PermanentFailure):
+            raise found
+        return found
 
     async def _read_schema(self, name: str) -> AnswerSchema | PermanentFailure:
+        if not is_blob_name(name):
+            return _invalid(f"The schema {name!r} has no name that a blob can have: correct it.")
         data = await self._files.read_start(name, MAX_FILE_BYTES + 1)
         if data is None:
             return _invalid(
@@ -162,10 +159,32 @@ class InstructionSources:
             return _invalid(
                 f"The schema '{name}' is larger than the {MAX_FILE_BYTES:,} bytes that are read.", file=name
             )
-        try:
-            return AnswerSchema.of(json.loads(data))
-        except (InvalidSchema, ValueError, RecursionError) as error:
-            return _invalid(f"The schema '{name}' can't be used: {error}.", file=name)
+        return await _compiled(data, f"The schema '{name}'", file=name)
+
+
+async def _parsed(name: str, data: bytes) -> InstructionFile:
+    try:
+        if len(data) > PARSED_AT_ONCE_BYTES:
+            return await asyncio.to_thread(parse_file, name, data)
+        return parse_file(name, data)
+    except InvalidFile as error:
+        raise _invalid(f"The instruction file '{name}' can't be used, {error}.", file=name) from None
+
+
+async def _compiled(text: str | bytes, called: str, **details: str) -> AnswerSchema | PermanentFailure:
+    """In a thread: a large schema takes a while to look through."""
+    try:
+        return await asyncio.to_thread(lambda: AnswerSchema.of(json.loads(text)))
+    except (InvalidSchema, ValueError, RecursionError) as error:
+        return _invalid(f"{called} can't be used: {error}.", **details)
+
+
+def _is_encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class _Remembered[Value]:

@@ -45,7 +45,7 @@ from pipeline.structured.wording import compact
 
 __all__ = ["AnswerMismatch", "AnswerSchema", "InvalidSchema"]
 
-MAX_CHECKS = 100_000_000
+MAX_CHECKS = 5_000_000
 """In the worst case; one takes some 20 to 50 ns."""
 MAX_EXPLAINED_CHECKS = 1_000_000
 """Finding out what fails where takes microseconds for each check, and some recursions double them with each level."""

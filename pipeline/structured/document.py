@@ -15,6 +15,8 @@ MAX_IN_PLACE = 32
 validator's stack."""
 MAX_UNFOLDED = 20_000
 """Schemas, once every `$ref` is replaced by what it stands for, recursion left alone."""
+MAX_PATTERNS = 50
+"""Each may take milliseconds to compile, and nobody describes an image with more."""
 MAX_PATTERN_BYTES = 1 << 20
 """Of a compiled regular expression."""
 
@@ -263,9 +265,20 @@ def _check_meta_schema(schema: Schema, where: Pointer) -> None:
         _raise_invalid(error, where)
 
 
+def _patterns(part: Any) -> int:
+    if isinstance(part, list):
+        return sum(map(_patterns, part))
+    if not isinstance(part, dict):
+        return 0
+    own = isinstance(part.get("pattern"), str) + len(part.get("patternProperties") or ())
+    return own + sum(map(_patterns, part.values()))
+
+
 def _compile(root: Schema) -> "Validator":
     import jsonschema_rs  # noqa: PLC0415 - see above
 
+    if _patterns(root) > MAX_PATTERNS:
+        raise InvalidSchema((), f"it has more than {MAX_PATTERNS} patterns: describe them in words instead")
     try:
         return jsonschema_rs.validator_for(
             root,

@@ -57,6 +57,8 @@ class StrictForm:
         where, target = document.root_object()
         self._document = document
         self._names: dict[Pointer, str] = {(): "#", where: "#"}
+        self._taken: set[str] = set()
+        self._numbers: dict[str, int] = {}
         self._waiting: list[Pointer] = []
         self._choices: list[tuple[Pointer, ChoiceShape]] = []
         self._definitions: dict[str, Schema] = {}
@@ -117,9 +119,11 @@ class StrictForm:
             target = self._document.at(to)
         if to not in self._names:
             stem = re.sub(r"[^a-zA-Z0-9_-]+", "_", to[-1])[:48] or "definition"
-            name, number = stem, 2
-            while name in self._names.values():
-                name, number = f"{stem}_{number}", number + 1
+            name = stem
+            while name in self._taken:
+                number = self._numbers[stem] = self._numbers.get(stem, 1) + 1
+                name = f"{stem}_{number}"
+            self._taken.add(name)
             self._names[to] = name
             self._waiting.append(to)
         return self._names[to]

@@ -1,0 +1,1 @@
+"""What the pipeline stands and what it costs, measured: not part of what is deployed."""

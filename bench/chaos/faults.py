@@ -1,0 +1,236 @@
+"""What goes wrong, by seed: at the model, with events, with workers and with storage; and a record of it all."""
+
+import asyncio
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from random import Random
+from typing import Literal
+
+import aiohttp
+
+from bench.chaos.plan import FILTERED, REFUSED
+from localcloud.cloud import LocalCloud
+from localcloud.event_grid import Event, Fault
+from localcloud.model import (
+    DEPLOYMENT_NOT_FOUND,
+    SERVER_ERROR,
+    UNAUTHORIZED,
+    UNAVAILABLE,
+    Answer,
+    Asked,
+    Behaviour,
+    Dropped,
+    Garbled,
+    Hang,
+    PromptFiltered,
+    Refusal,
+    Slow,
+    Throttled,
+)
+
+type Work = tuple[str, str]
+"""What is paid for once: the question and the picture's digest, of which no two versions have the same."""
+type Fate = Literal["answered", "lost on the wire", "turned away"]
+
+FAULTY_CALLS = 3
+"""Calls of one work that may meet a fault of their own; further ones meet only what meets everybody."""
+SLOWEST = 0.6
+"""Seconds that an answer takes at most, so that kills and changes find calls in flight."""
+
+SINGLE: tuple[tuple[Behaviour, int], ...] = (
+    (Throttled(retry_after_ms=300), 4),
+    (Throttled(retry_after=1), 3),
+    (Throttled(reset_tokens=1), 2),
+    (Throttled(), 3),
+    (SERVER_ERROR, 8),
+    (UNAVAILABLE, 8),
+    (UNAUTHORIZED, 2),
+    (Dropped(), 8),
+    (Dropped(midway=True), 8),
+    (Garbled(), 8),
+    (Garbled(b""), 4),
+    (Hang(), 2),
+)
+"""In a thousand calls."""
+SPELLS: tuple[Behaviour, ...] = (
+    Throttled(retry_after=1, reset_tokens=1),
+    Throttled(),
+    UNAVAILABLE,
+    UNAUTHORIZED,
+    DEPLOYMENT_NOT_FOUND,
+    Dropped(),
+)
+"""What all calls meet for a while."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request to the model. Times are seconds since 1970."""
+
+    work: Work
+    at: float
+    fate: Fate
+    request_id: str
+
+
+@dataclass(slots=True)
+class ModelFaults:
+    """The model's policy: the n-th call of a work meets what the seed says, unless a spell is on."""
+
+    seed: int
+    calls: list[Call] = field(default_factory=list)
+    active: bool = True
+    spell: Behaviour | None = None
+    _asked: Counter[Work] = field(default_factory=Counter)
+
+    def __call__(self, asked: Asked) -> Behaviour:
+        work = (asked.instructions, asked.pictures[0].sha256)
+        self._asked[work] += 1
+        behaviour = self._behaviour(asked.instructions, work, self._asked[work])
+        self.calls.append(Call(work, time.time(), fate(behaviour), asked.request_id))
+        return behaviour
+
+    def _behaviour(self, question: str, work: Work, number: int) -> Behaviour:
+        if self.active and self.spell is not None:
+            return self.spell
+        rng = _rng(self.seed, "model", *work, number)
+        behaviours, weights = zip(*SINGLE, strict=True)
+        if self.active and number <= FAULTY_CALLS and rng.random() < sum(weights) / 1000:
+            faulty: Behaviour = rng.choices(behaviours, weights)[0]
+            return faulty
+        final: Behaviour = Answer()
+        if question.startswith(FILTERED):
+            final = PromptFiltered()
+        elif question.startswith(REFUSED):
+            final = Refusal()
+        return Slow(rng.uniform(0.02, SLOWEST), final) if self.active else final
+
+
+def fate(behaviour: Behaviour) -> Fate:
+    """Who loses: an answer was paid for even if nobody gets to read it; whom the service turns away pays nothing."""
+    match behaviour:
+        case Slow():
+            return fate(behaviour.then)
+        case Dropped() | Garbled() | Hang():
+            return "lost on the wire"
+        case Answer() | PromptFiltered() | Refusal():
+            return "answered"
+        case _:
+            return "turned away"
+
+
+@dataclass(slots=True)
+class EventFaults:
+    """Event Grid's faults: the n-th event of a blob meets what the seed says.
+
+    A sidecar's event is not lost: no pass of `reconcile` makes up for that, as the image does have its result.
+    """
+
+    seed: int
+    active: bool = True
+    counts: Counter[str] = field(default_factory=Counter)
+    _seen: Counter[str] = field(default_factory=Counter)
+
+    def __call__(self, event: Event) -> Fault:
+        subject = str(event["subject"])
+        self._seen[subject] += 1
+        if not self.active:
+            return Fault()
+        rng = _rng(self.seed, "event", subject, self._seen[subject])
+        lose = rng.random() < 0.03 and not subject.endswith(".instructions.txt")
+        double, late = rng.random() < 0.08, rng.random() < 0.25
+        self.counts += Counter(lost=lose, doubled=double and not lose, delayed=late and not lose)
+        return Fault(lose=lose, copies=2 if double else 1, delay=rng.uniform(0, 2) if late else 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """A worker process that got SIGKILL while so many invocations ran in it."""
+
+    at: float
+    running: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """The storage emulator was away, orderly: it saved everything."""
+
+    began: float
+    ended: float
+
+
+@dataclass(slots=True)
+class Disturbances:
+    """Spells at the model, kills of workers, restarts of the emulator.
+
+    Args:
+        progress: the part of the uploads that has been sent.
+        restarts_at: at which parts of them the emulator restarts.
+        kill_every: seconds between two kills, from and to.
+    """
+
+    cloud: LocalCloud
+    model: ModelFaults
+    seed: int
+    progress: Callable[[], float]
+    restarts_at: Iterable[float]
+    kill_every: tuple[float, float]
+    kills: list[Kill] = field(default_factory=list)
+    outages: list[Outage] = field(default_factory=list)
+    spells: int = 0
+
+    @asynccontextmanager
+    async def going_on(self) -> AsyncIterator[None]:
+        """They go on inside; what has begun is ended."""
+        over = asyncio.Event()
+        async with asyncio.TaskGroup() as tasks:
+            for work in (self._spells, self._kills, self._restarts):
+                tasks.create_task(work(over))
+            try:
+                yield
+            finally:
+                over.set()
+
+    async def _spells(self, over: asyncio.Event) -> None:
+        rng = _rng(self.seed, "spells")
+        while not await _set_within(over, rng.uniform(4, 8)):
+            self.model.spell = rng.choice(SPELLS)
+            self.spells += 1
+            await _set_within(over, rng.uniform(0.5, 2))
+            self.model.spell = None
+
+    async def _kills(self, over: asyncio.Event) -> None:
+        rng = _rng(self.seed, "kills")
+        async with aiohttp.ClientSession() as http:
+            while not await _set_within(over, rng.uniform(*self.kill_every)):
+                async with http.get(f"{self.cloud.functions.url}/admin/host/status") as answer:
+                    workers = (await answer.json())["local"]["workers"]
+                if workers:
+                    busiest = max(workers, key=lambda worker: worker["running"])
+                    with suppress(ProcessLookupError):
+                        os.kill(busiest["pid"], signal.SIGKILL)
+                        self.kills.append(Kill(time.time(), busiest["running"]))
+
+    async def _restarts(self, over: asyncio.Event) -> None:
+        for part in self.restarts_at:
+            while self.progress() < part:
+                if await _set_within(over, 0.1):
+                    return
+            began = time.time()
+            await self.cloud.azurite.restart()
+            self.outages.append(Outage(began, time.time()))
+
+
+async def _set_within(event: asyncio.Event, seconds: float) -> bool:
+    with suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)
+    return event.is_set()
+
+
+def _rng(*parts: object) -> Random:
+    return Random("/".join(map(str, parts)))  # noqa: S311 - repeatable on purpose

@@ -1,0 +1,129 @@
+"""What is uploaded, and what has to become of it. Pure: the same for a seed."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from io import BytesIO
+from random import Random
+
+from PIL import Image
+
+FILTERED = "Let the filter stop"
+"""How instructions begin that the model's content filter stops."""
+REFUSED = "Decline"
+"""How instructions begin that the model declines."""
+
+
+class Kind(StrEnum):
+    PLAIN = "plain"
+    OVERWRITTEN = "overwritten"
+    """Once or twice, while earlier versions are in flight or done."""
+    DELETED = "deleted"
+    SIDECAR_BEFORE = "sidecar before"
+    SIDECAR_AFTER = "sidecar after"
+    """Analyzed as it came, and again for the sidecar unless that was quicker."""
+    FILTERED = "filtered"
+    REFUSED = "refused"
+    EMPTY = "empty"
+    NO_IMAGE = "no image"
+    TRUNCATED = "truncated"
+    BAD_INSTRUCTIONS = "bad instructions"
+
+
+WEIGHTS = {
+    Kind.PLAIN: 60,
+    Kind.OVERWRITTEN: 12,
+    Kind.DELETED: 6,
+    Kind.SIDECAR_BEFORE: 4,
+    Kind.SIDECAR_AFTER: 6,
+    Kind.FILTERED: 2,
+    Kind.REFUSED: 2,
+    Kind.EMPTY: 2,
+    Kind.NO_IMAGE: 2,
+    Kind.TRUNCATED: 2,
+    Kind.BAD_INSTRUCTIONS: 2,
+}
+CODES = {
+    Kind.FILTERED: "content_filtered",
+    Kind.REFUSED: "model_refused",
+    Kind.EMPTY: "empty_blob",
+    Kind.NO_IMAGE: "unsupported_image",
+    Kind.TRUNCATED: "corrupt_image",
+    Kind.BAD_INSTRUCTIONS: "invalid_instructions",
+}
+"""How the result of a bad file fails; all others succeed."""
+
+FOLDERS = ("", "a/", "a-b/", "deep/er/", "größe/")
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+"""The last is one that the model does not take: it is converted."""
+LONGEST_PAUSE = 6.0
+"""Seconds before an upload is changed again: some while it waits, some in mid-call, some when it is done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One image and its story."""
+
+    number: int
+    kind: Kind
+    name: str
+    pauses: tuple[float, ...]
+    """Seconds before each change after the first upload."""
+
+    @property
+    def code(self) -> str | None:
+        """The error code that its result must have; None: it must succeed."""
+        return CODES.get(self.kind)
+
+    @property
+    def sidecar(self) -> str:
+        return f"{self.name}.instructions.txt"
+
+    def question(self, version: int) -> str:
+        """What is asked of this version, in words that no other version of any item has."""
+        verb = {Kind.FILTERED: FILTERED, Kind.REFUSED: REFUSED}.get(self.kind, "Describe")
+        return f"{verb} item {self.number}, version {version}."
+
+    def metadata(self, version: int) -> dict[str, str]:
+        match self.kind:
+            case Kind.SIDECAR_BEFORE | Kind.SIDECAR_AFTER:
+                return {}
+            case Kind.BAD_INSTRUCTIONS:
+                return {"instructions_b64": f"no base64: {version}!"}
+            case _:
+                return {"instructions": self.question(version)}
+
+    def content(self, version: int) -> bytes:
+        """Bytes that no other version of any item has, but for the empty ones."""
+        marker = f"{self.number}/{version}"
+        match self.kind:
+            case Kind.EMPTY:
+                return b""
+            case Kind.NO_IMAGE:
+                return f"This is no image at all but text, number {marker}.\n".encode() * 5
+            case Kind.TRUNCATED:
+                whole = _picture(marker, "JPEG", 128)
+                return whole[: len(whole) // 2]
+            case _:
+                return _picture(marker, FORMATS[self.number % len(FORMATS)], 16)
+
+
+def items(uploads: int, seed: int) -> Iterator[Item]:
+    rng = Random(f"{seed}/plan")  # noqa: S311 - repeatable on purpose
+    for number, kind in enumerate(rng.choices(list(WEIGHTS), list(WEIGHTS.values()), k=uploads)):
+        changes = {Kind.OVERWRITTEN: rng.choice((1, 1, 2)), Kind.DELETED: 1, Kind.SIDECAR_AFTER: 1}.get(kind, 0)
+        ending = FORMATS[number % len(FORMATS)].lower()
+        yield Item(
+            number=number,
+            kind=kind,
+            name=f"{rng.choice(FOLDERS)}item {number:05}.{ending}",
+            pauses=tuple(rng.uniform(0, LONGEST_PAUSE) for _ in range(changes)),
+        )
+
+
+def _picture(marker: str, kind: str, side: int) -> bytes:
+    noise = hashlib.shake_256(marker.encode()).digest(side * side * 3)
+    buffer = BytesIO()
+    Image.frombytes("RGB", (side, side), noise).save(buffer, kind)
+    return buffer.getvalue()

@@ -1,0 +1,283 @@
+"""What the pipeline tells of itself: a log line for each delivery, spans and metrics.
+
+Spans and metrics go through OpenTelemetry's API alone: without its SDK, which only the platform brings (see
+docs/operations.md), a span costs five microseconds and a measurement none. Names and units of everything about the
+model are the GenAI conventions', still in development:
+https://github.com/open-telemetry/semantic-conventions-genai/tree/main/docs/gen-ai
+
+Names, sizes, ids and counts only: never a prompt, an answer, an image's bytes or a token's value. So exceptions are
+not recorded on spans: the message of a refusal is the model's own words.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from opentelemetry import metrics, trace
+from opentelemetry.metrics import CallbackOptions, Observation
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode
+
+from pipeline import __version__
+from pipeline.errors import OperatorFailure, PermanentFailure, RetryableFailure
+
+_tracer = trace.get_tracer("pipeline", __version__)
+_meter = metrics.get_meter("pipeline", __version__)
+
+# The boundaries are those that the conventions recommend.
+_token_usage = _meter.create_histogram(
+    "gen_ai.client.token.usage",
+    unit="{token}",
+    description="Number of input and output tokens used.",
+    explicit_bucket_boundaries_advisory=[4**power for power in range(14)],
+)
+_operation_duration = _meter.create_histogram(
+    "gen_ai.client.operation.duration",
+    unit="s",
+    description="GenAI operation duration.",
+    explicit_bucket_boundaries_advisory=[0.01 * 2**power for power in range(14)],
+)
+_outcomes = _meter.create_counter("blobsight.outcomes", unit="{delivery}", description="How deliveries ended.")
+_put_off = _meter.create_counter(
+    "blobsight.attempts.put_off", unit="{attempt}", description="Attempts that went back to the request queue."
+)
+_taken_over = _meter.create_counter(
+    "blobsight.claims.taken_over", unit="{claim}", description="Claims taken over from a run that ended without a word."
+)
+
+type Value = str | int
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One attempt at bringing an upload to its result, as its log line and its span tell of it.
+
+    It is filled in as things become known: what an attempt that failed had found out so far is told, too.
+    """
+
+    container: str
+    name: str
+    number: int
+    """From 1: the request's count, and the runs that ended without a word."""
+    work_key: str | None = None
+    outcome: str | None = None
+    """None for an attempt that failed and is made again."""
+    error_code: str | None = None
+    steps: Mapping[str, int] = field(default_factory=dict)
+    """Milliseconds by step, as in a result's `timings_ms`."""
+    started: float = field(default_factory=perf_counter)
+
+    def fields(self) -> dict[str, Value]:
+        """For a log record's `extra`: what is a column of its own in Application Insights (customDimensions)."""
+        known: dict[str, Value | None] = {
+            "container": self.container,
+            "blob": self.name,
+            "attempt": self.number,
+            "work_key": self.work_key,
+            "outcome": self.outcome,
+            "error_code": self.error_code,
+            "total_ms": self._ms(),
+            "model_ms": self.steps.get("model"),
+        }
+        return {name: value for name, value in known.items() if value is not None}
+
+    def __str__(self) -> str:
+        model = f", model {self.steps['model']} ms" if "model" in self.steps else ""
+        return (
+            f"{self.container}/{self.name}: {self.outcome}{f' {self.error_code}' if self.error_code else ''}"
+            f" in {self._ms()} ms{model} ({self.ids})"
+        )
+
+    @property
+    def ids(self) -> str:
+        """Enough of the work key to find it by."""
+        return f"attempt {self.number}" + (f", work {self.work_key[:8]}" if self.work_key else "")
+
+    def _ms(self) -> int:
+        return round((perf_counter() - self.started) * 1000)
+
+
+@contextmanager
+def analyzing(attempt: Attempt) -> Iterator[None]:
+    """A span for `attempt`, and, when it comes to an outcome, one more of these."""
+    with _span("analyze", SpanKind.INTERNAL) as span:
+        try:
+            yield
+        finally:
+            span.set_attributes({f"blobsight.{name}": value for name, value in attempt.fields().items()})
+    if attempt.outcome:
+        error = {"error.type": attempt.error_code} if attempt.error_code else {}
+        _outcomes.add(1, {"outcome": attempt.outcome, **error})
+
+
+def count_put_off(failure: RetryableFailure) -> None:
+    _put_off.add(1, {"error.type": error_type(failure)})
+
+
+def count_taken_over() -> None:
+    _taken_over.add(1)
+
+
+class Reply(Protocol):
+    """See `pipeline.model.Reply`."""
+
+    @property
+    def finish_reason(self) -> str | None: ...
+    @property
+    def model(self) -> str | None: ...
+    @property
+    def request_id(self) -> str | None: ...
+    @property
+    def input_tokens(self) -> int | None: ...
+    @property
+    def output_tokens(self) -> int | None: ...
+    @property
+    def reasoning_tokens(self) -> int | None: ...
+    @property
+    def cached_tokens(self) -> int | None: ...
+
+
+@contextmanager
+def calling_model(
+    endpoint: str, deployment: str, *, max_output_tokens: int, as_json: bool
+) -> Iterator[Callable[[Reply], None]]:
+    """A span and a duration for one call of the model; give what it yields the reply.
+
+    with calling_model(…) as replied:
+        replied(await …)
+    """
+    server = urlsplit(endpoint)
+    common: dict[str, Value] = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "azure.ai.openai",
+        "gen_ai.request.model": deployment,
+        "server.address": server.hostname or endpoint,
+        "server.port": server.port or (443 if server.scheme == "https" else 80),
+    }
+    ended: dict[str, Value] = {}
+    started = perf_counter()
+    with _span(f"chat {deployment}", SpanKind.CLIENT, common) as span:
+        span.set_attributes(
+            {
+                "gen_ai.system": "azure.ai.openai",  # the older name of the provider, which Application Insights knows
+                "gen_ai.request.max_tokens": max_output_tokens,
+                "gen_ai.output.type": "json" if as_json else "text",
+            }
+        )
+
+        def replied(reply: Reply) -> None:
+            if reply.model:
+                ended["gen_ai.response.model"] = reply.model
+            span.set_attributes(_of_reply(reply))
+            for kind, tokens in (("input", reply.input_tokens), ("output", reply.output_tokens)):
+                if tokens is not None:
+                    _token_usage.record(tokens, {**common, **ended, "gen_ai.token.type": kind})
+
+        try:
+            yield replied
+        except BaseException as error:
+            ended["error.type"] = error_type(error)
+            raise
+        finally:
+            _operation_duration.record(perf_counter() - started, {**common, **ended})
+
+
+def _of_reply(reply: Reply) -> dict[str, Value | list[str]]:
+    told = {
+        "gen_ai.response.model": reply.model,
+        "gen_ai.response.finish_reasons": [reply.finish_reason] if reply.finish_reason else None,
+        "azure.service.request.id": reply.request_id,
+        "gen_ai.usage.input_tokens": reply.input_tokens,
+        "gen_ai.usage.output_tokens": reply.output_tokens,
+        "gen_ai.usage.reasoning.output_tokens": reply.reasoning_tokens,
+        "gen_ai.usage.cache_read.input_tokens": reply.cached_tokens,
+    }
+    return {name: value for name, value in told.items() if value is not None}
+
+
+class GovernorState(Protocol):
+    """See `pipeline.governor.GovernorState`."""
+
+    @property
+    def limit(self) -> int: ...
+    @property
+    def in_flight(self) -> int: ...
+    @property
+    def waiting(self) -> int: ...
+    @property
+    def pace(self) -> float | None: ...
+    @property
+    def paused_for(self) -> float: ...
+
+
+class Governor(Protocol):
+    """See `pipeline.governor.Governor`."""
+
+    @property
+    def deployments(self) -> tuple[str, ...]: ...
+    def state(self, deployment: str) -> GovernorState: ...
+
+
+_GOVERNOR_GAUGES: tuple[tuple[str, str, str, Callable[[GovernorState], float | None]], ...] = (
+    ("limit", "{call}", "Calls that may be in flight.", lambda state: state.limit),
+    ("in_flight", "{call}", "Calls in flight.", lambda state: state.in_flight),
+    ("waiting", "{call}", "Calls that wait for their turn.", lambda state: state.waiting),
+    ("pace", "{token}/s", "Pace of calls; none until the service throttles.", lambda state: state.pace),
+    ("paused", "s", "How long calls still wait because the service throttles.", lambda state: state.paused_for),
+)
+
+
+def watch(governor: Governor) -> None:
+    """Report the state of `governor` from now on, by deployment. To be called on its event loop."""
+    loop = asyncio.get_running_loop()
+    for name, unit, description, read in _GOVERNOR_GAUGES:
+        _meter.create_observable_gauge(
+            f"blobsight.governor.{name}", [_observer(loop, governor, read)], unit=unit, description=description
+        )
+
+
+def _observer(
+    loop: asyncio.AbstractEventLoop, governor: Governor, read: Callable[[GovernorState], float | None]
+) -> Callable[[CallbackOptions], Iterable[Observation]]:
+    def observations() -> list[Observation]:
+        values = ((deployment, read(governor.state(deployment))) for deployment in governor.deployments)
+        return [Observation(value, {"gen_ai.request.model": name}) for name, value in values if value is not None]
+
+    def observe(_options: CallbackOptions) -> Iterable[Observation]:
+        # The SDK asks from its own thread; the governor belongs to the loop's.
+        answer: Future[list[Observation]] = Future()
+        try:
+            loop.call_soon_threadsafe(lambda: answer.set_result(observations()))
+            return answer.result(timeout=1)
+        except (RuntimeError, TimeoutError):  # the loop has ended, or is busy: the next reading tells
+            return []
+
+    return observe
+
+
+def error_type(error: BaseException) -> str:
+    """What went wrong, in few enough different words for a metric: an error code, a status, or an exception's name."""
+    if isinstance(error, PermanentFailure):
+        return error.code
+    if isinstance(error, RetryableFailure) and error.status is not None:
+        return str(error.status)
+    if type(error) in {RetryableFailure, OperatorFailure}:  # their subclasses say more by their names than their causes
+        error = error.__cause__ or error.__context__ or error
+    return type(error).__name__
+
+
+@contextmanager
+def _span(name: str, kind: SpanKind, attributes: Mapping[str, Value] | None = None) -> Iterator[Span]:
+    with _tracer.start_as_current_span(
+        name, kind=kind, attributes=attributes, record_exception=False, set_status_on_exception=False
+    ) as span:
+        try:
+            yield span
+        except BaseException as error:
+            span.set_attribute("error.type", error_type(error))
+            span.set_status(Status(StatusCode.ERROR))
+            raise

@@ -1,0 +1,137 @@
+"""What a hostile or careless person drops costs a failed result, and nobody else anything."""
+
+import asyncio
+import json
+from time import monotonic
+
+import aiohttp
+import pytest
+from azure.storage.queue import TextBase64EncodePolicy
+from azure.storage.queue.aio import QueueClient
+from person import Person
+from pictures import picture
+from test_settings import ENOUGH
+from test_upload_to_result import deliver_again
+
+from pipeline.errors import PermanentFailure
+from pipeline.instructions.metadata_text import UndecodableText, decode_text
+from pipeline.model import read_reply
+from pipeline.settings import Settings, SettingsError
+
+MANY = {f"漢{chr(0x4E00 + n)}": {"type": "string"} for n in range(900)}
+SLOW_SCHEMA = {
+    "type": "object",
+    "$defs": MANY,
+    "properties": {str(n): {"$ref": f"#/$defs/{name}"} for n, name in enumerate(MANY)},
+}
+
+HOSTILE: dict[str, tuple[dict[str, str], dict[str, bytes], str]] = {
+    # metadata, files beside the image, code of the failed result
+    "tokens without end": ({"max_output_tokens": "9" * 400}, {}, "invalid_instructions"),
+    "tokens for a year": ({"max_output_tokens": "1000000000"}, {}, "invalid_instructions"),
+    "half a character as a key": ({}, {".instructions.json": b'{"\\ud800": 1}'}, "invalid_instructions"),
+    "half a character twice": ({}, {".instructions.json": b'{"\\ud800": 1, "\\ud800": 2}'}, "invalid_instructions"),
+    "half a character in a name": ({}, {".instructions.json": b'{"schema": "x\\ud800"}'}, "invalid_instructions"),
+    "half a character as text": ({}, {".instructions.json": b'{"instructions": "a\\ud800"}'}, "invalid_instructions"),
+    "half a character in UTF-7": ({"instructions": "=?utf-7?Q?+2AA-x?="}, {}, "invalid_instructions"),
+    "a schema elsewhere": ({"schema": "../results/secret"}, {}, "invalid_instructions"),
+    "UTF-16 without its mark": ({}, {".instructions.txt": "hello".encode("utf-16-le")}, "invalid_instructions"),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+async def test_it_is_a_failed_result_that_says_so(person: Person, case: str) -> None:
+    metadata, files, code = HOSTILE[case]
+    name = f"hostile/{case}.png"
+    for ending, data in files.items():
+        await person.drop(name + ending, data)
+    await person.drop(name, picture(), metadata)
+    result = await person.result(name)
+    assert (result["status"], result["error"]["code"]) == ("failed", code)
+
+
+async def test_others_are_served_meanwhile(person: Person) -> None:
+    """A schema that takes long to look through, dropped for a whole folder, keeps nobody waiting."""
+    await person.drop("slow/_instructions.json", json.dumps({"schema": SLOW_SCHEMA, "instructions": "Slow?"}).encode())
+    for n in range(4):
+        await person.drop(f"slow/{n}.png", picture())
+    functions = person.cloud.functions
+    started = monotonic()
+    async with (
+        aiohttp.ClientSession() as http,
+        http.post(
+            f"{functions.url}/api/process_image?instructions=Meanwhile",
+            data=picture(),
+            headers={"x-functions-key": functions.function_key},
+        ) as answer,
+    ):
+        assert (answer.status, await answer.text()) == (200, "You asked: Meanwhile")
+    assert monotonic() - started < 3
+    for n in range(4):
+        await person.result(f"slow/{n}.png")
+
+
+async def test_an_empty_file_hides_no_other_and_the_earlier_one_with_text_wins(person: Person) -> None:
+    await person.drop("empty/_instructions.md", b" \n")
+    await person.drop("empty/_instructions.txt", b"From the text file")
+    await person.drop("empty/a.png", picture())
+    assert (await person.result("empty/a.png"))["answer"]["text"] == "You asked: From the text file"
+
+
+async def test_a_duplicate_event_after_a_re_analysis_neither_pays_nor_reverts(person: Person) -> None:
+    await person.drop("again.png", picture(), {"instructions": "At first"})
+    await person.result("again.png")
+    request = {"version": 1, "container": "images", "name": "again.png", "instructions": "On second thoughts"}
+    async with QueueClient.from_connection_string(
+        person.cloud.front.connection_string, "analysis-requests", message_encode_policy=TextBase64EncodePolicy()
+    ) as queue:
+        await queue.send_message(json.dumps(request))
+    while (await person.result("again.png"))["instructions"]["origin"] != "request":
+        await asyncio.sleep(0.05)
+    await deliver_again(person, "again.png")
+    await person.logged("images/again.png: already done")
+    assert (await person.result("again.png"))["answer"]["text"] == "You asked: On second thoughts"
+    assert len(person.asked("At first")) == 1
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "DefaultEndpointsProtocol=https;AccountName=a;AccountKey=SECRET==",
+        "https://a.blob.core.windows.net/?sv=2025&sig=SECRET",
+        "https://user:SECRET@a.blob.core.windows.net",
+        "https://a.blob.core.windows.net:99999/SECRET",
+    ],
+)
+def test_a_secret_in_the_wrong_setting_is_refused_and_not_repeated(address: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_environment(ENOUGH | {"DataStorage__blobServiceUri": address})
+    assert "SECRET" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("key", "value"), [("RETRY_FOR_SECONDS", "inf"), ("CLAIM_SECONDS", "1e300")])
+def test_times_are_finite(key: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=key):
+        Settings.from_environment(ENOUGH | {key: value})
+
+
+def test_what_was_paid_for_is_kept_however_odd_it_is_written() -> None:
+    body = {
+        "choices": [{"message": {"content": [{"type": "text", "text": "A "}, {"type": "text", "text": "cat"}]}}],
+        "usage": {"prompt_tokens": "many", "completion_tokens": 7.0},
+    }
+    reply = read_reply(json.dumps(body).encode(), {})
+    assert (reply.text, reply.input_tokens, reply.output_tokens) == ("A cat", None, 7)
+    half = read_reply(b'{"choices": [{"message": {"content": "half \\ud83d"}}]}', {})
+    assert half.text == "half ?"
+
+
+def test_a_content_filter_verdict_of_another_shape_is_one_all_the_same() -> None:
+    body = {"choices": [{"message": {}, "finish_reason": "content_filter", "content_filter_results": ["odd"]}]}
+    with pytest.raises(PermanentFailure, match="content filter"):
+        read_reply(json.dumps(body).encode(), {})
+
+
+def test_codecs_that_are_no_character_sets_are_refused() -> None:
+    with pytest.raises(UndecodableText):
+        decode_text("=?raw_unicode_escape?Q?=5Cud800?=")

@@ -1,0 +1,336 @@
+"""Whatever the order in which uploads, deletions, instruction files, deliveries and kills happen, the newest wins.
+
+The real job runs against storage in memory. It stops in front of every request that it makes, and the examples choose
+which one is answered next. So they run through interleavings that no real storage would show in years.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from contextvars import ContextVar, copy_context
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pictures import picture
+
+from pipeline.analysis import Analyzer, Outcome
+from pipeline.claims import Claim, ClaimedElsewhere
+from pipeline.errors import RetryableFailure
+from pipeline.images import PreparedImage
+from pipeline.model import Question, Reply
+from pipeline.requests import Request
+from pipeline.settings import Settings
+from pipeline.storage import StoredResult, Upload, VersionGone
+
+NAME = "image.png"
+SIDECAR = "image.png.instructions.md"
+IMAGE = picture()
+MOST_CHANGES = 10
+MOST_TROUBLES = 2
+"""So that the examples spend their steps on races rather than on ever more versions and kills."""
+# Races need one run to stand still while another gets far.
+KINDS = [*["go on"] * 16, *["switch"] * 4, *["deliver"] * 3, *["change"] * 2, "tick", "trouble"]
+
+
+@dataclass(eq=False)
+class Run:
+    """One delivery under way."""
+
+    request: Request
+    questions: list[int] = field(default_factory=list)
+    """What the model was asked, by the number of the question."""
+    read: int = 0
+    """The version that it read."""
+    killed: bool = False
+
+
+CURRENT: ContextVar[Run] = ContextVar("CURRENT")
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    number: int
+    modified: datetime
+    uploaded: bool
+    """Event Grid tells of uploads, but not of changed metadata."""
+
+    @property
+    def etag(self) -> str:
+        return f"0x{self.number}"
+
+
+@dataclass
+class Storage:
+    """One image, its sidecar, its result and the claims on it."""
+
+    container: str = "images"
+    now: datetime = datetime(2026, 3, 14, tzinfo=UTC)
+    """Storage tells whole seconds, so versions may have the same."""
+    image: Version | None = None
+    numbers: int = 0
+    question: int = 0
+    result: tuple[StoredResult, tuple[int, int]] | None = None
+    """And of which version of image and question it is."""
+    claims: dict[str, tuple[int, "Run"]] = field(default_factory=dict)
+    asked: list[tuple[int, int]] = field(default_factory=list)
+    """Image and question, each time the model answered."""
+    refusals: int = 0
+    open_requests: list[tuple[Run, asyncio.Future[None]]] = field(default_factory=list)
+
+    async def turn(self) -> None:
+        run = CURRENT.get()
+        if run.killed:
+            raise asyncio.CancelledError
+        answered = asyncio.get_running_loop().create_future()
+        self.open_requests.append((run, answered))
+        await answered
+
+    # Uploads
+    async def open(self, name: str) -> Upload | None:
+        await self.turn()
+        version = self.image
+        if version is None:
+            return None
+
+        async def read() -> bytes:
+            await self.turn()
+            if self.image is not version:
+                raise VersionGone
+            CURRENT.get().read = version.number
+            return IMAGE
+
+        return Upload(
+            self.container, name, f"https://x/{name}", version.etag, version.modified, len(IMAGE), None, {}, read
+        )
+
+    async def current_etag(self, name: str) -> str | None:
+        assert name == NAME
+        await self.turn()
+        return self.image.etag if self.image else None
+
+    async def read_start(self, name: str, length: int) -> bytes | None:
+        if name != SIDECAR:
+            return None
+        await self.turn()
+        return str(self.question).encode()[:length] if self.question else None
+
+    # Results
+    async def find(self, name: str) -> StoredResult | None:
+        assert name == f"{NAME}.json"
+        await self.turn()
+        return self.result[0] if self.result else None
+
+    async def write(self, name: str, body: bytes, metadata: Mapping[str, str], replacing: StoredResult | None) -> bool:
+        assert body
+        assert name == f"{NAME}.json"
+        await self.turn()
+        if (self.result[0] if self.result else None) != replacing:
+            return False
+        of = (int(metadata["sourceetag"].removeprefix("0x")), CURRENT.get().questions[-1])
+        if self.result is not None:
+            assert of >= self.result[1], "a newer result was replaced by an older one"
+        self.numbers += 1
+        stored = StoredResult(
+            etag=f"r{self.numbers}",
+            work_key=metadata["workkey"],
+            failed=metadata["status"] == "failed",
+            source_etag=metadata["sourceetag"],
+            origin=None,
+            source_modified=datetime.fromisoformat(metadata["sourcemodified"]),
+        )
+        self.result = stored, of
+        return True
+
+    # Claims
+    @asynccontextmanager
+    async def held(self, key: str) -> AsyncIterator[Claim]:
+        await self.turn()
+        runs = 1
+        if key in self.claims:
+            runs, holder = self.claims[key]
+            if not holder.killed:
+                raise ClaimedElsewhere("Another run is at this image.")
+            runs += 1
+        self.claims[key] = runs, CURRENT.get()
+        try:
+            yield Claim(runs)
+        finally:
+            await self.turn()
+            del self.claims[key]
+
+    # VisionModel
+    async def ask(self, question: Question, image: PreparedImage) -> Reply:
+        assert image.data == IMAGE
+        await self.turn()
+        if self.refusals:
+            self.refusals -= 1
+            raise RetryableFailure("The model is throttling.")
+        number = int(question.instructions) if question.instructions.isdigit() else 0
+        CURRENT.get().questions.append(number)
+        self.asked.append((CURRENT.get().read, number))
+        return Reply("An answer.", "stop", None, None, None, None, None, None)
+
+
+class World:
+    """Storage, what was delivered, and who may be called on to do something next."""
+
+    def __init__(self) -> None:
+        self.storage = Storage()
+        self.analyzer = Analyzer(
+            Settings.from_environment(
+                {
+                    "DataStorage__blobServiceUri": "https://a.blob.core.windows.net",
+                    "DataStorage__queueServiceUri": "https://a.queue.core.windows.net",
+                    "AZURE_OPENAI_ENDPOINT": "https://a.openai.azure.com",
+                    "AZURE_OPENAI_DEPLOYMENT": "vision",
+                }
+            ),
+            self.storage,
+            self.storage,
+            self.storage,
+            self.storage,
+        )
+        self.events: list[Request] = []
+        self.put_off: list[Request] = []
+        self.runs: dict[asyncio.Task[Outcome], Run] = {}
+        self.killed: list[asyncio.Task[Outcome]] = []
+        self.last: Run | None = None
+        """Whose request was answered last."""
+        self.changes = 0
+        self.troubles = 0
+
+    def do(self, kind: str, which: int) -> None:
+        """Something of this kind, if there is anything of it to do; `which` chooses."""
+        requests = self.storage.open_requests
+        change = [*[self.upload] * 3, *[self.change_sidecar] * 2, self.change_metadata, self.delete]
+        possible: dict[str, Sequence[Callable[[], None]]] = {
+            "go on": [partial(self.answer, number) for number, (run, _) in enumerate(requests) if run is self.last],
+            "switch": [partial(self.answer, number) for number in range(len(requests))],
+            "deliver": [partial(self.deliver, number) for number in range(len(self.events))],
+            "change": change if self.changes < MOST_CHANGES else [],
+            "tick": [self.tick],
+            "trouble": [self.duplicate, self.refuse, *(partial(self.kill, task) for task in self.runs)]
+            if self.troubles < MOST_TROUBLES
+            else [],
+        }
+        if possible[kind]:
+            possible[kind][which % len(possible[kind])]()
+
+    def upload(self) -> None:
+        self._new_version(uploaded=True)
+        self.events.append(Request(container="images", name=NAME))
+
+    def change_metadata(self) -> None:
+        if self.storage.image:
+            self._new_version(uploaded=False)
+
+    def _new_version(self, *, uploaded: bool) -> None:
+        self.changes += 1
+        self.storage.numbers += 1
+        self.storage.image = Version(self.storage.numbers, self.storage.now, uploaded)
+
+    def delete(self) -> None:
+        self.changes += 1
+        self.storage.image = None
+
+    def change_sidecar(self) -> None:
+        self.changes += 1
+        self.storage.question += 1
+        self.events.append(Request(container="images", name=SIDECAR))
+
+    def tick(self) -> None:
+        self.storage.now += timedelta(seconds=1)
+
+    def refuse(self) -> None:
+        self.troubles += 1
+        self.storage.refusals += 1
+
+    def duplicate(self) -> None:
+        self.troubles += 1
+        self.events.append(Request(container="images", name=NAME))
+
+    def deliver(self, number: int) -> None:
+        run = Run(self.events.pop(number))
+        context = copy_context()
+        context.run(CURRENT.set, run)
+        task = asyncio.get_running_loop().create_task(self.analyzer.analyze(run.request), context=context)
+        self.runs[task] = run
+
+    def answer(self, number: int) -> None:
+        self.last, answered = self.storage.open_requests.pop(number)
+        answered.set_result(None)
+
+    def kill(self, task: asyncio.Task[Outcome]) -> None:
+        """Its claim stays behind; the host delivers its message again."""
+        self.troubles += 1
+        run = self.runs.pop(task)
+        run.killed = True
+        self.killed.append(task)
+        self.storage.open_requests = [(of, answered) for of, answered in self.storage.open_requests if of is not run]
+        self.events.append(run.request)
+
+    async def until_all_wait(self) -> None:
+        """Until every run has made its next requests, or has ended."""
+        await asyncio.sleep(0)
+        while {run for task, run in self.runs.items() if not task.done()} - {
+            run for run, _ in self.storage.open_requests
+        }:
+            await asyncio.sleep(0)
+        for task, run in list(self.runs.items()):
+            if task.done():
+                del self.runs[task]
+                if isinstance(task.exception(), RetryableFailure):
+                    self.put_off.append(run.request)
+                else:
+                    task.result()
+
+    async def settle(self) -> None:
+        """Until nothing is under way and nothing waits."""
+        while self.runs or self.events or self.put_off:
+            if self.runs:
+                self.answer(0)
+            elif self.events:
+                self.deliver(0)
+            else:
+                self.events, self.put_off = self.put_off, []
+            await self.until_all_wait()
+
+    async def close(self) -> None:
+        tasks = [*self.killed, *self.runs]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@pytest.mark.timeout(400)  # a failing example is made simpler for some minutes
+@settings(max_examples=250, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(KINDS), st.integers(0, 6)), min_size=60, max_size=100))
+async def test_the_newest_wins_whatever_happens_when(choices: list[tuple[str, int]]) -> None:
+    """No newer result is ever replaced by an older one, and in the end the result is of what lies there now.
+
+    Nothing is paid twice either: no answer to the same question about the same version, unless a run was killed.
+    """
+    world = World()
+    storage = world.storage
+    try:
+        world.upload()
+        for kind, which in choices:
+            world.do(kind, which)
+            await world.until_all_wait()
+        await world.settle()
+        if storage.image is not None:
+            if storage.result is None or storage.result[1][0] != storage.image.number:
+                assert not storage.image.uploaded, "an upload's result is not of the newest version"
+                world.events.append(Request(container="images", name=NAME))  # as reconcile finds it
+                await world.settle()
+            assert storage.result is not None
+            assert storage.result[1] == (storage.image.number, storage.question)
+        if not world.killed:
+            assert storage.claims == {}
+            assert len(storage.asked) == len(set(storage.asked)), "paid twice"
+    finally:
+        await world.close()

@@ -1,0 +1,598 @@
+"""What the app tells of itself, and what it never tells.
+
+One run of everything, at the most talkative log level, with what production exports through: the worker library's own
+set-up of Azure Monitor, with an Entra token, into an ingestion endpoint of ours.
+"""
+
+import asyncio
+import base64
+import json
+import re
+import subprocess
+import sys
+from collections import deque
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from io import BytesIO
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import pytest
+from aiohttp import web
+from azure.core.exceptions import ClientAuthenticationError
+from azure.storage.queue import TextBase64EncodePolicy
+from azure.storage.queue.aio import QueueServiceClient
+from inline_snapshot import snapshot
+from opentelemetry import metrics, trace
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricReader, NumberDataPoint
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from person import ROOT, Person, somebody
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from localcloud.certificates import Certificates
+from localcloud.cloud import DATA_KEY
+from localcloud.event_grid import WebHook
+from localcloud.functions_host.process import FunctionsHostProcess
+from localcloud.identity import CLIENT_ID
+from localcloud.model import (
+    DEPLOYMENT_NOT_FOUND,
+    RETIRED,
+    ROLE_MISSING,
+    UNAUTHORIZED,
+    UNAVAILABLE,
+    Answer,
+    AnswerFiltered,
+    Behaviour,
+    Dropped,
+    Garbled,
+    Hang,
+    PromptFiltered,
+    Refusal,
+    Throttled,
+)
+from pipeline.claims import ClaimedElsewhere
+from pipeline.errors import ErrorCode, OperatorFailure, PermanentFailure, RetryableFailure
+from pipeline.governor import Governor
+from pipeline.model import Reply
+from pipeline.requests import Redrive, parse_message
+from pipeline.telemetry import Attempt, analyzing, calling_model, error_type, watch
+
+CANARY = "kanarienvogel"
+"""In every text that belongs to somebody; nothing else has reason to say it."""
+KEY = "InstrumentationKey=00000000-0000-0000-0000-000000000001"
+
+
+# --- the run
+
+
+class ApplicationInsights:
+    """The ingestion endpoint: takes telemetry items from whoever has a token for it.
+
+    https://learn.microsoft.com/azure/azure-monitor/app/azure-ad-authentication
+    """
+
+    def __init__(self, certificates: Certificates) -> None:
+        self._certificates = certificates
+        self.items: list[dict[str, Any]] = []
+        self.tokens: set[str] = set()
+
+    async def __aenter__(self) -> Self:
+        app = web.Application()
+        app.router.add_post("/v2.1/track", self._track)
+        app.router.add_post("/QuickPulseService.svc/ping", self._ping)
+        self._runner = web.AppRunner(app, access_log=None)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=self._certificates.server_context())
+        await site.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._runner.cleanup()
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What infra/bicep sets, and short times."""
+        url = f"https://127.0.0.1:{self._runner.addresses[0][1]}"
+        return {
+            "PYTHON_APPLICATIONINSIGHTS_ENABLE_TELEMETRY": "true",
+            "APPLICATIONINSIGHTS_CONNECTION_STRING": f"{KEY};IngestionEndpoint={url};LiveEndpoint={url}",
+            "APPLICATIONINSIGHTS_AUTHENTICATION_STRING": f"Authorization=AAD;ClientId={CLIENT_ID}",
+            "APPLICATIONINSIGHTS_STATSBEAT_DISABLED_ALL": "true",
+            "APPLICATIONINSIGHTS_CONTROLPLANE_DISABLED": "true",
+            "OTEL_TRACES_SAMPLER": "always_on",
+            "OTEL_BSP_SCHEDULE_DELAY": "200",
+            "OTEL_BLRP_SCHEDULE_DELAY": "200",
+            "OTEL_METRIC_EXPORT_INTERVAL": "500",
+        }
+
+    async def _track(self, request: web.Request) -> web.Response:
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if scheme != "Bearer":
+            return web.Response(status=401)
+        self.tokens.add(token)
+        items = await request.json()
+        self.items.extend(items)
+        return web.json_response({"itemsReceived": len(items), "itemsAccepted": len(items), "errors": []})
+
+    async def _ping(self, _request: web.Request) -> web.Response:
+        return web.Response(headers={"x-ms-qps-subscribed": "false"})  # nobody looks at live metrics
+
+    def of_type(self, kind: str) -> list[dict[str, Any]]:
+        return [item["data"]["baseData"] for item in self.items if item["data"]["baseType"] == kind]
+
+
+@dataclass
+class Run:
+    """What was told while all of it happened."""
+
+    log: str
+    insights: ApplicationInsights
+    secrets: dict[str, str]
+
+
+def telling_picture() -> bytes:
+    notes = PngInfo()
+    notes.add_text("Comment", CANARY)
+    buffer = BytesIO()
+    Image.effect_noise((64, 48), 80).save(buffer, "PNG", pnginfo=notes)
+    return buffer.getvalue()
+
+
+def telling_scan() -> bytes:
+    description = 270  # a TIFF tag
+    buffer = BytesIO()
+    Image.new("RGB", (64, 48)).save(buffer, "TIFF", tiffinfo={description: CANARY})
+    return buffer.getvalue()
+
+
+PICTURE = telling_picture()
+BEHAVIOURS: dict[str, tuple[Behaviour, ...]] = {
+    "answered": (Answer(f"An answer with a {CANARY}."),),
+    "throttled": (Throttled(retry_after_ms=100), Throttled(), Answer()),
+    "unavailable": (UNAVAILABLE, Answer()),
+    "hanging": (Hang(), Answer()),
+    "dropped": (Dropped(), Dropped(midway=True), Answer()),
+    "garbled": (Garbled(json.dumps({"choices": CANARY}).encode()), Garbled(CANARY.encode()), Answer()),
+    "refused": (Refusal(f"I won't describe a {CANARY}."),),
+    "prompt filtered": (PromptFiltered(),),
+    "answer filtered": (AnswerFiltered(text=CANARY),),
+}
+OPERATORS = {
+    "role": ROLE_MISSING,
+    "token": UNAUTHORIZED,
+    "deployment": DEPLOYMENT_NOT_FOUND,
+    "retired": RETIRED,
+}
+
+
+def prompt(of: str) -> str:
+    return f"What kind of {CANARY} is this? ({of})"
+
+
+async def everything(person: Person, host: FunctionsHostProcess) -> None:
+    """Each way for an upload to go, with something to give away in all that belongs to somebody."""
+    metadata = {"note": CANARY}
+    for what, behaviours in BEHAVIOURS.items():
+        person.scripts[prompt(what)] = deque(behaviours)
+        await person.drop(f"{what}.png", PICTURE, {"instructions": prompt(what)} | metadata)
+    for what, behaviour in OPERATORS.items():
+        person.scripts[prompt(what)] = deque([behaviour] * 9)
+        await person.drop(f"{what}.png", PICTURE, {"instructions": prompt(what)} | metadata)
+    await person.drop("corrupt.png", PICTURE[:200], {"instructions": prompt("corrupt")} | metadata)
+    await person.drop("text.jpg", CANARY.encode(), metadata)
+    await person.drop("sidecar.png.instructions.md", f"---\ndetail: low\n---\n{prompt('sidecar')}".encode())
+    await person.drop("sidecar.png", PICTURE, metadata)
+    await person.drop("folder/_instructions.txt", prompt("folder").encode())
+    await person.drop("folder/a.png", PICTURE, metadata)
+    await person.drop("malformed.png.instructions.md", f"---\n{CANARY}: [\n---\n{CANARY}".encode())
+    await person.drop("malformed.png", PICTURE, metadata)
+    schema = {"type": "object", "properties": {CANARY: {"type": "integer"}}, "required": [CANARY]}
+    asked = {"instructions": prompt("schema"), "schema": schema}
+    person.scripts[prompt("schema")] = deque([Answer(json.dumps({CANARY: CANARY}))] * 2)
+    await person.drop("schema.png.instructions.json", json.dumps(asked).encode())
+    await person.drop("schema.png", PICTURE, metadata)
+    await person.drop("default.png", PICTURE, metadata)
+    await person.drop("scan.tiff", telling_scan(), metadata)
+
+    names = [*(f"{what}.png" for what in BEHAVIOURS), "corrupt.png", "text.jpg", "sidecar.png", "folder/a.png"]
+    await asyncio.gather(
+        *(person.result(name) for name in [*names, "malformed.png", "schema.png", "default.png", "scan.tiff"]),
+        *(person.logged(f"images/{what}.png: put off") for what in OPERATORS),
+    )
+    await messages(person)
+    await over_http(host)
+    await person.drop("answered.png", PICTURE, {"instructions": prompt("again")})  # overwritten
+    await person.blobs.get_blob_client("images", "answered.png").delete_blob()
+    await person.logged("images/answered.png: gone", "images/answered.png: succeeded")
+
+
+async def messages(person: Person) -> None:
+    async with QueueServiceClient.from_connection_string(person.cloud.front.connection_string) as queues:
+        for queue in ("analysis-requests", "analysis-requests-poison"):
+            client = queues.get_queue_client(queue, message_encode_policy=TextBase64EncodePolicy())
+            for message in (
+                json.dumps({"version": 1, "container": "images", "instructions": prompt("malformed")}),
+                f'{{"version": 1, "instructions": "{CANARY}',
+                json.dumps({"container": "images", "name": "sidecar.png", "instructions": prompt("request")}),
+            ):
+                await client.send_message(message)
+    await person.logged("a message on the request queue can't be understood")
+    await person.logged("images/sidecar.png: succeeded", "images/sidecar.png: already done")
+
+
+async def over_http(host: FunctionsHostProcess) -> None:
+    """By hand: no HTTP client sends what the second one does."""
+    url = urlsplit(host.url)
+    for query in (f"instructions={CANARY}", f"instructions={CANARY}-\xe4"):
+        reader, writer = await asyncio.open_connection(url.hostname, url.port)
+        head = (
+            f"POST /api/process_image?{query}&code={host.function_key} HTTP/1.1\r\nHost: localhost\r\n"
+            f"Connection: close\r\nContent-Length: {len(PICTURE)}\r\n\r\n"
+        )
+        writer.write(head.encode("latin-1") + PICTURE)
+        await reader.read()
+        writer.close()
+        await writer.wait_closed()
+
+
+@pytest.fixture(scope="module")
+async def run(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Run]:
+    directory = tmp_path_factory.mktemp("observed")
+    certificates = Certificates.load_or_create(directory / "certificates")
+    async with ApplicationInsights(certificates) as insights:
+        telling = {"DEFAULT_INSTRUCTIONS": prompt("default"), "SYSTEM_PROMPT": f"You like a {CANARY}."}
+        settings = insights.settings | telling | {"TMPDIR": str(directory)}
+        async with somebody(directory, settings) as person:
+            await person.cloud.functions.stop()
+            log = directory / "debug.log"
+            debugged = Person(person.cloud, person.blobs, log)
+            person.cloud.model.script.policy = debugged.behave
+            async with FunctionsHostProcess(ROOT, person.cloud.app_settings(), log=log, debug=True) as host:
+                await person.cloud.events.subscribe(
+                    "debugged",
+                    WebHook(host.webhook_url("analyze_image")),
+                    subject_begins_with="/blobServices/default/containers/images/blobs/",
+                )
+                await everything(debugged, host)
+                await told(insights, "blobsight.outcomes")
+            secrets = {
+                "master key": host.master_key,
+                "function key": host.function_key,
+                "blobs_extension key": host.blobs_extension_key,
+                "identity header": person.cloud.identity.environment()["IDENTITY_HEADER"],
+                "account key": DATA_KEY,
+                "image": base64.b64encode(PICTURE)[:60].decode(),
+            }
+            for token in insights.tokens:
+                person.cloud.identity.verify(token, "https://monitor.azure.com")
+        yield Run(person.log.read_text() + log.read_text(), insights, secrets)
+
+
+async def told(insights: ApplicationInsights, metric: str) -> None:
+    """Wait until `metric` has been exported."""
+    async with asyncio.timeout(30):
+        while not any(data["metrics"][0]["name"] == metric for data in insights.of_type("MetricData")):
+            await asyncio.sleep(0.1)
+
+
+# --- what is never told
+
+
+async def test_nothing_of_anybodys_is_told(run: Run) -> None:
+    """No prompt, answer, metadata, image byte, token or key in any log, span or metric, however talkative."""
+    everything_told = {"log": run.log, "telemetry": json.dumps(run.insights.items, ensure_ascii=False)}
+    shapes = {
+        "somebody's text": CANARY,
+        "a token": r"Bearer (?!\*)|eyJ[\w-]{10,}",
+        "an image's bytes": r"\\x89PNG",
+        **{name: re.escape(value) for name, value in run.secrets.items()},
+    }
+    found = {
+        f"{what} in the {where}": text[max(0, match.start() - 300) : match.end() + 100]
+        for where, text in everything_told.items()
+        for what, shape in shapes.items()
+        if (match := re.search(shape, text))
+    }
+    assert not found
+
+
+async def test_a_request_that_is_no_http_is_reported_without_its_query(run: Run) -> None:
+    assert "a request is no HTTP" in run.log
+
+
+# --- what is told
+
+
+async def test_a_delivery_is_one_line_of_text(run: Run) -> None:
+    lines = [line for line in run.log.splitlines() if " pipeline.analysis: images/" in line]
+    ends = {
+        re.sub(r"\d+ ms", "N ms", re.sub(r"work [0-9a-f]{8}", "work K", line.partition("pipeline.analysis: ")[2]))
+        for line in lines
+    }
+    assert {
+        "images/answered.png: succeeded in N ms, model N ms (attempt 1, work K)",
+        "images/refused.png: failed model_refused in N ms, model N ms (attempt 1, work K)",
+        "images/corrupt.png: failed corrupt_image in N ms (attempt 1, work K)",
+        "images/malformed.png: failed invalid_instructions in N ms (attempt 1, work K)",
+        "images/schema.png: failed invalid_answer in N ms, model N ms (attempt 1, work K)",
+    } <= ends
+    assert len([line for line in lines if "images/refused.png" in line]) == 1
+
+
+async def test_a_failed_attempt_is_one_line_with_its_ids(run: Run) -> None:
+    put_off = [line for line in run.log.splitlines() if "images/deployment.png: put off" in line]
+    [first] = [line for line in put_off if "attempt 1" in line]
+    ids = r"HTTP 404, request id \S+\)\. \(attempt 1, work [0-9a-f]{8}\)$"
+    assert re.search(rf"WARNING pipeline\.deliveries: .* for \d+ s: .*{ids}", first)
+
+
+async def test_a_delivery_has_its_fields_in_application_insights(run: Run) -> None:
+    """What docs/operations.md queries: `customDimensions` of `traces`."""
+    [refused] = [data for data in run.insights.of_type("MessageData") if "refused.png: failed" in data["message"]]
+    told = refused["properties"]
+    assert told.pop("work_key")
+    assert told.pop("total_ms").isdecimal()
+    assert told.pop("model_ms").isdecimal()
+    assert told == {
+        "container": "images",
+        "blob": "refused.png",
+        "attempt": "1",
+        "outcome": "failed",
+        "error_code": "model_refused",
+        "logger_name": "pipeline.analysis",
+    }
+    put_off = [data for data in run.insights.of_type("MessageData") if "deployment.png: put off" in data["message"]]
+    assert put_off[0]["severityLevel"] == 2
+    assert put_off[0]["properties"].items() >= {"blob": "deployment.png", "error_type": "404"}.items()
+
+
+async def test_metrics_reach_application_insights(run: Run) -> None:
+    """What docs/operations.md queries: `customMetrics`, with these dimensions."""
+    told = {
+        (data["metrics"][0]["name"], key, data["properties"].get(key))
+        for data in run.insights.of_type("MetricData")
+        for key in ("outcome", "error.type", "gen_ai.token.type", "gen_ai.request.model")
+    }
+    assert {
+        ("blobsight.outcomes", "outcome", "succeeded"),
+        ("blobsight.outcomes", "error.type", "content_filtered"),
+        ("blobsight.attempts.put_off", "error.type", "404"),
+        ("gen_ai.client.operation.duration", "error.type", "429"),
+        ("gen_ai.client.operation.duration", "error.type", "TimeoutError"),
+        ("gen_ai.client.token.usage", "gen_ai.token.type", "output"),
+        *(
+            (f"blobsight.governor.{what}", "gen_ai.request.model", "vision")
+            for what in ("limit", "in_flight", "paused")
+        ),
+    } <= told
+
+
+async def test_a_model_call_belongs_to_its_delivery(run: Run) -> None:
+    spans = [item for item in run.insights.items if item["data"]["baseType"] == "RemoteDependencyData"]
+    [delivery] = [
+        item for item in spans if item["data"]["baseData"]["properties"].get("blobsight.blob") == "refused.png"
+    ]
+    calls = [
+        item["data"]["baseData"]["name"]
+        for item in spans
+        if item["tags"].get("ai.operation.parentId") == delivery["data"]["baseData"]["id"]
+        and item["data"]["baseData"]["type"].startswith("GenAI")
+    ]
+    assert calls == ["chat vision"]
+
+
+# --- the parts
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What an SDK in this process has been told."""
+
+    reader: InMemoryMetricReader
+    exporter: InMemorySpanExporter
+
+    def spans(self) -> list[ReadableSpan]:
+        spans = list(self.exporter.get_finished_spans())
+        self.exporter.clear()
+        return spans
+
+    async def points(self, metric: str) -> list[NumberDataPoint | HistogramDataPoint]:
+        data = await asyncio.to_thread(self.reader.get_metrics_data)  # as an exporter does, from a thread of its own
+        return [
+            point
+            for resource in (data.resource_metrics if data else ())
+            for scope in resource.scope_metrics
+            for told in scope.metrics
+            if told.name == metric
+            for point in told.data.data_points
+            if isinstance(point, NumberDataPoint | HistogramDataPoint)
+        ]
+
+
+@pytest.fixture(scope="module")
+def collected() -> Collected:
+    """The API takes one SDK for a process, for good; nobody else's tests mind."""
+    reader, exporter = InMemoryMetricReader(), InMemorySpanExporter()
+    metrics.set_meter_provider(MeterProvider([reader]))
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    trace.set_tracer_provider(provider)
+    return Collected(reader, exporter)
+
+
+REPLY = Reply(
+    text=CANARY,
+    finish_reason="stop",
+    model="gpt-5.4-mini-2026-03-17",
+    request_id="a-b-c",
+    input_tokens=1200,
+    output_tokens=34,
+    reasoning_tokens=0,
+    cached_tokens=1024,
+)
+ENDPOINT = "https://an-account.openai.azure.com"
+
+
+async def test_a_model_call_follows_the_genai_conventions(collected: Collected) -> None:
+    with calling_model(ENDPOINT, "conventions", max_output_tokens=4096, as_json=False) as replied:
+        replied(REPLY)
+    [span] = collected.spans()
+    assert (span.name, span.kind, span.status.status_code.name) == ("chat conventions", trace.SpanKind.CLIENT, "UNSET")
+    assert dict(span.attributes or {}) == snapshot(
+        {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.provider.name": "azure.ai.openai",
+            "gen_ai.request.model": "conventions",
+            "server.address": "an-account.openai.azure.com",
+            "server.port": 443,
+            "gen_ai.system": "azure.ai.openai",
+            "gen_ai.request.max_tokens": 4096,
+            "gen_ai.output.type": "text",
+            "gen_ai.response.model": "gpt-5.4-mini-2026-03-17",
+            "gen_ai.response.finish_reasons": ("stop",),
+            "azure.service.request.id": "a-b-c",
+            "gen_ai.usage.input_tokens": 1200,
+            "gen_ai.usage.output_tokens": 34,
+            "gen_ai.usage.reasoning.output_tokens": 0,
+            "gen_ai.usage.cache_read.input_tokens": 1024,
+        }
+    )
+    usage = [
+        point for point in await collected.points("gen_ai.client.token.usage") if isinstance(point, HistogramDataPoint)
+    ]
+    common = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "azure.ai.openai",
+        "gen_ai.request.model": "conventions",
+        "gen_ai.response.model": "gpt-5.4-mini-2026-03-17",
+        "server.address": "an-account.openai.azure.com",
+        "server.port": 443,
+    }
+    assert [(point.sum, dict(point.attributes or {})) for point in usage] == [
+        (1200, common | {"gen_ai.token.type": "input"}),
+        (34, common | {"gen_ai.token.type": "output"}),
+    ]
+    assert list(usage[0].explicit_bounds) == snapshot(
+        [1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864]
+    )
+    [duration] = [
+        point for point in await collected.points("gen_ai.client.operation.duration") if point.attributes == common
+    ]
+    assert isinstance(duration, HistogramDataPoint)
+    assert list(duration.explicit_bounds) == snapshot(
+        [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92]
+    )
+
+
+async def test_a_failed_call_says_how_and_not_in_whose_words(collected: Collected) -> None:
+    refusal = PermanentFailure(ErrorCode.MODEL_REFUSED, f"The model declined: no {CANARY}")
+    with pytest.raises(PermanentFailure), calling_model(ENDPOINT, "a", max_output_tokens=1, as_json=True):
+        raise refusal
+    [span] = collected.spans()
+    assert (span.attributes or {})["error.type"] == "model_refused"
+    assert span.status.status_code is trace.StatusCode.ERROR
+    assert CANARY not in span.to_json()
+
+
+async def test_outcomes_are_counted_by_error_code(collected: Collected) -> None:
+    for code in ("corrupt_image", "corrupt_image", None):
+        attempt = Attempt("images", "a.jpg", 1)
+        with analyzing(attempt):
+            attempt.outcome, attempt.error_code = "failed" if code else "succeeded", code
+    counted = {
+        frozenset((point.attributes or {}).items()): point for point in await collected.points("blobsight.outcomes")
+    }
+    failed = counted[frozenset({("outcome", "failed"), ("error.type", "corrupt_image")})]
+    assert isinstance(failed, NumberDataPoint)
+    assert failed.value == 2
+
+
+async def test_the_governor_can_be_watched_from_the_exporters_thread(collected: Collected) -> None:
+    governor = Governor(most_in_flight=32, patience=1)
+    watch(governor)
+    async with governor.turn("watched"):
+        for name, value in {"limit": 8, "in_flight": 1, "waiting": 0, "paused": 0}.items():
+            [point] = await collected.points(f"blobsight.governor.{name}")
+            assert isinstance(point, NumberDataPoint)
+            assert (point.value, dict(point.attributes or {})) == (value, {"gen_ai.request.model": "watched"}), name
+        assert await collected.points("blobsight.governor.pace") == []  # the service has not throttled yet
+
+
+def failed(failure: Exception, cause: Exception) -> Exception:
+    failure.__cause__ = cause
+    return failure
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (PermanentFailure(ErrorCode.CONTENT_FILTERED, ""), "content_filtered"),
+        (RetryableFailure("", status=503), "503"),
+        (OperatorFailure("", status=401), "401"),
+        (failed(OperatorFailure(""), ClientAuthenticationError("")), "ClientAuthenticationError"),
+        (failed(ClaimedElsewhere(""), KeyError()), "ClaimedElsewhere"),
+        (RetryableFailure(""), "RetryableFailure"),
+        (asyncio.CancelledError(), "CancelledError"),
+    ],
+)
+def test_errors_have_few_names(error: BaseException, kind: str) -> None:
+    assert error_type(error) == kind
+
+
+def test_indexing_does_not_wait_for_opentelemetry() -> None:
+    """A cold start pays for telemetry only when it is switched on, and then with the first delivery."""
+    program = "import sys, function_app; print([m for m in sys.modules if m.startswith('opentelemetry')])"
+    environment = {
+        "DataStorage__blobServiceUri": "https://a",
+        "DataStorage__queueServiceUri": "https://a",
+        "AZURE_OPENAI_ENDPOINT": "https://a",
+        "AZURE_OPENAI_DEPLOYMENT": "a",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n"
+
+
+# --- docs/operations.md
+
+PAGE = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+
+
+async def test_the_queries_ask_for_what_is_told(run: Run) -> None:
+    """Every field and metric in the page's queries is one that the app sends."""
+    queries = "\n".join(re.findall(r"```kusto\n(.*?)```", PAGE, re.DOTALL))
+    sent = [data["properties"] for data in run.insights.of_type("MessageData")]
+    sent += [data["properties"] for data in run.insights.of_type("MetricData")]
+    fields = {name for properties in sent for name in properties}
+    asked = set(re.findall(r'customDimensions(?:\.(?=\w)|\[")([\w.]+)', queries))
+    assert asked
+    assert asked <= fields
+    metric_names = {data["metrics"][0]["name"] for data in run.insights.of_type("MetricData")}
+    named = set(re.findall(r'(?<!_)name == "([^"]+)"', queries))
+    assert named
+    assert named <= metric_names | {"blobsight.claims.taken_over"}  # nobody was killed
+
+
+def test_the_redrive_that_is_shown_is_one() -> None:
+    [shown] = re.findall(r"printf '%s' '([^']+)'", PAGE)
+    [redrive] = parse_message(shown)
+    assert isinstance(redrive, Redrive)
+    assert set(redrive.redrive) == {ErrorCode.RETRIES_EXHAUSTED, ErrorCode.CRASHED}
+
+
+def test_every_error_code_has_its_advice() -> None:
+    assert {code for code in ErrorCode if f"`{code}`" in PAGE} == set(ErrorCode)
+
+
+def test_every_symptom_leads_to_a_section() -> None:
+    titles = re.findall(r"^#+ (.*)$", PAGE, re.MULTILINE)
+    anchors = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+    assert set(re.findall(r"\]\(#([^)]+)\)", PAGE)) <= anchors

@@ -1,0 +1,308 @@
+"""The running app while its workers are killed, its host is stopped and its messages are spoilt."""
+
+import asyncio
+import base64
+import json
+import os
+import signal
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+import pytest
+from azure.storage.blob.aio import BlobServiceClient
+from azure.storage.queue.aio import QueueServiceClient
+from person import ROOT, Echo, Person
+from pictures import picture
+from workshop import Identity
+
+from localcloud.cloud import COMPLETING_CALLS, DATA_ACCOUNT, LocalCloud
+from localcloud.event_grid import StorageQueue, WebHook
+from localcloud.functions_host.process import FunctionsHostProcess
+from localcloud.model import Slow
+from pipeline.errors import ErrorCode
+
+CLAIM_SECONDS = 2
+IMAGES = "/blobServices/default/containers/images/blobs/"
+
+
+@dataclass
+class Fire:
+    """A person with a cloud of their own, which they may harm; two workers run the app."""
+
+    person: Person
+    queues: QueueServiceClient
+    silent: BlobServiceClient
+    """Straight to the emulator, as the app's identity: no event tells of what is uploaded so."""
+
+    async def workers(self) -> dict[int, int]:
+        """Each worker's process and how many functions it runs."""
+        functions = self.person.cloud.functions
+        headers = {"x-functions-key": functions.master_key}
+        async with (
+            aiohttp.ClientSession() as http,
+            http.get(f"{functions.url}/admin/host/status", headers=headers) as got,
+        ):
+            return {worker["pid"]: worker["running"] for worker in (await got.json())["local"]["workers"]}
+
+    async def asked(self, instructions: str, *, times: int = 1) -> None:
+        """Wait until the model was asked that often."""
+        await until(lambda: len(self.person.asked(instructions)) >= times, f"the model was not asked {instructions!r}")
+
+    async def kill_busy_workers(self) -> None:
+        for pid, running in (await self.workers()).items():
+            if running:
+                os.kill(pid, signal.SIGKILL)
+
+    async def send(self, queue: str, message: str | bytes) -> None:
+        text = message.encode() if isinstance(message, str) else message
+        await self.queues.get_queue_client(queue).send_message(base64.b64encode(text).decode())
+
+    async def drained(self, *queues: str) -> None:
+        """Wait until these queues hold no message, visible or not."""
+        deadline = monotonic() + 30
+        for queue in queues:
+            client = self.queues.get_queue_client(queue)
+            while (await client.get_queue_properties()).approximate_message_count:
+                assert monotonic() < deadline, f"{queue} is not empty\n{self.person.tail()}"
+                await asyncio.sleep(0.1)
+
+    async def deliver(self, name: str, *, copies: int) -> None:
+        """Event Grid, not sure that its first delivery arrived."""
+        url = self.person.cloud.functions.webhook_url("analyze_image")
+        async with aiohttp.ClientSession() as http:
+            for _ in range(copies):
+                answer = await http.post(url, json=[event(name)], headers={"aeg-event-type": "Notification"})
+                assert answer.status == 202
+
+    async def claims(self) -> list[str]:
+        container = self.person.blobs.get_container_client("pipeline-state")
+        return [name async for name in container.list_blob_names(name_starts_with="claims/")]
+
+
+async def until(condition: Any, problem: str) -> None:
+    deadline = monotonic() + 30
+    while not condition():
+        assert monotonic() < deadline, problem
+        await asyncio.sleep(0.02)
+
+
+def event(name: str, container: str = "images", kind: str = "Microsoft.Storage.BlobCreated") -> dict[str, Any]:
+    return {
+        "id": os.urandom(8).hex(),
+        "topic": "t",
+        "subject": f"/blobServices/default/containers/{container}/blobs/{name}",
+        "eventType": kind,
+        "eventTime": "2026-01-01T00:00:00Z",
+        "dataVersion": "",
+        "metadataVersion": "1",
+        "data": {
+            "api": "PutBlob",
+            "blobType": "BlockBlob",
+            "eTag": "0x0",
+            "url": f"https://a.blob.core.windows.net/{container}/{quote(name)}",
+        },
+    }
+
+
+def cloud_event(name: str) -> dict[str, Any]:
+    given = event(name)
+    return {
+        "specversion": "1.0",
+        "type": given["eventType"],
+        "source": "t",
+        "id": given["id"],
+        "time": given["eventTime"],
+        "subject": given["subject"],
+        "data": given["data"],
+    }
+
+
+def impatient_app(directory: Path) -> Path:
+    """The app, with a host that waits one second, not thirty, between two tries of a message."""
+    directory.mkdir()
+    for part in ("function_app.py", "pipeline"):
+        (directory / part).symlink_to(ROOT / part)
+    host = json.loads((ROOT / "host.json").read_text(encoding="utf-8"))
+    host["extensions"]["queues"]["visibilityTimeout"] = "00:00:01"
+    (directory / "host.json").write_text(json.dumps(host), encoding="utf-8")
+    return directory
+
+
+@pytest.fixture(scope="module")
+async def fire(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Fire]:
+    directory = tmp_path_factory.mktemp("fire")
+    log = directory / "functions.log"
+    settings: Mapping[str, str] = {
+        "FUNCTIONS_WORKER_PROCESS_COUNT": "2",
+        "CLAIM_SECONDS": str(CLAIM_SECONDS),
+        "MODEL_TIMEOUT_SECONDS": "20",
+    }
+    cloud = LocalCloud(
+        directory=directory, app=impatient_app(directory / "app"), log=log, brain=Echo(), settings=settings
+    )
+    async with cloud:
+        front = cloud.front.connection_string
+        async with (
+            BlobServiceClient.from_connection_string(front) as blobs,
+            QueueServiceClient.from_connection_string(front) as queues,
+            BlobServiceClient(
+                cloud.azurite.blob_url(DATA_ACCOUNT), Identity(cloud), connection_verify=str(cloud.certificates.bundle)
+            ) as silent,
+        ):
+            person = Person(cloud, blobs, log)
+            cloud.model.script.policy = person.behave
+            fire = Fire(person, queues, silent)
+            while len(await fire.workers()) < 2:
+                await asyncio.sleep(0.1)
+            yield fire
+
+
+async def test_two_worker_processes_at_the_same_work_make_one_call(fire: Fire) -> None:
+    fire.person.scripts["Twice?"].append(Slow(1.5))
+    await fire.silent.get_blob_client("images", "twice.png").upload_blob(picture(), metadata={"instructions": "Twice?"})
+    await fire.deliver("twice.png", copies=6)
+    await fire.asked("Twice?")
+    await fire.person.result("twice.png")
+    await fire.drained("analysis-requests")
+    assert len(fire.person.asked("Twice?")) == 1
+    log = fire.person.log.read_text(encoding="utf-8")
+    told = [line for line in log.splitlines() if "twice.png" in line and " worker " in line]
+    assert len({line.split(" worker ")[1].split()[0] for line in told}) == 2, "one process did it all"
+    assert await fire.claims() == []
+
+
+async def test_work_whose_worker_was_killed_is_done_once_its_claim_has_expired(fire: Fire) -> None:
+    fire.person.scripts["Killed?"].append(Slow(15))
+    await fire.person.drop("killed.png", picture(), {"instructions": "Killed?"})
+    await fire.asked("Killed?")
+    await fire.kill_busy_workers()
+    result = await fire.person.result("killed.png")
+    assert (result["status"], result["attempts"]) == ("succeeded", 2)
+    await fire.drained("analysis-requests")
+    assert (len(fire.person.asked("Killed?")), await fire.claims()) == (2, [])
+
+
+async def test_work_that_kills_its_worker_each_time_ends_in_a_failed_result(fire: Fire) -> None:
+    fire.person.scripts["Deadly?"].extend([Slow(15)] * 10)
+    await fire.person.drop("deadly.png", picture(), {"instructions": "Deadly?"})
+    fire.person.patience = 60
+    killing = asyncio.create_task(_kill_whenever_asked(fire, "Deadly?"))
+    try:
+        result = await fire.person.result("deadly.png")
+    finally:
+        killing.cancel()
+    assert (result["status"], result["error"]["code"]) == ("failed", "crashed")
+    assert len(fire.person.asked("Deadly?")) <= 5
+    await fire.drained("analysis-requests", "analysis-requests-poison", "webjobs-blobtrigger-poison")
+    assert await fire.claims() == []
+
+
+async def _kill_whenever_asked(fire: Fire, instructions: str) -> None:
+    killed = 0
+    while True:
+        killed += 1
+        await fire.asked(instructions, times=killed)
+        await fire.kill_busy_workers()
+
+
+@pytest.mark.parametrize("message", [b"not json", b'{"version": 2}', b"\xff\xfe", b"[[]]"])
+async def test_a_message_that_can_not_be_understood_ends_in_a_failed_result(fire: Fire, message: bytes) -> None:
+    before = set(await fire.person.result_names("unreadable-requests/"))
+    await fire.send("analysis-requests", message)
+    deadline = monotonic() + 30
+    while not (new := set(await fire.person.result_names("unreadable-requests/")) - before):
+        assert monotonic() < deadline, fire.person.tail()
+        await asyncio.sleep(0.1)
+    result = await fire.person.result(new.pop().removesuffix(".json"))
+    assert result["error"]["code"] == "crashed"
+    assert result["error"]["details"] == {"message": message.decode(errors="backslashreplace")}
+    await fire.drained("analysis-requests", "analysis-requests-poison")
+
+
+async def test_an_upload_that_the_host_calls_poison_ends_in_a_failed_result(fire: Fire) -> None:
+    await fire.silent.get_blob_client("images", "poison.png").upload_blob(picture())
+    poison = {"Type": "BlobTrigger", "FunctionId": "Host.Functions.analyze_image", "BlobType": "Block"}
+    poison |= {"ContainerName": "images", "BlobName": "poison.png", "ETag": '"0x0"'}
+    await fire.send("webjobs-blobtrigger-poison", json.dumps(poison))
+    assert (await fire.person.result("poison.png"))["error"]["code"] == "crashed"
+    await fire.drained("webjobs-blobtrigger-poison")
+
+
+async def test_events_on_the_queue_are_analyzed_without_any_key(fire: Fire) -> None:
+    """As Event Grid delivers to a storage queue; the Event Grid and the CloudEvents schema, one or several."""
+    for name in ("single", "cloud", "first", "second"):
+        await fire.silent.get_blob_client("images", f"keyless/{name}.png").upload_blob(picture())
+    await fire.send("analysis-requests", json.dumps(event("keyless/single.png")))
+    await fire.send("analysis-requests", json.dumps(cloud_event("keyless/cloud.png")))
+    await fire.send("analysis-requests", json.dumps([event("keyless/first.png"), event("keyless/second.png")]))
+    for name in ("single", "cloud", "first", "second"):
+        assert (await fire.person.result(f"keyless/{name}.png"))["status"] == "succeeded"
+
+
+async def test_a_subscription_may_deliver_to_the_queue_instead_of_the_webhook(fire: Fire) -> None:
+    cloud = fire.person.cloud
+    destination = StorageQueue(fire.queues.get_queue_client("analysis-requests"))
+    await cloud.events.subscribe("to-queue", destination, subject_begins_with=f"{IMAGES}keyless/")
+    await fire.person.drop("keyless/subscribed.png", picture(), {"instructions": "Subscribed?"})
+    assert (await fire.person.result("keyless/subscribed.png"))["status"] == "succeeded"
+    await fire.drained("analysis-requests")
+    assert len(fire.person.asked("Subscribed?")) == 1  # though both subscriptions told of it
+
+
+async def test_other_events_on_the_queue_are_left_alone(fire: Fire) -> None:
+    await fire.silent.get_blob_client("images", "left.png").upload_blob(picture())
+    await fire.send("analysis-requests", json.dumps(event("left.png", kind="Microsoft.Storage.BlobDeleted")))
+    await fire.send("analysis-requests", json.dumps(event("left.png", container="elsewhere")))
+    await fire.person.logged("Ignored an event of container elsewhere")
+    await fire.drained("analysis-requests", "analysis-requests-poison")
+    assert await fire.person.result_names("left.png") == []
+
+
+async def test_one_message_runs_again_what_failed_and_nothing_else(fire: Fire) -> None:
+    """What an operator sends once the cause is mended."""
+    poison = {"ContainerName": "images"}
+    for name in ("redrive/crashed.png", "redrive/good.png"):
+        await fire.silent.get_blob_client("images", name).upload_blob(picture(), metadata={"instructions": name})
+    await fire.send("webjobs-blobtrigger-poison", json.dumps(poison | {"BlobName": "redrive/crashed.png"}))
+    await fire.send("analysis-requests", json.dumps(event("redrive/good.png")))
+    await fire.person.drop("redrive/text.png", b"no image")
+    before = {name: await fire.person.result(f"redrive/{name}.png") for name in ("crashed", "good", "text")}
+    await fire.send("analysis-requests", json.dumps({"version": 1, "redrive": [ErrorCode.CRASHED]}))
+    deadline = monotonic() + 30
+    while (await fire.person.result("redrive/crashed.png"))["status"] == "failed":
+        assert monotonic() < deadline, fire.person.tail()
+        await asyncio.sleep(0.1)
+    await fire.drained("analysis-requests")
+    after = {name: await fire.person.result(f"redrive/{name}.png") for name in ("good", "text")}
+    assert after == {name: before[name] for name in after}
+    assert len(fire.person.asked("redrive/good.png")) == 1
+
+
+async def test_a_host_that_is_stopped_in_mid_work_loses_nothing(fire: Fire, tmp_path: Path) -> None:
+    """SIGTERM while the model is asked: another host finds the message, and no claim in its way."""
+    cloud = fire.person.cloud
+    await cloud.functions.stop()
+    log = tmp_path / "host.log"
+
+    def host() -> FunctionsHostProcess:
+        return FunctionsHostProcess(cloud.app, cloud.app_settings(), grace=0.5, log=log)
+
+    fire.person.scripts["Stopped?"].append(Slow(15))
+    async with host() as first:
+        await cloud.events.subscribe(
+            "analyze-image",
+            WebHook(first.webhook_url("analyze_image")),
+            subject_begins_with=IMAGES,
+            apis=COMPLETING_CALLS,
+        )
+        await fire.person.drop("stopped.png", picture(), {"instructions": "Stopped?"})
+        await fire.asked("Stopped?")
+    assert await fire.claims() == []
+    async with host():
+        result = await fire.person.result("stopped.png")
+    assert (result["status"], len(fire.person.asked("Stopped?"))) == ("succeeded", 2)

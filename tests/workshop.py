@@ -1,0 +1,238 @@
+"""The app's own parts at work on the emulator in this process, with a model to script: what tests look inside of."""
+
+import asyncio
+import base64
+import json
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from time import time
+from typing import Any, NoReturn, Self, override
+
+from azure.core.credentials import AccessToken
+from azure.core.exceptions import ServiceResponseError
+from azure.core.pipeline.transport import AioHttpTransport, AsyncHttpResponse, HttpRequest
+from azure.storage.blob.aio import BlobServiceClient, ExponentialRetry
+from azure.storage.queue.aio import QueueServiceClient
+from person import Person
+from pictures import picture
+
+from localcloud.cloud import LocalCloud
+from pipeline.analysis import Analyzer
+from pipeline.claims import Claims
+from pipeline.deliveries import Deliveries
+from pipeline.errors import RetryableFailure
+from pipeline.governor import Busy
+from pipeline.images import PreparedImage
+from pipeline.model import Question, Reply
+from pipeline.requests import Redrive, Request, RequestQueue, parse_message
+from pipeline.settings import Settings
+from pipeline.storage import Results, Uploads
+from pipeline.upkeep import Upkeep
+from pipeline.waiting import Waiting
+
+RETRY_FOR = timedelta(hours=24)
+
+
+@dataclass
+class Model:
+    """Does what it is told to, in this order; then it answers."""
+
+    behaviours: deque[Callable[[], Any]] = field(default_factory=deque)
+    asked: list[str] = field(default_factory=list)
+
+    async def ask(self, question: Question, image: PreparedImage) -> Reply:
+        assert image.data
+        self.asked.append(question.instructions)
+        if self.behaviours:
+            await self.behaviours.popleft()()
+        return Reply("An answer.", "stop", "fake", None, 1, 1, None, None)
+
+
+def failing(failure: RetryableFailure) -> Callable[[], Any]:
+    async def fail() -> NoReturn:
+        await asyncio.sleep(0)
+        raise failure
+
+    return fail
+
+
+THROTTLED = failing(RetryableFailure("The model is throttling (HTTP 429).", status=429, retry_after=7))
+BUSY = failing(Busy("The deployment is at its limit.", retry_after=33))
+
+
+@dataclass
+class Queue:
+    """Keeps what is sent."""
+
+    sent: list[tuple[Request, float]] = field(default_factory=list)
+    refuses: bool = False
+
+    async def send(self, request: Request, delay: float) -> None:
+        if self.refuses:
+            raise RetryableFailure("The queue can't be reached.")
+        self.sent.append((request, delay))
+
+
+class Connection(AioHttpTransport):  # type: ignore[misc]  # the SDK hands it out lazily, untyped
+    """Loses answers on the wire, or does not get as far as the service."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_lost: Callable[[str, str], bool] = lambda _method, _path: False
+        self.is_refused: Callable[[str, str], bool] = lambda _method, _path: False
+        self.is_down = False
+
+    @override
+    async def send(self, request: HttpRequest, **options: Any) -> AsyncHttpResponse:
+        if self.is_down or self.is_refused(request.method, request.url):
+            raise ServiceResponseError("down")
+        answer: AsyncHttpResponse = await super().send(request, **options)
+        if self.is_lost(request.method, request.url):
+            self.is_lost = lambda _method, _path: False
+            raise ServiceResponseError("lost")
+        return answer
+
+
+@dataclass
+class Workshop:
+    """The app's own parts on the emulator, with containers of their own that raise no events, and a model to script."""
+
+    person: Person
+    service: BlobServiceClient
+    connection: Connection
+    requests: RequestQueue
+    queue: Queue = field(default_factory=Queue)
+    model: Model = field(default_factory=Model)
+    time: datetime = datetime(2026, 3, 14, tzinfo=UTC)
+    claim_seconds: float = 60
+
+    def __post_init__(self) -> None:
+        self.settings = Settings.from_environment(self.person.cloud.app_settings())
+        self.waiting = Waiting(self.service, "shop-state")
+
+    @property
+    def claims(self) -> Claims:
+        return Claims(self.service, "shop-state", self.claim_seconds)
+
+    @property
+    def analyzer(self) -> Analyzer:
+        """Another one each time, as in another process."""
+        uploads, results = Uploads(self.service, "shop-images"), Results(self.service, "shop-results")
+        return Analyzer(self.settings, uploads, results, self.claims, self.model)
+
+    def deliveries(self, **options: Any) -> Deliveries:
+        return Deliveries(
+            self.analyzer,
+            self.queue,
+            self.waiting,
+            retry_for=RETRY_FOR.total_seconds(),
+            now=lambda: self.time,
+            **options,
+        )
+
+    def upkeep(self) -> Upkeep:
+        return Upkeep(
+            self.service,
+            Results(self.service, "shop-results"),
+            self.requests,
+            self.waiting,
+            images="shop-images",
+            state="shop-state",
+            grace=timedelta(0),
+        )
+
+    async def drop(self, name: str) -> Request:
+        await self.person.blobs.get_blob_client("shop-images", name).upload_blob(
+            picture(), metadata={"instructions": "?"}
+        )
+        return Request(container="shop-images", name=name)
+
+    async def result(self, name: str) -> Any:
+        client = self.person.blobs.get_blob_client("shop-results", f"{name}.json")
+        return json.loads(await (await client.download_blob()).readall())
+
+    async def results(self) -> list[str]:
+        return [name async for name in self.person.blobs.get_container_client("shop-results").list_blob_names()]
+
+    async def state(self) -> list[str]:
+        """The claims and marks that are there, without their hashes."""
+        container = self.person.blobs.get_container_client("shop-state")
+        return [name.partition("/")[0] async for name in container.list_blob_names()]
+
+    async def die_in_mid_call(self, request: Request) -> None:
+        """What is left of a worker that is killed while the model is asked."""
+
+        async def die() -> NoReturn:
+            self.connection.is_down = True
+            raise asyncio.CancelledError
+
+        self.model.behaviours.append(die)
+        try:
+            with suppress(asyncio.CancelledError):
+                await self.analyzer.analyze(request)
+        finally:
+            self.connection.is_down = False
+
+    async def hidden(self) -> int:
+        """How many messages the queue holds, those that are not visible yet included."""
+        async with QueueServiceClient.from_connection_string(self.person.cloud.front.connection_string) as service:
+            return (
+                await service.get_queue_client("shop-requests").get_queue_properties()
+            ).approximate_message_count or 0
+
+    async def queued(self) -> list[Request | Redrive]:
+        """What is visible on the queue, and taken from it."""
+        async with QueueServiceClient.from_connection_string(self.person.cloud.front.connection_string) as service:
+            client = service.get_queue_client("shop-requests")
+            found: list[Request | Redrive] = []
+            async for message in client.receive_messages(messages_per_page=32):
+                found += parse_message(_decoded(message.content))
+                await client.delete_message(message)
+        return found
+
+
+def _decoded(content: str) -> str:
+    return base64.b64decode(content).decode()
+
+
+CONTAINERS = ("shop-images", "shop-results", "shop-state")
+
+
+@asynccontextmanager
+async def workshop(person: Person) -> AsyncIterator[Workshop]:
+    connection = Connection()
+    front = person.cloud.front.connection_string
+    quickly = ExponentialRetry(initial_backoff=0, increment_base=0, retry_total=1, random_jitter_range=0)
+    async with (
+        BlobServiceClient.from_connection_string(front, transport=connection, retry_policy=quickly) as service,
+        QueueServiceClient.from_connection_string(front) as queues,
+    ):
+        for container in CONTAINERS:
+            await person.blobs.create_container(container)
+        await queues.create_queue("shop-requests")
+        yield Workshop(person, service, connection, RequestQueue(queues, "shop-requests"))
+        await queues.delete_queue("shop-requests")
+        for container in CONTAINERS:
+            await person.blobs.delete_container(container)
+
+
+class Identity:
+    """The app's identity, for clients in this process."""
+
+    def __init__(self, cloud: LocalCloud) -> None:
+        self._cloud = cloud
+
+    async def get_token(self, *_scopes: str, **_options: Any) -> AccessToken:
+        return AccessToken(self._cloud.identity.token("https://storage.azure.com"), int(time()) + 3600)
+
+    async def close(self) -> None:
+        pass
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        pass
