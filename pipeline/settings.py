@@ -133,7 +133,7 @@ class Settings(BaseModel):
 
     # Ceilings.
     max_image_bytes: int = Field(52_428_800, alias="MAX_IMAGE_BYTES", gt=0, examples=["52428800"])
-    """A larger upload becomes a failed result without being downloaded."""
+    """A larger upload becomes a failed result; no more than its first 8 MiB are downloaded."""
     max_image_pixels: int = Field(80_000_000, alias="MAX_IMAGE_PIXELS", gt=0, examples=["80000000"])
     """Width times height; checked before anything is decoded."""
     max_concurrency: int = Field(32, alias="MAX_CONCURRENCY", gt=0, le=1024, examples=["32"])

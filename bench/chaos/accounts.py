@@ -85,7 +85,8 @@ async def reckon(campaign: Campaign, seconds: float) -> Report:
     report.problems += [f"{sent.item.name}: deleted, and got a result afterwards" for sent in late]
 
     _reckon_calls(campaign, results.values(), report)
-    await _reckon_leftovers(campaign, results.values(), report)
+    current = [results[name] for sent in there if (name := result_name(sent.item.name)) in results]
+    await _reckon_leftovers(campaign, {result["work_key"] for result in current}, report)
 
     counts, disturbances = campaign.events.counts, campaign.disturbances
     report.row("events lost / doubled / delayed", f"{counts['lost']} / {counts['doubled']} / {counts['delayed']}")
@@ -149,21 +150,22 @@ def _reckon_calls(campaign: Campaign, results: Iterable[dict[str, Any]], report:
             report.problems.append(f"{result['source']['name']}: an answer that the model never gave")
 
 
-async def _reckon_leftovers(campaign: Campaign, results: Iterable[dict[str, Any]], report: Report) -> None:
+async def _reckon_leftovers(campaign: Campaign, current: set[str], report: Report) -> None:
+    """Messages, claims and marks. `current`: keys of the work on images that are there, which is done."""
     for queue, count in (await campaign.queued()).items():
         name = re.sub(r"(?<=blobtrigger-)(?!poison).*", "<host id>", queue)
         report.row(f"messages left: {name}", count)
         if count:
             report.problems.append(f"{count} messages left in {queue}")
-    current = {result["work_key"] for result in results}
-    claims = [blob.name.removeprefix("claims/") for blob in await campaign.listed("pipeline-state", "claims/")]
-    done = [key for key in claims if key in current]
+    claims = await campaign.listed("pipeline-state", "claims/")
+    done = [claim for claim in claims if claim.name.removeprefix("claims/") in current]
     kills = campaign.disturbances.kills
     running = sum(kill.running for kill in kills)
     report.row("claims left on work that is done", len(done))
     report.row("claims left by killed workers on versions that nobody wants any more", len(claims) - len(done))
-    if done or len(claims) > running:
-        report.problems.append(f"{len(done)} claims left on work that is done, {len(claims)} altogether")
+    report.problems += [f"a claim left though the work is done: {claim}" for claim in done]
+    if len(claims) - len(done) > running:
+        report.problems.append(f"{len(claims) - len(done)} claims left, more than work was killed")
     marks = await campaign.listed("pipeline-state", "waiting/")
     killed = [mark for mark in marks if any(0 <= kill.at - mark.modified < MARKING_SECONDS for kill in kills)]
     report.row("waiting marks left by workers killed before they sent the message", len(killed))
