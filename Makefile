@@ -1,6 +1,6 @@
 # Everything goes through here, from a fresh clone, with nothing installed but make and Python 3.13 or later.
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check format lock docs clean setup-dev setup-demo
+.PHONY: help demo up test chaos check format lock docs clean setup-dev setup-demo
 py := .venv/bin/python
 
 help: ## Show this list
@@ -14,6 +14,9 @@ up: setup-demo ## Keep the local cloud up on the emulator's standard ports; Ctrl
 
 test: setup-dev ## Run every test
 	@$(py) -m pytest $(ARGS)
+
+chaos: setup-dev ## Thousands of uploads while everything fails; counts what became of each
+	@exec $(py) -m bench.chaos $(ARGS)
 
 check: setup-dev ## Format, lint, types
 	@$(py) -m ruff format --check .

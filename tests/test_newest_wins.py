@@ -139,8 +139,8 @@ class Storage:
             work_key=metadata["workkey"],
             failed=metadata["status"] == "failed",
             source_etag=metadata["sourceetag"],
-            origin=None,
             source_modified=datetime.fromisoformat(metadata["sourcemodified"]),
+            origin=metadata.get("origin"),
         )
         self.result = stored, of
         return True

@@ -196,6 +196,7 @@ async def test_work_that_kills_its_worker_each_time_ends_in_a_failed_result(fire
         result = await fire.person.result("deadly.png")
     finally:
         killing.cancel()
+        fire.person.scripts.clear()
     assert (result["status"], result["error"]["code"]) == ("failed", "crashed")
     assert len(fire.person.asked("Deadly?")) <= 5
     await fire.drained("analysis-requests", "analysis-requests-poison", "webjobs-blobtrigger-poison")
@@ -210,17 +211,19 @@ async def _kill_whenever_asked(fire: Fire, instructions: str) -> None:
         await fire.kill_busy_workers()
 
 
-@pytest.mark.parametrize("message", [b"not json", b'{"version": 2}', b"\xff\xfe", b"[[]]"])
-async def test_a_message_that_can_not_be_understood_ends_in_a_failed_result(fire: Fire, message: bytes) -> None:
-    before = set(await fire.person.result_names("unreadable-requests/"))
-    await fire.send("analysis-requests", message)
+async def test_messages_that_can_not_be_understood_end_in_failed_results(fire: Fire) -> None:
+    """Also what is no JSON, and what is no text at all."""
+    messages = [b"not json", b'{"version": 2}', b"\xff\xfe", b"[[]]"]
+    for message in messages:
+        await fire.send("analysis-requests", message)
     deadline = monotonic() + 30
-    while not (new := set(await fire.person.result_names("unreadable-requests/")) - before):
+    while len(names := await fire.person.result_names("unreadable-requests/")) < len(messages):
         assert monotonic() < deadline, fire.person.tail()
         await asyncio.sleep(0.1)
-    result = await fire.person.result(new.pop().removesuffix(".json"))
-    assert result["error"]["code"] == "crashed"
-    assert result["error"]["details"] == {"message": message.decode(errors="backslashreplace")}
+    errors = [(await fire.person.result(name.removesuffix(".json")))["error"] for name in names]
+    assert {error["code"] for error in errors} == {"crashed"}
+    told = {error["details"]["message"] for error in errors}
+    assert told == {message.decode(errors="backslashreplace") for message in messages}
     await fire.drained("analysis-requests", "analysis-requests-poison")
 
 
