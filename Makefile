@@ -1,10 +1,10 @@
 # Everything goes through here, from a fresh clone, with nothing installed but make and Python 3.13 or later.
 .DEFAULT_GOAL := help
-.PHONY: help demo up test chaos check format lock docs clean setup-dev setup-demo
+.PHONY: help demo up test chaos check check-infra deploy format lock docs clean setup-dev setup-demo
 py := .venv/bin/python
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
 
 demo: setup-demo ## Run the whole pipeline on this machine and show what becomes of the sample images
 	@exec $(py) -m localcloud demo
@@ -23,6 +23,13 @@ check: setup-dev ## Format, lint, types
 	@$(py) -m ruff check .
 	@$(py) -m mypy
 
+check-infra: setup-dev ## Read the Azure templates as a security auditor
+	@$(py) tools/check_infra.py
+
+deploy: ## Set everything up in Azure (azd up)
+	@command -v azd >/dev/null || { echo "error: azd is not installed: https://aka.ms/azd-install" >&2; exit 1; }
+	@exec azd up
+
 format: setup-dev ## Put the code into the project's format
 	@$(py) -m ruff format .
 	@$(py) -m ruff check --fix .
@@ -39,7 +46,7 @@ lock: setup-dev ## Compile the pinned requirements files and the emulator's lock
 	  install --package-lock-only --no-audit --no-fund --ignore-scripts
 
 clean: ## Remove everything that set-up and the local cloud have put here
-	@rm -rf .venv .local localcloud/azurite/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
+	@rm -rf .venv .venv-checkov .local localcloud/azurite/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
 
 setup-dev:
 	@sh tools/setup.sh requirements-dev.txt

@@ -1,0 +1,263 @@
+metadata description = 'Blobsight: a resource group with everything in it. See docs/deploy.md.'
+
+targetScope = 'subscription'
+
+@description('Name of the resource group.')
+@minLength(1)
+@maxLength(90)
+param resourceGroupName string = 'rg-${environmentName}'
+
+@description('The environment\'s name: part of names and tags.')
+@minLength(1)
+@maxLength(64)
+param environmentName string
+
+@description('Region of everything but Azure OpenAI.')
+@metadata({
+  azd: {
+    type: 'location'
+  }
+})
+param location string
+
+@description('Tags of every resource.')
+param tags object = {}
+
+@description('Who drops images and reads results: object id of a user, group or service principal. Empty for nobody.')
+param userPrincipalId string = ''
+
+@description('What userPrincipalId is.')
+@allowed([
+  'User'
+  'Group'
+  'ServicePrincipal'
+])
+param userPrincipalType string = 'User'
+
+@description('Container where images are dropped.')
+@minLength(3)
+@maxLength(63)
+param inputContainer string = 'images'
+
+@description('Container where results appear.')
+@minLength(3)
+@maxLength(63)
+param outputContainer string = 'results'
+
+@description('How Event Grid delivers: to the app\'s webhook, whose key is part of the subscription, or to a queue, with no key anywhere.')
+@allowed([
+  'webhook'
+  'queue'
+])
+param eventDelivery string = 'webhook'
+
+@description('Name of the topic of the data account. Only to be set when Azure has made one already: an account has at most one.')
+param systemTopicName string = ''
+
+@description('Redundancy of both storage accounts.')
+@allowed([
+  'Standard_LRS'
+  'Standard_ZRS'
+  'Standard_GRS'
+  'Standard_GZRS'
+])
+param storageSku string = 'Standard_LRS'
+
+@description('For how many days deleted blobs and containers can be brought back.')
+@minValue(1)
+@maxValue(365)
+param softDeleteDays int = 7
+
+@description('After how many days an overwritten version of an image or a result is deleted.')
+@minValue(1)
+param versionDays int = 30
+
+@description('After how many days without a change images and results are deleted. 0 keeps them.')
+@minValue(0)
+param keepDays int = 0
+
+@description('Region of Azure OpenAI; empty for that of everything else. Not every model is in every region.')
+param openAiLocation string = ''
+
+@description('Name of an Azure OpenAI account that is there already, with its deployment; empty for a new one.')
+param existingOpenAiName string = ''
+
+@description('Resource group of the existing account; empty for this one.')
+param existingOpenAiResourceGroup string = ''
+
+@description('Name of the model deployment, new or existing.')
+@minLength(2)
+@maxLength(64)
+param modelDeploymentName string = 'vision'
+
+@description('Name of the model: one that takes images.')
+param modelName string = 'gpt-5.4-mini'
+
+@description('Version of the model.')
+@metadata({
+  // A model that is generally available stays for a year at least; tests fail from this day on.
+  // https://learn.microsoft.com/azure/ai-foundry/openai/concepts/model-retirements
+  retiresNotBefore: '2027-03-17'
+})
+param modelVersion string = '2026-03-17'
+
+@description('Where the deployment may be computed, and how it is paid.')
+@allowed([
+  'GlobalStandard'
+  'DataZoneStandard'
+  'Standard'
+  'GlobalProvisionedManaged'
+  'DataZoneProvisionedManaged'
+  'ProvisionedManaged'
+])
+param modelSku string = 'GlobalStandard'
+
+@description('Thousands of tokens per minute; for a provisioned SKU, its units.')
+@minValue(1)
+param modelCapacity int = 50
+
+@description('Whether the 2024 tutorial\'s HTTP function is there.')
+param processImageEnabled bool = false
+
+@description('More settings of the pipeline, such as { DEFAULT_INSTRUCTIONS: \'…\' }: see docs/settings.md. Those that say where things are can\'t be changed here.')
+param pipelineSettings object = {}
+
+@description('Memory of an instance in megabytes; it decides the CPU share, too.')
+@allowed([
+  512
+  2048
+  4096
+])
+param instanceMemoryMB int = 2048
+
+@description('Ceiling on instances.')
+@minValue(1)
+@maxValue(1000)
+param maximumInstanceCount int = 40
+
+@description('Instances that are always up for blob triggers; paid even when idle.')
+@minValue(0)
+param alwaysReadyInstances int = 0
+
+@description('Whether storage and a new Azure OpenAI account are reached over private endpoints in a virtual network of their own.')
+param networkIsolation bool = false
+
+@description('Public IP addresses and ranges (CIDR) that reach the storage accounts in spite of networkIsolation: those of people who drop images and read results.')
+param allowedIpRanges array = []
+
+@description('For how many days logs are kept; the first 31 are free.')
+@minValue(30)
+@maxValue(730)
+param logRetentionDays int = 30
+
+@description('Gigabytes of logs a day after which no more are taken, as a brake on cost; -1 for no limit.')
+@minValue(-1)
+param logDailyQuotaGb int = 1
+
+@description('Whether alerts are set up.')
+param alertsEnabled bool = true
+
+@description('Who gets an e-mail for an alert; empty for nobody: alerts are seen in the portal then.')
+param alertEmail string = ''
+
+@description('Failed results in 15 minutes that are too many.')
+@minValue(0)
+param failedResultsThreshold int = 10
+
+@description('Throttled model calls in 15 minutes that are too many. Some are normal: the pipeline waits and goes on.')
+@minValue(0)
+param throttledCallsThreshold int = 100
+
+resource group 'Microsoft.Resources/resourceGroups@2025-04-01' = {
+  name: resourceGroupName
+  location: location
+  tags: union(tags, {
+    'azd-env-name': environmentName
+  })
+}
+
+module resources 'resources.bicep' = {
+  name: 'blobsight'
+  scope: group
+  params: {
+    environmentName: environmentName
+    location: location
+    tags: tags
+    userPrincipalId: userPrincipalId
+    userPrincipalType: userPrincipalType
+    inputContainer: inputContainer
+    outputContainer: outputContainer
+    eventDelivery: eventDelivery
+    systemTopicName: systemTopicName
+    storageSku: storageSku
+    softDeleteDays: softDeleteDays
+    versionDays: versionDays
+    keepDays: keepDays
+    openAiLocation: openAiLocation
+    existingOpenAiName: existingOpenAiName
+    existingOpenAiResourceGroup: existingOpenAiResourceGroup
+    modelDeploymentName: modelDeploymentName
+    modelName: modelName
+    modelVersion: modelVersion
+    modelSku: modelSku
+    modelCapacity: modelCapacity
+    processImageEnabled: processImageEnabled
+    pipelineSettings: pipelineSettings
+    instanceMemoryMB: instanceMemoryMB
+    maximumInstanceCount: maximumInstanceCount
+    alwaysReadyInstances: alwaysReadyInstances
+    networkIsolation: networkIsolation
+    allowedIpRanges: allowedIpRanges
+    logRetentionDays: logRetentionDays
+    logDailyQuotaGb: logDailyQuotaGb
+    alertsEnabled: alertsEnabled
+    alertEmail: alertEmail
+    failedResultsThreshold: failedResultsThreshold
+    throttledCallsThreshold: throttledCallsThreshold
+  }
+}
+
+@description('Region.')
+output AZURE_LOCATION string = location
+
+@description('Tenant.')
+output AZURE_TENANT_ID string = tenant().tenantId
+
+@description('Name of the resource group.')
+output AZURE_RESOURCE_GROUP string = group.name
+
+@description('Name of the function app.')
+output AZURE_FUNCTION_APP_NAME string = resources.outputs.AZURE_FUNCTION_APP_NAME
+
+@description('Name of the data storage account.')
+output AZURE_STORAGE_ACCOUNT_NAME string = resources.outputs.AZURE_STORAGE_ACCOUNT_NAME
+
+@description('Address of the data account\'s blob service.')
+output AZURE_STORAGE_BLOB_ENDPOINT string = resources.outputs.AZURE_STORAGE_BLOB_ENDPOINT
+
+@description('Address of the data account\'s queue service.')
+output AZURE_STORAGE_QUEUE_ENDPOINT string = resources.outputs.AZURE_STORAGE_QUEUE_ENDPOINT
+
+@description('Container where images are dropped.')
+output BLOBSIGHT_INPUT_CONTAINER string = resources.outputs.BLOBSIGHT_INPUT_CONTAINER
+
+@description('Container where results appear.')
+output BLOBSIGHT_OUTPUT_CONTAINER string = resources.outputs.BLOBSIGHT_OUTPUT_CONTAINER
+
+@description('Queue of work that waits.')
+output BLOBSIGHT_REQUESTS_QUEUE string = resources.outputs.BLOBSIGHT_REQUESTS_QUEUE
+
+@description('Container of events that could not be delivered.')
+output BLOBSIGHT_DEAD_LETTER_CONTAINER string = resources.outputs.BLOBSIGHT_DEAD_LETTER_CONTAINER
+
+@description('Name of the Event Grid system topic.')
+output AZURE_EVENT_GRID_TOPIC_NAME string = resources.outputs.AZURE_EVENT_GRID_TOPIC_NAME
+
+@description('How Event Grid delivers.')
+output AZURE_EVENT_DELIVERY string = resources.outputs.AZURE_EVENT_DELIVERY
+
+@description('Address of the Azure OpenAI account.')
+output AZURE_OPENAI_ENDPOINT string = resources.outputs.AZURE_OPENAI_ENDPOINT
+
+@description('Name of the model deployment.')
+output AZURE_OPENAI_DEPLOYMENT string = resources.outputs.AZURE_OPENAI_DEPLOYMENT

@@ -1,0 +1,158 @@
+metadata description = 'The function app on a Flex Consumption plan. It is one user-assigned identity and holds no key.'
+
+@description('Name of the plan.')
+param planName string
+
+@description('Name of the app: unique in Azure.')
+@maxLength(32) // the host cuts its id there, and two apps of one id would share locks and queues
+param name string
+
+@description('Region.')
+param location string
+
+@description('Tags of every resource.')
+param tags object
+
+@description('azd deploys the service of azure.yaml with this name here.')
+param serviceName string
+
+@description('Version of Python.')
+param pythonVersion string
+
+@description('Resource id of the app\'s identity.')
+param identityId string
+
+@description('Client id of the app\'s identity.')
+param identityClientId string
+
+@description('Name of the host\'s storage account.')
+param hostStorageName string
+
+@description('Where packages are deployed to.')
+param deploymentContainerUrl string
+
+@description('Where telemetry is sent.')
+param applicationInsightsConnectionString string
+
+@description('Settings of the pipeline, by name.')
+param pipelineSettings object
+
+@description('Memory of an instance in megabytes; it decides the CPU share, too.')
+param instanceMemoryMB int
+
+@description('Ceiling on instances.')
+param maximumInstanceCount int
+
+@description('Instances that are always up for blob triggers; paid even when idle.')
+param alwaysReadyInstances int
+
+@description('Subnet that the app calls from; empty for none.')
+param subnetId string
+
+resource plan 'Microsoft.Web/serverfarms@2024-11-01' = {
+  name: planName
+  location: location
+  tags: tags
+  kind: 'functionapp'
+  sku: {
+    name: 'FC1'
+    tier: 'FlexConsumption'
+  }
+  properties: {
+    reserved: true // Linux
+  }
+}
+
+resource app 'Microsoft.Web/sites@2024-11-01' = {
+  name: name
+  location: location
+  tags: union(tags, {
+    'azd-service-name': serviceName
+  })
+  kind: 'functionapp,linux'
+  identity: {
+    type: 'UserAssigned'
+    userAssignedIdentities: {
+      '${identityId}': {}
+    }
+  }
+  properties: {
+    serverFarmId: plan.id
+    httpsOnly: true
+    // Event Grid's webhook comes from outside. Everything there asks for a key; process_image is off by default.
+    publicNetworkAccess: 'Enabled'
+    virtualNetworkSubnetId: empty(subnetId) ? null : subnetId
+    functionAppConfig: {
+      runtime: {
+        name: 'python'
+        version: pythonVersion
+      }
+      scaleAndConcurrency: {
+        instanceMemoryMB: instanceMemoryMB
+        maximumInstanceCount: maximumInstanceCount
+        alwaysReady: alwaysReadyInstances > 0 ? [
+          {
+            name: 'blob'
+            instanceCount: alwaysReadyInstances
+          }
+        ] : []
+      }
+      deployment: {
+        storage: {
+          type: 'blobContainer'
+          value: deploymentContainerUrl
+          authentication: {
+            type: 'UserAssignedIdentity'
+            userAssignedIdentityResourceId: identityId
+          }
+        }
+      }
+    }
+    siteConfig: {
+      http20Enabled: true
+      minTlsVersion: '1.2'
+      scmMinTlsVersion: '1.2'
+    }
+  }
+}
+
+var passwordDoors = [
+  'ftp'
+  'scm'
+]
+
+// Deploying with a password: no.
+resource basicPublishing 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2024-11-01' = [for door in passwordDoors: {
+  parent: app
+  name: door
+  properties: {
+    allow: false
+  }
+}]
+
+resource settings 'Microsoft.Web/sites/config@2024-11-01' = {
+  parent: app
+  name: 'appsettings'
+  properties: union(pipelineSettings, {
+    AZURE_CLIENT_ID: identityClientId
+
+    // The host's own storage. A plain AzureWebJobsStorage beside these, even an empty one, would win over them.
+    AzureWebJobsStorage__accountName: hostStorageName
+    AzureWebJobsStorage__credential: 'managedidentity'
+    AzureWebJobsStorage__clientId: identityClientId
+
+    DataStorage__credential: 'managedidentity'
+    DataStorage__clientId: identityClientId
+
+    // What each of these does: docs/operations.md, "Switching telemetry on".
+    APPLICATIONINSIGHTS_CONNECTION_STRING: applicationInsightsConnectionString
+    APPLICATIONINSIGHTS_AUTHENTICATION_STRING: 'Authorization=AAD;ClientId=${identityClientId}'
+    PYTHON_APPLICATIONINSIGHTS_ENABLE_TELEMETRY: 'true'
+    PYTHON_APPLICATIONINSIGHTS_LOGGER_NAME: 'pipeline'
+    AzureFunctionsJobHost__telemetryMode: 'OpenTelemetry'
+    OTEL_PYTHON_DISABLED_INSTRUMENTATIONS: 'azure_sdk,httpx2,requests,urllib,urllib3'
+  })
+}
+
+@description('Name.')
+output name string = app.name

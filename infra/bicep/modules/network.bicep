@@ -1,0 +1,139 @@
+metadata description = 'A virtual network that the app calls from, with private endpoints for what it calls.'
+
+@description('Name of the network.')
+param name string
+
+@description('Region.')
+param location string
+
+@description('Tags of every resource.')
+param tags object
+
+@description('Address range of the network.')
+param addressPrefix string
+
+@description('Address range of the subnet that the app calls from: /27 or larger.')
+param appSubnetPrefix string
+
+@description('Address range of the subnet of the private endpoints.')
+param endpointSubnetPrefix string
+
+@description('Names of the private DNS zones.')
+param dnsZones array
+
+@description('Private endpoints: name, resourceId, groupId and dnsZone of each.')
+param endpoints array
+
+resource network 'Microsoft.Network/virtualNetworks@2024-07-01' = {
+  name: name
+  location: location
+  tags: tags
+  properties: {
+    addressSpace: {
+      addressPrefixes: [
+        addressPrefix
+      ]
+    }
+    subnets: [
+      {
+        name: 'app'
+        properties: {
+          addressPrefix: appSubnetPrefix
+          // Entra, Application Insights and an Azure OpenAI account of somebody else's are on the public network.
+          defaultOutboundAccess: true
+          networkSecurityGroup: {
+            id: securityGroup.id
+          }
+          delegations: [
+            {
+              name: 'flex-consumption'
+              properties: {
+                serviceName: 'Microsoft.App/environments'
+              }
+            }
+          ]
+        }
+      }
+      {
+        name: 'private-endpoints'
+        properties: {
+          addressPrefix: endpointSubnetPrefix
+          defaultOutboundAccess: false
+          privateEndpointNetworkPolicies: 'NetworkSecurityGroupEnabled'
+          networkSecurityGroup: {
+            id: securityGroup.id
+          }
+        }
+      }
+    ]
+  }
+}
+
+// The rules that every security group has: traffic inside the network, and nothing from outside.
+resource securityGroup 'Microsoft.Network/networkSecurityGroups@2024-07-01' = {
+  name: '${name}-nsg'
+  location: location
+  tags: tags
+  properties: {
+    securityRules: []
+  }
+}
+
+resource zones 'Microsoft.Network/privateDnsZones@2024-06-01' = [for zone in dnsZones: {
+  name: zone
+  location: 'global'
+  tags: tags
+}]
+
+resource links 'Microsoft.Network/privateDnsZones/virtualNetworkLinks@2024-06-01' = [for (zone, index) in dnsZones: {
+  parent: zones[index]
+  name: name
+  location: 'global'
+  tags: tags
+  properties: {
+    registrationEnabled: false
+    virtualNetwork: {
+      id: network.id
+    }
+  }
+}]
+
+resource privateEndpoints 'Microsoft.Network/privateEndpoints@2024-07-01' = [for endpoint in endpoints: {
+  name: endpoint.name
+  location: location
+  tags: tags
+  properties: {
+    subnet: {
+      id: '${network.id}/subnets/private-endpoints'
+    }
+    privateLinkServiceConnections: [
+      {
+        name: endpoint.name
+        properties: {
+          privateLinkServiceId: endpoint.resourceId
+          groupIds: [
+            endpoint.groupId
+          ]
+        }
+      }
+    ]
+  }
+}]
+
+resource dnsRecords 'Microsoft.Network/privateEndpoints/privateDnsZoneGroups@2024-07-01' = [for (endpoint, index) in endpoints: {
+  parent: privateEndpoints[index]
+  name: 'default'
+  properties: {
+    privateDnsZoneConfigs: [
+      {
+        name: 'default'
+        properties: {
+          privateDnsZoneId: resourceId('Microsoft.Network/privateDnsZones', endpoint.dnsZone)
+        }
+      }
+    ]
+  }
+  dependsOn: [
+    zones
+  ]
+}]

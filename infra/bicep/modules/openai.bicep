@@ -1,0 +1,64 @@
+metadata description = 'An Azure OpenAI account that knows no keys, with one deployment of a model that sees.'
+
+@description('Name of the account, and its subdomain: unique in Azure.')
+param name string
+
+@description('Region. Not every model is in every region.')
+param location string
+
+@description('Tags of every resource.')
+param tags object
+
+@description('Name of the deployment.')
+param deploymentName string
+
+@description('Name of the model.')
+param modelName string
+
+@description('Version of the model.')
+param modelVersion string
+
+@description('Where the deployment may be computed, and how it is paid.')
+param modelSku string
+
+@description('Thousands of tokens per minute; for a provisioned SKU, its units.')
+param modelCapacity int
+
+@description('Whether only a private endpoint reaches the account.')
+param networkIsolation bool
+
+resource account 'Microsoft.CognitiveServices/accounts@2025-06-01' = {
+  name: name
+  location: location
+  tags: tags
+  kind: 'OpenAI'
+  sku: {
+    name: 'S0'
+  }
+  properties: {
+    customSubDomainName: name // tokens are accepted at a subdomain of one's own only
+    disableLocalAuth: true
+    publicNetworkAccess: networkIsolation ? 'Disabled' : 'Enabled'
+    networkAcls: {
+      defaultAction: networkIsolation ? 'Deny' : 'Allow'
+    }
+  }
+}
+
+resource modelDeployment 'Microsoft.CognitiveServices/accounts/deployments@2025-06-01' = {
+  parent: account
+  name: deploymentName
+  sku: {
+    name: modelSku
+    capacity: modelCapacity
+  }
+  properties: {
+    model: {
+      format: 'OpenAI'
+      name: modelName
+      version: modelVersion
+    }
+    // A new version may answer differently: not before the old one is retired.
+    versionUpgradeOption: 'OnceCurrentVersionExpired'
+  }
+}

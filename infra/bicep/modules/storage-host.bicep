@@ -1,0 +1,52 @@
+metadata description = 'What the Functions host keeps for itself: the deployed package, locks, its internal queues. No user data.'
+
+@description('Name of the account.')
+param name string
+
+@description('Region.')
+param location string
+
+@description('Tags of every resource.')
+param tags object
+
+@description('Redundancy.')
+param sku string
+
+@description('Container of the deployed package.')
+param deploymentContainer string
+
+@description('For how many days deleted blobs and containers can be brought back.')
+param softDeleteDays int
+
+@description('Whether only private endpoints, trusted Azure services and allowedIpRanges reach the account.')
+param networkIsolation bool
+
+@description('Public IP addresses and ranges (CIDR) that reach the account all the same.')
+param allowedIpRanges array
+
+module account 'storage-account.bicep' = {
+  name: '${name}-account'
+  params: {
+    name: name
+    location: location
+    tags: tags
+    sku: sku
+    containers: [
+      deploymentContainer
+    ]
+    queues: [] // the host makes its own
+    versioning: false // locks are rewritten every few seconds; each would be a version
+    softDeleteDays: softDeleteDays
+    networkIsolation: networkIsolation
+    allowedIpRanges: allowedIpRanges
+  }
+}
+
+@description('Resource id.')
+output id string = account.outputs.id
+
+@description('Name.')
+output name string = account.outputs.name
+
+@description('Where packages are deployed to.')
+output deploymentContainerUrl string = '${account.outputs.blobEndpoint}${deploymentContainer}'

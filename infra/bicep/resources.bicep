@@ -1,0 +1,447 @@
+metadata description = 'Everything in one resource group. Deployable alone, by people who own no more than a group.'
+
+targetScope = 'resourceGroup'
+
+@description('The environment\'s name: part of names and tags.')
+@minLength(1)
+@maxLength(64)
+param environmentName string
+
+@description('Region of everything but Azure OpenAI.')
+param location string = resourceGroup().location
+
+@description('Tags of every resource.')
+param tags object = {}
+
+@description('Who drops images and reads results: object id of a user, group or service principal. Empty for nobody.')
+param userPrincipalId string = ''
+
+@description('What userPrincipalId is.')
+@allowed([
+  'User'
+  'Group'
+  'ServicePrincipal'
+])
+param userPrincipalType string = 'User'
+
+@description('Container where images are dropped.')
+@minLength(3)
+@maxLength(63)
+param inputContainer string = 'images'
+
+@description('Container where results appear.')
+@minLength(3)
+@maxLength(63)
+param outputContainer string = 'results'
+
+@description('How Event Grid delivers: to the app\'s webhook, whose key is part of the subscription, or to a queue, with no key anywhere.')
+@allowed([
+  'webhook'
+  'queue'
+])
+param eventDelivery string = 'webhook'
+
+@description('Name of the topic of the data account. Only to be set when Azure has made one already: an account has at most one.')
+param systemTopicName string = ''
+
+@description('Redundancy of both storage accounts.')
+@allowed([
+  'Standard_LRS'
+  'Standard_ZRS'
+  'Standard_GRS'
+  'Standard_GZRS'
+])
+param storageSku string = 'Standard_LRS'
+
+@description('For how many days deleted blobs and containers can be brought back.')
+@minValue(1)
+@maxValue(365)
+param softDeleteDays int = 7
+
+@description('After how many days an overwritten version of an image or a result is deleted.')
+@minValue(1)
+param versionDays int = 30
+
+@description('After how many days without a change images and results are deleted. 0 keeps them.')
+@minValue(0)
+param keepDays int = 0
+
+@description('Region of Azure OpenAI; empty for that of everything else. Not every model is in every region.')
+param openAiLocation string = ''
+
+@description('Name of an Azure OpenAI account that is there already, with its deployment; empty for a new one.')
+param existingOpenAiName string = ''
+
+@description('Resource group of the existing account; empty for this one.')
+param existingOpenAiResourceGroup string = ''
+
+@description('Name of the model deployment, new or existing.')
+@minLength(2)
+@maxLength(64)
+param modelDeploymentName string = 'vision'
+
+@description('Name of the model: one that takes images.')
+param modelName string = 'gpt-5.4-mini'
+
+@description('Version of the model.')
+@metadata({
+  // A model that is generally available stays for a year at least; tests fail from this day on.
+  // https://learn.microsoft.com/azure/ai-foundry/openai/concepts/model-retirements
+  retiresNotBefore: '2027-03-17'
+})
+param modelVersion string = '2026-03-17'
+
+@description('Where the deployment may be computed, and how it is paid.')
+@allowed([
+  'GlobalStandard'
+  'DataZoneStandard'
+  'Standard'
+  'GlobalProvisionedManaged'
+  'DataZoneProvisionedManaged'
+  'ProvisionedManaged'
+])
+param modelSku string = 'GlobalStandard'
+
+@description('Thousands of tokens per minute; for a provisioned SKU, its units.')
+@minValue(1)
+param modelCapacity int = 50
+
+@description('Whether the 2024 tutorial\'s HTTP function is there.')
+param processImageEnabled bool = false
+
+@description('More settings of the pipeline, such as { DEFAULT_INSTRUCTIONS: \'…\' }: see docs/settings.md. Those that say where things are can\'t be changed here.')
+param pipelineSettings object = {}
+
+@description('Memory of an instance in megabytes; it decides the CPU share, too.')
+@allowed([
+  512
+  2048
+  4096
+])
+param instanceMemoryMB int = 2048
+
+@description('Ceiling on instances.')
+@minValue(1)
+@maxValue(1000)
+param maximumInstanceCount int = 40
+
+@description('Instances that are always up for blob triggers; paid even when idle.')
+@minValue(0)
+param alwaysReadyInstances int = 0
+
+@description('Whether storage and a new Azure OpenAI account are reached over private endpoints in a virtual network of their own.')
+param networkIsolation bool = false
+
+@description('Public IP addresses and ranges (CIDR) that reach the storage accounts in spite of networkIsolation: those of people who drop images and read results.')
+param allowedIpRanges array = []
+
+@description('For how many days logs are kept; the first 31 are free.')
+@minValue(30)
+@maxValue(730)
+param logRetentionDays int = 30
+
+@description('Gigabytes of logs a day after which no more are taken, as a brake on cost; -1 for no limit.')
+@minValue(-1)
+param logDailyQuotaGb int = 1
+
+@description('Whether alerts are set up.')
+param alertsEnabled bool = true
+
+@description('Who gets an e-mail for an alert; empty for nobody: alerts are seen in the portal then.')
+param alertEmail string = ''
+
+@description('Failed results in 15 minutes that are too many.')
+@minValue(0)
+param failedResultsThreshold int = 10
+
+@description('Throttled model calls in 15 minutes that are too many. Some are normal: the pipeline waits and goes on.')
+@minValue(0)
+param throttledCallsThreshold int = 100
+
+var token = uniqueString(resourceGroup().id, environmentName) // 13 characters
+var allTags = union(tags, {
+  'azd-env-name': environmentName
+})
+
+var deploymentContainer = 'deployments'
+var stateContainer = 'pipeline-state'
+var deadLetterContainer = 'dead-letters'
+var requestsQueue = 'analysis-requests'
+
+var openAiIsNew = empty(existingOpenAiName)
+var openAiName = openAiIsNew ? 'oai-blobsight-${token}' : existingOpenAiName
+var openAiResourceGroup = openAiIsNew || empty(existingOpenAiResourceGroup) ? resourceGroup().name : existingOpenAiResourceGroup
+
+var networkName = 'vnet-blobsight-${token}'
+var applicationInsightsName = 'appi-blobsight-${token}'
+var dnsZones = {
+  blob: 'privatelink.blob.${environment().suffixes.storage}'
+  queue: 'privatelink.queue.${environment().suffixes.storage}'
+  table: 'privatelink.table.${environment().suffixes.storage}'
+  openAi: 'privatelink.openai.azure.com'
+}
+
+module identity 'modules/identity.bicep' = {
+  name: 'identity'
+  params: {
+    name: 'id-blobsight-${token}'
+    location: location
+    tags: allTags
+  }
+}
+
+module hostStorage 'modules/storage-host.bicep' = {
+  name: 'storage-host'
+  params: {
+    name: 'sthost${token}'
+    location: location
+    tags: allTags
+    sku: storageSku
+    deploymentContainer: deploymentContainer
+    softDeleteDays: softDeleteDays
+    networkIsolation: networkIsolation
+    allowedIpRanges: allowedIpRanges
+  }
+}
+
+module dataStorage 'modules/storage-data.bicep' = {
+  name: 'storage-data'
+  params: {
+    name: 'stdata${token}'
+    location: location
+    tags: allTags
+    sku: storageSku
+    inputContainer: inputContainer
+    outputContainer: outputContainer
+    stateContainer: stateContainer
+    deadLetterContainer: deadLetterContainer
+    requestsQueue: requestsQueue
+    softDeleteDays: softDeleteDays
+    versionDays: versionDays
+    keepDays: keepDays
+    networkIsolation: networkIsolation
+    allowedIpRanges: allowedIpRanges
+  }
+}
+
+module monitoring 'modules/monitoring.bicep' = {
+  name: 'monitoring'
+  params: {
+    workspaceName: 'log-blobsight-${token}'
+    applicationInsightsName: applicationInsightsName
+    location: location
+    tags: allTags
+    retentionDays: logRetentionDays
+    dailyQuotaGb: logDailyQuotaGb
+  }
+}
+
+module openAi 'modules/openai.bicep' = if (openAiIsNew) {
+  name: 'openai'
+  params: {
+    name: openAiName
+    location: empty(openAiLocation) ? location : openAiLocation
+    tags: allTags
+    deploymentName: modelDeploymentName
+    modelName: modelName
+    modelVersion: modelVersion
+    modelSku: modelSku
+    modelCapacity: modelCapacity
+    networkIsolation: networkIsolation
+  }
+}
+
+module openAiAccess 'modules/openai-access.bicep' = {
+  name: 'openai-access-${token}'
+  scope: resourceGroup(openAiResourceGroup)
+  params: {
+    accountName: openAiName
+    appPrincipalId: identity.outputs.principalId
+  }
+  dependsOn: [
+    openAi
+  ]
+}
+
+module topic 'modules/event-grid.bicep' = {
+  name: 'event-grid'
+  params: {
+    name: empty(systemTopicName) ? 'evgt-blobsight-${token}' : systemTopicName
+    location: location
+    tags: allTags
+    dataStorageId: dataStorage.outputs.id
+    workspaceId: monitoring.outputs.workspaceId
+  }
+}
+
+module roles 'modules/roles.bicep' = {
+  name: 'roles'
+  params: {
+    hostStorageName: hostStorage.outputs.name
+    dataStorageName: dataStorage.outputs.name
+    applicationInsightsName: applicationInsightsName
+    inputContainer: inputContainer
+    outputContainer: outputContainer
+    deadLetterContainer: deadLetterContainer
+    requestsQueue: requestsQueue
+    eventDelivery: eventDelivery
+    appPrincipalId: identity.outputs.principalId
+    eventGridPrincipalId: topic.outputs.principalId
+    userPrincipalId: userPrincipalId
+    userPrincipalType: userPrincipalType
+  }
+  dependsOn: [
+    monitoring
+  ]
+}
+
+var storageEndpoints = [
+  {
+    name: 'pe-host-blob-${token}'
+    resourceId: hostStorage.outputs.id
+    groupId: 'blob'
+    dnsZone: dnsZones.blob
+  }
+  {
+    name: 'pe-host-queue-${token}'
+    resourceId: hostStorage.outputs.id
+    groupId: 'queue'
+    dnsZone: dnsZones.queue
+  }
+  {
+    name: 'pe-host-table-${token}'
+    resourceId: hostStorage.outputs.id
+    groupId: 'table'
+    dnsZone: dnsZones.table
+  }
+  {
+    name: 'pe-data-blob-${token}'
+    resourceId: dataStorage.outputs.id
+    groupId: 'blob'
+    dnsZone: dnsZones.blob
+  }
+  {
+    name: 'pe-data-queue-${token}'
+    resourceId: dataStorage.outputs.id
+    groupId: 'queue'
+    dnsZone: dnsZones.queue
+  }
+]
+
+// An existing account's network is its owner's business.
+var openAiEndpoints = [
+  {
+    name: 'pe-openai-${token}'
+    resourceId: openAiAccess.outputs.accountId
+    groupId: 'account'
+    dnsZone: dnsZones.openAi
+  }
+]
+
+module network 'modules/network.bicep' = if (networkIsolation) {
+  name: 'network'
+  params: {
+    name: networkName
+    location: location
+    tags: allTags
+    addressPrefix: '10.83.0.0/24'
+    appSubnetPrefix: '10.83.0.0/26'
+    endpointSubnetPrefix: '10.83.0.64/26'
+    dnsZones: concat([
+      dnsZones.blob
+      dnsZones.queue
+      dnsZones.table
+    ], openAiIsNew ? [
+      dnsZones.openAi
+    ] : [])
+    endpoints: concat(storageEndpoints, openAiIsNew ? openAiEndpoints : [])
+  }
+}
+
+module app 'modules/function-app.bicep' = {
+  name: 'function-app'
+  params: {
+    planName: 'plan-blobsight-${token}'
+    name: 'func-blobsight-${token}'
+    location: location
+    tags: allTags
+    serviceName: 'pipeline'
+    pythonVersion: '3.13'
+    identityId: identity.outputs.id
+    identityClientId: identity.outputs.clientId
+    hostStorageName: hostStorage.outputs.name
+    deploymentContainerUrl: hostStorage.outputs.deploymentContainerUrl
+    applicationInsightsConnectionString: monitoring.outputs.applicationInsightsConnectionString
+    pipelineSettings: union(pipelineSettings, {
+      INPUT_CONTAINER: inputContainer
+      OUTPUT_CONTAINER: outputContainer
+      STATE_CONTAINER: stateContainer
+      REQUESTS_QUEUE: requestsQueue
+      DataStorage__blobServiceUri: dataStorage.outputs.blobEndpoint
+      DataStorage__queueServiceUri: dataStorage.outputs.queueEndpoint
+      AZURE_OPENAI_ENDPOINT: openAiAccess.outputs.endpoint
+      AZURE_OPENAI_DEPLOYMENT: modelDeploymentName
+      PROCESS_IMAGE_ENABLED: processImageEnabled ? 'true' : 'false'
+    })
+    instanceMemoryMB: instanceMemoryMB
+    maximumInstanceCount: maximumInstanceCount
+    alwaysReadyInstances: alwaysReadyInstances
+    subnetId: networkIsolation ? resourceId('Microsoft.Network/virtualNetworks/subnets', networkName, 'app') : ''
+  }
+  dependsOn: [
+    roles
+    network
+  ]
+}
+
+module alerts 'modules/alerts.bicep' = if (alertsEnabled) {
+  name: 'alerts'
+  params: {
+    prefix: 'blobsight-${token}'
+    location: location
+    tags: allTags
+    email: alertEmail
+    applicationInsightsId: monitoring.outputs.applicationInsightsId
+    topicId: topic.outputs.id
+    openAiId: openAiAccess.outputs.accountId
+    modelDeploymentName: modelDeploymentName
+    failedResultsThreshold: failedResultsThreshold
+    throttledCallsThreshold: throttledCallsThreshold
+  }
+}
+
+@description('Name of the function app.')
+output AZURE_FUNCTION_APP_NAME string = app.outputs.name
+
+@description('Name of the data storage account.')
+output AZURE_STORAGE_ACCOUNT_NAME string = dataStorage.outputs.name
+
+@description('Address of the data account\'s blob service.')
+output AZURE_STORAGE_BLOB_ENDPOINT string = dataStorage.outputs.blobEndpoint
+
+@description('Address of the data account\'s queue service.')
+output AZURE_STORAGE_QUEUE_ENDPOINT string = dataStorage.outputs.queueEndpoint
+
+@description('Container where images are dropped.')
+output BLOBSIGHT_INPUT_CONTAINER string = inputContainer
+
+@description('Container where results appear.')
+output BLOBSIGHT_OUTPUT_CONTAINER string = outputContainer
+
+@description('Queue of work that waits.')
+output BLOBSIGHT_REQUESTS_QUEUE string = requestsQueue
+
+@description('Container of events that could not be delivered.')
+output BLOBSIGHT_DEAD_LETTER_CONTAINER string = deadLetterContainer
+
+@description('Name of the Event Grid system topic.')
+output AZURE_EVENT_GRID_TOPIC_NAME string = topic.outputs.name
+
+@description('How Event Grid delivers.')
+output AZURE_EVENT_DELIVERY string = eventDelivery
+
+@description('Address of the Azure OpenAI account.')
+output AZURE_OPENAI_ENDPOINT string = openAiAccess.outputs.endpoint
+
+@description('Name of the model deployment.')
+output AZURE_OPENAI_DEPLOYMENT string = modelDeploymentName

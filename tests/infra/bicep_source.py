@@ -1,0 +1,155 @@
+"""What a Bicep file says, read with tree-sitter: Bicep's own compiler is a download that tests do without.
+
+It reads declarations and literals. An expression stays the text it is.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tree_sitter_bicep
+from tree_sitter import Language, Node, Parser
+
+_PARSER = Parser(Language(tree_sitter_bicep.language()))
+
+
+class Expression(str):
+    """A value that is computed; its source."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    type: str
+    default: Any
+    """None for none."""
+    decorators: Mapping[str, tuple[Any, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """A resource or a module, as many of it as its loop makes."""
+
+    symbol: str
+    source: str
+    """A module's file; a resource's type, with its API version."""
+    existing: bool
+    body: Mapping[str, Any]
+
+    @property
+    def type(self) -> str:
+        return self.source.partition("@")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    scope: str
+    parameters: Mapping[str, Parameter]
+    variables: Mapping[str, Any]
+    resources: tuple[Declaration, ...]
+    modules: tuple[Declaration, ...]
+    outputs: Mapping[str, Any]
+
+    def resource(self, symbol: str) -> Mapping[str, Any]:
+        return next(each.body for each in self.resources if each.symbol == symbol)
+
+    def created(self, kind: str) -> list[Declaration]:
+        return [each for each in self.resources if each.type == kind and not each.existing]
+
+
+def problems(source: str) -> list[str]:
+    """Where `source` is no Bicep; empty when it is."""
+    return [
+        f"line {node.start_point.row + 1}: {node.type} {_text(node)[:60]!r}"
+        for node in _walk(_PARSER.parse(source.encode()).root_node)
+        if node.is_error or node.is_missing
+    ]
+
+
+def read(path: Path) -> Template:
+    """The template in the file `path`.
+
+    Raises:
+        SyntaxError: it is no Bicep.
+    """
+    source = path.read_text(encoding="utf-8")
+    if found := problems(source):
+        raise SyntaxError(f"{path}: {'; '.join(found)}")
+    scope = "resourceGroup"
+    parameters: dict[str, Parameter] = {}
+    variables: dict[str, Any] = {}
+    outputs: dict[str, Any] = {}
+    declarations: dict[str, list[Declaration]] = {"resource_declaration": [], "module_declaration": []}
+    decorators: dict[str, tuple[Any, ...]] = {}
+    for node in _named(_PARSER.parse(source.encode()).root_node):
+        parts = _named(node)
+        match node.type:
+            case "decorators":
+                decorators = dict(map(_decorator, parts))
+                continue
+            case "target_scope_assignment":
+                scope = str(_value(parts[-1]))
+            case "parameter_declaration":
+                default = _value(parts[2]) if len(parts) > 2 else None
+                parameters[_text(parts[0])] = Parameter(_text(parts[1]), default, decorators)
+            case "variable_declaration":
+                variables[_text(parts[0])] = _value(parts[-1])
+            case "output_declaration":
+                outputs[_text(parts[0])] = _value(parts[-1])
+            case "resource_declaration" | "module_declaration":
+                declarations[node.type].append(_declaration(node))
+        decorators = {}
+    return Template(
+        scope,
+        parameters,
+        variables,
+        tuple(declarations["resource_declaration"]),
+        tuple(declarations["module_declaration"]),
+        outputs,
+    )
+
+
+def _declaration(node: Node) -> Declaration:
+    symbol, source, body = _named(node)[:3]
+    while body.type in {"for_statement", "if_statement", "array"}:
+        body = _named(body)[-1]
+    existing = any(child.type == "existing" for child in node.children)
+    return Declaration(_text(symbol), str(_value(source)), existing, _value(body))
+
+
+def _decorator(node: Node) -> tuple[str, tuple[Any, ...]]:
+    call = _named(node)[0]
+    function, *arguments = _named(call)
+    return _text(function), tuple(_value(each) for group in arguments for each in _named(group))
+
+
+def _value(node: Node) -> Any:
+    match node.type:
+        case "string":
+            return _text(node).strip("'")
+        case "number" | "boolean" | "null":
+            return json.loads(_text(node))
+        case "array":
+            return [_value(each) for each in _named(node)]
+        case "object":
+            pairs = (_named(each) for each in _named(node))
+            return {str(_value(pair[0])): _value(pair[-1]) for pair in pairs}
+        case _:
+            return Expression(_text(node))
+
+
+def _named(node: Node) -> list[Node]:
+    return [child for child in node.named_children if child.type not in {"comment", "diagnostic_comment"}]
+
+
+def _text(node: Node) -> str:
+    return (node.text or b"").decode()
+
+
+def _walk(node: Node) -> Iterator[Node]:
+    yield node
+    for child in node.children:
+        yield from _walk(child)

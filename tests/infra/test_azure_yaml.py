@@ -1,0 +1,103 @@
+"""azure.yaml is what azd understands, and points at what is there.
+
+The schema is the part of azd's own that this file uses, stricter: azd's allows unknown keys, so a misspelt one would
+pass. The workflow infra.yml checks against azd's, from where it is published.
+"""
+
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from bicep_source import read
+from person import ROOT
+
+# https://raw.githubusercontent.com/Azure/azure-dev/main/schemas/v1.0/azure.yaml.json
+SCRIPT = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["shell", "run"],
+    "properties": {
+        "shell": {"enum": ["sh", "pwsh"]},
+        "run": {"type": "string"},
+        "continueOnError": {"type": "boolean"},
+        "interactive": {"type": "boolean"},
+    },
+}
+SCHEMA = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["name", "infra", "services", "hooks"],
+    "properties": {
+        "name": {"type": "string", "minLength": 2, "pattern": "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"},
+        "infra": {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["provider", "path", "module"],
+            "properties": {
+                "provider": {"const": "bicep"},
+                "path": {"type": "string"},
+                "module": {"type": "string"},
+            },
+        },
+        "services": {
+            "type": "object",
+            "minProperties": 1,
+            "additionalProperties": {
+                "type": "object",
+                "additionalProperties": False,
+                "required": ["host", "project", "language"],
+                "properties": {
+                    "host": {"const": "function"},
+                    "project": {"type": "string"},
+                    "language": {"enum": ["py", "python"]},
+                    "remoteBuild": {"type": "boolean"},
+                },
+            },
+        },
+        "hooks": {
+            "type": "object",
+            "additionalProperties": False,
+            "properties": {
+                "postdeploy": {
+                    "type": "object",
+                    "additionalProperties": False,
+                    "required": ["posix", "windows"],
+                    "properties": {"posix": SCRIPT, "windows": SCRIPT},
+                }
+            },
+        },
+    },
+}
+
+
+@pytest.fixture
+def project() -> Any:
+    return yaml.safe_load((ROOT / "azure.yaml").read_text(encoding="utf-8"))
+
+
+def test_it_is_what_azd_understands(project: Any) -> None:
+    jsonschema.validate(project, SCHEMA)
+
+
+@pytest.mark.parametrize("mistake", ["hook", "postDeploy", "service"])
+def test_a_misspelt_key_is_found(project: Any, mistake: str) -> None:
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**project, mistake: {}}, SCHEMA)
+
+
+def test_it_points_at_what_is_there(project: Any) -> None:
+    infra = ROOT / project["infra"]["path"]
+    for ending in ("bicep", "bicepparam"):
+        assert (infra / f"{project['infra']['module']}.{ending}").is_file()
+    for system in ("posix", "windows"):
+        assert (ROOT / project["hooks"]["postdeploy"][system]["run"]).is_file()
+    ((name, service),) = project["services"].items()
+    assert (ROOT / service["project"] / "host.json").is_file()
+    (app,) = (module for module in read(infra / "resources.bicep").modules if module.symbol == "app")
+    assert app.body["params"]["serviceName"] == name, "azd finds the function app by this tag"
+
+
+def test_a_failing_hook_fails_the_deployment(project: Any) -> None:
+    for script in project["hooks"]["postdeploy"].values():
+        assert not script.get("continueOnError")

@@ -1,0 +1,254 @@
+"""The templates are Bicep, fit together, and open no door that needs a key."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from bicep_source import Declaration, Expression, Template, problems, read
+from person import ROOT
+
+BICEP = ROOT / "infra" / "bicep"
+FILES = sorted(BICEP.rglob("*.bicep"))
+NAMES = [str(path.relative_to(BICEP)) for path in FILES]
+TEMPLATES = {name: read(path) for name, path in zip(NAMES, FILES, strict=True)}
+
+API_VERSIONS = {
+    "Microsoft.Authorization/roleAssignments": "2022-04-01",
+    "Microsoft.CognitiveServices/accounts": "2025-06-01",
+    "Microsoft.CognitiveServices/accounts/deployments": "2025-06-01",
+    "Microsoft.EventGrid/systemTopics": "2025-02-15",
+    "Microsoft.EventGrid/systemTopics/eventSubscriptions": "2025-02-15",
+    "Microsoft.Insights/actionGroups": "2023-01-01",
+    "Microsoft.Insights/components": "2020-02-02",
+    "Microsoft.Insights/diagnosticSettings": "2021-05-01-preview",  # there is no other
+    "Microsoft.Insights/metricAlerts": "2018-03-01",
+    "Microsoft.Insights/scheduledQueryRules": "2023-12-01",
+    "Microsoft.ManagedIdentity/userAssignedIdentities": "2024-11-30",
+    "Microsoft.Network/networkSecurityGroups": "2024-07-01",
+    "Microsoft.Network/privateDnsZones": "2024-06-01",
+    "Microsoft.Network/privateDnsZones/virtualNetworkLinks": "2024-06-01",
+    "Microsoft.Network/privateEndpoints": "2024-07-01",
+    "Microsoft.Network/privateEndpoints/privateDnsZoneGroups": "2024-07-01",
+    "Microsoft.Network/virtualNetworks": "2024-07-01",
+    "Microsoft.OperationalInsights/workspaces": "2025-02-01",
+    "Microsoft.Resources/resourceGroups": "2025-04-01",
+    "Microsoft.Storage/storageAccounts": "2025-01-01",
+    "Microsoft.Storage/storageAccounts/blobServices": "2025-01-01",
+    "Microsoft.Storage/storageAccounts/blobServices/containers": "2025-01-01",
+    "Microsoft.Storage/storageAccounts/managementPolicies": "2025-01-01",
+    "Microsoft.Storage/storageAccounts/queueServices": "2025-01-01",
+    "Microsoft.Storage/storageAccounts/queueServices/queues": "2025-01-01",
+    "Microsoft.Web/serverfarms": "2024-11-01",
+    "Microsoft.Web/sites": "2024-11-01",
+    "Microsoft.Web/sites/basicPublishingCredentialsPolicies": "2024-11-01",
+    "Microsoft.Web/sites/config": "2024-11-01",
+}
+"""Versions whose properties were looked up: in Azure's own type definitions, for alerts, diagnostics and private DNS in
+the models of its SDK and published templates. A new one has to be looked up first."""
+
+# https://learn.microsoft.com/azure/role-based-access-control/built-in-roles
+ROLES = {
+    "storageBlobDataOwner": "b7e6dc6d-f1e8-4753-8033-0f276bb0955b",
+    "storageBlobDataContributor": "ba92f5b4-2d11-453d-a403-e96b0029c9fe",
+    "storageBlobDataReader": "2a2b9908-6ea1-4ae2-8e65-a410df84e7d1",
+    "storageQueueDataContributor": "974c5e8b-45b9-4653-ba55-5f855dd0fb88",
+    "storageQueueDataMessageSender": "c6a89b2d-59bc-44d0-9896-0f6e12d7b80a",
+    "storageTableDataContributor": "0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3",
+    "monitoringMetricsPublisher": "3913510d-42f4-4e42-8a64-420c390055eb",
+    "cognitiveServicesOpenAiUser": "5e0bd9bd-7b93-4f28-af87-19fc36ad61bd",
+}
+GRANTS = {
+    (
+        "appOnHostStorage",
+        "hostStorage",
+        "storageBlobDataOwner, storageQueueDataContributor, storageTableDataContributor",
+    ),
+    ("appOnDataStorage", "dataStorage", "storageBlobDataOwner, storageQueueDataContributor"),
+    ("appOnApplicationInsights", "applicationInsights", "monitoringMetricsPublisher"),
+    ("eventGridOnDeadLetters", "deadLetters", "storageBlobDataContributor"),
+    ("eventGridOnRequests", "requests", "storageQueueDataMessageSender"),
+    ("userOnImages", "images", "storageBlobDataContributor"),
+    ("userOnResults", "results", "storageBlobDataReader"),
+    ("userOnRequests", "requests", "storageQueueDataMessageSender"),
+    ("access", "account", "cognitiveServicesOpenAiUser"),
+}
+"""Assignment, scope, roles."""
+
+
+def source(name: str) -> str:
+    path: Path = BICEP / name
+    return path.read_text(encoding="utf-8")
+
+
+def resources(kind: str) -> Iterator[Declaration]:
+    return (each for template in TEMPLATES.values() for each in template.created(kind))
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        "param name string = ",
+        "resource a 'Microsoft.Web/sites@2024-11-01' = {\n  name: 'x'\n",
+        "var a = { b: 'c'\nvar d = 1",
+        "output a string = 'unfinished",
+    ],
+)
+def test_the_reader_refuses_what_is_no_bicep(broken: str, tmp_path: Path) -> None:
+    assert problems(broken)
+    path = tmp_path / "broken.bicep"
+    path.write_text(broken, encoding="utf-8")
+    with pytest.raises(SyntaxError):
+        read(path)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_template_that_loses_a_brace_is_refused(name: str) -> None:
+    text = source(name)
+    assert problems(text[: text.rindex("}")] + text[text.rindex("}") + 1 :])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_parameter_is_described(name: str) -> None:
+    for parameter, declared in TEMPLATES[name].parameters.items():
+        assert declared.decorators.get("description"), parameter
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_versions_of_resource_types_are_those_that_were_looked_up(name: str) -> None:
+    for resource in TEMPLATES[name].resources:
+        kind, _, version = resource.source.partition("@")
+        assert API_VERSIONS[kind] == version, resource.symbol
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_modules_get_the_parameters_that_they_declare(name: str) -> None:
+    """What the compiler would say first: no parameter too many, none missing, and outputs that are there."""
+    folder = Path(name).parent
+    modules: dict[str, Template] = {}
+    for module in TEMPLATES[name].modules:
+        target = TEMPLATES[str(folder / module.source)]
+        given = set(module.body["params"])
+        required = {key for key, declared in target.parameters.items() if declared.default is None}
+        assert given <= set(target.parameters), module.symbol
+        assert required <= given, module.symbol
+        modules[module.symbol] = target
+    for symbol, output in re.findall(r"\b(\w+)\.outputs\.(\w+)", source(name)):
+        assert output in modules[symbol].outputs, f"{symbol}.outputs.{output}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_parameter_and_variable_is_used(name: str) -> None:
+    for symbol in (*TEMPLATES[name].parameters, *TEMPLATES[name].variables):
+        assert len(re.findall(rf"\bin {symbol}:|\b{symbol}\b(?!:)", source(name))) > 1, symbol
+
+
+def test_every_module_is_used() -> None:
+    used = {
+        str(Path(name).parent / module.source) for name, template in TEMPLATES.items() for module in template.modules
+    }
+    assert {name for name in NAMES if name.startswith("modules/")} <= used
+
+
+def test_storage_takes_no_keys() -> None:
+    (account,) = resources("Microsoft.Storage/storageAccounts")
+    properties = account.body["properties"]
+    assert properties["allowSharedKeyAccess"] is False
+    assert properties["defaultToOAuthAuthentication"] is True
+    assert properties["allowBlobPublicAccess"] is False
+    assert properties["allowCrossTenantReplication"] is False
+    assert properties["isLocalUserEnabled"] is False
+    assert properties["supportsHttpsTrafficOnly"] is True
+    assert properties["minimumTlsVersion"] == "TLS1_2"
+    assert properties["networkAcls"]["defaultAction"] == "networkIsolation ? 'Deny' : 'Allow'"
+    assert properties["networkAcls"]["bypass"] == "AzureServices"
+    (containers,) = resources("Microsoft.Storage/storageAccounts/blobServices/containers")
+    assert containers.body["properties"]["publicAccess"] == "None"
+
+
+def test_what_is_deleted_or_overwritten_can_be_brought_back() -> None:
+    (blobs,) = resources("Microsoft.Storage/storageAccounts/blobServices")
+    assert blobs.body["properties"]["deleteRetentionPolicy"]["enabled"] is True
+    assert blobs.body["properties"]["containerDeleteRetentionPolicy"]["enabled"] is True
+    (data,) = TEMPLATES["modules/storage-data.bicep"].modules
+    assert data.body["params"]["versioning"] is True
+
+
+def test_azure_openai_takes_tokens_only() -> None:
+    (account,) = resources("Microsoft.CognitiveServices/accounts")
+    assert account.body["properties"]["disableLocalAuth"] is True
+    assert account.body["properties"]["customSubDomainName"]
+
+
+def test_telemetry_takes_tokens_only() -> None:
+    (component,) = resources("Microsoft.Insights/components")
+    assert component.body["properties"]["DisableLocalAuth"] is True
+    (workspace,) = resources("Microsoft.OperationalInsights/workspaces")
+    assert workspace.body["properties"]["features"]["disableLocalAuth"] is True
+
+
+def test_the_function_app_is_https_only_and_has_no_password() -> None:
+    (app,) = resources("Microsoft.Web/sites")
+    properties = app.body["properties"]
+    assert properties["httpsOnly"] is True
+    assert properties["siteConfig"]["minTlsVersion"] == properties["siteConfig"]["scmMinTlsVersion"] == "1.2"
+    assert app.body["identity"]["type"] == "UserAssigned"
+    storage = properties["functionAppConfig"]["deployment"]["storage"]
+    assert storage["authentication"]["type"] == "UserAssignedIdentity"
+    (publishing,) = resources("Microsoft.Web/sites/basicPublishingCredentialsPolicies")
+    assert publishing.body["properties"]["allow"] is False
+
+
+def test_roles_are_those_and_no_others() -> None:
+    """The least that works, each on one resource: not on a group, and never Owner or Contributor of one."""
+    granted = set()
+    guids: dict[str, str] = {}
+    for name in ("modules/roles.bicep", "modules/openai-access.bicep"):
+        variables = TEMPLATES[name].variables
+        guids |= {role: value for role, value in variables.items() if isinstance(value, str)}
+        for each in TEMPLATES[name].created("Microsoft.Authorization/roleAssignments"):
+            assert each.body["name"].startswith("guid("), "deterministic, or a second deployment fails"
+            looped = re.search(rf"resource {each.symbol} .*\[for role in (\w+):", source(name))
+            assigned = re.search(r"\w+(?=\)$)", each.body["properties"]["roleDefinitionId"])
+            assert assigned
+            roles = variables[looped[1]] if looped else [assigned[0]]
+            granted.add((each.symbol, str(each.body["scope"]), ", ".join(roles)))
+    assert guids == ROLES
+    assert granted == GRANTS
+    assert len(list(resources("Microsoft.Authorization/roleAssignments"))) == len(GRANTS)
+    everywhere = re.findall(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", "".join(map(source, NAMES)))
+    assert set(everywhere) == set(ROLES.values())
+
+
+def test_one_key_is_read_and_it_goes_nowhere_else() -> None:
+    reading = re.compile(r"\blist(?:Keys|AccountSas|ServiceSas|Secrets|Credentials)?\(", re.IGNORECASE)
+    assert {name: len(found) for name in NAMES if (found := reading.findall(source(name)))} == {
+        "event-subscription.bicep": 1
+    }
+    assert not TEMPLATES["event-subscription.bicep"].outputs
+    key = TEMPLATES["event-subscription.bicep"].variables["webhookDestination"]["properties"]["endpointUrl"]
+    assert isinstance(key, Expression)
+    assert key.startswith("eventDelivery == 'webhook' ?"), "delivery by queue reads no key"
+
+
+@pytest.mark.parametrize("name", ["main.bicep", "resources.bicep"])
+def test_outputs_are_named_as_azd_wants_them_and_hold_no_secret(name: str) -> None:
+    for output, value in TEMPLATES[name].outputs.items():
+        assert re.fullmatch(r"(AZURE|BLOBSIGHT)_[A-Z_]+", output)
+        assert not re.search("key|secret|password|sas|connectionstring", f"{output} {value}", re.IGNORECASE)
+
+
+def test_parameters_hold_no_secret() -> None:
+    for name in ("main.bicep", "resources.bicep", "event-subscription.bicep"):
+        for parameter in TEMPLATES[name].parameters:
+            assert not re.search("key|secret|password|connection", parameter, re.IGNORECASE)
+
+
+def test_events_are_delivered_and_dead_lettered_by_the_topics_own_identity() -> None:
+    """The only identity that passes a storage firewall."""
+    (topic,) = resources("Microsoft.EventGrid/systemTopics")
+    assert topic.body["identity"]["type"] == "SystemAssigned"
+    template = TEMPLATES["event-subscription.bicep"]
+    assert template.variables["queueDestination"]["identity"]["type"] == "SystemAssigned"
+    dead_letter = template.resource("uploads")["properties"]["deadLetterWithResourceIdentity"]
+    assert dead_letter["identity"]["type"] == "SystemAssigned"
