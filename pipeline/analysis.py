@@ -28,6 +28,7 @@ from pipeline.images import (
     too_many_bytes,
 )
 from pipeline.instructions import Files, Instructions, InstructionSources, Origin
+from pipeline.instructions.options import Options
 from pipeline.model import Question, Reply
 from pipeline.names import image_of_sidecar, result_name, wants_result
 from pipeline.requests import Request
@@ -163,7 +164,7 @@ class Analyzer:
         with analyzing(attempt):
             async with self._room:
                 with work.failures():
-                    await self._find_question(work, {}, Request(container="-", name="-", instructions=asked))
+                    await self._find_question(work, {}, asked)
                     await self._answer(work, data)
             result = work.result()
             attempt.work_key, attempt.outcome = result.work_key, result.status
@@ -247,7 +248,7 @@ class Analyzer:
             return None
         work = self._work(_source_of(upload), upload.etag)
         with work.failures():
-            await self._find_question(work, upload.metadata, request)
+            await self._find_question(work, upload.metadata, request.instructions, request.options)
         return upload, work
 
     async def record_crash(self, request: Request, verdict: PermanentFailure) -> Outcome:
@@ -291,9 +292,10 @@ class Analyzer:
     def _work(self, source: Source, version: str) -> "_Work":
         return _Work(source, version, self._settings.openai_deployment)
 
-    async def _find_question(self, work: "_Work", metadata: Mapping[str, str], request: Request | None) -> None:
-        asked = (request.instructions, request.options) if request else (None, None)
-        work.instructions = found = await self._sources.find(work.source.name, metadata, *asked)
+    async def _find_question(
+        self, work: "_Work", metadata: Mapping[str, str], asked: str | None, given: Options | None = None
+    ) -> None:
+        work.instructions = found = await self._sources.find(work.source.name, metadata, asked, given)
         options, settings = found.options, self._settings
         work.deployment = options.deployment or settings.openai_deployment
         work.question = Question(
