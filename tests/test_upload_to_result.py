@@ -50,7 +50,12 @@ async def test_an_image_becomes_a_result(person: Person) -> None:
     properties = await person.blobs.get_blob_client("results", "first/cat picture.png.json").get_blob_properties()
     assert properties.content_settings.content_type == "application/json; charset=utf-8"
     assert properties.metadata.pop("sourcemodified")[:19] == result["source"]["last_modified"][:19]
-    assert properties.metadata == {"status": "succeeded", "sourceetag": etag, "workkey": result["work_key"]}
+    assert properties.metadata == {
+        "status": "succeeded",
+        "origin": "metadata",
+        "sourceetag": etag,
+        "workkey": result["work_key"],
+    }
     assert result["source"].pop("url").endswith("/devstoreaccount1/images/first/cat%20picture.png")
     assert result["source"].pop("etag") == etag
     assert result["instructions"].pop("sha256") == sha256(b"What is this?").hexdigest()
