@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from pipeline import __version__
 from pipeline.budget import Budget
-from pipeline.claims import Claim
+from pipeline.claims import Claim, ClaimedElsewhere
 from pipeline.errors import ErrorCode, PermanentFailure
 from pipeline.images import (
     ImageFacts,
@@ -198,12 +198,18 @@ class Analyzer:
                 return Outcome.GONE
             upload, work = opened
             attempt.work_key, attempt.steps = work.key, work.steps
-            async with self._claims.held(work.key) as claim:
-                if claim.runs > 1:
-                    count_taken_over()
-                attempt.number = work.attempts = request.attempt + claim.runs - 1
-                crashed = _crashed(claim.runs - 1) if claim.runs > MOST_RUNS else None
-                outcome = await self._claimed(work, upload, request, verdict or crashed)
+            try:
+                async with self._claims.held(work.key) as claim:
+                    if claim.runs > 1:
+                        count_taken_over()
+                    attempt.number = work.attempts = request.attempt + claim.runs - 1
+                    crashed = _crashed(claim.runs - 1) if claim.runs > MOST_RUNS else None
+                    outcome = await self._claimed(work, upload, request, verdict or crashed)
+            except ClaimedElsewhere:
+                # Perhaps by somebody who only looks, too: duplicates would put each other off again and again.
+                if _is_done(work, request, await self._results.find(result_name(name))):
+                    return Outcome.ALREADY_DONE
+                raise
             if outcome is not None:
                 attempt.error_code = work.failure.code if work.failure and outcome is Outcome.FAILED else None
                 return outcome
@@ -215,7 +221,7 @@ class Analyzer:
         target, answered = result_name(upload.name), False
         while True:
             stored = await self._results.find(target)
-            if stored and stored.work_key == work.key and not (request.rerun_failed and stored.failed):
+            if _is_done(work, request, stored):
                 return Outcome.ALREADY_DONE
             if stored and stored.source_etag == upload.etag and _asks_nothing_of_its_own(request, stored):
                 return Outcome.ALREADY_DONE
@@ -473,6 +479,10 @@ def _crashed(runs: int) -> PermanentFailure:
         " out of memory. Try a smaller image; the app's log says more.",
         {"runs": runs},
     )
+
+
+def _is_done(work: _Work, request: Request, stored: StoredResult | None) -> bool:
+    return stored is not None and stored.work_key == work.key and not (request.rerun_failed and stored.failed)
 
 
 def _asks_nothing_of_its_own(request: Request, stored: StoredResult) -> bool:

@@ -29,6 +29,13 @@ async def test_two_deliveries_at_the_same_moment_make_one_call(shop: Workshop) -
     assert (shop.model.asked, await shop.state()) == (["?"], [])
 
 
+async def test_duplicates_of_work_that_is_done_do_not_put_each_other_off(shop: Workshop) -> None:
+    request = await shop.drop("a.png")
+    await shop.analyzer.analyze(request)
+    outcomes = await asyncio.gather(*(shop.analyzer.analyze(request) for _ in range(10)))
+    assert outcomes == [Outcome.ALREADY_DONE] * 10
+
+
 async def test_a_call_longer_than_a_claim_keeps_it(shop: Workshop) -> None:
     shop.claim_seconds = 1
     request = await shop.drop("a.png")

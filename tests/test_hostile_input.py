@@ -79,7 +79,7 @@ async def test_an_empty_file_hides_no_other_and_the_earlier_one_with_text_wins(p
 
 
 async def test_a_duplicate_event_after_a_re_analysis_neither_pays_nor_reverts(person: Person) -> None:
-    await person.drop("again.png", picture(), {"instructions": "At first"})
+    await person.drop("again.png", picture(), {"instructions": "Re-analysis: at first"})
     await person.result("again.png")
     request = {"version": 1, "container": "images", "name": "again.png", "instructions": "On second thoughts"}
     async with QueueClient.from_connection_string(
@@ -91,7 +91,7 @@ async def test_a_duplicate_event_after_a_re_analysis_neither_pays_nor_reverts(pe
     await deliver_again(person, "again.png")
     await person.logged("images/again.png: already done")
     assert (await person.result("again.png"))["answer"]["text"] == "You asked: On second thoughts"
-    assert len(person.asked("At first")) == 1
+    assert len(person.asked("Re-analysis: at first")) == 1
 
 
 @pytest.mark.parametrize(
