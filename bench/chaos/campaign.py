@@ -40,9 +40,11 @@ QUIET_SECONDS = 2
 LONGEST_DEFERRAL_SECONDS = 90
 """Longer than the app puts off what has failed three times."""
 
+CLAIM_SECONDS = 4
+
 APP_SETTINGS = {
     "FUNCTIONS_WORKER_PROCESS_COUNT": "2",
-    "CLAIM_SECONDS": "4",
+    "CLAIM_SECONDS": str(CLAIM_SECONDS),
     "MODEL_TIMEOUT_SECONDS": "4",
 }
 
