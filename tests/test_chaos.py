@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.chaos.accounts import repeated
+from bench.chaos.accounts import is_cut_off, repeated
 from bench.chaos.faults import Call, Kill, Outage
 from bench.chaos.plan import WEIGHTS, items
 from bench.chaos.run import SHORT, run
@@ -67,3 +67,10 @@ def test_an_answer_given_twice_is_noticed_unless_the_first_was_lost(
     """Expected: explained by a kill, by an outage of storage, unexplained."""
     found = repeated(calls, kills, outages)
     assert (found.by_kill, found.by_outage, len(found.unexplained)) == expected
+
+
+def test_a_claim_left_is_explained_only_by_what_cut_it_off() -> None:
+    kill, outage = Kill(100.5, 3), Outage(200.0, 207.0)
+    written = {100.0: True, 98.0: True, 101.0: False, 96.0: False, 198.0: True, 206.0: True, 195.0: False, 208.0: False}
+    assert {at: is_cut_off(at, [kill], [outage]) for at in written} == written
+    assert not is_cut_off(100.0, [], [])

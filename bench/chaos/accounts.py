@@ -150,6 +150,17 @@ def _reckon_calls(campaign: Campaign, results: Iterable[dict[str, Any]], report:
             report.problems.append(f"{result['source']['name']}: an answer that the model never gave")
 
 
+def is_cut_off(modified: float, kills: Sequence[Kill], outages: Sequence[Outage]) -> bool:
+    """Whether a kill or an outage explains a claim, last written at `modified`, on work whose result is there.
+
+    Who is killed, or loses the storage, between writing the result and letting go of the claim leaves it. A claim in
+    use is renewed at a third of its lifetime, so its last writing is at most that old then.
+    """
+    oldest = CLAIM_SECONDS / 3 + 2  # a second for the blob's time, which has whole ones, and one for a busy machine
+    by_kill = any(0 <= kill.at - modified <= oldest for kill in kills)
+    return by_kill or any(outage.began - oldest <= modified <= outage.ended for outage in outages)
+
+
 async def _reckon_leftovers(campaign: Campaign, current: set[str], report: Report) -> None:
     """Messages, claims and marks. `current`: keys of the work on images that are there, which is done."""
     for queue, count in (await campaign.queued()).items():
@@ -161,15 +172,8 @@ async def _reckon_leftovers(campaign: Campaign, current: set[str], report: Repor
     done = [claim for claim in claims if claim.name.removeprefix("claims/") in current]
     kills = campaign.disturbances.kills
     running = sum(kill.running for kill in kills)
-    # Whoever is killed, or cut off from the storage, between writing the result and letting go of the claim leaves it;
-    # it is harmless, and no older than its lifetime then.
-    away = [(kill.at, kill.at) for kill in kills]
-    away += [(outage.began, outage.ended) for outage in campaign.disturbances.outages]
-    cut_off = [
-        claim
-        for claim in done
-        if any(began - CLAIM_SECONDS - 1 <= claim.modified <= ended + 1 for began, ended in away)
-    ]
+    disturbances = campaign.disturbances
+    cut_off = [claim for claim in done if is_cut_off(claim.modified, disturbances.kills, disturbances.outages)]
     report.row("claims left on work that is done, by a kill or an outage in its last moment", len(cut_off))
     report.row("claims left on work that is done, unexplained", len(done) - len(cut_off))
     report.row("claims left by killed workers on versions that nobody wants any more", len(claims) - len(done))
