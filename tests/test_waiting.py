@@ -11,6 +11,7 @@ from workshop import BUSY, RETRY_FOR, THROTTLED, Workshop, failing, workshop
 
 from pipeline.app import InvocationCancelled, uncancelled
 from pipeline.errors import ErrorCode, OperatorFailure, PermanentFailure, RetryableFailure
+from pipeline.instructions import InstructionSources
 from pipeline.requests import Redrive, Request
 from pipeline.retrying import DEFERRALS
 
@@ -176,6 +177,23 @@ async def test_a_crashed_upload_becomes_a_failed_result_once_it_can_be_written(s
     await shop.deliveries().record_crash(poison)
     result = await shop.result("folder/a.png")
     assert (result["status"], result["error"]["code"], shop.model.asked) == ("failed", "crashed", [])
+
+
+async def test_what_crashes_the_analysis_and_its_crash_record_still_gets_a_failed_result(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Finding the instructions raises what nobody foresaw, each time: the record is made without looking for any."""
+
+    async def unforeseen(*_: object) -> None:
+        raise IndexError("nobody foresaw this")
+
+    request = await shop.drop("a.png")
+    monkeypatch.setattr(InstructionSources, "find", unforeseen)
+    with pytest.raises(IndexError):
+        await shop.deliveries().handle(request)
+    await shop.deliveries().record_crash(request.to_message())
+    result = await shop.result("a.png")
+    assert (result["status"], result["error"]["code"], result["instructions"]["text"]) == ("failed", "crashed", None)
 
 
 async def test_a_crash_at_work_that_still_has_a_claim_is_left_to_whoever_comes_next(shop: Workshop) -> None:
