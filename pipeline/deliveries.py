@@ -10,7 +10,7 @@ import json
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from random import SystemRandom
+from random import Random, SystemRandom
 from typing import Protocol
 
 from pipeline.analysis import Analyzer, Outcome
@@ -47,6 +47,7 @@ class Deliveries:
     Args:
         retry_for: seconds after which work that fails again and again becomes a failed result.
         deadline: seconds for one delivery; what takes longer is put off.
+        rng: for the jitter.
     """
 
     def __init__(  # noqa: PLR0913 - who does the work, and by keyword its times
@@ -58,6 +59,7 @@ class Deliveries:
         retry_for: float,
         deadline: float = DEADLINE_SECONDS,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        rng: Random | None = None,
     ) -> None:
         self._analyzer = analyzer
         self._queue = queue
@@ -65,7 +67,7 @@ class Deliveries:
         self._retry_for = timedelta(seconds=retry_for)
         self._deadline = deadline
         self._now = now
-        self._rng = SystemRandom()
+        self._rng = rng or SystemRandom()
 
     async def handle(self, request: Request) -> None:
         """Bring `request` to its result, or put it off.
