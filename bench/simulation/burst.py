@@ -225,6 +225,8 @@ class _Cloud:
                 analyzer,
                 self.requests,
                 Waiting(account, config.state_container),  # type: ignore[arg-type]
+                governor,
+                deployment=config.openai_deployment,
                 retry_for=config.retry_for_seconds,
                 now=date,
                 rng=rng,
