@@ -49,14 +49,17 @@ LONGEST_STEP = 60.0
 RESERVE = 0.25
 """Part of the quota; when less is left the pace slows before the service refuses."""
 PLENTY = 0.75
-"""Part of the quota; while more is left, others have stopped calling or there is more of it: each success then quickens
-the pace as much as QUICKEST allows. Successes alone would take an hour to tell an instance with one call in ten seconds."""
+"""Part of the quota; while more is left, others have stopped calling or it has grown, and each success quickens the
+pace as much as QUICKEST allows. An instance with a call in ten seconds would otherwise take an hour to find out."""
 SMOOTHING = 0.1
 """Weight of the newest word on what is left: a quota counted in windows is always low at their ends."""
 
 AHEAD = 10.0
 """Seconds of calls that are made ready in advance: to open an image takes a fraction of one, to convert it a few."""
 
+COLD_PART = 16
+"""Of the most calls in flight, what a cold instance begins with; each round of successes doubles it. Dozens of them may
+start at once, and the quota so small that there is a call a minute for each."""
 FIRST_PAUSE = 0.75
 """Seconds to pause when throttled without a named time; doubled each time in a row."""
 PATIENT_REFUSALS = 3
@@ -221,8 +224,7 @@ class _Gate:
         self._inside = 0
         """Those who came through the door, whatever they do there."""
         self._in_flight = 0
-        # A cold instance begins gently, in case it is one of many.
-        self._limit = float(min(most_in_flight, max(4, most_in_flight // 4)))
+        self._limit = float(min(most_in_flight, max(2, most_in_flight // COLD_PART)))
         self._latency = 0.0
         """Seconds that a success takes, smoothed."""
         self._cost = 0.0
@@ -276,8 +278,9 @@ class _Gate:
             self._door_timer = None
         now = self._loop.time()
         while self._outside and self._inside < self._most_in_flight:
-            ahead = self._inside - self._in_flight
-            opens_at = max(self._resume_at, self._pace.next_start + ahead * self._step() - AHEAD)
+            ahead = max(0, self._inside - self._in_flight)
+            turn_at = max(now, self._pace.next_start) + ahead * self._step()
+            opens_at = max(self._resume_at, turn_at - AHEAD)
             if opens_at > now:
                 self._door_timer = self._loop.call_at(opens_at, self._open_door)
                 return

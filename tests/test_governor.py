@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from bench.simulation.clock import now, seeded, virtually
 from bench.simulation.service import Bucket, Service, Windows
-from pipeline.governor import MOST_DEPLOYMENTS, SLOWER, Busy, Governor, Turn
+from pipeline.governor import AHEAD, MOST_DEPLOYMENTS, SLOWER, Busy, Governor, Turn
 from pipeline.retrying import (
     DEFERRALS,
     LONGEST_ASKED_WAIT,
@@ -176,10 +176,10 @@ def test_turns_are_taken_in_the_order_of_asking() -> None:
 def test_the_limit_opens_with_success_up_to_the_ceiling() -> None:
     async def main() -> None:
         caller = Caller(governor(most_in_flight=40))
-        assert caller.governor.state("vision").limit == 10
-        await asyncio.gather(*caller.later(*map(str, range(100))))
+        assert caller.governor.state("vision").limit == 2
+        await asyncio.gather(*caller.later(*map(str, range(110))))
         starts = [at for _, at in caller.turns]
-        assert [starts.count(float(second)) for second in range(4)] == [10, 20, 40, 30]
+        assert [starts.count(float(second)) for second in range(6)] == [2, 4, 8, 16, 32, 40]
         assert caller.governor.state("vision").limit == 40
 
     virtually(main())
@@ -320,9 +320,111 @@ def test_nobody_waits_longer_than_the_patience() -> None:
     virtually(main())
 
 
+class Visitor:
+    """Work that comes to the door, and calls when it is in."""
+
+    def __init__(self, governor: Governor, hold: float = 300) -> None:
+        self.governor = governor
+        self.hold = hold
+        self.begun: list[tuple[str, float]] = []
+
+    async def visit(
+        self, name: str, preparing: float = 0.0, seconds: float = 1.0, report: Callable[[Turn], None] | None = None
+    ) -> None:
+        async with self.governor.room("vision", self.hold):
+            self.begun.append((name, now()))
+            await asyncio.sleep(preparing)
+            async with self.governor.turn("vision") as turn:
+                await asyncio.sleep(seconds)
+                (report or (lambda turn: turn.succeeded({})))(turn)
+
+    def later(self, *names: str) -> list[asyncio.Task[None]]:
+        return [asyncio.create_task(self.visit(name)) for name in names]
+
+
+def test_work_that_would_only_wait_for_its_turn_is_not_begun() -> None:
+    """At a call in four seconds those are begun whose turn comes within ten; the others in the order they came."""
+
+    async def main() -> None:
+        several = governor(most_in_flight=32)
+        visitor = Visitor(several)
+        await asyncio.gather(visitor.visit("a", seconds=10), visitor.visit("b", seconds=4, report=throttle()))
+        pace = several.state("vision").pace
+        assert pace is not None
+        names = list(map(str, range(20)))
+        visitors = visitor.later(*names)
+        started, ended = now(), 0
+        while ended < len(names):
+            await asyncio.sleep(1)
+            ended = sum(task.done() for task in visitors)
+            assert len(visitor.begun) - 2 <= ended + 2 + AHEAD * pace * 1.2
+        assert [name for name, _ in visitor.begun[2:]] == names
+        assert now() - started >= 0.8 * len(names) / pace
+
+    virtually(main())
+
+
+def test_a_pause_keeps_the_door_shut() -> None:
+    async def main() -> None:
+        visitor = Visitor(governor())
+        await visitor.visit("a", report=throttle(retry_after="20"))
+        await asyncio.gather(*visitor.later("b", "c"))
+        assert all(21 <= at <= 23.5 for _, at in visitor.begun[1:])
+
+    virtually(main())
+
+
+def test_who_comes_in_vain_is_held_all_the_time_nevertheless() -> None:
+    """Sent away at once, a backlog would go round between queue and app as quickly as both can."""
+
+    async def main() -> None:
+        several = governor(most_in_flight=2)
+        inside = Visitor(several).later("a", "b")
+        await asyncio.gather(*inside)
+        hanging = [asyncio.create_task(Visitor(several).visit(name, preparing=10_000)) for name in "cd"]
+        await asyncio.sleep(1)
+        arrived = now()
+        visitor = Visitor(several, hold=100)
+        with pytest.raises(Busy):
+            await visitor.visit("e")
+        assert now() - arrived == pytest.approx(100)
+        assert visitor.begun == []
+        assert several.state("vision").waiting == 0
+        for task in hanging:
+            task.cancel()
+
+    virtually(main())
+
+
+def test_who_is_cancelled_at_the_door_leaves_the_place_to_the_next() -> None:
+    """While outside, and in the very moment of being let in."""
+
+    async def main() -> None:
+        several = governor(most_in_flight=1)
+        visitor = Visitor(several)
+        waiting: list[asyncio.Task[None]] = []
+
+        def cancel_next(turn: Turn) -> None:
+            turn.succeeded({})
+            # Runs after the next was let in, before the waiting task knows of it.
+            asyncio.get_running_loop().call_soon(waiting[1].cancel)
+
+        first = asyncio.create_task(visitor.visit("a", report=cancel_next))
+        waiting += visitor.later("outside", "entering", "last")
+        outside, entering, last = waiting
+        await asyncio.sleep(0.5)
+        outside.cancel()
+        await asyncio.gather(first, last)
+        assert [name for name, _ in visitor.begun] == ["a", "last"]
+        assert (outside.cancelled(), entering.cancelled()) == (True, True)
+        await asyncio.wait_for(visitor.visit("another"), 5)
+
+    virtually(main())
+
+
 def test_an_outage_closes_the_gate_and_one_success_opens_it() -> None:
     async def main() -> None:
-        caller = Caller(governor(most_in_flight=32))
+        caller = Caller(governor(most_in_flight=128))
         for _ in range(4):
             await caller.call("bad luck", fail)
         assert caller.governor.state("vision").paused_for == 0
@@ -376,7 +478,7 @@ def test_forgets_the_deployment_unused_for_longest() -> None:
             assert len(known) == MOST_DEPLOYMENTS
             assert known[0] == "busy all the time"
             assert known[-1] == f"deployment {MOST_DEPLOYMENTS * 2 - 1}"
-            assert several.state("never seen").limit == 4
+            assert several.state("never seen").limit == 2
             assert several.deployments == known
 
     virtually(main())

@@ -1,17 +1,22 @@
 """What fails for now waits in the queue: how long, how often, and what becomes of it in the end."""
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import pytest
-from person import Person
+from person import ROOT, Person
 from workshop import BUSY, RETRY_FOR, THROTTLED, Workshop, failing, workshop
 
 from pipeline.app import InvocationCancelled, uncancelled
+from pipeline.deliveries import DEADLINE_SECONDS, HOLD_SECONDS
 from pipeline.errors import ErrorCode, OperatorFailure, PermanentFailure, RetryableFailure
+from pipeline.governor import Busy
 from pipeline.instructions import InstructionSources
+from pipeline.instructions.options import Options
 from pipeline.requests import Redrive, Request
 from pipeline.retrying import DEFERRALS
 
@@ -93,6 +98,36 @@ async def test_work_without_a_turn_has_not_failed_however_long_it_waits(shop: Wo
     await shop.deliveries().handle(request)
     assert shop.queue.sent[0][0].attempt == 2
     assert await shop.results() == []
+
+
+class NoRoom:
+    """A governor that is full for as long as anybody waits."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, float]] = []
+
+    @asynccontextmanager
+    async def room(self, deployment: str, hold: float) -> AsyncIterator[None]:
+        self.asked.append((deployment, hold))
+        raise Busy("There is no room.", retry_after=33)
+        yield
+
+
+async def test_work_for_which_there_is_no_room_is_put_off_unopened(shop: Workshop) -> None:
+    """Neither image nor claim is touched: all that waiting costs is its message and its mark."""
+    rooms = NoRoom()
+    deliveries, request = shop.deliveries(rooms), await shop.drop("a.png")
+    shop.connection.is_refused = lambda _method, path: "/waiting/" not in path
+    await deliveries.handle(request)
+    await deliveries.handle(request.model_copy(update={"options": Options(deployment="another")}))
+    assert [(sent.attempt, delay) for sent, delay in shop.queue.sent] == [(1, 33), (1, 33)]
+    assert rooms.asked == [(shop.settings.openai_deployment, HOLD_SECONDS), ("another", HOLD_SECONDS)]
+
+
+def test_a_delivery_ends_before_the_host_would_kill_its_worker_however_long_it_was_held() -> None:
+    host = json.loads((ROOT / "host.json").read_text(encoding="utf-8"))
+    hours, minutes, seconds = map(int, host["functionTimeout"].split(":"))
+    assert hours * 3600 + minutes * 60 + seconds - 30 >= HOLD_SECONDS + DEADLINE_SECONDS
 
 
 async def test_work_that_somebody_else_does_is_looked_at_again_when_their_claim_would_end(shop: Workshop) -> None:

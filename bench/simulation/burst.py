@@ -5,9 +5,10 @@ import json
 import logging
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from io import BytesIO
 from itertools import count
 from pathlib import Path
@@ -190,7 +191,7 @@ class _Cloud:
         return Report(
             scenario=scenario,
             drained_seconds=drained,
-            ideal_seconds=max(self._ideal(sum(tokens for _, tokens in service.accepted)), self.uploads.arrival(scenario.images - 1)),
+            ideal_seconds=self._ideal(sum(tokens for _, tokens in service.accepted)),
             results=dict(sorted(self.results.items())),
             poison=len(self.uploads.poison) + len(self.requests.poison),
             calls=len(service.accepted) + len(service.refused) + self.endpoint.failed,
@@ -209,7 +210,7 @@ class _Cloud:
             wall_seconds=perf_counter() - started,
         )
 
-    def _starter(self, queue: Queue, allowed: Parallelism):
+    def _starter(self, queue: Queue, allowed: Parallelism) -> Callable[[], Listener]:
         def start() -> Listener:
             """One process of the app, as `pipeline.app` puts it together."""
             config, account, rng = self.settings, self.account, self.rng()
@@ -245,34 +246,31 @@ class _Cloud:
     async def _sample(self, groups: list[ScaleGroup], samples: list[Sample]) -> None:
         while True:
             in_work = sum(listener.in_work for group in groups for listener in group.listeners)
-            samples.append(
-                Sample(now(), self.uploads.length, self.requests.length, in_work, self.results.total())
-            )
+            samples.append(Sample(now(), self.uploads.length, self.requests.length, in_work, self.results.total()))
             await asyncio.sleep(SAMPLE_EVERY)
 
     async def _bad_days(self) -> None:
-        for at, change in sorted(self._changes(), key=lambda one: one[0]):
+        changes: list[tuple[float, Callable[[], None]]] = []
+        if halved := self.scenario.halved:
+            change = self.endpoint.service.change_quota
+            changes += [
+                (halved.begin, partial(change, self.scenario.quota / 2)),
+                (halved.end, partial(change, self.scenario.quota)),
+            ]
+        if outage := self.scenario.outage:
+            changes += [(outage.begin, self.endpoint.go_down), (outage.end, self.endpoint.come_back)]
+        for at, change_at_last in sorted(changes, key=lambda change: change[0]):
             await asyncio.sleep(at - now())
-            change()
-
-    def _changes(self):
-        if self.scenario.halved:
-            yield self.scenario.halved.begin, lambda: self.endpoint.service.change_quota(self.scenario.quota / 2)
-            yield self.scenario.halved.end, lambda: self.endpoint.service.change_quota(self.scenario.quota)
-        if self.scenario.outage:
-            yield self.scenario.outage.begin, lambda: setattr(self.endpoint, "is_down", True)
-            yield self.scenario.outage.end, lambda: setattr(self.endpoint, "is_down", False)
+            change_at_last()
 
     def _ideal(self, tokens: float) -> float:
         """Seconds that the quota takes to let so many tokens through."""
-        at, rate = 0.0, self.scenario.quota / 60
-        for span, part in ((self.scenario.halved, 0.5), (self.scenario.outage, 0.0)):
-            if span is None:
-                continue
-            at = tokens / rate
-            if at > span.begin:
-                at += min((at - span.begin) * (1 / part if part else float("inf")), span.end - span.begin) * (1 - part)
-        return at or tokens / rate
+        seconds = tokens / (self.scenario.quota / 60)
+        if (halved := self.scenario.halved) and seconds > halved.begin:
+            seconds += min(seconds - halved.begin, (halved.end - halved.begin) / 2)
+        if (outage := self.scenario.outage) and seconds > outage.begin:
+            seconds += outage.end - outage.begin
+        return seconds
 
 
 def _image() -> bytes:

@@ -83,7 +83,7 @@ class Queue:
 
     async def take(self, most: int) -> list[Message]:
         await self._operations.one("queue")
-        taken = []
+        taken: list[Message] = []
         while self._messages and self._messages[0].visible_at <= now() and len(taken) < most:
             taken.append(heapq.heappop(self._messages))
         return taken

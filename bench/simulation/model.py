@@ -51,6 +51,12 @@ class Endpoint:
         self._answer_tokens = answer_tokens
         self._rng = rng
 
+    def go_down(self) -> None:
+        self.is_down = True
+
+    def come_back(self) -> None:
+        self.is_down = False
+
     async def post(self, _path: str, **_options: Any) -> _Response:
         """One chat completion."""
         await asyncio.sleep(ROUND_TRIP)
@@ -68,10 +74,10 @@ class Endpoint:
 
 
 class SimulatedModel(AzureOpenAIModel):
-    def __init__(self, endpoint: Endpoint, timeout: float, governor: Governor, rng: Random) -> None:  # noqa: ASYNC109 - the adapter's own
+    def __init__(self, endpoint: Endpoint, timeout: float, governor: Governor, rng: Random) -> None:
         super().__init__("https://simulated.openai.azure.com", _no_token, timeout, governor)
         self._client = endpoint  # type: ignore[assignment]  # all of the SDK that the adapter uses is its `post`
-        self._rng = rng
+        self._rng = rng  # type: ignore[assignment]  # as random as it was, and the same for a seed
 
 
 async def _no_token() -> str:
