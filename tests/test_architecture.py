@@ -8,7 +8,7 @@ import pytest
 from person import ROOT
 
 NETWORK = {"azure", "openai", "httpx2", "aiohttp", "requests"}
-ADAPTERS = {"app", "claims", "http_api", "model", "reconciliation", "requests", "storage", "upkeep", "waiting"}
+ADAPTERS = {"app", "claims", "http_api", "listing", "model", "requests", "storage", "upkeep", "waiting"}
 """The modules of `pipeline` that know an SDK."""
 
 
