@@ -15,6 +15,7 @@ from typing import TextIO
 from pipeline.names import MAX_BLOB_NAME, is_blob_name
 
 STDIN = "-"
+HIDDEN = "hidden"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,7 @@ def _walk(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[Path | L
     for entry in entries:
         path = folder / entry.name
         if entry.name.startswith("."):
-            yield LeftOut(str(path), "hidden", problem=False)
+            yield LeftOut(str(path), HIDDEN, problem=False)
             continue
         try:
             if not entry.is_dir():
