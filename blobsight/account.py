@@ -92,7 +92,7 @@ class Place:
 
     async def _open(self, stack: AsyncExitStack) -> "Account":
         # The default waits 15 s before its first retry.
-        options: dict[str, Any] = {"retry_policy": ExponentialRetry(initial_backoff=1, increment_base=2, retry_total=4)}
+        options: dict[str, Any] = {"retry_policy": ExponentialRetry(initial_backoff=1, increment_base=2, retry_total=3)}
         credential: AsyncTokenCredential | None = None
         if self.connection_string is not None:
             blobs = BlobServiceClient.from_connection_string(self.connection_string, **options)

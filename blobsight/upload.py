@@ -26,6 +26,7 @@ from azure.core.exceptions import (
     ResourceExistsError,
     ResourceModifiedError,
     ResourceNotFoundError,
+    ServiceRequestError,
 )
 from azure.storage.blob import BlobProperties, ContentSettings
 
@@ -103,7 +104,7 @@ class Report:
     def to_json(self) -> dict[str, Any]:
         told: dict[str, Any] = {outcome.replace(" ", "_"): self.counts[outcome] for outcome in Outcome}
         told["sent_bytes"] = self.sent_bytes
-        told["would_be_sent"] = [{"path": path, "name": name} for path, name in self.would_be_sent]
+        told["would_be_sent"] = [{"path": path, "name": name} for path, name in sorted(self.would_be_sent)]
         told["problems"] = [
             {"path": problem.path, "reason": problem.reason, "failed": problem.problem}
             for problem in (*self.failed, *self.left_out)
@@ -161,7 +162,7 @@ async def _run(  # noqa: PLR0913 - one for each option
     if as_json:
         plain(json.dumps(report.to_json() | {"dry_run": dry_run, "results": tally(finished) if wait else None}))
     elif dry_run:
-        table(("would be sent", "as"), report.would_be_sent)
+        table(("would be sent", "as"), sorted(report.would_be_sent))
     any_failed = report.failed or any(one.state is State.FAILED for one in finished)
     return Exit.SOME_FAILED if any_failed else Exit.DONE
 
@@ -237,7 +238,8 @@ class _Sending:
             reason = "somebody else changed the blob while this ran: run the same command again to send yours"
             self._report.add(LeftOut(str(file.path), reason))
         except AzureError as error:
-            if isinstance(error, ClientAuthenticationError) or getattr(error, "status_code", None) in (403, 404):
+            refused = getattr(error, "status_code", None) in (401, 403, 404)
+            if refused or isinstance(error, ClientAuthenticationError | ServiceRequestError):
                 raise  # no file would fare better
             self._report.add(LeftOut(str(file.path), f"sending failed ({code(error)}): run the same command again"))
             self._failures_in_a_row += 1
