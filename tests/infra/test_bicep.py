@@ -44,8 +44,8 @@ API_VERSIONS = {
     "Microsoft.Web/sites/basicPublishingCredentialsPolicies": "2024-11-01",
     "Microsoft.Web/sites/config": "2024-11-01",
 }
-"""Versions whose properties were looked up: in Azure's own type definitions, for alerts, diagnostics and private DNS in
-the models of its SDK and published templates. A new one has to be looked up first."""
+"""Versions whose properties, required ones and values were looked up in Azure's own type definitions
+(https://github.com/Azure/bicep-types-az). A new one has to be looked up first."""
 
 # https://learn.microsoft.com/azure/role-based-access-control/built-in-roles
 ROLES = {
@@ -195,8 +195,8 @@ def test_the_function_app_is_https_only_and_has_no_password() -> None:
     assert app.body["identity"]["type"] == "UserAssigned"
     storage = properties["functionAppConfig"]["deployment"]["storage"]
     assert storage["authentication"]["type"] == "UserAssignedIdentity"
-    (publishing,) = resources("Microsoft.Web/sites/basicPublishingCredentialsPolicies")
-    assert publishing.body["properties"]["allow"] is False
+    doors = resources("Microsoft.Web/sites/basicPublishingCredentialsPolicies")
+    assert {door.body["name"]: door.body["properties"]["allow"] for door in doors} == {"ftp": False, "scm": False}
 
 
 def test_roles_are_those_and_no_others() -> None:

@@ -116,19 +116,22 @@ resource app 'Microsoft.Web/sites@2024-11-01' = {
   }
 }
 
-var passwordDoors = [
-  'ftp'
-  'scm'
-]
-
 // Deploying with a password: no.
-resource basicPublishing 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2024-11-01' = [for door in passwordDoors: {
+resource ftpPassword 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2024-11-01' = {
   parent: app
-  name: door
+  name: 'ftp'
   properties: {
     allow: false
   }
-}]
+}
+
+resource scmPassword 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2024-11-01' = {
+  parent: app
+  name: 'scm'
+  properties: {
+    allow: false
+  }
+}
 
 resource settings 'Microsoft.Web/sites/config@2024-11-01' = {
   parent: app
