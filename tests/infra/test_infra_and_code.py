@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from bicep_source import Template, read
+from bicep_source import Template, last_object, read
 from person import ROOT
 from pydantic import AliasChoices
 
@@ -23,18 +23,34 @@ SUBSCRIPTION = read(BICEP / "event-subscription.bicep")
 FUNCTION_APP = ast.parse((ROOT / "function_app.py").read_text(encoding="utf-8"))
 HOOKS = ["postdeploy.sh", "postdeploy.ps1"]
 
-PLATFORM = {
-    "APPLICATIONINSIGHTS_AUTHENTICATION_STRING",
-    "APPLICATIONINSIGHTS_CONNECTION_STRING",
-    "AzureFunctionsJobHost__telemetryMode",
-    "AzureWebJobsStorage__accountName",
-    "AzureWebJobsStorage__clientId",
-    "AzureWebJobsStorage__credential",
-    "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS",
-    "PYTHON_APPLICATIONINSIGHTS_ENABLE_TELEMETRY",
-    "PYTHON_APPLICATIONINSIGHTS_LOGGER_NAME",
+SETTINGS = {
+    "INPUT_CONTAINER": "inputContainer",
+    "OUTPUT_CONTAINER": "outputContainer",
+    "STATE_CONTAINER": "stateContainer",
+    "REQUESTS_QUEUE": "requestsQueue",
+    "DataStorage__blobServiceUri": "dataStorage.outputs.blobEndpoint",
+    "DataStorage__queueServiceUri": "dataStorage.outputs.queueEndpoint",
+    "DataStorage__credential": "managedidentity",
+    "DataStorage__clientId": "identityClientId",
+    "AZURE_CLIENT_ID": "identityClientId",
+    "AZURE_OPENAI_ENDPOINT": "openAiAccess.outputs.endpoint",
+    "AZURE_OPENAI_DEPLOYMENT": "modelDeploymentName",
+    "PROCESS_IMAGE_ENABLED": "processImageEnabled ? 'true' : 'false'",
 }
-"""What the host, the worker and its exporter read."""
+"""The pipeline's own, and where their values come from."""
+PLATFORM = {
+    "AzureWebJobsStorage__accountName": "hostStorageName",
+    "AzureWebJobsStorage__credential": "managedidentity",
+    "AzureWebJobsStorage__clientId": "identityClientId",
+    "APPLICATIONINSIGHTS_CONNECTION_STRING": "applicationInsightsConnectionString",
+    "APPLICATIONINSIGHTS_AUTHENTICATION_STRING": "Authorization=AAD;ClientId=${identityClientId}",
+    "PYTHON_APPLICATIONINSIGHTS_ENABLE_TELEMETRY": "true",
+    "PYTHON_APPLICATIONINSIGHTS_LOGGER_NAME": "pipeline",
+    "AzureFunctionsJobHost__telemetryMode": "OpenTelemetry",
+    "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "azure_sdk,httpx2,requests,urllib,urllib3",
+}
+"""What the host, the worker and its exporter read. No plain AzureWebJobsStorage, even an empty one: it would win over
+the identity. No FUNCTIONS_WORKER_RUNTIME: Flex Consumption refuses it."""
 
 
 def triggers(kind: str) -> dict[str, dict[str, Any]]:
@@ -52,14 +68,14 @@ def triggers(kind: str) -> dict[str, dict[str, Any]]:
     }
 
 
-def app_settings() -> set[str]:
-    """The names of all settings that the function app gets."""
+def app_settings() -> dict[str, str]:
+    """All settings of the function app. Those of somebody else's choice come first, so that they can't change these."""
     (app,) = (module for module in RESOURCES.modules if module.symbol == "app")
-    (settings,) = (
-        each for each in read(BICEP / "modules" / "function-app.bicep").resources if each.symbol == "settings"
-    )
-    texts = (app.body["params"]["pipelineSettings"], settings.body["properties"])
-    return {name for text in texts for name in re.findall(r"^\s+(\w+):", text, re.MULTILINE)}
+    own = app.body["params"]["pipelineSettings"]
+    all_ = read(BICEP / "modules" / "function-app.bicep").resource("settings")["properties"]
+    assert own.startswith("union(pipelineSettings, {")
+    assert all_.startswith("union(pipelineSettings, {")
+    return last_object(own) | last_object(all_)
 
 
 def variables_read() -> dict[str, bool]:
@@ -82,9 +98,6 @@ def test_triggers_use_the_connection_that_is_set() -> None:
         arguments["connection"] for kind in ("blob_trigger", "queue_trigger") for arguments in triggers(kind).values()
     }
     assert connections == {"DataStorage"}
-    assert {f"DataStorage__{part}" for part in ("blobServiceUri", "queueServiceUri", "credential", "clientId")} <= (
-        app_settings()
-    )
 
 
 def test_the_queues_that_functions_wait_at_are_there() -> None:
@@ -114,16 +127,17 @@ def test_events_are_filtered_as_in_the_local_cloud() -> None:
     ]
 
 
+def test_the_app_gets_these_settings_and_no_others() -> None:
+    assert app_settings() == SETTINGS | PLATFORM
+
+
 def test_every_required_variable_is_set_and_every_one_set_is_read() -> None:
     read_by_code = variables_read()
-    assert {name for name, required in read_by_code.items() if required} <= app_settings()
-    assert app_settings() <= set(read_by_code) | PLATFORM
-    assert "AzureWebJobsStorage" not in app_settings(), "it would win over the identity"
-    assert "FUNCTIONS_WORKER_RUNTIME" not in app_settings(), "Flex Consumption refuses it"
+    assert {name for name, required in read_by_code.items() if required} <= set(SETTINGS) <= set(read_by_code)
 
 
 def test_settings_that_the_templates_give_start_the_app() -> None:
-    values = dict.fromkeys(app_settings() & set(variables_read()), "managedidentity") | {
+    values = dict.fromkeys(SETTINGS, "managedidentity") | {
         "DataStorage__blobServiceUri": "https://stdata.blob.core.windows.net/",
         "DataStorage__queueServiceUri": "https://stdata.queue.core.windows.net/",
         "AZURE_OPENAI_ENDPOINT": "https://oai-blobsight.openai.azure.com/",
@@ -196,6 +210,8 @@ def test_the_group_template_has_the_same_parameters() -> None:
         }
 
     assert described(MAIN) == described(RESOURCES)
+    choices = {name for name, declared in MAIN.parameters.items() if "allowed" in declared.decorators}
+    assert choices == {"userPrincipalType", "eventDelivery", "storageSku", "modelSku", "instanceMemoryMB"}
     (module,) = MAIN.modules
     assert module.body["params"] == {name: name for name in RESOURCES.parameters}
     assert set(MAIN.outputs) - set(RESOURCES.outputs) == {"AZURE_LOCATION", "AZURE_TENANT_ID", "AZURE_RESOURCE_GROUP"}
