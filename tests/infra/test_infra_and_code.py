@@ -185,6 +185,16 @@ def test_variables_of_the_parameter_file_are_in_the_documentation() -> None:
     assert not [name for name in names if f"`{name}`" not in page]
 
 
+def test_variables_in_the_documentation_are_set_by_something() -> None:
+    page = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
+    used = set(re.findall(r"\$((?:AZURE|BLOBSIGHT)_[A-Z_]+)", page))
+    assert used - {"AZURE_LOCATION", "AZURE_SUBSCRIPTION_ID"} <= set(MAIN.outputs)
+    assert len(re.findall(r"export .*AZURE_LOCATION=|export AZURE_SUBSCRIPTION_ID=", page)) == 2
+    (by_hand,) = re.findall(r"event-subscription\.bicep --parameters \\\n(.+?)```", page, re.DOTALL)
+    required = {name for name, declared in SUBSCRIPTION.parameters.items() if declared.default is None}
+    assert required <= set(re.findall(r"(\w+)=\$", by_hand)) <= set(SUBSCRIPTION.parameters)
+
+
 def test_an_output_that_comes_back_as_a_parameter_means_the_same() -> None:
     """Outputs stay in azd's environment, which the parameter file reads the next time."""
     shared = {
