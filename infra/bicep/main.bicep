@@ -135,7 +135,7 @@ param instanceMemoryMB int = 2048
 @maxValue(1000)
 param maximumInstanceCount int = 40
 
-@description('Instances that are always up for blob triggers; paid even when idle.')
+@description('Instances that are always up for uploads; paid even when idle.')
 @minValue(0)
 param alwaysReadyInstances int = 0
 

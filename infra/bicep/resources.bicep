@@ -125,7 +125,7 @@ param instanceMemoryMB int = 2048
 @maxValue(1000)
 param maximumInstanceCount int = 40
 
-@description('Instances that are always up for blob triggers; paid even when idle.')
+@description('Instances that are always up for uploads; paid even when idle.')
 @minValue(0)
 param alwaysReadyInstances int = 0
 
@@ -386,6 +386,7 @@ module app 'modules/function-app.bicep' = {
     instanceMemoryMB: instanceMemoryMB
     maximumInstanceCount: maximumInstanceCount
     alwaysReadyInstances: alwaysReadyInstances
+    alwaysReadyFor: eventDelivery == 'webhook' ? 'blob' : 'function:analyze_request'
     subnetId: networkIsolation ? resourceId('Microsoft.Network/virtualNetworks/subnets', networkName, 'app') : ''
   }
   dependsOn: [

@@ -93,6 +93,13 @@ def test_the_webhook_is_the_blob_triggers() -> None:
     assert SUBSCRIPTION.variables["webhook"].endswith(f"/runtime/webhooks/blobs?functionName=Host.Functions.{name}")
 
 
+def test_instances_that_are_always_ready_are_those_that_events_go_to() -> None:
+    (app,) = (module for module in RESOURCES.modules if module.symbol == "app")
+    group = app.body["params"]["alwaysReadyFor"]
+    assert group == "eventDelivery == 'webhook' ? 'blob' : 'function:analyze_request'"
+    assert triggers("queue_trigger")["analyze_request"]["queue_name"] == "%REQUESTS_QUEUE%"
+
+
 def test_triggers_use_the_connection_that_is_set() -> None:
     connections = {
         arguments["connection"] for kind in ("blob_trigger", "queue_trigger") for arguments in triggers(kind).values()

@@ -43,8 +43,11 @@ param instanceMemoryMB int
 @description('Ceiling on instances.')
 param maximumInstanceCount int
 
-@description('Instances that are always up for blob triggers; paid even when idle.')
+@description('Instances that are always up for uploads; paid even when idle.')
 param alwaysReadyInstances int
+
+@description('What they are for: the group of functions that is scaled by itself, such as blob or function:NAME.')
+param alwaysReadyFor string
 
 @description('Subnet that the app calls from; empty for none.')
 param subnetId string
@@ -92,7 +95,7 @@ resource app 'Microsoft.Web/sites@2024-11-01' = {
         maximumInstanceCount: maximumInstanceCount
         alwaysReady: alwaysReadyInstances > 0 ? [
           {
-            name: 'blob'
+            name: alwaysReadyFor
             instanceCount: alwaysReadyInstances
           }
         ] : []
