@@ -95,7 +95,7 @@ param modelName string = 'gpt-5.4-mini'
 
 @description('Version of the model.')
 @metadata({
-  // The schedule of July 2026; that of August says September. Tests fail from this day on.
+  // The schedule of July 2026; that of August says 2027-09-21. Tests fail from this day on.
   // https://learn.microsoft.com/azure/foundry/openai/concepts/model-retirement-schedule
   retiresNotBefore: '2027-03-18'
 })
