@@ -21,12 +21,13 @@ bench: setup-bench ## Measure everything against baselines in the same run; ARGS
 chaos: setup-dev ## Thousands of uploads while everything fails; counts what became of each
 	@exec $(py) -m bench.chaos $(ARGS)
 
-check: setup-dev ## Format, lint, types
+check: setup-dev ## Format, lint, types; the Azure templates
 	@$(py) -m ruff format --check .
 	@$(py) -m ruff check .
 	@$(py) -m mypy
+	@$(py) tools/check_infra.py
 
-check-infra: setup-dev ## Read the Azure templates as a security auditor
+check-infra: setup-dev ## The last of these alone: the templates, read by a security auditor
 	@$(py) tools/check_infra.py
 
 deploy: ## Set everything up in Azure (azd up)
