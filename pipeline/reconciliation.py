@@ -21,34 +21,19 @@ ETag; one that the comparison misses is a candidate, and looked up before anythi
 import asyncio
 import heapq
 import logging
-from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Protocol, Self, cast
-from urllib.parse import unquote
+from typing import Protocol, Self, cast
 
-from azure.core.exceptions import ResourceNotFoundError
-from azure.core.pipeline.policies import ContentDecodePolicy
-from azure.storage.blob.aio import ContainerClient
 from pydantic import TypeAdapter, ValidationError
 
-from pipeline.errors import OperatorFailure, RetryableFailure
+from pipeline.errors import RetryableFailure
+from pipeline.listing import ListedBlob, Page, TokenRefused
 from pipeline.names import result_name, wants_result
-from pipeline.storage import translated
-
-if TYPE_CHECKING:
-    from xml.etree.ElementTree import Element
-
-    from azure.core.async_paging import AsyncPageIterator
-    from azure.core.pipeline import PipelineResponse
 
 logger = logging.getLogger(__name__)
-
-PAGE_SIZE = 5000
-"""The most that Azure lists at a time. https://learn.microsoft.com/rest/api/storageservices/list-blobs"""
 
 GRACE = timedelta(minutes=15)
 """How old an upload has to be before a missing result is worth a look: younger ones are still being worked on."""
@@ -61,30 +46,8 @@ MAX_HELD = 2048
 characters; the rest is for short result names of very long names, and for listings in another order."""
 
 
-@dataclass(frozen=True, slots=True)
-class ListedBlob:
-    """What a listing tells of a blob. `metadata` is empty when it was not asked for; its keys are lower-case."""
-
-    name: str
-    etag: str
-    last_modified: datetime
-    metadata: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """A part of a listing, possibly empty; `next_token` is None at the end."""
-
-    blobs: Sequence[ListedBlob]
-    next_token: str | None
-
-
-class TokenRefused(Exception):
-    """The service does not continue a listing from this token any more."""
-
-
 class Listing(Protocol):
-    """The blobs of one container, a page at a time; see `ContainerListing`."""
+    """The blobs of one container, a page at a time; see `pipeline.listing.ContainerListing`."""
 
     @property
     def name(self) -> str: ...
@@ -96,48 +59,6 @@ class Listing(Protocol):
             TokenRefused: start from the beginning.
             RetryableFailure: the same call may succeed later.
         """
-
-
-class ContainerListing:
-    """A container of Azure Blob Storage. One operation per page.
-
-    The SDK's `list_blobs` makes objects of everything that Azure tells of a blob: a second per page, in which the
-    event loop stands still. Its `list_blob_names` leaves the response as XML, and what we need is in there: a
-    tenth of the time.
-    """
-
-    def __init__(self, client: ContainerClient, *, metadata: bool, page_size: int = PAGE_SIZE) -> None:
-        self._client = client
-        self._include = ["metadata"] if metadata else None
-        self._page_size = page_size
-
-    @property
-    def name(self) -> str:
-        return str(self._client.container_name)
-
-    async def page(self, token: str | None) -> Page:
-        responses: deque[PipelineResponse[Any, Any]] = deque(maxlen=1)  # retries come before the one that counts
-        listing = self._client.list_blob_names(
-            include=self._include, results_per_page=self._page_size, raw_response_hook=responses.append
-        )
-        pages = cast("AsyncPageIterator[str]", listing.by_page(token))
-        try:
-            with translated(f"listing {self.name}", "Storage Blob Data Owner"):
-                try:
-                    await anext(pages)
-                except ResourceNotFoundError as error:
-                    raise OperatorFailure(
-                        f"The container '{self.name}' does not exist: create it, or name one that does in the app's"
-                        " settings."
-                    ) from error
-        except RetryableFailure as failure:
-            # Azure answers 400 to a token that it can't use, and changes in the container may make one so.
-            # https://github.com/Azure/azure-sdk-for-net/issues/48166
-            if token is not None and failure.status == 400:
-                raise TokenRefused(failure.message) from failure
-            raise
-        xml = responses[0].context[ContentDecodePolicy.CONTEXT_NAME]
-        return Page([_listed(blob) for blob in xml.iterfind("Blobs/Blob")], pages.continuation_token)
 
 
 @dataclass(frozen=True, slots=True)
@@ -437,17 +358,3 @@ class _Run:
 def _order(name: str) -> bytes:
     """A key that sorts as the emulator lists, by UTF-16 code unit, and as .NET's ordinal comparison does."""
     return name.encode("utf-16-be", "surrogatepass")
-
-
-def _listed(blob: "Element") -> ListedBlob:
-    name = blob.find("Name")
-    properties = blob.find("Properties")
-    assert name is not None and properties is not None  # noqa: S101, PT018 - the service's own format
-    text = name.text or ""
-    return ListedBlob(
-        # So the service writes names that XML has no characters for.
-        name=unquote(text) if name.get("Encoded") == "true" else text,
-        etag=properties.findtext("Etag", "").strip('"'),
-        last_modified=parsedate_to_datetime(properties.findtext("Last-Modified", "")),
-        metadata={item.tag.lower(): item.text or "" for item in blob.iterfind("Metadata/*")},
-    )

@@ -9,8 +9,9 @@ from azure.core.exceptions import ResourceNotFoundError
 from azure.storage.blob.aio import BlobServiceClient
 
 from pipeline.errors import RetryableFailure
+from pipeline.listing import ContainerListing, ListedBlob, TokenRefused
 from pipeline.names import image_of_result
-from pipeline.reconciliation import ContainerListing, ListedBlob, Progress, Reconciliation, TokenRefused
+from pipeline.reconciliation import Progress, Reconciliation
 from pipeline.requests import Redrive, Request, RequestQueue
 from pipeline.storage import Results, translated
 from pipeline.waiting import Waiting

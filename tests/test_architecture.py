@@ -8,7 +8,7 @@ import pytest
 from person import ROOT
 
 NETWORK = {"azure", "openai", "httpx2", "aiohttp", "requests"}
-ADAPTERS = {"app", "claims", "http_api", "model", "reconciliation", "requests", "storage", "upkeep", "waiting"}
+ADAPTERS = {"app", "claims", "http_api", "listing", "model", "requests", "storage", "upkeep", "waiting"}
 """The modules of `pipeline` that know an SDK."""
 
 
@@ -30,7 +30,12 @@ def modules(package: str) -> list[Path]:
 
 
 @pytest.mark.parametrize(
-    ("package", "others"), [("pipeline", {"blobsight", "localcloud"}), ("localcloud", {"pipeline"})]
+    ("package", "others"),
+    [
+        ("pipeline", {"blobsight", "localcloud"}),
+        ("localcloud", {"pipeline", "blobsight"}),
+        ("blobsight", {"localcloud", "function_app"}),
+    ],
 )
 def test_packages_keep_apart(package: str, others: set[str]) -> None:
     for path in modules(package):

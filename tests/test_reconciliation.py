@@ -22,17 +22,9 @@ from hypothesis import strategies as st
 from person import Person
 
 from pipeline.errors import OperatorFailure, RetryableFailure
+from pipeline.listing import ContainerListing, ListedBlob, Page, TokenRefused
 from pipeline.names import MAX_BLOB_NAME, result_name, wants_result
-from pipeline.reconciliation import (
-    MAX_HELD,
-    ContainerListing,
-    ListedBlob,
-    Listing,
-    Page,
-    Progress,
-    Reconciliation,
-    TokenRefused,
-)
+from pipeline.reconciliation import MAX_HELD, Listing, Progress, Reconciliation
 
 NOW = datetime(2026, 3, 14, 9, 26, 53, tzinfo=UTC)
 OLD = NOW - timedelta(hours=1)

@@ -1,6 +1,7 @@
 #!/bin/sh
-# Sets up what a make target needs: tools/setup.sh requirements-dev.txt | requirements-demo.txt
-# A .venv at the root, the packages pinned in that file, and the storage emulator. What is already there is left alone.
+# Sets up what a make target needs: tools/setup.sh requirements-dev.txt | -demo.txt | -bench.txt
+# A .venv at the root, the packages pinned in that file, the command blobsight, and the storage emulator. What is already
+# there is left alone.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 requirements=$1
@@ -29,6 +30,13 @@ if ! cmp -s "$requirements" "$stamp"; then
     .venv/bin/python -m pip install --disable-pip-version-check --requirement "$requirements" >"$log" 2>&1 ||
         fail "Installing the packages of $requirements failed: is the package index reachable?"
     cp "$requirements" "$stamp"
+fi
+
+if ! cmp -s pyproject.toml .venv/installed-pyproject; then
+    # The command `blobsight`, run from here: what it depends on is pinned above.
+    .venv/bin/python -m pip install --disable-pip-version-check --no-deps --editable . >"$log" 2>&1 ||
+        fail "Installing the command blobsight failed: is the package index reachable?"
+    cp pyproject.toml .venv/installed-pyproject
 fi
 
 emulator=localcloud/azurite

@@ -1,0 +1,5 @@
+"""`python -m blobsight`."""
+
+from blobsight.cli import main
+
+main()

@@ -1,0 +1,315 @@
+"""Where images and results are, and who may read and write them.
+
+An account is named in one of three ways:
+
+    --account NAME or ADDRESS     in Azure, as whom `az login` (or the machine's managed identity) signed in
+    --local                       the cloud that `make up` runs on this machine
+    --connection-string TEXT      for the emulator on other ports, and for whoever has one
+
+or once for all in the environment: BLOBSIGHT_ACCOUNT or AZURE_STORAGE_CONNECTION_STRING. What `azd env get-values`
+prints is understood too.
+"""
+
+import os
+import re
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any, Concatenate
+from urllib.parse import urlsplit
+
+import click
+from azure.core.credentials_async import AsyncTokenCredential
+from azure.core.exceptions import (
+    AzureError,
+    ClientAuthenticationError,
+    HttpResponseError,
+    ResourceNotFoundError,
+    ServiceRequestError,
+)
+from azure.identity import CredentialUnavailableError
+from azure.identity.aio import DefaultAzureCredential
+from azure.storage.blob.aio import BlobServiceClient, ContainerClient, ExponentialRetry
+from azure.storage.queue.aio import QueueServiceClient
+
+from blobsight.terminal import Trouble
+from pipeline.requests import RequestQueue
+
+EMULATOR = (
+    "DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;"
+    "AccountKey=Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==;"
+    "BlobEndpoint=http://127.0.0.1:10000/devstoreaccount1;QueueEndpoint=http://127.0.0.1:10001/devstoreaccount1;"
+)
+"""What UseDevelopmentStorage=true means; the key is published with the emulator, and this SDK does not know the
+short form. https://learn.microsoft.com/azure/storage/common/storage-connect-azurite"""
+
+ACCOUNT_VARIABLES = ("BLOBSIGHT_ACCOUNT", "AZURE_STORAGE_BLOB_ENDPOINT", "AZURE_STORAGE_ACCOUNT")
+CONNECTION_STRING_VARIABLE = "AZURE_STORAGE_CONNECTION_STRING"
+
+_NAME = re.compile(r"[a-z0-9]{3,24}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """An account by name, and the containers and the queue in it that Blobsight uses."""
+
+    account: str | None
+    """Name, or address of the blob service; None with a connection string."""
+    connection_string: str | None
+    queue_endpoint: str | None
+    images: str
+    results: str
+    state: str
+    requests: str
+
+    @property
+    def blob_url(self) -> str | None:
+        """The address of the blob service, None when only the connection string knows it."""
+        if self.account is None:
+            return None
+        return f"https://{self.account}.blob.core.windows.net" if _NAME.fullmatch(self.account) else self.account
+
+    @property
+    def queue_url(self) -> str | None:
+        """The address of the queue service, None when nothing tells it."""
+        if self.queue_endpoint is not None or self.blob_url is None:
+            return self.queue_endpoint
+        url = urlsplit(self.blob_url)
+        name, dot, rest = url.netloc.partition(".blob.")
+        return f"{url.scheme}://{name}.queue.{rest}" if dot else None
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator["Account"]:
+        """The account, with clients that live as long as the context.
+
+        Raises:
+            Trouble: whatever goes wrong with it inside the context, said to a person.
+        """
+        with explained(self):
+            async with AsyncExitStack() as stack:
+                yield await self._open(stack)
+
+    async def _open(self, stack: AsyncExitStack) -> "Account":
+        # The default waits 15 s before its first retry.
+        options: dict[str, Any] = {"retry_policy": ExponentialRetry(initial_backoff=1, increment_base=2, retry_total=3)}
+        credential: AsyncTokenCredential | None = None
+        if self.connection_string is not None:
+            blobs = BlobServiceClient.from_connection_string(self.connection_string, **options)
+            queues: QueueServiceClient | None = QueueServiceClient.from_connection_string(
+                self.connection_string, **options
+            )
+        else:
+            credential = await stack.enter_async_context(DefaultAzureCredential())
+            blobs = BlobServiceClient(str(self.blob_url), credential, **options)
+            queues = QueueServiceClient(self.queue_url, credential, **options) if self.queue_url else None
+        await stack.enter_async_context(blobs)
+        if queues is not None:
+            await stack.enter_async_context(queues)
+        return Account(self, blobs, queues, credential)
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """An account that is open."""
+
+    place: Place
+    blobs: BlobServiceClient
+    queues: QueueServiceClient | None
+    credential: AsyncTokenCredential | None
+    """None with a connection string."""
+
+    @property
+    def images(self) -> ContainerClient:
+        return self.blobs.get_container_client(self.place.images)
+
+    @property
+    def results(self) -> ContainerClient:
+        return self.blobs.get_container_client(self.place.results)
+
+    @property
+    def state(self) -> ContainerClient:
+        return self.blobs.get_container_client(self.place.state)
+
+    @property
+    def requests(self) -> RequestQueue:
+        """Where work is asked for.
+
+        Raises:
+            Trouble: nothing tells where the queue service is.
+        """
+        if self.queues is None:
+            raise Trouble(
+                f"The queue service of {self.place.account} is not known: give its address with --queue-endpoint."
+            )
+        return RequestQueue(self.queues, self.place.requests)
+
+
+def account_options[**P, R](command: Callable[Concatenate[Place, P], R]) -> Callable[P, R]:
+    """Give a command the options that name an account; it gets the `Place` as its first argument."""
+
+    @wraps(command)
+    def with_place(*args: P.args, **options: P.kwargs) -> R:
+        own = {name: value for name, value in options.items() if name not in _NAMES}
+        place = _place({name: options[name] for name in _NAMES})
+        return command(place, *args, **own)  # type: ignore[arg-type] # what click parsed, by name
+
+    given: Callable[P, R] = with_place
+    for option in reversed(_OPTIONS):
+        given = option(given)
+    return given
+
+
+_NAMES = ("account", "connection_string", "local", "queue_endpoint", "images", "results", "state", "requests")
+_OPTIONS = (
+    click.option("-a", "--account", help="Storage account in Azure: its name or the address of its blob service."),
+    click.option("--connection-string", help="Instead of an account, for an emulator."),
+    click.option("--local", is_flag=True, help="The cloud that `make up` runs on this machine."),
+    click.option(
+        "--queue-endpoint",
+        envvar="AZURE_STORAGE_QUEUE_ENDPOINT",
+        help="Address of the queue service, where it does not follow from the account's.",
+    ),
+    click.option(
+        "--images",
+        envvar=["BLOBSIGHT_INPUT_CONTAINER", "INPUT_CONTAINER"],
+        default="images",
+        show_default=True,
+        help="Container where images are dropped.",
+    ),
+    click.option(
+        "--results",
+        envvar=["BLOBSIGHT_OUTPUT_CONTAINER", "OUTPUT_CONTAINER"],
+        default="results",
+        show_default=True,
+        help="Container where results appear.",
+    ),
+    click.option("--state", envvar="STATE_CONTAINER", default="pipeline-state", hidden=True),
+    click.option(
+        "--queue",
+        "requests",
+        envvar=["BLOBSIGHT_REQUESTS_QUEUE", "REQUESTS_QUEUE"],
+        default="analysis-requests",
+        hidden=True,
+    ),
+)
+
+
+def _place(given: Mapping[str, Any]) -> Place:
+    account, connection_string, local = (given[name] for name in _NAMES[:3])
+    named = [account is not None, connection_string is not None, local]
+    if sum(named) > 1:
+        raise click.UsageError("--account, --connection-string and --local name three different accounts: give one.")
+    if not any(named):
+        account, connection_string = _from_environment(os.environ)
+    if local:
+        connection_string = EMULATOR
+    if connection_string is not None and connection_string.strip().rstrip(";") == "UseDevelopmentStorage=true":
+        connection_string = EMULATOR
+    if account is not None:
+        account = _checked(account)
+    names = {name: given[name] for name in _NAMES[3:]}
+    return Place(account=account, connection_string=connection_string, **names)
+
+
+def _from_environment(environment: Mapping[str, str]) -> tuple[str | None, str | None]:
+    accounts = {name: value for name in ACCOUNT_VARIABLES if (value := environment.get(name, "").strip())}
+    connection_string = environment.get(CONNECTION_STRING_VARIABLE, "").strip()
+    if accounts and connection_string:
+        raise click.UsageError(
+            f"{next(iter(accounts))} and {CONNECTION_STRING_VARIABLE} are both set and may name two accounts: unset"
+            " one of them, or give --account, --connection-string or --local."
+        )
+    if not accounts and not connection_string:
+        raise click.UsageError(
+            "No storage account is named. Give --account NAME for one in Azure, or --local for the cloud that"
+            " `make up` runs on this machine; or set BLOBSIGHT_ACCOUNT once for all."
+        )
+    return next(iter(accounts.values()), None), connection_string or None
+
+
+def _checked(account: str) -> str:
+    """A name, or an address without anything secret behind it."""
+    if _NAME.fullmatch(account):
+        return account
+    try:
+        url = urlsplit(account)
+        local = url.hostname in ("127.0.0.1", "localhost")
+        good = bool(url.hostname) and (url.scheme == "https" or (url.scheme == "http" and local))
+    except ValueError:
+        good = False
+    if not good or url.query or url.username or url.password:
+        # What was pasted here may be a secret: it is not repeated.
+        raise click.BadParameter(
+            "it should be a name of 3 to 24 lowercase letters and digits, or an address such as"
+            " https://myaccount.blob.core.windows.net, without a key or a SAS.",
+            param_hint="--account",
+        )
+    return account.rstrip("/")
+
+
+@contextmanager
+def explained(place: Place) -> Iterator[None]:
+    """The storage SDK's errors, said to a person."""
+    try:
+        try:
+            yield
+        except ExceptionGroup as group:  # of tasks side by side; they fail for one reason
+            raise _first(group) from None
+    except AzureError as error:
+        raise Trouble(_explanation(error, place)) from error
+    except ValueError as error:
+        # What the SDK says to a connection string that is none; it does not repeat it.
+        if place.connection_string is None or "onnection string" not in str(error):
+            raise
+        raise Trouble(
+            "The connection string is none: it should hold AccountName=…;AccountKey=…;BlobEndpoint=…."
+        ) from None
+
+
+def _first(error: Exception) -> Exception:
+    return _first(error.exceptions[0]) if isinstance(error, ExceptionGroup) else error
+
+
+def _explanation(error: AzureError, place: Place) -> str:  # noqa: PLR0911 - one for each meaning
+    where = place.account or "the emulator"
+    match error:
+        case CredentialUnavailableError():
+            return "Nobody is signed in to Azure: run `az login`, or give --local for the local cloud."
+        case ClientAuthenticationError():
+            return (
+                f"{where} does not accept who you are ({code(error)}): run `az login` with an account of its tenant,"
+                " or, with a connection string, check its key."
+            )
+        case ResourceNotFoundError() if code(error) == "ContainerNotFound":
+            return (
+                f"{where} has no container '{place.images}' or '{place.results}': create them (docs/deploy.md), or"
+                " name yours with --images and --results."
+            )
+        case HttpResponseError(status_code=403):
+            return (
+                f"{where} does not let you do this ({code(error)}). You need the role 'Storage Blob Data Contributor',"
+                " and to queue requests 'Storage Queue Data Message Sender'; a new role takes up to ten minutes. Or the"
+                " account's firewall keeps you out."
+            )
+        case HttpResponseError():
+            return f"{where} answered with an error: {code(error)}. Try again."
+        case ServiceRequestError():
+            hint = (
+                "Is `make up` running?"
+                if place.connection_string
+                else "Check its name and that this machine is online."
+            )
+            return f"{where} can't be reached ({_first_line(error)}). {hint}"
+        case _:
+            return f"{where}: the connection failed ({_first_line(error)}). Try again."
+
+
+def code(error: AzureError) -> str:
+    """The service's name of an error, or what was said of it."""
+    named = getattr(error, "error_code", None)  # an enum's member, or text for codes that the SDK does not know
+    return str(getattr(named, "value", named) or _first_line(error))
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__

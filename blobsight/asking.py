@@ -1,0 +1,125 @@
+"""What to ask, as options of a command; and how that travels in a blob's metadata."""
+
+import base64
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import Any, Concatenate
+
+import click
+
+from pipeline.instructions.files import InvalidFile, parse_file
+from pipeline.instructions.metadata_text import decode_text
+from pipeline.instructions.options import Options
+from pipeline.settings import MOST_OUTPUT_TOKENS
+
+MAX_METADATA_BYTES = 8 * 1024
+"""Of all names and values of one blob together.
+https://learn.microsoft.com/rest/api/storageservices/setting-and-retrieving-properties-and-metadata-for-blob-resources"""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a person asks; None and empty options where they say nothing."""
+
+    text: str | None
+    options: Options
+
+    def __bool__(self) -> bool:
+        return self.text is not None or self.options != Options()
+
+    def metadata(self) -> dict[str, str]:
+        """The same as blob metadata: ASCII, so that it survives HTTP, and read by the pipeline as it was meant.
+
+        Raises:
+            click.UsageError: it is more than metadata holds.
+        """
+        given = self.options.model_dump(by_alias=True, exclude_none=True)
+        metadata = {key: str(value) for key, value in given.items()}
+        if self.text is not None:
+            metadata |= _text_metadata(self.text)
+        size = sum(len(key) + len(value) for key, value in metadata.items())
+        if size > MAX_METADATA_BYTES:
+            raise click.UsageError(
+                f"The instructions take {size:,} bytes as metadata, and a blob holds {MAX_METADATA_BYTES:,}: put them"
+                " into the folder as _instructions.md and upload that along with the images."
+            )
+        return metadata
+
+
+def asking_options[**P, R](command: Callable[Concatenate[Asked, P], R]) -> Callable[P, R]:
+    """Give a command the options that say what to ask; it gets an `Asked` as its first argument."""
+
+    @wraps(command)
+    def with_asked(*args: P.args, **options: P.kwargs) -> R:
+        own = {name: value for name, value in options.items() if name not in _NAMES}
+        return command(_asked({name: options[name] for name in _NAMES}), *args, **own)  # type: ignore[arg-type] # by name
+
+    given: Callable[P, R] = with_asked
+    for option in reversed(_OPTIONS):
+        given = option(given)
+    return given
+
+
+_NAMES = (
+    "instructions",
+    "instructions_file",
+    "detail",
+    "max_output_tokens",
+    "reasoning_effort",
+    "deployment",
+    "schema",
+)
+_OPTIONS = (
+    click.option("-i", "--instructions", metavar="TEXT", help="What to ask about each image."),
+    click.option(
+        "--instructions-file",
+        metavar="FILE",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="The same from a file: .md or .txt with optional front matter, or .json.",
+    ),
+    click.option("--detail", type=click.Choice(["auto", "low", "high"]), help="How closely the model looks."),
+    click.option(
+        "--max-output-tokens", type=click.IntRange(1, MOST_OUTPUT_TOKENS), help="How long an answer may be, at most."
+    ),
+    click.option(
+        "--reasoning-effort",
+        type=click.Choice(["none", "minimal", "low", "medium", "high", "xhigh"]),
+        help="How long the model may think.",
+    ),
+    click.option("--deployment", help="Which deployment answers, if not the app's own."),
+    click.option("--schema", metavar="NAME", help="Blob in the input container with the JSON Schema to answer by."),
+)
+
+
+def _asked(given: dict[str, Any]) -> Asked:
+    text, file = given.pop("instructions"), given.pop("instructions_file")
+    options = Options.model_validate(given)
+    if text is not None and file is not None:
+        raise click.UsageError("--instructions and --instructions-file say twice what to ask: give one.")
+    if file is not None:
+        try:
+            parsed = parse_file(file.name, file.read_bytes())
+        except InvalidFile as error:
+            raise click.BadParameter(f"{file}: {error}.", param_hint="--instructions-file") from error
+        except OSError as error:
+            raise click.BadParameter(f"{file}: {error.strerror}.", param_hint="--instructions-file") from error
+        if isinstance(parsed.options.schema_, dict):
+            raise click.BadParameter(
+                f"{file} holds a schema, which metadata can't: put the file into the folder as _instructions.md and"
+                " upload that along with the images.",
+                param_hint="--instructions-file",
+            )
+        text, options = parsed.text or None, options.over(parsed.options)
+    if text is not None and not (text := text.strip()):
+        raise click.BadParameter("there is no text in it.", param_hint="--instructions")
+    return Asked(text, options)
+
+
+def _text_metadata(text: str) -> dict[str, str]:
+    """In the clear where that can be read back as it is; otherwise in Base64."""
+    plain = text.isascii() and text.isprintable() and decode_text(text) == text
+    if plain:
+        return {"instructions": text}
+    return {"instructions_b64": base64.b64encode(text.encode()).decode()}

@@ -1,0 +1,57 @@
+"""The commands, and how they end."""
+
+import asyncio
+import logging
+import sys
+
+import click
+
+from blobsight.status import status
+from blobsight.terminal import Exit, say
+from blobsight.upload import upload
+from pipeline import __version__
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+@click.group(context_settings=CONTEXT)
+@click.version_option(__version__, "--version")
+def blobsight() -> None:
+    """Drop images, get JSON: what goes in, what came out, what it costs.
+
+    \b
+    blobsight upload photos/ --instructions "What is in this picture?" --wait
+    blobsight status
+    blobsight results -o answers.csv
+
+    Name the storage account with --account (in Azure, as `az login` signed in) or --local (the cloud of `make up`),
+    or once for all in the environment: BLOBSIGHT_ACCOUNT.
+
+    Data goes to stdout, everything else to stderr. Exit status: 0 done, 1 something of it failed and is listed, 2 wrong
+    usage, 3 it can't be done (no access, no connection), 130 interrupted.
+    """  # noqa: D301 - click's mark of lines to leave alone
+
+
+blobsight.add_command(upload)
+blobsight.add_command(status)
+
+
+def main() -> None:
+    """Run the command line; does not return."""
+    # The SDKs log what they also raise.
+    logging.getLogger("azure").setLevel(logging.CRITICAL)
+    try:
+        ended = blobsight(standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        ended = Exit.USAGE
+    except click.ClickException as error:
+        error.show()
+        ended = error.exit_code
+    except (KeyboardInterrupt, asyncio.CancelledError, click.Abort):
+        say("Stopped.")
+        ended = Exit.INTERRUPTED
+    except BrokenPipeError:  # `blobsight results | head`: who read us has enough
+        sys.stderr.close()
+        ended = Exit.DONE
+    sys.exit(ended or Exit.DONE)

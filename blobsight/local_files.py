@@ -1,0 +1,170 @@
+"""Files on this machine, and what each is called as a blob.
+
+A folder's files are called by their path below it, a glob's by their path below its part without wildcards, a single
+file by its own name, and a file in a list on stdin by its path as it stands there.
+"""
+
+import glob
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import TextIO
+
+from pipeline.names import MAX_BLOB_NAME, is_blob_name
+
+STDIN = "-"
+HIDDEN = "hidden"
+
+
+@dataclass(frozen=True, slots=True)
+class LocalFile:
+    """A regular file. `size` is in bytes, as it was when it was found."""
+
+    path: Path
+    name: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """What is not sent, and why. `problem`: it should have been, so somebody has to do something about it."""
+
+    path: str
+    reason: str
+    problem: bool = True
+
+
+def find_files(paths: Sequence[str], stdin: TextIO, prefix: str = "") -> Iterator[LocalFile | LeftOut]:
+    """Every file that `paths` mean, each name once, in a stable order; and what can't be sent.
+
+    Symbolic links are followed, but never round in circles. Hidden files and folders are left out.
+
+    Args:
+        paths: files, folders, globs (for shells that expand none), or `-`.
+        stdin: a list of paths for `-`, one a line, or separated by NUL characters.
+        prefix: goes before every name.
+    """
+    named: dict[str, Path] = {}
+    for path, name in _candidates(paths, stdin):
+        if isinstance(path, LeftOut):
+            yield path
+            continue
+        found = _looked_at(path, prefix + name)
+        if isinstance(found, LocalFile):
+            other = named.setdefault(found.name, path)
+            if other is not path:
+                if other == path:  # meant twice
+                    continue
+                found = LeftOut(str(path), f"it would be called '{found.name}' like {other}: upload them apart")
+        yield found
+
+
+def _candidates(paths: Sequence[str], stdin: TextIO) -> Iterator[tuple[Path | LeftOut, str]]:
+    for given in paths:
+        path = Path(given)
+        if given == STDIN:
+            yield from _listed(stdin)
+        elif path.is_dir():
+            for file in _below(path):
+                yield file, "" if isinstance(file, LeftOut) else file.relative_to(path).as_posix()
+        elif not os.path.lexists(path) and glob.has_magic(given):
+            yield from _matching(given)
+        else:
+            yield path, path.name
+
+
+def _listed(stdin: TextIO) -> Iterator[tuple[Path | LeftOut, str]]:
+    text = stdin.read()
+    for line in text.split("\0") if "\0" in text else text.splitlines():
+        if not line.strip():
+            continue
+        path, name = Path(line), name_in_list(Path(line))
+        if name is None:
+            yield LeftOut(line, "a path with '..' in it makes no blob name: start from a folder above"), ""
+        elif path.is_dir():
+            yield LeftOut(line, "a list on stdin holds files; give a folder as an argument"), ""
+        else:
+            yield path, name
+
+
+def name_in_list(path: PurePath) -> str | None:
+    """The path as it stands, without a drive or a leading slash; None when it has no such form."""
+    name = path.relative_to(path.anchor)
+    return None if ".." in name.parts else name.as_posix()
+
+
+def _matching(pattern: str) -> Iterator[tuple[Path | LeftOut, str]]:
+    parts = Path(pattern).parts
+    fixed = next(number for number, part in enumerate(parts) if glob.has_magic(part))
+    start = Path(*parts[:fixed])
+    matches = [path for path in sorted(start.glob("/".join(parts[fixed:]))) if not path.is_dir()]
+    if not matches:
+        yield LeftOut(pattern, "it matches no file"), ""
+    for path in matches:
+        yield path, path.relative_to(start).as_posix()
+
+
+def _below(folder: Path) -> Iterator[Path | LeftOut]:
+    """The files in `folder` and all folders below it."""
+    try:
+        yield from _walk(folder, (_identity(folder),))
+    except OSError as error:
+        yield LeftOut(str(folder), _said(error))
+
+
+def _walk(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[Path | LeftOut]:
+    """`above`: the folders that were gone through to get here, by what they are, whatever they are called."""
+    with os.scandir(folder) as scanned:
+        entries = sorted(scanned, key=lambda entry: entry.name)
+    for entry in entries:
+        path = folder / entry.name
+        if entry.name.startswith("."):
+            yield LeftOut(str(path), HIDDEN, problem=False)
+            continue
+        try:
+            if not entry.is_dir():
+                yield path
+                continue
+            identity = _identity(path)
+            if identity in above:
+                yield LeftOut(str(path), "a link back to a folder above it", problem=False)
+            else:
+                yield from _walk(path, (*above, identity))
+        except OSError as error:
+            yield LeftOut(str(path), _said(error))
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    found = folder.stat()
+    return found.st_dev, found.st_ino
+
+
+def _looked_at(path: Path, name: str) -> LocalFile | LeftOut:
+    try:
+        found = path.stat()
+    except OSError as error:
+        return LeftOut(str(path), _said(error))
+    if not stat.S_ISREG(found.st_mode):
+        return LeftOut(str(path), "it is no regular file")
+    if not is_blob_name(name):
+        return LeftOut(str(path), _unusable(name))
+    return LocalFile(path, name, found.st_size)
+
+
+def _unusable(name: str) -> str:
+    length = len(name.encode("utf-16-le", "surrogatepass")) // 2
+    if length > MAX_BLOB_NAME:
+        return f"its name would have {length:,} characters, and Azure allows {MAX_BLOB_NAME:,}: shorten it"
+    return "its name can't be a blob's (it is not in UTF-8, or holds '.' or '..' as a folder): rename it"
+
+
+def _said(error: OSError) -> str:
+    match error:
+        case FileNotFoundError():
+            return "there is no such file"
+        case PermissionError():
+            return "it can't be read: you lack the permission"
+        case _:
+            return f"it can't be read ({error.strerror or error})"

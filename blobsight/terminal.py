@@ -1,0 +1,124 @@
+"""What people see: data on stdout, talk on stderr, no colours or animation in pipes, NO_COLOR obeyed."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from enum import IntEnum
+from typing import override
+
+import click
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+talk = Console(stderr=True, highlight=False)
+out = Console(highlight=False)
+
+
+class Exit(IntEnum):
+    """What the exit status tells a script."""
+
+    DONE = 0
+    SOME_FAILED = 1
+    """The command ran; some of what it was about failed, and is listed."""
+    USAGE = 2
+    CANNOT = 3
+    """It could not do its work: no access, nothing there, no connection."""
+    INTERRUPTED = 130
+
+
+class Trouble(click.ClickException):
+    """The command can't go on; the message says what is wrong, where, and what to do."""
+
+    exit_code = Exit.CANNOT
+
+    @override
+    def show(self, file: object = None) -> None:
+        talk.print(f"error: {self.message}", markup=False, soft_wrap=True)
+
+
+class _Rate(ProgressColumn):
+    """Pieces a second."""
+
+    @override
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:,.0f}/s" if task.speed else "")
+
+
+@contextmanager
+def progress(what: str, total: int | None = None) -> Iterator["Bar"]:
+    """A progress bar on a terminal, with rate and time left; nothing elsewhere. `total` may come to be known later."""
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=talk, transient=True, disable=not talk.is_terminal) as shown:
+        yield Bar(shown, what, total)
+
+
+class Bar:
+    """One piece of long work."""
+
+    def __init__(self, shown: Progress, what: str, total: int | None) -> None:
+        self._shown = shown
+        self._task = shown.add_task(what, total=total)
+
+    def advance(self, by: int = 1) -> None:
+        self._shown.advance(self._task, by)
+
+    def says(self, *, what: str | None = None, done: int | None = None, total: int | None = None) -> None:
+        self._shown.update(self._task, description=what, completed=done, total=total)
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> None:
+    """Rows on stdout: lined up for people; separated by tabs, unbroken and without a head, in pipes.
+
+    Args:
+        head: one title for each column.
+        rows: the cells.
+        right: the columns, from 0, that are numbers.
+    """
+    if not out.is_terminal:
+        for row in rows:
+            plain("\t".join(" ".join(cell.split()) for cell in row))
+        return
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for number, title in enumerate(head):
+        shown.add_column(title, justify="right" if number in right else "left", overflow="fold")
+    for row in rows:
+        shown.add_row(*(Text(printable(cell)) for cell in row))
+    out.print(shown)
+
+
+def plain(line: str) -> None:
+    """A line of data on stdout, as it is."""
+    sys.stdout.write(f"{printable(line)}\n")
+
+
+def say(line: str, style: str | None = None) -> None:
+    """A line of talk on stderr."""
+    talk.print(Text(printable(line)), style=style, soft_wrap=True)
+
+
+def printable(text: str) -> str:
+    """`text`, with what no terminal can show (half characters of odd file names) and what would steer it escaped."""
+    return "".join(
+        character
+        if character.isprintable() or character in "\n\t"
+        else character.encode("unicode_escape", "surrogatepass").decode()
+        for character in text
+    )
