@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from io import BytesIO
 from itertools import count
-from pathlib import Path
 from random import Random
 from time import perf_counter
 
 from PIL import Image
 
+from bench.measure import ROOT
 from bench.simulation.clock import now, seeded, virtually
 from bench.simulation.host import Listener, Parallelism, Queue, ScaleGroup, Uploads, parallelism
 from bench.simulation.model import Endpoint, SimulatedModel
@@ -32,7 +32,6 @@ from pipeline.storage import Results
 from pipeline.storage import Uploads as UploadedImages
 from pipeline.waiting import Waiting
 
-ROOT = Path(__file__).parents[2]
 SAMPLE_EVERY = 60.0
 """Seconds between two looks at the queues."""
 QUOTAS = {"bucket": Bucket, "windows": Windows}
@@ -56,7 +55,7 @@ class Scenario:
     """At most, for each of the two functions."""
     at_once: int = 1
     """Instances that the platform starts with; it adds the others step by step."""
-    quota: float = 5_000_000.0
+    quota: float = 4_000_000.0
     """Tokens a minute."""
     counted: str = "windows"
     """How the service counts: see QUOTAS."""
@@ -120,6 +119,16 @@ class Report:
     def refused_share(self) -> float:
         return self.refused / self.calls
 
+    @property
+    def operations_per_image(self) -> float:
+        """On storage, the host's own on its queues included."""
+        return sum(self.operations.values()) / self.scenario.images
+
+    @property
+    def is_complete(self) -> bool:
+        """Every image has succeeded, and nothing is left as poison."""
+        return self.results == {"succeeded": self.scenario.images} and not self.poison
+
 
 def simulate(scenario: Scenario) -> Report:
     """What becomes of the burst: the same for the same scenario, but for how long that takes in reality."""
@@ -180,8 +189,8 @@ class _Cloud:
         await self.drained.wait()
         drained = now()
         listeners = [listener for group in groups for listener in group.listeners]
-        while self.uploads.length or self.requests.length or any(listener.in_work for listener in listeners):
-            await asyncio.sleep(1)  # what is there twice
+        while any(listener.in_work for listener in listeners):  # noqa: ASYNC110 - at the end only
+            await asyncio.sleep(0.1)  # the last ones are still putting their things away
         for task in running:
             task.cancel()
         for task in running:
