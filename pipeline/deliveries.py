@@ -51,6 +51,7 @@ class Rooms(Protocol):
     """See `pipeline.governor.Governor`."""
 
     def room(self, deployment: str, hold: float) -> AbstractAsyncContextManager[None]: ...
+    def answers(self, deployment: str) -> bool: ...
 
 
 class Deliveries:
@@ -95,8 +96,7 @@ class Deliveries:
         """
         attempt = Attempt(request.container, request.name, request.attempt)
         try:
-            deployment = request.options.deployment or self._deployment
-            async with self._rooms.room(deployment, HOLD_SECONDS), asyncio.timeout(self._deadline):
+            async with self._rooms.room(self._deployment_of(request), HOLD_SECONDS), asyncio.timeout(self._deadline):
                 await self._analyzer.analyze(request, attempt=attempt)
         except TimeoutError:
             failure = RetryableFailure(f"It was not done within {self._deadline:g} seconds.")
@@ -111,7 +111,7 @@ class Deliveries:
         now = self._now()
         # Work that was not tried, because somebody else has it or there was no room, has not failed: a backlog that
         # takes longer than RETRY_FOR_SECONDS is no failure either. The time runs from the first try that failed.
-        tried = not isinstance(failure, ClaimedElsewhere | Busy)
+        tried = not (isinstance(failure, ClaimedElsewhere | Busy) or self._lacked_room(request, failure))
         since = request.since if request.attempt > 1 and request.since else now
         if tried and now - since >= self._retry_for and await self._give_up(request, failure):
             return
@@ -133,6 +133,15 @@ class Deliveries:
             attempt.ids,
             extra={**attempt.fields(), "error_type": error_type(failure), "delay_s": round(delay)},
         )
+
+    def _lacked_room(self, request: Request, failure: RetryableFailure) -> bool:
+        """Whether it was refused where others got through: in a long backlog that may well happen to an image today and
+        tomorrow.
+        """
+        return failure.status == 429 and self._rooms.answers(self._deployment_of(request))
+
+    def _deployment_of(self, request: Request) -> str:
+        return request.options.deployment or self._deployment
 
     async def _give_up(self, request: Request, failure: RetryableFailure) -> bool:
         """Write the failed result; False when that is not possible yet either."""

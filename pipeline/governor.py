@@ -68,6 +68,8 @@ SPREAD = 0.1
 """Part of a pause that is added at random, so that instances don't come back together."""
 FAILURES_IN_A_ROW = 5
 """Failures other than throttling that look like an outage rather than bad luck."""
+LIVELY = 3600.0
+"""Seconds for which a success says that the deployment answers."""
 MOST_DEPLOYMENTS = 64
 """Instruction files may name any deployment; beyond this many the one unused for longest is forgotten."""
 
@@ -150,6 +152,11 @@ class Governor:
             yield
         finally:
             gate.go_out()
+
+    def answers(self, deployment: str) -> bool:
+        """Whether any call to it succeeded lately: who is refused then only lacks room."""
+        gate = self._gates.get(deployment)
+        return gate is not None and gate.answers
 
     @property
     def deployments(self) -> tuple[str, ...]:
@@ -235,6 +242,11 @@ class _Gate:
         """When it last closed. What befell calls that had started before belongs to the same episode."""
         self._refused_in_a_row = 0
         self._failed_in_a_row = 0
+        self._succeeded_at: float | None = None
+
+    @property
+    def answers(self) -> bool:
+        return self._succeeded_at is not None and self._loop.time() - self._succeeded_at < LIVELY
 
     @property
     def idle(self) -> bool:
@@ -290,9 +302,10 @@ class _Gate:
                 comer.set_result(None)
 
     def _step(self) -> float:
-        """Seconds between two calls' starts."""
-        pace = self._pace.current
-        return self._latency / self._limit if pace is None else min(self._cost / pace, LONGEST_STEP)
+        """Seconds between two calls' starts, as far as one knows."""
+        if (pace := self._pace.current) is not None:
+            return min(self._cost / pace, LONGEST_STEP)
+        return (self._latency or AHEAD) / self._limit
 
     async def enter(self, cost: float) -> Turn:
         now = self._loop.time()
@@ -320,6 +333,7 @@ class _Gate:
         now = self._loop.time()
         self._latency += (now - turn.started - self._latency) / (10 if self._latency else 1)
         self._refused_in_a_row = self._failed_in_a_row = 0
+        self._succeeded_at = now
         self._limit = min(self._limit + 1, float(self._most_in_flight))
         self._pace.look_at(_part_left(headers), turn, now)
         if turn.paced and turn.started > self._episode_at:

@@ -14,7 +14,7 @@ from workshop import BUSY, RETRY_FOR, THROTTLED, Workshop, failing, workshop
 from pipeline.app import InvocationCancelled, uncancelled
 from pipeline.deliveries import DEADLINE_SECONDS, HOLD_SECONDS
 from pipeline.errors import ErrorCode, OperatorFailure, PermanentFailure, RetryableFailure
-from pipeline.governor import Busy
+from pipeline.governor import Busy, Governor
 from pipeline.instructions import InstructionSources
 from pipeline.instructions.options import Options
 from pipeline.requests import Redrive, Request
@@ -100,6 +100,22 @@ async def test_work_without_a_turn_has_not_failed_however_long_it_waits(shop: Wo
     assert await shop.results() == []
 
 
+async def test_work_that_is_refused_while_others_get_through_has_not_failed(shop: Workshop) -> None:
+    """In a backlog of days an image may be refused today and tomorrow, and nothing be wrong with it."""
+    governor = Governor(most_in_flight=8, patience=30)
+    async with governor.turn(shop.settings.openai_deployment) as turn:
+        turn.succeeded({})
+    request = await shop.drop("a.png")
+    for _ in range(3):
+        shop.model.behaviours.append(THROTTLED)
+        await shop.deliveries(governor).handle(request)
+        request, delay = shop.queue.sent.pop()
+        assert (request.attempt, delay) == (1, 7)
+        shop.time += RETRY_FOR
+    await shop.deliveries(governor).handle(request)
+    assert (await shop.result("a.png"))["status"] == "succeeded"
+
+
 class NoRoom:
     """A governor that is full for as long as anybody waits."""
 
@@ -111,6 +127,9 @@ class NoRoom:
         self.asked.append((deployment, hold))
         raise Busy("There is no room.", retry_after=33)
         yield
+
+    def answers(self, _deployment: str) -> bool:
+        return True
 
 
 async def test_work_for_which_there_is_no_room_is_put_off_unopened(shop: Workshop) -> None:

@@ -10,7 +10,7 @@ from bench.simulation.burst import Report, Scenario, simulate
 from bench.simulation.days import days
 from localcloud.terminal import talk
 
-LONG, QUICK, OF_EACH_DAY = 1_000_000, 20_000, 30_000
+LONG, QUICK, OF_EACH_DAY = 1_000_000, 20_000, 20_000
 """Images."""
 
 

@@ -157,7 +157,6 @@ class _Cloud:
         self.operations = Operations()
         self.waits = array("f", bytes(4 * scenario.images))
         self.results: Counter[str] = Counter()
-        self.most_attempts = 1
         self.drained = asyncio.Event()
         self.seeds = count(scenario.seed * 1_000_000)
 
@@ -211,7 +210,7 @@ class _Cloud:
             most_requests=max(sample.requests for sample in samples),
             deliveries=sum(listener.delivered for listener in listeners),
             put_off=self.requests.sent,
-            most_attempts=self.most_attempts,
+            most_attempts=self.requests.most_attempts,
             operations=dict(sorted(self.operations.counts.items())),
             instances=len(listeners),
             instance_hours=sum(listener.busy_seconds for listener in listeners) / 3600,

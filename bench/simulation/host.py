@@ -70,12 +70,14 @@ class Queue:
         self.poison: list[Request] = []
         self.sent = 0
         """By the app: work that was put off."""
+        self.most_attempts = 1
 
     async def send(self, request: Request | Redrive, delay: float) -> None:
         """As `pipeline.requests.RequestQueue`."""
         assert isinstance(request, Request)  # noqa: S101 - nobody redrives here
         await self._operations.one("queue")
         self.sent += 1
+        self.most_attempts = max(self.most_attempts, request.attempt)
         self.put(request, delay)
 
     def put(self, request: Request, delay: float, failed: int = 0) -> None:
