@@ -139,7 +139,7 @@ class Settings(BaseModel):
     max_concurrency: int = Field(32, alias="MAX_CONCURRENCY", gt=0, le=1024, examples=["32"])
     """Images in work at the same time per instance."""
     model_timeout_seconds: float = Field(120, alias="MODEL_TIMEOUT_SECONDS", gt=0, le=540, examples=["120"])
-    """One model call's own deadline; its ceiling keeps it inside host.json's functionTimeout of ten minutes."""
+    """One model call's own deadline; its ceiling keeps it inside the deadline of a delivery."""
 
     # What may work later.
     retry_for_seconds: float = Field(86_400, alias="RETRY_FOR_SECONDS", gt=0, le=31_536_000, examples=["86400"])
