@@ -305,6 +305,18 @@ async def test_reconcile_queues_what_has_no_current_result_once(shop: Workshop) 
     assert sorted(await shop.state()) == ["reconciliation.json", "waiting"]
 
 
+async def test_reconcile_leaves_a_long_queue_alone(shop: Workshop) -> None:
+    """While a backlog lasts for hours, what waits on the host's queue looks like what was lost."""
+    for name in ("a.png", "b.png", "c.png"):
+        await shop.drop(name)
+    await shop.upkeep(most_queued=2).reconcile()
+    await shop.upkeep(most_queued=2).reconcile()
+    assert await shop.hidden() == 2
+    assert len(await shop.queued()) == 2
+    await shop.upkeep(most_queued=2).reconcile()
+    assert len(await shop.queued()) == 1
+
+
 async def test_a_redrive_queues_what_failed_so_and_nothing_else(shop: Workshop) -> None:
     exhausted, crashed = (
         PermanentFailure(code, "It failed.") for code in (ErrorCode.RETRIES_EXHAUSTED, ErrorCode.CRASHED)

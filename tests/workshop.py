@@ -135,7 +135,7 @@ class Workshop:
             **options,
         )
 
-    def upkeep(self) -> Upkeep:
+    def upkeep(self, **options: Any) -> Upkeep:
         return Upkeep(
             self.service,
             Results(self.service, "shop-results"),
@@ -144,6 +144,7 @@ class Workshop:
             images="shop-images",
             state="shop-state",
             grace=timedelta(0),
+            **options,
         )
 
     async def drop(self, name: str) -> Request:

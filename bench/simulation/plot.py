@@ -1,4 +1,4 @@
-"""The plot in docs/scaling.md: how many images wait, day by day."""
+"""The plot in docs/scaling.md: how many images wait, and where."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,11 +8,12 @@ from matplotlib.figure import Figure
 
 from bench.simulation.burst import Report
 
-UPLOADS, REQUESTS, IDEAL = "#2a9d8f", "#d1495b", "#444444"
+LAYERS = {"queue of uploads": "#2a9d8f", "request queue": "#d1495b", "in the instances' hands": "#c9c9c9"}
+IDEAL = "#444444"
 
 
 def plot_queues(reports: Mapping[str, Report], path: Path) -> None:
-    """A small plot for each of `reports`: both queues, and what the quota alone would have left."""
+    """A small plot for each of `reports`: where images wait, and how the quota alone would have drained them."""
     columns = 2
     rows = -(-len(reports) // columns)
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "blobsight", "font.size": 8}):
@@ -22,8 +23,8 @@ def plot_queues(reports: Mapping[str, Report], path: Path) -> None:
             step = max(1, len(report.samples) // 300)
             samples = report.samples[::step]
             hours = [sample.at / 3600 for sample in samples]
-            queues = [[sample.uploads for sample in samples], [sample.requests for sample in samples]]
-            axes.stackplot(hours, queues, colors=(UPLOADS, REQUESTS), labels=("uploads", "request queue"), linewidth=0)
+            waiting = [[getattr(sample, layer) for sample in samples] for layer in ("uploads", "requests", "in_work")]
+            axes.stackplot(hours, waiting, colors=LAYERS.values(), labels=LAYERS, linewidth=0)
             axes.plot(
                 [0, report.ideal_seconds / 3600], [report.scenario.images, 0], color=IDEAL, linewidth=1, linestyle=":"
             )
