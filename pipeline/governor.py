@@ -303,9 +303,10 @@ class _Gate:
 
     def _step(self) -> float:
         """Seconds between two calls' starts, as far as one knows."""
-        if (pace := self._pace.current) is not None:
-            return min(self._cost / pace, LONGEST_STEP)
-        return (self._latency or AHEAD) / self._limit
+        by_limit = (self._latency or AHEAD) / self._limit
+        if (pace := self._pace.current) is None:
+            return by_limit
+        return max(by_limit, min(self._cost / pace, LONGEST_STEP))
 
     async def enter(self, cost: float) -> Turn:
         now = self._loop.time()

@@ -364,6 +364,27 @@ def test_work_that_would_only_wait_for_its_turn_is_not_begun() -> None:
     virtually(main())
 
 
+def test_after_an_outage_no_more_are_let_in_than_can_be_called() -> None:
+    """The pace is still what it was, the limit is one: all at once they would be sent away as quickly as they come."""
+
+    async def main() -> None:
+        several = governor(most_in_flight=64)
+        visitor = Visitor(several)
+        await asyncio.gather(*[visitor.visit(f"well {number}", seconds=5) for number in range(200)])
+        await asyncio.gather(visitor.visit("well", seconds=5), visitor.visit("refused", report=throttle()))
+        for number in range(12):
+            await visitor.visit(f"down {number}", report=fail)
+        state = several.state("vision")
+        assert state.limit == 1
+        assert state.pace is not None
+        begun = len(visitor.begun)
+        visitors = [asyncio.create_task(visitor.visit(str(number), seconds=5)) for number in range(300)]
+        await asyncio.gather(*visitors)  # none of them is Busy
+        assert len(visitor.begun) - begun == 300
+
+    virtually(main())
+
+
 def test_a_pause_keeps_the_door_shut() -> None:
     async def main() -> None:
         visitor = Visitor(governor())
