@@ -267,6 +267,8 @@ class _Gate:
         comer = self._loop.create_future()
         self._outside.append(comer)
         self._open_door()
+        if comer.done():
+            return
         try:
             async with asyncio.timeout(hold):
                 await comer
