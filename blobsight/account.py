@@ -279,6 +279,8 @@ def _explanation(error: AzureError, place: Place) -> str:  # noqa: PLR0911 - one
                 f"{where} has no container '{place.images}' or '{place.results}': create them (docs/deploy.md), or"
                 " name yours with --images and --results."
             )
+        case ResourceNotFoundError() if code(error) == "QueueNotFound":
+            return f"{where} has no queue '{place.requests}': create it (docs/deploy.md), or name yours with --queue."
         case HttpResponseError(status_code=403):
             return (
                 f"{where} does not let you do this ({code(error)}). You need the role 'Storage Blob Data Contributor',"
