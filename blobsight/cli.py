@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from blobsight.doctor import doctor
 from blobsight.retry import retry
 from blobsight.show import show
 from blobsight.terminal import Exit, say
@@ -32,6 +33,7 @@ def blobsight() -> None:
     """  # noqa: D301 - click's mark of lines to leave alone
 
 
+blobsight.add_command(doctor)
 blobsight.add_command(retry)
 blobsight.add_command(show)
 

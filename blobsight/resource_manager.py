@@ -21,6 +21,7 @@ WEB = "2024-11-01"
 EVENT_GRID = "2025-02-15"
 COGNITIVE_SERVICES = "2025-06-01"
 AUTHORIZATION = "2022-04-01"
+STORAGE = "2025-01-01"
 
 _ANSWER_SECONDS = 20
 
@@ -68,7 +69,10 @@ class Deployed:
 
 
 class ResourceManager:
-    """Resource Manager at `url`, inside `async with`. Each method raises `Refused`, or OSError when it can't be reached."""
+    """Resource Manager at `url`, inside `async with`.
+
+    Each method raises `Refused`; aiohttp.ClientError or OSError when it can't be reached; AzureError without a token.
+    """
 
     def __init__(self, url: str, credential: AsyncTokenCredential) -> None:
         self._url = url.rstrip("/")
@@ -113,6 +117,10 @@ class ResourceManager:
         path = f"{group}/providers/Microsoft.EventGrid/systemTopics/{topic}/eventSubscriptions"
         return await self._list(path, EVENT_GRID)
 
+    async def storage_accounts(self, subscription: str) -> Sequence[Mapping[str, Any]]:
+        """The storage accounts: `id`, `name`."""
+        return await self._list(f"/subscriptions/{subscription}/providers/Microsoft.Storage/storageAccounts", STORAGE)
+
     async def model_accounts(self, subscription: str) -> Sequence[Mapping[str, Any]]:
         """The Azure OpenAI and AI Services accounts: `id`, `properties.endpoint`, `properties.endpoints`."""
         path = f"/subscriptions/{subscription}/providers/Microsoft.CognitiveServices/accounts"
@@ -123,25 +131,19 @@ class ResourceManager:
         return await self._list(f"{account}/deployments", COGNITIVE_SERVICES)
 
     async def models(self, account: str) -> Sequence[Mapping[str, Any]]:
-        """The models that an account may deploy: `name`, `version`, `deprecation.inference`, `skus[].deprecationDate`."""
+        """The models that an account may deploy: `name`, `version`, when they retire (`deprecation`, `skus`), …"""
         return await self._list(f"{account}/models", COGNITIVE_SERVICES)
 
     async def roles(self, scope: str, principal: str) -> set[str]:
-        """Ids of the roles that a principal has on a resource, by itself or through its groups, wherever assigned."""
+        """Ids of the roles that a principal has on a resource, given there or above, to itself or to its groups."""
         found = await self._list(
             f"{scope}/providers/Microsoft.Authorization/roleAssignments",
             AUTHORIZATION,
-            {"$filter": f"assignedTo('{principal}')"},
+            {"$filter": f"atScope() and assignedTo('{principal}')"},
         )
-        return {
-            assignment["properties"]["roleDefinitionId"].rpartition("/")[2].lower()
-            for assignment in found
-            if scope.lower().startswith(assignment["properties"]["scope"].rstrip("/").lower())
-        }
+        return {str(assignment["properties"]["roleDefinitionId"]).rpartition("/")[2].lower() for assignment in found}
 
-    async def _list(
-        self, path: str, version: str, query: Mapping[str, str] | None = None
-    ) -> list[Mapping[str, Any]]:
+    async def _list(self, path: str, version: str, query: Mapping[str, str] | None = None) -> list[Mapping[str, Any]]:
         found: list[Mapping[str, Any]] = []
         answer = await self._ask("GET", path, version, query)
         while True:

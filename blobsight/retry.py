@@ -304,8 +304,8 @@ async def _each[T](items: Iterable[T], work: Callable[[T], Awaitable[None]]) -> 
         async with asyncio.TaskGroup() as tasks:
             for _ in range(AT_ONCE):
                 tasks.create_task(some())
-    except* RetryableFailure as group:
-        raise group.exceptions[0] from None
+    except ExceptionGroup as group:
+        raise group.exceptions[0] from group.exceptions[0].__cause__
 
 
 def _explained(failure: RetryableFailure) -> Exception:
