@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from blobsight.estimate import estimate
 from blobsight.terminal import Exit, say
 from pipeline import __version__
 
@@ -28,6 +29,9 @@ def blobsight() -> None:
     Data goes to stdout, everything else to stderr. Exit status: 0 done, 1 something of it failed and is listed, 2 wrong
     usage, 3 it can't be done (no access, no connection), 130 interrupted.
     """  # noqa: D301 - click's mark of lines to leave alone
+
+
+blobsight.add_command(estimate)
 
 
 def main() -> None:
