@@ -7,6 +7,7 @@ import sys
 import click
 
 from blobsight.estimate import estimate
+from blobsight.results import results
 from blobsight.terminal import Exit, say
 from pipeline import __version__
 
@@ -32,6 +33,7 @@ def blobsight() -> None:
 
 
 blobsight.add_command(estimate)
+blobsight.add_command(results)
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """How many tokens an image costs, by the rules that OpenAI publishes.
 
-Source: https://developers.openai.com/api/docs/guides/images-vision, "Model sizing behavior" and "Calculating costs". Azure
-serves the same models. Two kinds of rule:
+Source: https://developers.openai.com/api/docs/guides/images-vision, "Model sizing behavior" and "Calculating costs".
+Azure serves the same models. Two kinds of rule:
 
 patches  the image is covered with squares of 32 px, and scaled down first if that takes more than a budget of them;
          each costs one token, times a factor of the model's.

@@ -20,8 +20,8 @@ type Size = tuple[int, int]
 """Width and height in pixels, as stored."""
 
 HEADS = (65_536, 1_048_576, LIMITS.max_bytes)
-"""Bytes to read until the size is known. The first is enough for most; a camera's preview may stand before it, and a TIFF
-may have it at the end."""
+"""Bytes to read until the size is known. The first is enough for most; a camera's preview may stand before it, and a
+TIFF may have it at the end."""
 
 _DOWNLOADS = 16
 _THREADS = 8
