@@ -92,7 +92,7 @@ class Place:
 
     async def _open(self, stack: AsyncExitStack) -> "Account":
         # The default waits 15 s before its first retry.
-        options: dict[str, Any] = {"retry_policy": ExponentialRetry(initial_backoff=1, increment_base=2, retry_total=4)}
+        options: dict[str, Any] = {"retry_policy": ExponentialRetry(initial_backoff=1, increment_base=2, retry_total=3)}
         credential: AsyncTokenCredential | None = None
         if self.connection_string is not None:
             blobs = BlobServiceClient.from_connection_string(self.connection_string, **options)
@@ -276,7 +276,10 @@ def _checked(account: str) -> str:
 def explained(place: Place) -> Iterator[None]:
     """The storage SDK's errors, said to a person."""
     try:
-        yield
+        try:
+            yield
+        except ExceptionGroup as group:  # of tasks side by side; they fail for one reason
+            raise _first(group) from None
     except AzureError as error:
         raise Trouble(_explanation(error, place)) from error
     except ValueError as error:
@@ -286,6 +289,10 @@ def explained(place: Place) -> Iterator[None]:
         raise Trouble(
             "The connection string is none: it should hold AccountName=…;AccountKey=…;BlobEndpoint=…."
         ) from None
+
+
+def _first(error: Exception) -> Exception:
+    return _first(error.exceptions[0]) if isinstance(error, ExceptionGroup) else error
 
 
 def _explanation(error: AzureError, place: Place) -> str:  # noqa: PLR0911 - one for each meaning
