@@ -92,7 +92,7 @@ class Place:
 
     async def _open(self, stack: AsyncExitStack) -> "Account":
         # The default waits 15 s before its first retry.
-        options: dict[str, Any] = {"retry_policy": ExponentialRetry(initial_backoff=1, increment_base=2, retry_total=4)}
+        options: dict[str, Any] = {"retry_policy": ExponentialRetry(initial_backoff=1, increment_base=2, retry_total=3)}
         credential: AsyncTokenCredential | None = None
         if self.connection_string is not None:
             blobs = BlobServiceClient.from_connection_string(self.connection_string, **options)
@@ -148,13 +148,32 @@ class Account:
 def account_options[**P, R](command: Callable[Concatenate[Place, P], R]) -> Callable[P, R]:
     """Give a command the options that name an account; it gets the `Place` as its first argument."""
 
-    @wraps(command)
     def with_place(*args: P.args, **options: P.kwargs) -> R:
-        own = {name: value for name, value in options.items() if name not in _NAMES}
-        place = _place({name: options[name] for name in _NAMES})
-        return command(place, *args, **own)  # type: ignore[arg-type] # what click parsed, by name
+        own, given = _apart(options)
+        return command(_place(given), *args, **own)
 
-    given: Callable[P, R] = with_place
+    return _with_options(command, with_place)
+
+
+def optional_account[**P, R](command: Callable[Concatenate[Place | None, P], R]) -> Callable[P, R]:
+    """The same for a command that can do without: it gets None when no account is named anywhere."""
+
+    def with_place(*args: P.args, **options: P.kwargs) -> R:
+        own, given = _apart(options)
+        place = _place(given) if _is_named(given) else None
+        return command(place, *args, **own)
+
+    return _with_options(command, with_place)
+
+
+def _apart(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(a command's own options, those that name an account)."""
+    own = {name: value for name, value in options.items() if name not in _NAMES}
+    return own, {name: options[name] for name in _NAMES}
+
+
+def _with_options[**P, R](command: Callable[..., R], given: Callable[P, R]) -> Callable[P, R]:
+    given = wraps(command)(given)
     for option in reversed(_OPTIONS):
         given = option(given)
     return given
@@ -212,6 +231,11 @@ def _place(given: Mapping[str, Any]) -> Place:
     return Place(account=account, connection_string=connection_string, **names)
 
 
+def _is_named(given: Mapping[str, Any]) -> bool:
+    named = any(given[name] for name in _NAMES[:3])
+    return named or any(os.environ.get(name, "").strip() for name in (*ACCOUNT_VARIABLES, CONNECTION_STRING_VARIABLE))
+
+
 def _from_environment(environment: Mapping[str, str]) -> tuple[str | None, str | None]:
     accounts = {name: value for name in ACCOUNT_VARIABLES if (value := environment.get(name, "").strip())}
     connection_string = environment.get(CONNECTION_STRING_VARIABLE, "").strip()
@@ -252,7 +276,10 @@ def _checked(account: str) -> str:
 def explained(place: Place) -> Iterator[None]:
     """The storage SDK's errors, said to a person."""
     try:
-        yield
+        try:
+            yield
+        except ExceptionGroup as group:  # of tasks side by side; they fail for one reason
+            raise _first(group) from None
     except AzureError as error:
         raise Trouble(_explanation(error, place)) from error
     except ValueError as error:
@@ -262,6 +289,10 @@ def explained(place: Place) -> Iterator[None]:
         raise Trouble(
             "The connection string is none: it should hold AccountName=…;AccountKey=…;BlobEndpoint=…."
         ) from None
+
+
+def _first(error: Exception) -> Exception:
+    return _first(error.exceptions[0]) if isinstance(error, ExceptionGroup) else error
 
 
 def _explanation(error: AzureError, place: Place) -> str:  # noqa: PLR0911 - one for each meaning

@@ -7,9 +7,13 @@ import sys
 import click
 
 from blobsight.doctor import doctor
+from blobsight.estimate import estimate
+from blobsight.results import results
 from blobsight.retry import retry
 from blobsight.show import show
+from blobsight.status import status
 from blobsight.terminal import Exit, say
+from blobsight.upload import upload
 from pipeline import __version__
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -34,8 +38,12 @@ def blobsight() -> None:
 
 
 blobsight.add_command(doctor)
+blobsight.add_command(estimate)
+blobsight.add_command(results)
 blobsight.add_command(retry)
 blobsight.add_command(show)
+blobsight.add_command(status)
+blobsight.add_command(upload)
 
 
 def main() -> None:
@@ -43,17 +51,17 @@ def main() -> None:
     # The SDKs log what they also raise.
     logging.getLogger("azure").setLevel(logging.CRITICAL)
     try:
-        status = blobsight(standalone_mode=False)
+        ended = blobsight(standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
-        status = Exit.USAGE
+        ended = Exit.USAGE
     except click.ClickException as error:
         error.show()
-        status = error.exit_code
+        ended = error.exit_code
     except (KeyboardInterrupt, asyncio.CancelledError, click.Abort):
         say("Stopped.")
-        status = Exit.INTERRUPTED
+        ended = Exit.INTERRUPTED
     except BrokenPipeError:  # `blobsight results | head`: who read us has enough
         sys.stderr.close()
-        status = Exit.DONE
-    sys.exit(status or Exit.DONE)
+        ended = Exit.DONE
+    sys.exit(ended or Exit.DONE)

@@ -15,6 +15,7 @@ from typing import TextIO
 from pipeline.names import MAX_BLOB_NAME, is_blob_name
 
 STDIN = "-"
+HIDDEN = "hidden"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,18 +80,19 @@ def _listed(stdin: TextIO) -> Iterator[tuple[Path | LeftOut, str]]:
     for line in text.split("\0") if "\0" in text else text.splitlines():
         if not line.strip():
             continue
-        path = Path(line)
-        name = PurePath(os.path.normpath(path))
-        name = name.relative_to(name.anchor)
-        if ".." in name.parts:
-            yield (
-                LeftOut(line, "a path that leads out of this folder makes no blob name: start from a folder above"),
-                "",
-            )
+        path, name = Path(line), name_in_list(Path(line))
+        if name is None:
+            yield LeftOut(line, "a path with '..' in it makes no blob name: start from a folder above"), ""
         elif path.is_dir():
             yield LeftOut(line, "a list on stdin holds files; give a folder as an argument"), ""
         else:
-            yield path, name.as_posix()
+            yield path, name
+
+
+def name_in_list(path: PurePath) -> str | None:
+    """The path as it stands, without a drive or a leading slash; None when it has no such form."""
+    name = path.relative_to(path.anchor)
+    return None if ".." in name.parts else name.as_posix()
 
 
 def _matching(pattern: str) -> Iterator[tuple[Path | LeftOut, str]]:
@@ -119,7 +121,7 @@ def _walk(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[Path | L
     for entry in entries:
         path = folder / entry.name
         if entry.name.startswith("."):
-            yield LeftOut(str(path), "hidden", problem=False)
+            yield LeftOut(str(path), HIDDEN, problem=False)
             continue
         try:
             if not entry.is_dir():

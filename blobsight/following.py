@@ -1,0 +1,139 @@
+"""Waiting for results, and showing what came of them."""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from os.path import commonprefix
+from time import monotonic
+from typing import Any
+
+from azure.core.exceptions import ResourceNotFoundError
+
+from blobsight.account import Account
+from blobsight.image_states import SHORTENED_AT, State
+from blobsight.terminal import progress, say, table
+from pipeline.listing import list_page
+from pipeline.names import result_name
+
+LOOK_EVERY_SECONDS = 1.0
+ASKED_ONE_BY_ONE = 100
+"""Up to so many results are asked for each; more are listed."""
+AT_ONCE = 32
+HINT_AFTER_SECONDS = 60
+"""Without a single result."""
+SHOWN_ANSWERS = 50
+"""For more images the answers are for `blobsight results`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """An image that has its result."""
+
+    name: str
+    state: State
+    error_code: str | None
+
+
+async def follow(account: Account, etags: Mapping[str, str]) -> list[Finished]:
+    """Wait until every image has the result of this version of it.
+
+    Args:
+        account: where the results appear.
+        etags: of the images, by name.
+
+    Raises:
+        AzureError: as the SDK gives it.
+    """
+    waiting = {result_name(name): (name, etag) for name, etag in etags.items()}
+    finished: list[Finished] = []
+    began, hinted = monotonic(), False
+    with progress("Waiting for results", len(etags)) as bar:
+        while waiting:
+            looked = monotonic()
+            for result, metadata in (await _look(account, waiting)).items():
+                name, _ = waiting.pop(result)
+                failed = metadata.get("status") == "failed"
+                finished.append(Finished(name, State.FAILED if failed else State.SUCCEEDED, metadata.get("errorcode")))
+                bar.advance()
+            if not finished and not hinted and monotonic() - began > HINT_AFTER_SECONDS:
+                hinted = True
+                say("No result yet: is the app running? `blobsight doctor` tells. Ctrl-C stops waiting, nothing else.")
+            if waiting:
+                # Long listings are not made the app's main load.
+                await asyncio.sleep(max(LOOK_EVERY_SECONDS, 3 * (monotonic() - looked)))
+    return finished
+
+
+async def _look(account: Account, waiting: Mapping[str, tuple[str, str]]) -> dict[str, Mapping[str, str]]:
+    """The metadata of those results that are there, by their names."""
+    if len(waiting) > ASKED_ONE_BY_ONE:
+        found = await _listed(account, waiting)
+    else:
+        found = await _asked(account, waiting)
+    return {name: metadata for name, metadata in found.items() if metadata.get("sourceetag") == waiting[name][1]}
+
+
+async def _listed(account: Account, names: Collection[str]) -> dict[str, Mapping[str, str]]:
+    found: dict[str, Mapping[str, str]] = {}
+    prefix = commonprefix(list(names))[:SHORTENED_AT]  # noqa: RUF071 - the service's prefix is one, too
+    token = None
+    while True:
+        page = await list_page(account.results, token, metadata=True, prefix=prefix)
+        found.update((blob.name, blob.metadata) for blob in page.blobs if blob.name in names)
+        if (token := page.next_token) is None:
+            return found
+
+
+async def _asked(account: Account, names: Collection[str]) -> dict[str, Mapping[str, str]]:
+    async def ask(name: str) -> tuple[str, Mapping[str, str]]:
+        try:
+            properties = await account.results.get_blob_client(name).get_blob_properties()
+        except ResourceNotFoundError:
+            return name, {}
+        return name, {key.lower(): value for key, value in (properties.metadata or {}).items()}
+
+    return dict(await asyncio.gather(*(ask(name) for name in names)))
+
+
+def tally(finished: Sequence[Finished]) -> dict[str, Any]:
+    """How many of each kind, for programs."""
+    failed = Counter(one.error_code for one in finished if one.state is State.FAILED)
+    return {"succeeded": len(finished) - failed.total(), "failed": dict(failed)}
+
+
+async def show_finished(account: Account, finished: Sequence[Finished]) -> None:
+    """What came of the images: the answers of a few on stdout, of many the failures; and how many of each kind."""
+    shown = finished if len(finished) <= SHOWN_ANSWERS else [one for one in finished if one.state is State.FAILED]
+    results = await read_results(account, [one.name for one in shown])
+    table(("image", "result"), [(name, summary_of(result)) for name, result in sorted(results.items())])
+    counts = tally(finished)
+    by_code = ", ".join(f"{count:,} {code}" for code, count in sorted(counts["failed"].items()))
+    failed = sum(counts["failed"].values())
+    say(f"{counts['succeeded']:,} succeeded, {failed:,} failed{f' ({by_code})' if by_code else ''}.")
+
+
+async def read_results(account: Account, images: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The results of these images, by the images' names; those that are gone are left out.
+
+    Raises:
+        AzureError: as the SDK gives it.
+    """
+    places = asyncio.Semaphore(AT_ONCE)
+
+    async def read(name: str) -> tuple[str, dict[str, Any]] | None:
+        async with places:
+            try:
+                body = await (await account.results.get_blob_client(result_name(name)).download_blob()).readall()
+            except ResourceNotFoundError:
+                return None
+        return name, json.loads(body)
+
+    return dict(found for found in await asyncio.gather(*map(read, images)) if found is not None)
+
+
+def summary_of(result: Mapping[str, Any]) -> str:
+    """The answer, or what is wrong and what to do."""
+    error, answer = result["error"], result["answer"]
+    return f"{error['code']}: {error['message']}" if error else str(answer["text"])

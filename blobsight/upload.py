@@ -1,0 +1,371 @@
+"""`blobsight upload`: files into the input container, each once, whatever happens on the way.
+
+What is there already is known by its content (the MD5 that the service keeps) and by what is asked about it, so a
+second run sends only what is missing or has changed, on whichever machine and however the first one ended. And
+everything is written on condition that nobody else has written it meanwhile: two runs at once send nothing twice.
+"""
+
+import asyncio
+import base64
+import hashlib
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from os.path import commonprefix
+from typing import IO, Any
+
+import click
+from azure.core import MatchConditions
+from azure.core.exceptions import (
+    AzureError,
+    ClientAuthenticationError,
+    ResourceExistsError,
+    ResourceModifiedError,
+    ResourceNotFoundError,
+    ServiceRequestError,
+)
+from azure.storage.blob import BlobProperties, ContentSettings
+
+from blobsight.account import Account, Place, account_options, code
+from blobsight.asking import Asked, asking_options
+from blobsight.following import Finished, follow, show_finished, tally
+from blobsight.image_states import State
+from blobsight.local_files import HIDDEN, LeftOut, LocalFile, find_files
+from blobsight.terminal import Bar, Exit, plain, progress, say, table
+from pipeline.budget import Budget
+from pipeline.errors import PermanentFailure
+from pipeline.images.recognise import recognise
+from pipeline.listing import list_page
+from pipeline.names import wants_result
+
+AT_ONCE = 32
+"""Files under way together: at 50 ms a request that is 600 a second, more than most lines carry."""
+MEMORY_BYTES = 256 * 1024 * 1024
+"""Of all files that are under way together."""
+IN_ONE_PIECE_BYTES = 64 * 1024 * 1024
+"""Up to here a file is read once and sent by one request; the SDK's own threshold. Larger ones go in blocks."""
+ASKED_ONE_BY_ONE = 100
+"""Up to so many files the container is asked for each; for more, listing is cheaper however much else is in there."""
+FAILURES_IN_A_ROW = 20
+"""After so many files have failed and none got through, the rest would, too."""
+SHOWN = 20
+"""Of the files left out, by name."""
+TEXT_TYPES = {
+    ".json": "application/json; charset=utf-8",
+    ".md": "text/markdown; charset=utf-8",
+    ".txt": "text/plain; charset=utf-8",
+}
+RECOGNISED_BY_BYTES = 32 * 1024
+"""Of a file that is not read whole: what an image is shows at its start."""
+
+
+class Outcome(StrEnum):
+    """What became of a file."""
+
+    SENT = "sent"
+    UNCHANGED = "unchanged"
+    """It is there already, and asks the same."""
+    LEFT_OUT = "left out"
+    """It is nothing that the pipeline would take for an image."""
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class There:
+    """What is in the container already under a name."""
+
+    etag: str
+    md5: str | None
+    metadata: Mapping[str, str]
+
+
+@dataclass(slots=True)
+class Report:
+    """What became of all files."""
+
+    counts: Counter[Outcome] = field(default_factory=Counter)
+    sent_bytes: int = 0
+    left_out: list[LeftOut] = field(default_factory=list)
+    failed: list[LeftOut] = field(default_factory=list)
+    etags: dict[str, str] = field(default_factory=dict)
+    """Of each image of this run that is in the container now."""
+
+    would_be_sent: list[tuple[str, str]] = field(default_factory=list)
+    """Paths and names, for a dry run."""
+
+    def add(self, problem: LeftOut) -> None:
+        self.counts[Outcome.FAILED if problem.problem else Outcome.LEFT_OUT] += 1
+        (self.failed if problem.problem else self.left_out).append(problem)
+
+    def to_json(self) -> dict[str, Any]:
+        told: dict[str, Any] = {outcome.replace(" ", "_"): self.counts[outcome] for outcome in Outcome}
+        told["sent_bytes"] = self.sent_bytes
+        told["would_be_sent"] = [{"path": path, "name": name} for path, name in sorted(self.would_be_sent)]
+        told["problems"] = [
+            {"path": problem.path, "reason": problem.reason, "failed": problem.problem}
+            for problem in (*self.failed, *self.left_out)
+        ]
+        return told
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.option("--prefix", default="", help="Goes before each name: a folder with its slash, say.")
+@click.option("--wait", is_flag=True, help="Stay until every image has its result, and show what came of them.")
+@click.option("--dry-run", is_flag=True, help="Say what would be sent, and send nothing.")
+@click.option("--json", "as_json", is_flag=True, help="What became of the files, as one JSON object on stdout.")
+@asking_options
+@account_options
+def upload(  # noqa: PLR0913 - one for each option
+    place: Place, asked: Asked, paths: Sequence[str], *, prefix: str, wait: bool, dry_run: bool, as_json: bool
+) -> Exit:
+    """Put images into the input container.
+
+    PATH is a file, a folder with all that is below it, a glob, or - for a list of files on stdin. A second run sends
+    only what is missing or has changed. Instruction files and schemas in a folder go first, so that its images find
+    them. Files that are no images are left out and named.
+
+    \b
+    blobsight upload photo.jpg --instructions "What is in this picture?" --wait
+    blobsight upload receipts/ --prefix 2026/receipts/ --instructions-file receipt.md
+    find /scans -name '*.tif' -mtime -1 | blobsight upload -
+    """  # noqa: D301 - click's mark of lines to leave alone
+    return asyncio.run(_run(place, asked, paths, prefix=prefix, wait=wait, dry_run=dry_run, as_json=as_json))
+
+
+async def _run(  # noqa: PLR0913 - one for each option
+    place: Place, asked: Asked, paths: Sequence[str], *, prefix: str, wait: bool, dry_run: bool, as_json: bool
+) -> Exit:
+    metadata = asked.metadata()
+    report, files = Report(), []
+    with progress("Looking for files") as bar:
+        for found in find_files(paths, sys.stdin, prefix):
+            if isinstance(found, LeftOut):
+                report.add(found)
+            else:
+                files.append(found)
+                bar.advance()
+    finished: list[Finished] = []
+    async with place.opened() as account:
+        try:
+            await _Sending(account, metadata, report, dry_run=dry_run).run(files)
+        finally:
+            _say_what_became(report, dry_run=dry_run)
+        if wait and not dry_run:
+            finished = await follow(account, report.etags)
+            if not as_json:
+                await show_finished(account, finished)
+    if as_json:
+        plain(json.dumps(report.to_json() | {"dry_run": dry_run, "results": tally(finished) if wait else None}))
+    elif dry_run:
+        table(("would be sent", "as"), sorted(report.would_be_sent))
+    any_failed = report.failed or any(one.state is State.FAILED for one in finished)
+    return Exit.SOME_FAILED if any_failed else Exit.DONE
+
+
+def _say_what_became(report: Report, *, dry_run: bool) -> None:
+    for problem in report.failed:
+        say(f"{problem.path}: {problem.reason}", "red")
+    left_out = [left for left in report.left_out if left.reason != HIDDEN]
+    for left in left_out[:SHOWN]:
+        say(f"{left.path}: left out, {left.reason}", "dim")
+    if len(left_out) > SHOWN:
+        say(f"… and {len(left_out) - SHOWN:,} more left out (--json names them all)", "dim")
+    would = "would be " if dry_run else ""
+    counts = report.counts
+    say(
+        f"{counts[Outcome.SENT]:,} {would}sent ({report.sent_bytes / 1e6:,.1f} MB),"
+        f" {counts[Outcome.UNCHANGED]:,} unchanged, {counts[Outcome.LEFT_OUT]:,} left out,"
+        f" {counts[Outcome.FAILED]:,} failed."
+    )
+
+
+class _Sending:
+    """One run, from the files that were found to all of them in the container."""
+
+    def __init__(self, account: Account, metadata: Mapping[str, str], report: Report, *, dry_run: bool) -> None:
+        self._account = account
+        self._metadata = metadata
+        self._report = report
+        self._dry_run = dry_run
+        self._memory = Budget(MEMORY_BYTES)
+        self._listed: Mapping[str, There] | None = None
+        self._failures_in_a_row = 0
+
+    async def run(self, files: Sequence[LocalFile]) -> None:
+        if len(files) > ASKED_ONE_BY_ONE:
+            await self._list(commonprefix([file.name for file in files]))  # noqa: RUF071 - the service's prefix is one
+        # What images are asked by has to be there before them.
+        instructing = [file for file in files if not wants_result(file.name)]
+        with progress("Uploading", len(files)) as bar:
+            for batch in (instructing, (file for file in files if wants_result(file.name))):
+                todo = iter(batch)
+                async with asyncio.TaskGroup() as tasks:
+                    for _ in range(AT_ONCE):
+                        tasks.create_task(self._work(todo, bar))
+
+    async def _list(self, prefix: str) -> None:
+        listed: dict[str, There] = {}
+        token = None
+        with progress("Looking at what is there already") as bar:
+            while True:
+                page = await list_page(self._account.images, token, metadata=bool(self._metadata), prefix=prefix)
+                listed.update((blob.name, There(blob.etag, blob.md5, blob.metadata)) for blob in page.blobs)
+                bar.advance(len(page.blobs))
+                if (token := page.next_token) is None:
+                    break
+        self._listed = listed
+
+    async def _work(self, files: Iterator[LocalFile], bar: Bar) -> None:
+        for file in files:
+            async with self._memory.held(min(file.size, IN_ONE_PIECE_BYTES)):
+                await self._file(file)
+            bar.advance()
+
+    async def _file(self, file: LocalFile) -> None:
+        try:
+            outcome = await self._bring(file)
+        except OSError as error:
+            self._report.add(LeftOut(str(file.path), f"it can't be read ({error.strerror or error})"))
+        except PermanentFailure as no_image:
+            what = (no_image.details or {}).get("seems_to_be", no_image.message)
+            self._report.add(LeftOut(str(file.path), f"no image: it seems to be {what}", problem=False))
+        except (ResourceExistsError, ResourceModifiedError):
+            reason = "somebody else changed the blob while this ran: run the same command again to send yours"
+            self._report.add(LeftOut(str(file.path), reason))
+        except AzureError as error:
+            refused = getattr(error, "status_code", None) in (401, 403, 404)
+            if refused or isinstance(error, ClientAuthenticationError | ServiceRequestError):
+                raise  # no file would fare better
+            self._report.add(LeftOut(str(file.path), f"sending failed ({code(error)}): run the same command again"))
+            self._failures_in_a_row += 1
+            if self._failures_in_a_row >= FAILURES_IN_A_ROW:
+                raise
+        else:
+            self._failures_in_a_row = 0
+            self._report.counts[outcome] += 1
+
+    async def _bring(self, file: LocalFile) -> Outcome:
+        """See that `file` is in the container.
+
+        Raises:
+            OSError: it can't be read.
+            PermanentFailure: it is no image.
+            AzureError: it can't be sent.
+        """
+        content = await asyncio.to_thread(_read, file)
+        there = self._listed.get(file.name) if self._listed is not None else await self._ask(file.name)
+        if there is None or not self._is_same(file, content, there):
+            self._report.sent_bytes += content.size
+            if self._dry_run:
+                self._report.would_be_sent.append((str(file.path), file.name))
+                return Outcome.SENT
+            try:
+                self._note(file, await self._send(file, content, there))
+            except (ResourceExistsError, ResourceModifiedError):
+                self._report.sent_bytes -= content.size
+                there = await self._ask(file.name)
+                if there is None or not self._is_same(file, content, there):
+                    raise
+                # By another run, or by a request of our own whose answer was lost.
+            else:
+                return Outcome.SENT
+        self._note(file, there.etag)
+        return Outcome.UNCHANGED
+
+    async def _send(self, file: LocalFile, content: "_Content", there: There | None) -> str:
+        """The new blob's ETag. It is sent on condition that what is there is still as it was seen."""
+        condition: dict[str, Any] = (
+            {"etag": f'"{there.etag}"', "match_condition": MatchConditions.IfNotModified}
+            if there
+            else {"match_condition": MatchConditions.IfMissing}
+        )
+        settings = ContentSettings(
+            content_type=content.media_type,
+            # Of what comes in blocks the service does not work it out by itself.
+            content_md5=bytearray(base64.b64decode(content.md5)) if content.data is None else None,
+        )
+        with _body(file, content) as body:
+            answer = await self._account.images.get_blob_client(file.name).upload_blob(
+                body,
+                length=content.size,
+                overwrite=True,  # the condition decides
+                metadata=self._metadata_for(file),
+                content_settings=settings,
+                **condition,
+            )
+        return str(answer["etag"]).strip('"')
+
+    def _note(self, file: LocalFile, etag: str) -> None:
+        if wants_result(file.name):
+            self._report.etags[file.name] = etag
+
+    def _metadata_for(self, file: LocalFile) -> dict[str, str]:
+        return dict(self._metadata) if wants_result(file.name) else {}
+
+    def _is_same(self, file: LocalFile, content: "_Content", there: There) -> bool:
+        """Whether what is there has this content, and is asked what we would ask."""
+        return there.md5 == content.md5 and self._metadata_for(file).items() <= there.metadata.items()
+
+    async def _ask(self, name: str) -> There | None:
+        try:
+            found: BlobProperties = await self._account.images.get_blob_client(name).get_blob_properties()
+        except ResourceNotFoundError as error:
+            if code(error) == "ContainerNotFound":
+                raise
+            return None
+        md5 = found.content_settings.content_md5
+        metadata = {key.lower(): value for key, value in (found.metadata or {}).items()}
+        return There(str(found.etag).strip('"'), base64.b64encode(md5).decode() if md5 else None, metadata)
+
+
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """A file that was read. `data` is None for one that goes in blocks."""
+
+    data: bytes | None
+    size: int
+    md5: str
+    media_type: str
+
+
+def _read(file: LocalFile) -> _Content:
+    """Read a file: in whole where it goes in one piece, else for its digest.
+
+    Raises:
+        OSError: it can't be read, or is empty.
+        PermanentFailure: it is no image.
+    """
+    with file.path.open("rb") as opened:
+        if file.size <= IN_ONE_PIECE_BYTES:
+            data = opened.read()
+            if not data:
+                raise OSError(0, "it is empty")
+            return _Content(data, len(data), _base64(hashlib.md5(data, usedforsecurity=False)), _media_type(file, data))
+        media_type = _media_type(file, opened.read(RECOGNISED_BY_BYTES))
+        opened.seek(0)
+        digest = hashlib.file_digest(opened, lambda: hashlib.md5(usedforsecurity=False))
+        return _Content(None, opened.tell(), _base64(digest), media_type)
+
+
+def _base64(digest: "hashlib._Hash") -> str:
+    return base64.b64encode(digest.digest()).decode()
+
+
+def _media_type(file: LocalFile, start: bytes) -> str:
+    if wants_result(file.name):
+        return f"image/{recognise(start)}"
+    return TEXT_TYPES[file.path.suffix.lower()]
+
+
+@contextmanager
+def _body(file: LocalFile, content: _Content) -> Iterator[bytes | IO[bytes]]:
+    if content.data is not None:
+        yield content.data
+        return
+    with file.path.open("rb") as opened:
+        yield opened

@@ -1,0 +1,155 @@
+"""`blobsight status`: how far things are, by listing alone."""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import pytest
+from azure.storage.blob.aio import ContainerClient
+from person import Person
+from pictures import picture
+from terminal import Ran, blobsight
+
+from blobsight.image_states import ImageState, State, image_states
+from blobsight.status import Counting
+from pipeline.listing import ListedBlob
+from pipeline.names import result_name
+
+NOW = datetime(2026, 3, 14, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+async def containers(person: Person) -> AsyncIterator[tuple[ContainerClient, ContainerClient]]:
+    """Of images and results, where nobody is at work."""
+    name = f"status-{uuid4().hex[:8]}"
+    images, results = (person.blobs.get_container_client(f"{name}-{kind}") for kind in ("images", "results"))
+    await images.create_container()
+    await results.create_container()
+    yield images, results
+    await images.delete_container()
+    await results.delete_container()
+
+
+async def put(images: ContainerClient, results: ContainerClient, name: str, result: Mapping[str, str] | None) -> None:
+    """An image and, if it has one, its result with this metadata, of the image as it is unless that says otherwise."""
+    uploaded = await images.upload_blob(name, b"x")
+    if result is not None:
+        etag = (await uploaded.get_blob_properties()).etag.strip('"')
+        await results.upload_blob(result_name(name), b"{}", metadata={"sourceetag": etag} | dict(result))
+
+
+SUCCEEDED, CORRUPT = {"status": "succeeded"}, {"status": "failed", "errorcode": "corrupt_image"}
+FILTERED, STALE = CORRUPT | {"errorcode": "content_filtered"}, SUCCEEDED | {"sourceetag": "0xEARLIER"}
+IMAGES: Mapping[str, Mapping[str, str] | None] = {
+    "a": SUCCEEDED,
+    "a-b": None,
+    "a.jpg": SUCCEEDED,
+    "a/ä 漢字 😀.png": CORRUPT,
+    "a/b": CORRUPT,
+    "b/1": FILTERED,
+    "b/2": STALE,
+    "x" * 1024: SUCCEEDED,
+    "x" * 1023 + "y": None,
+}
+
+
+async def run(person: Person, containers: tuple[ContainerClient, ContainerClient], *arguments: str) -> Ran:
+    images, results = containers
+    return await blobsight(
+        person, "status", *arguments, "--images", images.container_name, "--results", results.container_name
+    )
+
+
+async def test_every_image_is_counted_once_by_its_state(
+    person: Person, containers: tuple[ContainerClient, ContainerClient]
+) -> None:
+    for name, result in IMAGES.items():
+        await put(*containers, name, result)
+    images, results = containers
+    await images.upload_blob("a/_instructions.md", b"not an image")
+    await results.upload_blob("of-a-deleted-image.json", b"{}", metadata=SUCCEEDED)
+    found = [state async for state in image_states(images, results)]
+    assert {state.image.name: (state.state, state.error_code) for state in found} == {
+        name: (State.PENDING, None)
+        if result is None or result is STALE
+        else (State(result["status"]), result.get("errorcode"))
+        for name, result in IMAGES.items()
+    }
+    assert len(found) == len(IMAGES)
+    assert [state.image.name async for state in image_states(images, results, "b/")] == ["b/1", "b/2"]
+    shown = await run(person, containers)
+    assert (shown.status, shown.lines) == (
+        0,
+        [
+            ["pending", "3"],
+            ["succeeded", "3"],
+            ["failed", "3"],
+            ["corrupt_image", "2"],
+            ["content_filtered", "1"],
+            ["all images", "9"],
+        ],
+    )
+    assert "3.0" not in shown.talk
+    told = (await run(person, containers, "b/", "--json")).json()
+    assert (told["images"], told["pending"], told["failed"], told["failed_by_code"]) == (
+        2,
+        1,
+        1,
+        {"content_filtered": 1},
+    )
+
+
+async def test_failed_images_are_listed_with_their_messages(person: Person) -> None:
+    await person.drop("failed-status/cut.png", picture()[:60])
+    await person.drop("failed-status/page.jpg", b"<html>")
+    await person.result("failed-status/cut.png")
+    await person.result("failed-status/page.jpg")
+    ran = await blobsight(person, "status", "failed-status/", "--failed")
+    rows = dict(ran.lines)
+    assert (ran.status, set(rows)) == (0, {"failed-status/cut.png", "failed-status/page.jpg"})
+    assert rows["failed-status/page.jpg"].startswith("unsupported_image: The file is no image")
+
+
+async def test_watching_ends_when_nothing_is_pending(
+    person: Person, containers: tuple[ContainerClient, ContainerClient]
+) -> None:
+    await put(*containers, "a", SUCCEEDED)
+    ran = await run(person, containers, "--watch")
+    assert ran.out == "pending 0, succeeded 1, failed 0, all images 1\n"
+
+
+async def test_nothing_there_is_said(person: Person) -> None:
+    ran = await blobsight(person, "status", "no-such-folder/")
+    assert (ran.status, ran.talk) == (0, "No images in images whose names start with 'no-such-folder/'.\n")
+
+
+def image(uploaded: timedelta, finished: timedelta | None, state: State = State.SUCCEEDED) -> ImageState:
+    blob = ListedBlob("a", "0x1", NOW - uploaded, {})
+    return ImageState(blob, state, "a.json", None, None if finished is None else NOW - finished)
+
+
+def counted(*images: ImageState) -> Counting:
+    counting = Counting(NOW)
+    for one in images:
+        counting.add(one)
+    return counting
+
+
+@pytest.mark.parametrize(
+    ("images", "rate", "left"),
+    [
+        # Ten results within the last 100 seconds, when it began.
+        ([(100, 10 * number) for number in range(10)], 0.1, 50),
+        # Work that began long ago counts over the last five minutes.
+        ([(7200, number) for number in range(300)], 1.0, 5),
+        # Nothing has come of it lately.
+        ([(7200, 7000)], 0.0, None),
+    ],
+)
+def test_rate_and_time_left(images: list[tuple[int, int]], rate: float, left: int | None) -> None:
+    seconds: Callable[[int], timedelta] = lambda n: timedelta(seconds=n)  # noqa: E731 - a short name for rows of numbers
+    done = [image(seconds(uploaded), seconds(finished)) for uploaded, finished in images]
+    pending = [image(seconds(3600), None, State.PENDING)] * 5
+    status = counted(*done, *pending).status
+    assert (round(status.rate, 6), status.left) == (rate, None if left is None else seconds(left))
+    assert status.to_json()["seconds_left"] == left

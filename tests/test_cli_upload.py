@@ -1,0 +1,257 @@
+"""`blobsight upload`: files into the container, each once, whatever happens on the way."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from person import Person
+from pictures import picture
+from terminal import blobsight, started
+
+from blobsight.asking import Asked
+from blobsight.local_files import name_in_list
+from localcloud.model import Hang
+from pipeline.instructions import InstructionSources, Origin
+from pipeline.instructions.options import Options
+
+type Folder = Callable[..., Path]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    """Makes a folder of files: pictures that all differ, or what is said."""
+
+    def make(*names: str, **contents: str) -> Path:
+        for number, name in enumerate(names):
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(picture() + number.to_bytes(4))
+        for name, text in contents.items():
+            (tmp_path / name.replace("__", ".")).write_text(text, encoding="utf-8")
+        return tmp_path
+
+    return make
+
+
+async def etags(person: Person, prefix: str) -> dict[str, str]:
+    container = person.blobs.get_container_client("images")
+    return {blob.name: blob.etag async for blob in container.list_blobs(name_starts_with=prefix)}
+
+
+async def test_a_second_run_sends_only_what_is_missing_or_changed(person: Person, folder: Folder) -> None:
+    path = folder("a.png", "b/c.png", "b/d.png")
+    arguments = ("upload", str(path), "--prefix", "again/", "-i", "What is it?")
+    first = await blobsight(person, *arguments, "--json")
+    assert first.status == 0
+    assert first.json() == {
+        "sent": 3,
+        "unchanged": 0,
+        "left_out": 0,
+        "failed": 0,
+        "sent_bytes": 3 * (len(picture()) + 4),
+        "would_be_sent": [],
+        "problems": [],
+        "dry_run": False,
+        "results": None,
+    }
+    before = await etags(person, "again/")
+    assert set(before) == {"again/a.png", "again/b/c.png", "again/b/d.png"}
+    (path / "b" / "c.png").write_bytes(picture() + b"else")
+    folder("e.png")
+    second = await blobsight(person, *arguments)
+    assert second.talk.splitlines()[-1].startswith("2 sent (0.0 MB), 2 unchanged")
+    after = await etags(person, "again/")
+    assert {name for name in after if after[name] != before.get(name)} == {"again/b/c.png", "again/e.png"}
+
+
+async def test_another_question_is_a_change(person: Person, folder: Folder) -> None:
+    path = folder("a.png")
+    for question, sent in (("One?", 1), ("One?", 0), ("Zwei, größer?", 1), ("Zwei, größer?", 0)):
+        ran = await blobsight(person, "upload", str(path), "--prefix", "questions/", "-i", question, "--json")
+        assert ran.json()["sent"] == sent, question
+    result = await person.result(
+        "questions/a.png", etag=(await etags(person, "questions/"))["questions/a.png"].strip('"')
+    )
+    assert result["instructions"]["text"] == "Zwei, größer?"
+
+
+async def test_instruction_files_of_a_folder_are_there_before_its_images(person: Person, folder: Folder) -> None:
+    path = folder("in/a.png", "in/b.png")
+    (path / "in" / "_instructions.md").write_text("---\ndetail: low\n---\nAsked by the folder", encoding="utf-8")
+    (path / "in" / "b.png.instructions.txt").write_text("Asked by a sidecar", encoding="utf-8")
+    ran = await blobsight(person, "upload", str(path), "--prefix", "folders/", "--wait")
+    assert ran.status == 0
+    assert sorted(ran.lines) == [
+        ["folders/in/a.png", "You asked: Asked by the folder"],
+        ["folders/in/b.png", "You asked: Asked by a sidecar"],
+    ]
+    assert (await person.result("folders/in/a.png"))["image_sent"]["detail"] == "low"
+
+
+async def test_waiting_ends_with_what_came_of_each_image(person: Person, folder: Folder) -> None:
+    path = folder("good.png", "cut.png")
+    (path / "cut.png").write_bytes(picture()[:60])
+    ran = await blobsight(person, "upload", str(path), "--prefix", "wait/", "-i", "Well?", "--wait")
+    rows = dict(ran.lines)
+    assert (ran.status, rows["wait/good.png"]) == (1, "You asked: Well?")
+    assert rows["wait/cut.png"].startswith("corrupt_image: ")
+    assert ran.talk.splitlines()[-1] == "1 succeeded, 1 failed (1 corrupt_image)."
+
+
+async def test_what_is_no_image_is_left_out_and_what_cannot_be_read_is_listed(person: Person, folder: Folder) -> None:
+    path = folder("a.png", "sub/b.png", notes__pdf="%PDF-1.7", empty__png="", page__jpg="<html>")
+    (path / ".DS_Store").write_bytes(b"litter")
+    (path / "sub" / "back").symlink_to(path)
+    (path / "dangling.png").symlink_to(path / "nowhere")
+    (path / "broken.png").symlink_to("/proc/self/mem")  # a regular file that fails when it is read
+    os.mkfifo(path / "pipe.png")
+    ran = await blobsight(person, "upload", str(path), "--prefix", "odd/", "--json")
+    assert ran.status == 1
+    assert ran.json()["sent"] == 2
+    told = {Path(problem["path"]).name: (problem["failed"], problem["reason"]) for problem in ran.json()["problems"]}
+    assert told == {
+        ".DS_Store": (False, "hidden"),
+        "back": (False, "a link back to a folder above it"),
+        "notes.pdf": (False, "no image: it seems to be a PDF document"),
+        "page.jpg": (False, "no image: it seems to be an HTML page"),
+        "empty.png": (True, "it can't be read (it is empty)"),
+        "dangling.png": (True, "there is no such file"),
+        "broken.png": (True, "it can't be read (Input/output error)"),
+        "pipe.png": (True, "it is no regular file"),
+    }
+
+
+async def test_names_that_people_and_file_systems_allow(person: Person, folder: Folder) -> None:
+    long = "/".join(["x" * 200] * 5) + ".png"
+    names = ["with space.png", "ümläut 漢字 😀.png", "100%.png", "%41.png", "a#b?c&d+e.png", "~'\"<>|*.png", long]
+    path = folder(*names)
+    ran = await blobsight(person, "upload", str(path), "--prefix", "names/", "--wait", "-i", "Named?")
+    assert ran.status == 0, ran.talk
+    assert {name for name, _ in ran.lines} == {f"names/{name}" for name in names}
+    again = await blobsight(person, "upload", str(path), "--prefix", "names/", "-i", "Named?", "--json")
+    assert (again.json()["sent"], again.json()["unchanged"]) == (0, len(names))
+
+
+async def test_a_name_too_long_for_azure_is_one_files_error(person: Person, folder: Folder) -> None:
+    path = folder("a.png", "/".join(["y" * 250] * 4) + "/z.png")
+    ran = await blobsight(person, "upload", str(path), "--prefix", "p" * 30 + "/")
+    assert ran.status == 1
+    assert "its name would have 1,040 characters, and Azure allows 1,024: shorten it" in ran.talk
+    assert "1 sent" in ran.talk
+
+
+async def test_a_list_on_stdin_a_glob_and_a_dry_run(person: Person, folder: Folder) -> None:
+    path = folder("one/a.png", "two/a.png", "two/b.txt.png")
+    listed = "".join(f"{file}\n" for file in sorted(path.rglob("*.png")))
+    ran = await blobsight(person, "upload", "-", "--prefix", "dry/", "--dry-run", stdin=listed)
+    below = path.relative_to("/")
+    assert [row[1] for row in ran.lines] == [
+        f"dry/{below}/{name}" for name in ("one/a.png", "two/a.png", "two/b.txt.png")
+    ]
+    ran = await blobsight(person, "upload", str(path / "*" / "a.png"), "--prefix", "dry/", "--dry-run")
+    assert [row[1] for row in ran.lines] == ["dry/one/a.png", "dry/two/a.png"]
+    assert await etags(person, "dry/") == {}
+    ran = await blobsight(person, "upload", *map(str, path.glob("*/a.png")), "--dry-run")
+    assert ran.status == 1
+    assert "would be called 'a.png' like" in ran.talk
+
+
+async def test_killed_in_the_middle_it_goes_on_where_it_stopped(person: Person, folder: Folder) -> None:
+    """Nothing twice, nothing missing: also what had arrived without the killed run knowing."""
+    path = folder(*(f"{number:03}.png" for number in range(300)))
+    arguments = ("upload", str(path), "--prefix", "killed/", "-i", "Killed?")
+    process = await started(person, *arguments)
+    while len(await etags(person, "killed/")) < 40:
+        await asyncio.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    await process.communicate()
+    await asyncio.sleep(0.3)  # what was on the wire arrives
+    there = await etags(person, "killed/")
+    assert 40 <= len(there) < 300
+    again = await blobsight(person, *arguments, "--json")
+    assert (again.json()["sent"], again.json()["unchanged"]) == (300 - len(there), len(there))
+    after = await etags(person, "killed/")
+    assert len(after) == 300
+    assert there.items() <= after.items()
+
+
+async def test_two_runs_at_once_send_each_file_once(person: Person, folder: Folder) -> None:
+    path = folder(*(f"{number:02}.png" for number in range(60)))
+    arguments = ("upload", str(path), "--prefix", "both/", "-i", "At once?", "--wait", "--json")
+    runs = await asyncio.gather(blobsight(person, *arguments), blobsight(person, *arguments))
+    assert [run.status for run in runs] == [0, 0]
+    assert sum(run.json()["sent"] for run in runs) == 60
+    assert [run.json()["results"] for run in runs] == [{"succeeded": 60, "failed": {}}] * 2
+    assert len(person.asked("At once?")) == 60
+
+
+async def test_ctrl_c_says_how_far_it_came(person: Person, folder: Folder) -> None:
+    path = folder("a.png")
+    person.scripts["Slow?"].append(Hang())
+    process = await started(person, "upload", str(path), "--prefix", "stopped/", "-i", "Slow?", "--wait")
+    while not person.asked("Slow?"):
+        await asyncio.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, talk = await process.communicate()
+    assert process.returncode == 130
+    assert talk.decode().split("\n\n") == ["1 sent (0.0 MB), 0 unchanged, 0 left out, 0 failed.", "Stopped.\n"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["--images", "no-such-images"], 3, "has no container 'no-such-images'"),
+        (["--account", "https://a.example/?sig=secret"], 2, "without a key or a SAS"),
+        (["--connection-string", "secret"], 3, "The connection string is none"),
+        (["--connection-string", "BlobEndpoint=http://127.0.0.1:9/a;AccountName=a;AccountKey=YQ=="], 3, "make up"),
+        (["-i", "x" * 9000], 2, "_instructions.md"),
+    ],
+    ids=["container", "address", "connection string", "nobody there", "too long"],
+)
+async def test_what_stops_it_is_one_clear_line(
+    person: Person, folder: Folder, arguments: list[str], status: int, said: str
+) -> None:
+    named = person if arguments[0] in ("--images", "-i") else None
+    ran = await blobsight(named, "upload", str(folder("a.png")), *arguments)
+    assert (ran.status, "secret" in ran.talk) == (status, False), ran.talk
+    assert said in ran.talk.splitlines()[-1]
+
+
+async def test_no_account_named(folder: Folder) -> None:
+    ran = await blobsight(None, "upload", str(folder("a.png")))
+    assert ran.status == 2
+    assert "--account NAME for one in Azure, or --local" in ran.talk
+
+
+class NoFiles:
+    async def read_start(self, _name: str, _length: int) -> None:
+        return None
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=300))
+async def test_any_text_arrives_as_it_was_meant(text: str) -> None:
+    text = text.strip()
+    metadata = Asked(text or None, Options()).metadata()
+    assert all(value.isascii() and value.isprintable() for value in metadata.values())
+    found = await InstructionSources(NoFiles(), None).find("a.png", metadata)
+    assert (found.text, found.origin) == ((text, Origin.METADATA) if text else (found.text, Origin.BUILT_IN))
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        (PureWindowsPath(r"scans\2026\a.png"), "scans/2026/a.png"),
+        (PureWindowsPath(r"C:\scans\a.png"), "scans/a.png"),
+        (PureWindowsPath(r"\\server\share\scans\a.png"), "scans/a.png"),
+        (PurePosixPath("/scans/a.png"), "scans/a.png"),
+        (PurePosixPath("./scans//a.png"), "scans/a.png"),
+        (PurePosixPath("../a.png"), None),
+    ],
+)
+def test_paths_of_both_worlds_make_names_with_slashes(path: PurePath, name: str | None) -> None:
+    assert name_in_list(path) == name
