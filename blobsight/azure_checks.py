@@ -104,7 +104,7 @@ def _elsewhere(patient: Patient, settings: Settings) -> Iterator[str]:
     if deployed.model_deployment:
         pairs["AZURE_OPENAI_DEPLOYMENT"] = (settings.openai_deployment, deployed.model_deployment)
     if deployed.model_endpoint:
-        pairs["AZURE_OPENAI_ENDPOINT"] = (settings.openai_endpoint, deployed.model_endpoint.rstrip("/"))
+        pairs["AZURE_OPENAI_ENDPOINT"] = (_resource(settings.openai_endpoint), _resource(deployed.model_endpoint))
     for name, (theirs, ours) in pairs.items():
         if theirs != ours:
             yield f"{name} of the app is {theirs}, and here it is {ours}."
@@ -193,7 +193,7 @@ async def model_answers(patient: Patient) -> Finding:  # noqa: PLR0911 - one for
     if not (deployed.model_endpoint and deployed.model_deployment):
         return skipped("AZURE_OPENAI_ENDPOINT or AZURE_OPENAI_DEPLOYMENT is not set")
     token = await credential.get_token(MODEL_SCOPE)
-    url = f"{deployed.model_endpoint.rstrip('/').removesuffix('/openai/v1')}/openai/v1/chat/completions"
+    url = f"{_resource(deployed.model_endpoint)}/openai/v1/chat/completions"
     name = deployed.model_deployment
     try:
         async with (
@@ -332,6 +332,11 @@ async def _model_account(arm: ResourceManager, patient: Patient) -> Mapping[str,
         if wanted and wanted in {urlsplit(str(endpoint)).netloc for endpoint in endpoints if endpoint}:
             return account
     return None
+
+
+def _resource(endpoint: str) -> str:
+    """The address of the resource, of which its v1 endpoint is a part."""
+    return endpoint.rstrip("/").removesuffix("/openai/v1")
 
 
 def _arm(patient: Patient) -> ResourceManager:

@@ -85,7 +85,7 @@ def doctor(place: Place, /, resource_manager: str, host: str, *, as_json: bool, 
 
     \b
     blobsight doctor --local
-    eval "$(azd env get-values | sed 's/^/export /')" && blobsight doctor
+    set -a; eval "$(azd env get-values)"; set +a; blobsight doctor
     blobsight doctor --json | jq '.[] | select(.verdict == "failed")'
     """  # noqa: D301 - click's mark of lines to leave alone
     return asyncio.run(_run(place, Deployed(**names), resource_manager, host, as_json=as_json))
@@ -125,7 +125,7 @@ async def _checks(patient: Patient) -> dict[str, Check | Finding]:
     elif patient.deployed.missing:
         missing = skipped(
             f"not set: {', '.join(patient.deployed.missing)}",
-            """eval "$(azd env get-values | sed 's/^/export /')", or give the options""",
+            'set -a; eval "$(azd env get-values)"; set +a, or give the options',
         )
         checks |= dict.fromkeys(AZURE, missing)
     else:

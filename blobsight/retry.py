@@ -21,6 +21,7 @@ from azure.core.exceptions import AzureError
 
 from blobsight.account import Account, Place, account_options
 from blobsight.asking import Asked, asking_options
+from blobsight.estimate import DEFAULT_MAX_OUTPUT_TOKENS, Assumptions, Estimate, estimate_blobs
 from blobsight.image_states import ImageState, State, image_states
 from blobsight.terminal import Exit, Trouble, plain, progress, say, table
 from pipeline.errors import ErrorCode, RetryableFailure
@@ -133,17 +134,18 @@ async def _run(place: Place, choice: Choice, *, yes: bool, dry_run: bool, as_jso
             _require_fit(_request(place.images, state.image.name, choice, rerun_failed=True))
         if left_alone:
             say(left_alone)
+        cost = None
         if not found:
             say("There is nothing to run again.")
         else:
-            await _say_what(account, found, choice)
+            cost = await _say_what(account, found, choice)
             if not dry_run and (yes or click.confirm("Queue them?", err=True)):
                 await _queue(account, found, choice)
             elif not dry_run:
                 say("Nothing was queued.")
                 found = []
     if as_json:
-        plain(json.dumps(_told(found, choice, dry_run=dry_run)))
+        plain(json.dumps(_told(found, choice, cost, dry_run=dry_run)))
     elif dry_run:
         table(("image", "why"), [(state.image.name, _why(state)) for state in found])
     return Exit.DONE
@@ -218,7 +220,7 @@ async def _without_waiting(account: Account, found: list[ImageState]) -> tuple[l
 # What it costs.
 
 
-async def _say_what(_account: Account, found: Sequence[ImageState], choice: Choice) -> None:
+async def _say_what(account: Account, found: Sequence[ImageState], choice: Choice) -> Estimate:
     reasons = Counter(_why(state) for state in found)
     say(f"To be run again: {len(found):,} ({', '.join(f'{why} {count:,}' for why, count in reasons.most_common())})")
     lost = sum(state.origin == Origin.REQUEST and state.state is State.FAILED for state in found)
@@ -227,18 +229,36 @@ async def _say_what(_account: Account, found: Sequence[ImageState], choice: Choi
             f"{lost:,} of them failed at instructions of an earlier retry. They will be asked what their metadata and"
             " files say; give --instructions to ask that again."
         )
+    cost = await _cost(account, found, choice)
+    at_most = choice.chosen is Chosen.ALL and not choice.asked
+    say(f"What it costs{', if every question has changed' if at_most else ''}: {cost.in_short}")
+    for sentence in cost.how_sure:
+        say(f"  {sentence}", "dim")
+    return cost
+
+
+async def _cost(account: Account, found: Sequence[ImageState], choice: Choice) -> Estimate:
+    options = choice.asked.options
+    assumptions = Assumptions(
+        detail=options.detail or "auto",
+        max_output_tokens=options.max_output_tokens or DEFAULT_MAX_OUTPUT_TOKENS,
+        instructions=choice.asked.text,
+    )
+    with progress("Estimating"):
+        return await estimate_blobs(account, [state.image for state in found], assumptions)
 
 
 def _why(state: ImageState) -> str:
     return state.error_code or state.state.value
 
 
-def _told(found: Sequence[ImageState], choice: Choice, *, dry_run: bool) -> dict[str, object]:
+def _told(found: Sequence[ImageState], choice: Choice, cost: Estimate | None, *, dry_run: bool) -> dict[str, object]:
     return {
         "prefix": choice.prefix,
         "chosen": choice.chosen.value,
         "queued": 0 if dry_run else len(found),
         "dry_run": dry_run,
+        "estimated_usd": list(cost.money) if cost and cost.money else None,
         "images": [{"name": state.image.name, "why": _why(state)} for state in found],
     }
 

@@ -12,6 +12,7 @@ from typing import Any
 import click
 from azure.core.exceptions import AzureError, HttpResponseError, ResourceNotFoundError
 from azure.storage.blob import BlobProperties
+from azure.storage.blob.aio import ContainerClient
 from rich.text import Text
 
 from blobsight.account import Account, Place, account_options, code
@@ -112,7 +113,7 @@ async def _find(account: Account, name: str) -> Found:
     if image is not None and not wants_result(name):
         return found
     found.earlier, found.in_work, found.waits_until = await asyncio.gather(
-        _earlier(account, name), _in_work(account, found), _waits(account, name)
+        earlier_results(account.results, name), _in_work(account, found), _waits(account, name)
     )
     if found.is_current and found.result:
         found.facts = {key: found.result["source"][key] for key in ("format", "width", "height")}
@@ -155,11 +156,11 @@ async def _not_there(account: Account, name: str) -> str:
     return f"{there}, nor one with a name like it in '{folder or '/'}'."
 
 
-async def _earlier(account: Account, name: str) -> list[Version] | str:
+async def earlier_results(results: ContainerClient, name: str) -> list[Version] | str:
     """The replaced results, newest first; an account that keeps no versions has none."""
     target = result_name(name)
     try:
-        listed = account.results.list_blobs(name_starts_with=target, include=["versions", "metadata"])
+        listed = results.list_blobs(name_starts_with=target, include=["versions", "metadata"])
         versions = [blob async for blob in listed if blob.name == target and not _is_current_version(blob)]
     except HttpResponseError as error:
         return f"can't be listed ({code(error)})"

@@ -12,10 +12,10 @@ from aiohttp import web
 from azure.core.credentials import AccessToken
 from azure.storage.blob.aio import BlobServiceClient
 from azure.storage.queue.aio import QueueServiceClient
-from command_line import blobsight
 from fake_resource_manager import APP, GROUP, MODEL, NAMES, STORAGE, TOPIC, FakeResourceManager, healthy
 from guarded_storage import guarded
 from person import Person
+from terminal import blobsight
 from workshop import Identity
 
 from blobsight import azure_checks, doctor
@@ -95,10 +95,10 @@ async def test_all_is_well_for_whoever_signed_in_without_any_key(person: Person,
         "REQUESTS_CA_BUNDLE": str(cloud.certificates.bundle),
         "SSL_CERT_FILE": str(cloud.certificates.bundle),
     }
-    ran = await blobsight("doctor", environment=environment)
+    ran = await blobsight(None, "doctor", environment=environment)
     lines = [line.split("\t") for line in ran.out.splitlines()]
     assert [(line[0], line[1]) for line in lines] == [("ok", name) for name in CHECKS], ran
-    assert (ran.status, ran.err) == (0, "")
+    assert (ran.status, ran.talk) == (0, "")
     images = person.blobs.get_container_client("images")
     assert [name async for name in images.list_blob_names(name_starts_with="._blobsight")] == []
     assert len(cloud.model.history) == before
@@ -106,14 +106,14 @@ async def test_all_is_well_for_whoever_signed_in_without_any_key(person: Person,
 
 async def test_the_local_cloud_has_no_azure_to_look_at(person: Person) -> None:
     cloud = person.cloud
-    local = ("doctor", "--connection-string", cloud.front.connection_string, "--json", "--host")
-    ran = await blobsight(*local, cloud.functions.url)
+    local = ("doctor", "--json", "--host")
+    ran = await blobsight(person, *local, cloud.functions.url)
     found = {line["check"]: (line["verdict"], line["seen"]) for line in json.loads(ran.out)}
     assert ran.status == 0
     assert list(found) == CHECKS
     assert found["function app"][0] == "ok"
     assert found["event subscription"] == ("skipped", "the local cloud has none")
-    down = await blobsight(*local, "http://127.0.0.1:1")
+    down = await blobsight(person, *local, "http://127.0.0.1:1")
     lines = {line["check"]: line for line in json.loads(down.out)}
     assert (down.status, lines["function app"]["verdict"]) == (1, "failed")
     assert "make up" in lines["function app"]["cure"]
@@ -127,7 +127,7 @@ async def test_names_that_nothing_tells_are_asked_for(person: Person) -> None:
         "SSL_CERT_FILE": str(cloud.certificates.bundle),
     }
     ran = await blobsight(
-        "doctor", "--json", "--account", cloud.azurite.blob_url(DATA_ACCOUNT), environment=environment
+        None, "doctor", "--json", "--account", cloud.azurite.blob_url(DATA_ACCOUNT), environment=environment
     )
     lines = {line["check"]: line for line in json.loads(ran.out)}
     assert lines["azure"]["verdict"] == "skipped"
@@ -146,7 +146,7 @@ async def test_whoever_is_not_signed_in_hears_it_once(person: Person) -> None:
         "SSL_CERT_FILE": str(cloud.certificates.bundle),
     }
     account = cloud.azurite.blob_url(DATA_ACCOUNT)
-    ran = await blobsight("doctor", "--json", "--account", account, environment=environment)
+    ran = await blobsight(None, "doctor", "--json", "--account", account, environment=environment)
     lines = json.loads(ran.out)
     assert (ran.status, [line["check"] for line in lines if line["verdict"] == "failed"]) == (1, ["sign-in"])
     assert {line["seen"] for line in lines if line["verdict"] == "skipped"} == {"nobody is signed in"}
@@ -154,8 +154,8 @@ async def test_whoever_is_not_signed_in_hears_it_once(person: Person) -> None:
 
 
 async def test_no_token_is_sent_in_the_clear_over_the_network() -> None:
-    ran = await blobsight("doctor", "--local", "--model-endpoint", "http://example.com")
-    assert (ran.status, "https://" in ran.err) == (2, True)
+    ran = await blobsight(None, "doctor", "--local", "--model-endpoint", "http://example.com")
+    assert (ran.status, "https://" in ran.talk) == (2, True)
 
 
 # Storage: what a person may not do, as Azure refuses it.
@@ -177,7 +177,9 @@ async def test_a_missing_role_is_named(
     person: Person, check: str, method: str, part: str, verdict: Verdict, role: str
 ) -> None:
     async with guarded(person, lambda asked, path: asked == method and part in path) as account:
-        ran = await blobsight("doctor", "--json", "--connection-string", account, "--host", person.cloud.functions.url)
+        ran = await blobsight(
+            None, "doctor", "--json", "--connection-string", account, "--host", person.cloud.functions.url
+        )
     lines = {line["check"]: line for line in json.loads(ran.out)}
     assert (lines[check]["verdict"], role in lines[check]["cure"]) == (verdict, True)
     assert [name for name, line in lines.items() if line["verdict"] == "failed"] == (
@@ -187,7 +189,7 @@ async def test_a_missing_role_is_named(
 
 async def test_what_is_not_there_is_named(person: Person) -> None:
     ran = await blobsight(
-        "doctor", "--json", "--connection-string", person.cloud.front.connection_string, "--images", "no-images",
+        None, "doctor", "--json", "--connection-string", person.cloud.front.connection_string, "--images", "no-images",
         "--results", "no-results", "--queue", "no-queue", "--host", person.cloud.functions.url,
     )  # fmt: skip
     lines = {line["check"]: line["seen"] for line in json.loads(ran.out) if line["verdict"] == "failed"}
@@ -205,7 +207,7 @@ async def test_poison_that_stays_is_red(person: Person) -> None:
     async with QueueServiceClient.from_connection_string(account) as queues:
         await queues.create_queue("sick-poison")
         await queues.get_queue_client("sick-poison").send_message("x")
-        ran = await blobsight("doctor", "--connection-string", account, "--queue", "sick")
+        ran = await blobsight(None, "doctor", "--connection-string", account, "--queue", "sick")
         await queues.delete_queue("sick-poison")
     assert "failed\tpoison\t1 messages on 'sick-poison'\t" in ran.out
 

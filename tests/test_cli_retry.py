@@ -2,13 +2,17 @@
 
 import asyncio
 import json
+import os
+import pty
+import sys
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 
 import pytest
-from command_line import Ran, blobsight
 from guarded_storage import guarded
-from person import Person
+from person import ROOT, Person
 from pictures import picture
+from terminal import Ran, blobsight
 from workshop import Workshop, workshop
 
 from localcloud.model.script import Refusal
@@ -26,9 +30,26 @@ async def shop(person: Person) -> AsyncIterator[Workshop]:
 SHOP = ("--images", "shop-images", "--results", "shop-results", "--state", "shop-state", "--queue", "shop-requests")
 
 
-async def retry(shop: Workshop, *arguments: str, types: str | None = None) -> Ran:
-    account = shop.person.cloud.front.connection_string
-    return await blobsight("retry", "--connection-string", account, *SHOP, *arguments, types=types)
+async def retry(shop: Workshop, *arguments: str) -> Ran:
+    return await blobsight(shop.person, "retry", *SHOP, *arguments)
+
+
+async def retry_at_a_terminal(shop: Workshop, types: str) -> str:
+    """What is said to somebody who types that."""
+    terminal, stdin = pty.openpty()
+    try:
+        os.write(terminal, types.encode())
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "blobsight", "retry", *SHOP),
+            *("--connection-string", shop.person.cloud.front.connection_string),
+            stdin=stdin, stdout=PIPE, stderr=PIPE, cwd=ROOT,
+        )  # fmt: skip
+        _, talk = await process.communicate()
+    finally:
+        os.close(terminal)
+        os.close(stdin)
+    assert process.returncode == 0
+    return talk.decode()
 
 
 async def put(shop: Workshop, name: str, data: bytes, **metadata: str) -> Request:
@@ -59,24 +80,27 @@ async def test_failed_images_run_again_and_others_don_t(person: Person) -> None:
         assert (await person.result(name))["error"]["code"] == "model_refused"
     etag = await person.drop("retry-all/good.png", picture(), {"instructions": question})
     await person.result("retry-all/good.png", etag=etag)
-    account = ("--connection-string", person.cloud.front.connection_string)
-    ran = await blobsight("retry", "retry-all/", "--yes", *account)
+    ran = await blobsight(person, "retry", "retry-all/", "--yes")
     assert (ran.status, ran.out) == (0, "")
-    assert "To be run again: 2 (model_refused 2)" in ran.err
-    assert "Queued: 2 of 2." in ran.err
+    assert "To be run again: 2 (model_refused 2)" in ran.talk
+    assert "What it costs: 2 images with" in ran.talk
+    assert "Queued: 2 of 2." in ran.talk
     for name in ("retry-all/a.png", "retry-all/b c#%.png"):
         while (await person.result(name))["status"] == "failed":
             await asyncio.sleep(0.05)
     assert len(person.asked(question)) == 5
-    again = await blobsight("retry", "retry-all/", "--yes", "--json", *account)
-    assert (json.loads(again.out)["queued"], "nothing to run again" in again.err) == (0, True)
+    again = await blobsight(person, "retry", "retry-all/", "--yes", "--json")
+    assert (json.loads(again.out)["queued"], "nothing to run again" in again.talk) == (0, True)
 
 
 async def test_only_the_codes_that_are_named(shop: Workshop) -> None:
     for name, code in {"a.png": "crashed", "b.png": "retries_exhausted", "c.png": "model_refused"}.items():
         await fail(shop, name, ErrorCode(code))
     ran = await retry(shop, "--code", "crashed", "--code", "retries_exhausted", "--yes", "--json")
-    assert json.loads(ran.out) == {
+    told = json.loads(ran.out)
+    low, high = told.pop("estimated_usd")
+    assert 0 < low < high < 1
+    assert told == {
         "prefix": "",
         "chosen": "failed",
         "queued": 2,
@@ -86,7 +110,7 @@ async def test_only_the_codes_that_are_named(shop: Workshop) -> None:
     assert await deliver(shop) == ["a.png", "b.png"]
     assert (await shop.result("c.png"))["status"] == "failed"
     wrong = await retry(shop, "--code", "crashd", "--yes")
-    assert (wrong.status, "retries_exhausted" in wrong.err) == (2, True)
+    assert (wrong.status, "retries_exhausted" in wrong.talk) == (2, True)
 
 
 async def test_a_dry_run_lists_and_queues_nothing(shop: Workshop) -> None:
@@ -106,10 +130,10 @@ async def test_missing_is_what_has_no_result_and_is_not_on_its_way(shop: Worksho
     await put(shop, "_instructions.md", b"No image.")
     await shop.waiting.mark("waits.png", 60)
     young = await retry(shop, "--missing", "--yes")
-    assert "Left alone: 3 that came within 15 minutes" in young.err
+    assert "Left alone: 3 that came within 15 minutes" in young.talk
     assert await shop.queued() == []
     ran = await retry(shop, "--missing", "--older-than", "0", "--yes")
-    assert "Left alone: 1 that wait on the queue already." in ran.err
+    assert "Left alone: 1 that wait on the queue already." in ran.talk
     found = await shop.queued()
     assert sorted(request.name for request in found if isinstance(request, Request)) == ["lost.png", "overwritten.png"]
     assert all(isinstance(request, Request) and request.since is not None for request in found)
@@ -118,8 +142,10 @@ async def test_missing_is_what_has_no_result_and_is_not_on_its_way(shop: Worksho
 async def test_whoever_may_not_see_what_waits_is_told_and_goes_on(shop: Workshop) -> None:
     await shop.drop("lost.png")
     async with guarded(shop.person, lambda _method, path: "/shop-state/" in path) as account:
-        ran = await blobsight("retry", "--connection-string", account, *SHOP, "--missing", "--older-than", "0", "--yes")
-    assert (ran.status, "you may not read the state container" in ran.err) == (0, True)
+        ran = await blobsight(
+            None, "retry", "--connection-string", account, *SHOP, "--missing", "--older-than", "0", "--yes"
+        )
+    assert (ran.status, "you may not read the state container" in ran.talk) == (0, True)
     assert await deliver(shop) == ["lost.png"]
 
 
@@ -160,7 +186,7 @@ async def test_what_was_asked_by_an_earlier_retry_is_left_alone_and_said(shop: W
     request = await shop.drop("a.png")
     await shop.analyzer.analyze(request.model_copy(update={"instructions": "Something else?"}))
     ran = await retry(shop, "--all", "--yes")
-    assert "Left alone: 1 that were asked with instructions of their own by an earlier retry" in ran.err
+    assert "Left alone: 1 that were asked with instructions of their own by an earlier retry" in ran.talk
     assert await shop.queued() == []
 
 
@@ -169,23 +195,23 @@ async def test_a_failed_retry_with_instructions_says_that_they_are_not_asked_aga
     verdict = PermanentFailure(ErrorCode.RETRIES_EXHAUSTED, "It failed.")
     await shop.analyzer.analyze(request.model_copy(update={"instructions": "Something else?"}), verdict)
     ran = await retry(shop, "--yes")
-    assert "1 of them failed at instructions of an earlier retry." in ran.err
+    assert "1 of them failed at instructions of an earlier retry." in ran.talk
 
 
 async def test_it_asks_a_person_and_nobody_else(shop: Workshop) -> None:
     await fail(shop, "a.png", ErrorCode.CRASHED)
     nobody = await retry(shop)
-    assert (nobody.status, "--yes" in nobody.err) == (2, True)
-    no = await retry(shop, types="n\n")
-    assert (no.status, "Nothing was queued." in no.err, await shop.queued()) == (0, True, [])
-    yes = await retry(shop, types="y\n")
-    assert (yes.status, "Queue them? [y/N]" in yes.err, await deliver(shop)) == (0, True, ["a.png"])
+    assert (nobody.status, "--yes" in nobody.talk) == (2, True)
+    no = await retry_at_a_terminal(shop, "n\n")
+    assert ("Nothing was queued." in no, await shop.queued()) == (True, [])
+    yes = await retry_at_a_terminal(shop, "y\n")
+    assert ("Queue them? [y/N]" in yes, await deliver(shop)) == (True, ["a.png"])
 
 
 async def test_instructions_that_no_message_holds_are_refused_before_anything_is_queued(shop: Workshop) -> None:
     await fail(shop, "a.png", ErrorCode.CRASHED)
     too_long = await retry(shop, "--all", "--instructions", "ä" * 25_000, "--yes")
-    assert (too_long.status, "_instructions.md" in too_long.err, await shop.queued()) == (2, True, [])
+    assert (too_long.status, "_instructions.md" in too_long.talk, await shop.queued()) == (2, True, [])
     longest = await retry(shop, "--all", "--instructions", "ä" * 24_000, "--yes")
     assert (longest.status, await deliver(shop)) == (0, ["a.png"])
 
@@ -193,14 +219,14 @@ async def test_instructions_that_no_message_holds_are_refused_before_anything_is
 async def test_without_the_right_to_queue_it_says_which_role_is_missing(shop: Workshop) -> None:
     await fail(shop, "a.png", ErrorCode.CRASHED)
     async with guarded(shop.person, lambda method, path: method == "POST" and "/messages" in path) as account:
-        ran = await blobsight("retry", "--connection-string", account, *SHOP, "--yes")
-    assert "Storage Queue Data Message Sender" in ran.err
-    assert "Queued: 0 of 1." in ran.err
+        ran = await blobsight(None, "retry", "--connection-string", account, *SHOP, "--yes")
+    assert "Storage Queue Data Message Sender" in ran.talk
+    assert "Queued: 0 of 1." in ran.talk
     assert ran.status == 3
     missing = await retry(shop, "--yes", "--queue", "no-such-queue")
-    assert (missing.status, "no queue 'no-such-queue'" in missing.err) == (3, True)
+    assert (missing.status, "no queue 'no-such-queue'" in missing.talk) == (3, True)
 
 
 async def test_only_one_choice_at_a_time(shop: Workshop) -> None:
     ran = await retry(shop, "--all", "--missing", "--yes")
-    assert (ran.status, "give one" in ran.err) == (2, True)
+    assert (ran.status, "give one" in ran.talk) == (2, True)
