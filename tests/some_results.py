@@ -53,7 +53,8 @@ def result_of(name: str | None, **changes: Any) -> Result:
 
 def failed(name: str | None, code: str = "corrupt_image") -> Result:
     error = {"code": code, "message": "It is damaged.", "details": {"format": "png"}}
-    return result_of(name, status="failed", answer=None, error=error)
+    unused = dict.fromkeys(("input_tokens", "output_tokens", "reasoning_tokens", "cached_tokens"))
+    return result_of(name, status="failed", answer=None, usage=unused, error=error)
 
 
 async def put_result(container: ContainerClient, name: str, result: Result, **metadata: str) -> None:
