@@ -182,7 +182,7 @@ async def test_blobs_that_are_to_be_analyzed_again(
 
 
 def test_sizes_are_read_wherever_the_header_is(tmp_path: Path) -> None:
-    files = []
+    files: list[LocalFile] = []
     for kind, before in (("JPEG", 0), ("JPEG", 2_000_000), ("TIFF", 0), ("WEBP", 0), ("BMP", 0), ("GIF", 0)):
         path = tmp_path / f"{len(files)}.{kind.lower()}"
         path.write_bytes(encoded(300, 200, kind, before))
