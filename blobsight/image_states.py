@@ -1,4 +1,4 @@
-"""What has become of each image, by listing alone: two listings of 5,000 names a request, no result is read."""
+"""What has become of each image, by listing alone: 5,000 names a request, and no result is read."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass

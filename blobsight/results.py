@@ -34,7 +34,7 @@ _MOST_LISTED = 1000
 
 
 @dataclass(slots=True)
-class _Tally:
+class Tally:
     """What came out."""
 
     found: int = 0
@@ -97,11 +97,11 @@ def results(place: Place, prefix: str, output: Path | None, wanted: str | None) 
     if prefix and output is None and wanted is None and asyncio.run(_show(place, prefix)):
         return Exit.DONE
     prefix = prefix.removesuffix("*")
-    tally = _Tally()
+    tally = Tally()
     try:
         with new_file(output) if output else _stdout() as export:
             with _bar(output) as bar:
-                asyncio.run(_export(place, prefix, wanted, export, tally, bar))
+                asyncio.run(export_results(place, prefix, wanted, export, tally, bar))
             if not tally.found:
                 raise Trouble(
                     f"There is no result in '{place.results}'"
@@ -118,7 +118,7 @@ def results(place: Place, prefix: str, output: Path | None, wanted: str | None) 
     return Exit.SOME_FAILED if tally.problems else Exit.DONE
 
 
-def _report(tally: _Tally, export: Export, output: Path | None, wanted: str | None) -> None:
+def _report(tally: Tally, export: Export, output: Path | None, wanted: str | None) -> None:
     for line in tally.listed:
         say(line, "red")
     if tally.problems > len(tally.listed):
@@ -179,8 +179,8 @@ async def _show(place: Place, name: str) -> bool:
     return True
 
 
-async def _export(  # noqa: PLR0913, PLR0917 - one place
-    place: Place, prefix: str, wanted: str | None, export: Export, tally: _Tally, bar: Bar | None
+async def export_results(  # noqa: PLR0913, PLR0917 - one place
+    place: Place, prefix: str, wanted: str | None, export: Export, tally: Tally, bar: Bar | None
 ) -> None:
     async with place.opened() as account:
         async for name, result in _fetched(account, prefix, wanted, tally, bar):
@@ -206,7 +206,7 @@ def _is_wanted(result: Mapping[str, Any], prefix: str, wanted: str | None) -> bo
 
 
 async def _fetched(
-    account: Account, prefix: str, wanted: str | None, tally: _Tally, bar: Bar | None
+    account: Account, prefix: str, wanted: str | None, tally: Tally, bar: Bar | None
 ) -> AsyncIterator[tuple[str, Mapping[str, Any] | _NotAResultError]]:
     """The results as they are listed; a bounded number of them is downloaded ahead."""
 
@@ -236,7 +236,7 @@ async def _fetched(
 
 
 async def _listed(
-    container: ContainerClient, prefix: str, wanted: str | None, tally: _Tally, bar: Bar | None
+    container: ContainerClient, prefix: str, wanted: str | None, tally: Tally, bar: Bar | None
 ) -> AsyncIterator[ListedBlob]:
     """What may be wanted, as far as the listing tells."""
     token: str | None = None

@@ -96,9 +96,10 @@ class Counting:
 @click.option("--json", "as_json", is_flag=True, help="For programs: one JSON object; with --failed a line an image.")
 @account_options
 def status(place: Place, *, prefix: str, failed: bool, watch: bool, as_json: bool) -> Exit:
-    """Count images: pending, succeeded, failed by code; of those whose names start with PREFIX, or all.
+    """Count images: pending, succeeded, failed.
 
-    Only listings are read, two requests for 10,000 images. Pending is what has no result of its present version.
+    Of those whose names start with PREFIX, or all. Only listings are read, four requests for 10,000 images. Pending is
+    what has no result of its present version.
 
     \b
     blobsight status

@@ -33,6 +33,9 @@ Blobsight is up. Drop an image into the container [bold]images[/], and its resul
   az storage blob download --connection-string UseDevelopmentStorage=true \\
      --container-name results --name photo.jpg.json
 
+[bold]blobsight[/] (folders, and much else: docs/command-line.md)
+  .venv/bin/blobsight upload --local photos/ --instructions "What is in this picture?" --wait
+
 [bold]HTTP[/] (the 2024 tutorial's way: the answer comes back at once)
   curl --data-binary @photo.jpg -H "x-functions-key: {key}" \\
      "{url}/api/process_image?instructions=What+is+in+this+picture%3F"

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote
 
@@ -122,13 +123,18 @@ def _listed(blob: "Element") -> ListedBlob:
     name = blob.find("Name")
     properties = blob.find("Properties")
     assert name is not None and properties is not None  # noqa: S101, PT018 - the service's own format
-    text = name.text or ""
+    text, metadata = name.text or "", blob.find("Metadata")
     return ListedBlob(
         # So the service writes names that XML has no characters for.
         name=unquote(text) if name.get("Encoded") == "true" else text,
         etag=properties.findtext("Etag", "").strip('"'),
-        last_modified=parsedate_to_datetime(properties.findtext("Last-Modified", "")),
-        metadata={item.tag.lower(): item.text or "" for item in blob.iterfind("Metadata/*")},
+        last_modified=_moment(properties.findtext("Last-Modified", "")),
+        metadata={item.tag.lower(): item.text or "" for item in metadata} if metadata is not None else {},
         size=int(properties.findtext("Content-Length", "0")),
         md5=properties.findtext("Content-MD5") or None,
     )
+
+
+@lru_cache(maxsize=1024)  # blobs next to each other are often of the same second, and this is most of a listing's time
+def _moment(text: str) -> datetime:
+    return parsedate_to_datetime(text)

@@ -30,7 +30,12 @@ def modules(package: str) -> list[Path]:
 
 
 @pytest.mark.parametrize(
-    ("package", "others"), [("pipeline", {"blobsight", "localcloud"}), ("localcloud", {"pipeline"})]
+    ("package", "others"),
+    [
+        ("pipeline", {"blobsight", "localcloud"}),
+        ("localcloud", {"pipeline", "blobsight"}),
+        ("blobsight", {"localcloud", "function_app"}),
+    ],
 )
 def test_packages_keep_apart(package: str, others: set[str]) -> None:
     for path in modules(package):

@@ -1,4 +1,4 @@
-"""Reads the Bicep templates as a security auditor: make check-infra.
+"""Reads the Bicep templates as a security auditor: part of make check, or make check-infra alone.
 
 The auditor is checkov, in a virtual environment of its own (.venv-checkov), since it pins what others need newer. It
 ends well even when it could not read a file, so what it says is looked at here. Whatever it finds is mended, or is in

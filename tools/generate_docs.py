@@ -6,9 +6,11 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from pydantic import AliasChoices  # noqa: E402 - after the path
+import click  # noqa: E402 - after the path
+from pydantic import AliasChoices  # noqa: E402
 from pydantic.fields import FieldInfo  # noqa: E402
 
+from blobsight.cli import blobsight  # noqa: E402
 from pipeline import result  # noqa: E402
 from pipeline.settings import DEFAULT_SYSTEM_PROMPT, Settings  # noqa: E402
 
@@ -42,7 +44,24 @@ def _shown(default: object) -> str:
     return str(default).lower() if isinstance(default, bool) else str(default)
 
 
-PAGES = {"result.schema.json": result.json_schema, "settings.md": settings_page}
+COMMANDS_HEAD = """# Commands
+
+Generated from the commands' own help by `make docs`. How they are used: [command-line.md](command-line.md).
+"""
+
+
+def commands_page() -> str:
+    group = click.Context(blobsight, info_name="blobsight", **blobsight.context_settings)
+    contexts = [group, *(click.Context(command, group, name) for name, command in sorted(blobsight.commands.items()))]
+    return COMMANDS_HEAD + "".join(_help(context) for context in contexts)
+
+
+def _help(context: click.Context) -> str:
+    context.terminal_width = 100
+    return f"\n## {context.command_path}\n\n```\n{context.command.get_help(context)}\n```\n"
+
+
+PAGES = {"commands.md": commands_page, "result.schema.json": result.json_schema, "settings.md": settings_page}
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 #!/bin/sh
-# Sets up what a make target needs: tools/setup.sh requirements-dev.txt | requirements-demo.txt
-# A .venv at the root, the packages pinned in that file, the command blobsight, and the storage emulator. What is already there is left alone.
+# Sets up what a make target needs: tools/setup.sh requirements-dev.txt | -demo.txt | -bench.txt
+# A .venv at the root, the packages pinned in that file, the command blobsight, and the storage emulator. What is already
+# there is left alone.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 requirements=$1

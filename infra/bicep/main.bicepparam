@@ -4,6 +4,7 @@ using './main.bicep'
 param resourceGroupName = readEnvironmentVariable('AZURE_RESOURCE_GROUP', 'rg-${readEnvironmentVariable('AZURE_ENV_NAME')}')
 param environmentName = readEnvironmentVariable('AZURE_ENV_NAME')
 param location = readEnvironmentVariable('AZURE_LOCATION')
+param tags = json(readEnvironmentVariable('BLOBSIGHT_TAGS', '{}'))
 param userPrincipalId = readEnvironmentVariable('AZURE_PRINCIPAL_ID', '')
 param userPrincipalType = readEnvironmentVariable('AZURE_PRINCIPAL_TYPE', 'User')
 param inputContainer = readEnvironmentVariable('BLOBSIGHT_INPUT_CONTAINER', 'images')
@@ -33,3 +34,5 @@ param logRetentionDays = int(readEnvironmentVariable('BLOBSIGHT_LOG_RETENTION_DA
 param logDailyQuotaGb = int(readEnvironmentVariable('BLOBSIGHT_LOG_DAILY_QUOTA_GB', '1'))
 param alertsEnabled = bool(readEnvironmentVariable('BLOBSIGHT_ALERTS', 'true'))
 param alertEmail = readEnvironmentVariable('BLOBSIGHT_ALERT_EMAIL', '')
+param failedResultsThreshold = int(readEnvironmentVariable('BLOBSIGHT_FAILED_RESULTS_THRESHOLD', '10'))
+param throttledCallsThreshold = int(readEnvironmentVariable('BLOBSIGHT_THROTTLED_CALLS_THRESHOLD', '100'))

@@ -85,9 +85,9 @@ param modelName string = 'gpt-5.4-mini'
 
 @description('Version of the model.')
 @metadata({
-  // A model that is generally available stays for a year at least; tests fail from this day on.
-  // https://learn.microsoft.com/azure/ai-foundry/openai/concepts/model-retirements
-  retiresNotBefore: '2027-03-17'
+  // The schedule of July 2026; that of August says 2027-09-21. Tests fail from this day on.
+  // https://learn.microsoft.com/azure/foundry/openai/concepts/model-retirement-schedule
+  retiresNotBefore: '2027-03-18'
 })
 param modelVersion string = '2026-03-17'
 
@@ -125,7 +125,7 @@ param instanceMemoryMB int = 2048
 @maxValue(1000)
 param maximumInstanceCount int = 40
 
-@description('Instances that are always up for blob triggers; paid even when idle.')
+@description('Instances that are always up for uploads; paid even when idle.')
 @minValue(0)
 param alwaysReadyInstances int = 0
 
@@ -386,6 +386,7 @@ module app 'modules/function-app.bicep' = {
     instanceMemoryMB: instanceMemoryMB
     maximumInstanceCount: maximumInstanceCount
     alwaysReadyInstances: alwaysReadyInstances
+    alwaysReadyFor: eventDelivery == 'webhook' ? 'blob' : 'function:analyze_request'
     subnetId: networkIsolation ? resourceId('Microsoft.Network/virtualNetworks/subnets', networkName, 'app') : ''
   }
   dependsOn: [

@@ -153,8 +153,8 @@ def _blob(binding: Mapping[str, Any], settings: Mapping[str, str]) -> BlobTrigge
         )
     if not binding.get("properties", {}).get("SupportsDeferredBinding"):
         raise HostError(
-            f"blobTrigger '{binding['name']}': its parameter must be a BlobClient of "
-            "azurefunctions.extensions.bindings.blob; this host sends no blob's bytes to the worker"
+            f"blobTrigger '{binding['name']}': its parameter must be of a type that takes no bytes, like "
+            "BlobClient of azurefunctions.extensions.bindings.blob; this host sends no blob's bytes to the worker"
         )
     path = binding["path"]
     container = path.partition("/")[0]

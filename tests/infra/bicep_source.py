@@ -37,6 +37,7 @@ class Declaration:
     source: str
     """A module's file; a resource's type, with its API version."""
     existing: bool
+    condition: str | None
     body: Mapping[str, Any]
 
     @property
@@ -112,12 +113,23 @@ def read(path: Path) -> Template:
     )
 
 
+def last_object(call: Expression) -> dict[str, Any]:
+    """What `call` adds: the object at the end of union(a, { … })."""
+    (declaration,) = _named(_PARSER.parse(f"var call = {call}".encode()).root_node)
+    *_, found = (node for node in _named(_named(_named(declaration)[-1])[-1]) if node.type == "object")
+    value: dict[str, Any] = _value(found)
+    return value
+
+
 def _declaration(node: Node) -> Declaration:
     symbol, source, body = _named(node)[:3]
+    condition = None
     while body.type in {"for_statement", "if_statement", "array"}:
+        if body.type == "if_statement":
+            condition = _text(_named(body)[0])
         body = _named(body)[-1]
     existing = any(child.type == "existing" for child in node.children)
-    return Declaration(_text(symbol), str(_value(source)), existing, _value(body))
+    return Declaration(_text(symbol), str(_value(source)), existing, condition, _value(body))
 
 
 def _decorator(node: Node) -> tuple[str, tuple[Any, ...]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from bicep_source import Template, read
+from bicep_source import Template, last_object, read
 from person import ROOT
 from pydantic import AliasChoices
 
@@ -23,18 +23,34 @@ SUBSCRIPTION = read(BICEP / "event-subscription.bicep")
 FUNCTION_APP = ast.parse((ROOT / "function_app.py").read_text(encoding="utf-8"))
 HOOKS = ["postdeploy.sh", "postdeploy.ps1"]
 
-PLATFORM = {
-    "APPLICATIONINSIGHTS_AUTHENTICATION_STRING",
-    "APPLICATIONINSIGHTS_CONNECTION_STRING",
-    "AzureFunctionsJobHost__telemetryMode",
-    "AzureWebJobsStorage__accountName",
-    "AzureWebJobsStorage__clientId",
-    "AzureWebJobsStorage__credential",
-    "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS",
-    "PYTHON_APPLICATIONINSIGHTS_ENABLE_TELEMETRY",
-    "PYTHON_APPLICATIONINSIGHTS_LOGGER_NAME",
+SETTINGS = {
+    "INPUT_CONTAINER": "inputContainer",
+    "OUTPUT_CONTAINER": "outputContainer",
+    "STATE_CONTAINER": "stateContainer",
+    "REQUESTS_QUEUE": "requestsQueue",
+    "DataStorage__blobServiceUri": "dataStorage.outputs.blobEndpoint",
+    "DataStorage__queueServiceUri": "dataStorage.outputs.queueEndpoint",
+    "DataStorage__credential": "managedidentity",
+    "DataStorage__clientId": "identityClientId",
+    "AZURE_CLIENT_ID": "identityClientId",
+    "AZURE_OPENAI_ENDPOINT": "openAiAccess.outputs.endpoint",
+    "AZURE_OPENAI_DEPLOYMENT": "modelDeploymentName",
+    "PROCESS_IMAGE_ENABLED": "processImageEnabled ? 'true' : 'false'",
 }
-"""What the host, the worker and its exporter read."""
+"""The pipeline's own, and where their values come from."""
+PLATFORM = {
+    "AzureWebJobsStorage__accountName": "hostStorageName",
+    "AzureWebJobsStorage__credential": "managedidentity",
+    "AzureWebJobsStorage__clientId": "identityClientId",
+    "APPLICATIONINSIGHTS_CONNECTION_STRING": "applicationInsightsConnectionString",
+    "APPLICATIONINSIGHTS_AUTHENTICATION_STRING": "Authorization=AAD;ClientId=${identityClientId}",
+    "PYTHON_APPLICATIONINSIGHTS_ENABLE_TELEMETRY": "true",
+    "PYTHON_APPLICATIONINSIGHTS_LOGGER_NAME": "pipeline",
+    "AzureFunctionsJobHost__telemetryMode": "OpenTelemetry",
+    "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "azure_sdk,httpx2,requests,urllib,urllib3",
+}
+"""What the host, the worker and its exporter read. No plain AzureWebJobsStorage, even an empty one: it would win over
+the identity. No FUNCTIONS_WORKER_RUNTIME: Flex Consumption refuses it."""
 
 
 def triggers(kind: str) -> dict[str, dict[str, Any]]:
@@ -52,14 +68,14 @@ def triggers(kind: str) -> dict[str, dict[str, Any]]:
     }
 
 
-def app_settings() -> set[str]:
-    """The names of all settings that the function app gets."""
+def app_settings() -> dict[str, str]:
+    """All settings of the function app. Those of somebody else's choice come first, so that they can't change these."""
     (app,) = (module for module in RESOURCES.modules if module.symbol == "app")
-    (settings,) = (
-        each for each in read(BICEP / "modules" / "function-app.bicep").resources if each.symbol == "settings"
-    )
-    texts = (app.body["params"]["pipelineSettings"], settings.body["properties"])
-    return {name for text in texts for name in re.findall(r"^\s+(\w+):", text, re.MULTILINE)}
+    own = app.body["params"]["pipelineSettings"]
+    all_ = read(BICEP / "modules" / "function-app.bicep").resource("settings")["properties"]
+    assert own.startswith("union(pipelineSettings, {")
+    assert all_.startswith("union(pipelineSettings, {")
+    return last_object(own) | last_object(all_)
 
 
 def variables_read() -> dict[str, bool]:
@@ -77,14 +93,18 @@ def test_the_webhook_is_the_blob_triggers() -> None:
     assert SUBSCRIPTION.variables["webhook"].endswith(f"/runtime/webhooks/blobs?functionName=Host.Functions.{name}")
 
 
+def test_instances_that_are_always_ready_are_those_that_events_go_to() -> None:
+    (app,) = (module for module in RESOURCES.modules if module.symbol == "app")
+    group = app.body["params"]["alwaysReadyFor"]
+    assert group == "eventDelivery == 'webhook' ? 'blob' : 'function:analyze_request'"
+    assert triggers("queue_trigger")["analyze_request"]["queue_name"] == "%REQUESTS_QUEUE%"
+
+
 def test_triggers_use_the_connection_that_is_set() -> None:
     connections = {
         arguments["connection"] for kind in ("blob_trigger", "queue_trigger") for arguments in triggers(kind).values()
     }
     assert connections == {"DataStorage"}
-    assert {f"DataStorage__{part}" for part in ("blobServiceUri", "queueServiceUri", "credential", "clientId")} <= (
-        app_settings()
-    )
 
 
 def test_the_queues_that_functions_wait_at_are_there() -> None:
@@ -114,16 +134,17 @@ def test_events_are_filtered_as_in_the_local_cloud() -> None:
     ]
 
 
+def test_the_app_gets_these_settings_and_no_others() -> None:
+    assert app_settings() == SETTINGS | PLATFORM
+
+
 def test_every_required_variable_is_set_and_every_one_set_is_read() -> None:
     read_by_code = variables_read()
-    assert {name for name, required in read_by_code.items() if required} <= app_settings()
-    assert app_settings() <= set(read_by_code) | PLATFORM
-    assert "AzureWebJobsStorage" not in app_settings(), "it would win over the identity"
-    assert "FUNCTIONS_WORKER_RUNTIME" not in app_settings(), "Flex Consumption refuses it"
+    assert {name for name, required in read_by_code.items() if required} <= set(SETTINGS) <= set(read_by_code)
 
 
 def test_settings_that_the_templates_give_start_the_app() -> None:
-    values = dict.fromkeys(app_settings() & set(variables_read()), "managedidentity") | {
+    values = dict.fromkeys(SETTINGS, "managedidentity") | {
         "DataStorage__blobServiceUri": "https://stdata.blob.core.windows.net/",
         "DataStorage__queueServiceUri": "https://stdata.queue.core.windows.net/",
         "AZURE_OPENAI_ENDPOINT": "https://oai-blobsight.openai.azure.com/",
@@ -151,8 +172,7 @@ def bicepparam() -> dict[str, str]:
 
 def test_the_parameter_file_fits_the_parameters() -> None:
     given = bicepparam()
-    assert set(given) <= set(MAIN.parameters)
-    assert {name for name, declared in MAIN.parameters.items() if declared.default is None} <= set(given)
+    assert set(given) == set(MAIN.parameters)
     wrap = {"string": "{}", "int": "int({})", "bool": "bool({})", "object": "json({})", "array": "json({})"}
     for name, value in given.items():
         declared = MAIN.parameters[name]
@@ -170,6 +190,16 @@ def test_variables_of_the_parameter_file_are_in_the_documentation() -> None:
     page = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
     names = re.findall(r"readEnvironmentVariable\('(\w+)'", (BICEP / "main.bicepparam").read_text(encoding="utf-8"))
     assert not [name for name in names if f"`{name}`" not in page]
+
+
+def test_variables_in_the_documentation_are_set_by_something() -> None:
+    page = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
+    used = set(re.findall(r"\$((?:AZURE|BLOBSIGHT)_[A-Z_]+)", page))
+    assert used - {"AZURE_LOCATION", "AZURE_SUBSCRIPTION_ID"} <= set(MAIN.outputs)
+    assert len(re.findall(r"export .*AZURE_LOCATION=|export AZURE_SUBSCRIPTION_ID=", page)) == 2
+    (by_hand,) = re.findall(r"event-subscription\.bicep --parameters \\\n(.+?)```", page, re.DOTALL)
+    required = {name for name, declared in SUBSCRIPTION.parameters.items() if declared.default is None}
+    assert required <= set(re.findall(r"(\w+)=\$", by_hand)) <= set(SUBSCRIPTION.parameters)
 
 
 def test_an_output_that_comes_back_as_a_parameter_means_the_same() -> None:
@@ -197,6 +227,8 @@ def test_the_group_template_has_the_same_parameters() -> None:
         }
 
     assert described(MAIN) == described(RESOURCES)
+    choices = {name for name, declared in MAIN.parameters.items() if "allowed" in declared.decorators}
+    assert choices == {"userPrincipalType", "eventDelivery", "storageSku", "modelSku", "instanceMemoryMB"}
     (module,) = MAIN.modules
     assert module.body["params"] == {name: name for name in RESOURCES.parameters}
     assert set(MAIN.outputs) - set(RESOURCES.outputs) == {"AZURE_LOCATION", "AZURE_TENANT_ID", "AZURE_RESOURCE_GROUP"}
@@ -208,9 +240,8 @@ def test_hooks_use_what_the_templates_put_out(hook: str) -> None:
     used = set(re.findall(r"\b(?:AZURE|BLOBSIGHT)_[A-Z_]+\b", text))
     own = {"BLOBSIGHT_HOOK_ATTEMPTS", "BLOBSIGHT_HOOK_PAUSE_SECONDS"}
     assert used - own - {"AZURE_SUBSCRIPTION_ID"} <= set(MAIN.outputs)  # azd itself knows the subscription
-    assert set(re.findall(r"\b([a-z]\w+)=[\"$]", text)) & set(SUBSCRIPTION.parameters) == set(SUBSCRIPTION.parameters)
-    for name in re.findall(r"analyze-image-\$", text):
-        assert name
+    assert set(re.findall(r"\b([a-z]\w+)=[\"$]", text)) >= set(SUBSCRIPTION.parameters)
+    assert "/eventSubscriptions/analyze-image-$other" in text
     assert SUBSCRIPTION.resource("uploads")["name"] == "analyze-image-${eventDelivery}"
 
 

@@ -552,7 +552,7 @@ def one(b: func.InputStream) -> None: ...
             POLLED_BLOB,
             ["function 'one': blobTrigger 'b': its source is LogsAndContainerScan, but only EventGrid is supported"],
         ),
-        (STREAMED_BLOB, ["function 'one': blobTrigger 'b': its parameter must be a BlobClient"]),
+        (STREAMED_BLOB, ["function 'one': blobTrigger 'b': its parameter must be of a type that takes no bytes"]),
         (
             "@app.route(route='a/x{b}')\ndef one(req: func.HttpRequest) -> str: return ''",
             ["function 'one', route: 'x{b}' is not understood"],

@@ -43,8 +43,11 @@ param instanceMemoryMB int
 @description('Ceiling on instances.')
 param maximumInstanceCount int
 
-@description('Instances that are always up for blob triggers; paid even when idle.')
+@description('Instances that are always up for uploads; paid even when idle.')
 param alwaysReadyInstances int
+
+@description('What they are for: the group of functions that is scaled by itself, such as blob or function:NAME.')
+param alwaysReadyFor string
 
 @description('Subnet that the app calls from; empty for none.')
 param subnetId string
@@ -92,7 +95,7 @@ resource app 'Microsoft.Web/sites@2024-11-01' = {
         maximumInstanceCount: maximumInstanceCount
         alwaysReady: alwaysReadyInstances > 0 ? [
           {
-            name: 'blob'
+            name: alwaysReadyFor
             instanceCount: alwaysReadyInstances
           }
         ] : []
@@ -116,19 +119,22 @@ resource app 'Microsoft.Web/sites@2024-11-01' = {
   }
 }
 
-var passwordDoors = [
-  'ftp'
-  'scm'
-]
-
 // Deploying with a password: no.
-resource basicPublishing 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2024-11-01' = [for door in passwordDoors: {
+resource ftpPassword 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2024-11-01' = {
   parent: app
-  name: door
+  name: 'ftp'
   properties: {
     allow: false
   }
-}]
+}
+
+resource scmPassword 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2024-11-01' = {
+  parent: app
+  name: 'scm'
+  properties: {
+    allow: false
+  }
+}
 
 resource settings 'Microsoft.Web/sites/config@2024-11-01' = {
   parent: app

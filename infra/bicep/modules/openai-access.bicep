@@ -26,5 +26,8 @@ resource access 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
 @description('Resource id of the account.')
 output accountId string = account.id
 
+// By its subdomain: what properties.endpoint says of an account of the kind AIServices is not where the v1 API is, and an
+// account without a subdomain, which takes no tokens, fails here.
+// https://learn.microsoft.com/azure/ai-foundry/openai/api-version-lifecycle
 @description('Address of the account.')
-output endpoint string = account.properties.endpoint
+output endpoint string = 'https://${account.properties.customSubDomainName}.openai.azure.com/'

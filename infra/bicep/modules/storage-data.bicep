@@ -69,6 +69,7 @@ module account 'storage-account.bicep' = {
   }
 }
 
+// On a blob with versions, deleting the current one leaves it behind as a version: each rule deletes those, too.
 var standingRules = [
   {
     name: 'old-versions'
@@ -94,7 +95,7 @@ var standingRules = [
     }
   }
   {
-    // Each image leaves a claim's version behind. What is older than any retry is nobody's.
+    // Each image leaves versions of its claim behind. A claim or a mark of 90 days is a dead run's: nobody's.
     name: 'pipeline-state'
     enabled: true
     type: 'Lifecycle'
@@ -138,6 +139,11 @@ var standingRules = [
         baseBlob: {
           delete: {
             daysAfterModificationGreaterThan: 90
+          }
+        }
+        version: {
+          delete: {
+            daysAfterCreationGreaterThan: 1
           }
         }
       }

@@ -1,0 +1,115 @@
+"""Who may do what: the least that works, each on one resource, never on a group, and nobody is Owner or Contributor."""
+
+import re
+from dataclasses import dataclass
+
+from bicep_source import Declaration
+from templates import NAMES, TEMPLATES, resources, source
+
+# https://learn.microsoft.com/azure/role-based-access-control/built-in-roles
+ROLES = {
+    "storageBlobDataOwner": "b7e6dc6d-f1e8-4753-8033-0f276bb0955b",
+    "storageBlobDataContributor": "ba92f5b4-2d11-453d-a403-e96b0029c9fe",
+    "storageBlobDataReader": "2a2b9908-6ea1-4ae2-8e65-a410df84e7d1",
+    "storageQueueDataContributor": "974c5e8b-45b9-4653-ba55-5f855dd0fb88",
+    "storageQueueDataMessageSender": "c6a89b2d-59bc-44d0-9896-0f6e12d7b80a",
+    "storageTableDataContributor": "0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3",
+    "monitoringMetricsPublisher": "3913510d-42f4-4e42-8a64-420c390055eb",
+    "cognitiveServicesOpenAiUser": "5e0bd9bd-7b93-4f28-af87-19fc36ad61bd",
+}
+FILES = ("modules/roles.bicep", "modules/openai-access.bicep")
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    who: str
+    on: str
+    roles: tuple[str, ...]
+    kind: str = "ServicePrincipal"
+    """What `who` is: with it, Azure does not look up an identity that is seconds old and not known everywhere."""
+    condition: str | None = None
+
+
+ASKED_FOR = {"kind": "userPrincipalType", "condition": "(!empty(userPrincipalId))"}
+GRANTS = {
+    "appOnHostStorage": Grant(
+        "appPrincipalId",
+        "hostStorage",
+        ("storageBlobDataOwner", "storageQueueDataContributor", "storageTableDataContributor"),
+    ),
+    "appOnDataStorage": Grant("appPrincipalId", "dataStorage", ("storageBlobDataOwner", "storageQueueDataContributor")),
+    "appOnApplicationInsights": Grant("appPrincipalId", "applicationInsights", ("monitoringMetricsPublisher",)),
+    "access": Grant("appPrincipalId", "account", ("cognitiveServicesOpenAiUser",)),
+    "eventGridOnDeadLetters": Grant("eventGridPrincipalId", "deadLetters", ("storageBlobDataContributor",)),
+    "eventGridOnRequests": Grant(
+        "eventGridPrincipalId",
+        "requests",
+        ("storageQueueDataMessageSender",),
+        condition="(eventDelivery == 'queue')",
+    ),
+    "userOnImages": Grant("userPrincipalId", "images", ("storageBlobDataContributor",), **ASKED_FOR),
+    "userOnResults": Grant("userPrincipalId", "results", ("storageBlobDataReader",), **ASKED_FOR),
+    "userOnRequests": Grant("userPrincipalId", "requests", ("storageQueueDataMessageSender",), **ASKED_FOR),
+}
+SCOPES = {
+    "hostStorage": "hostStorageName",
+    "dataStorage": "dataStorageName",
+    "images": "inputContainer",
+    "results": "outputContainer",
+    "deadLetters": "deadLetterContainer",
+    "requests": "requestsQueue",
+    "applicationInsights": "applicationInsightsName",
+    "account": "accountName",
+}
+
+
+def assignments(name: str) -> list[Declaration]:
+    return TEMPLATES[name].created("Microsoft.Authorization/roleAssignments")
+
+
+def role(name: str, assignment: Declaration) -> str:
+    """What stands for the role: a variable, or the variable of a loop."""
+    definition = assignment.body["properties"]["roleDefinitionId"]
+    found = re.fullmatch(r"subscriptionResourceId\('Microsoft.Authorization/roleDefinitions', (\w+)\)", definition)
+    assert found, name
+    return found[1]
+
+
+def grant(name: str, assignment: Declaration) -> Grant:
+    of = role(name, assignment)
+    looped = re.search(rf"resource {assignment.symbol} .*\[for {of} in (\w+):", source(name))
+    roles = TEMPLATES[name].variables[looped[1]] if looped else [of]
+    properties = assignment.body["properties"]
+    return Grant(
+        properties["principalId"],
+        assignment.body["scope"],
+        tuple(roles),
+        properties["principalType"],
+        assignment.condition,
+    )
+
+
+def test_grants_are_those_and_no_others() -> None:
+    assert {each.symbol: grant(name, each) for name in FILES for each in assignments(name)} == GRANTS
+    assert len(list(resources("Microsoft.Authorization/roleAssignments"))) == len(GRANTS), "none elsewhere"
+
+
+def test_roles_are_those_and_no_others() -> None:
+    variables = [TEMPLATES[name].variables for name in FILES]
+    assert {role: value for each in variables for role, value in each.items() if isinstance(value, str)} == ROLES
+    everywhere = re.findall(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", "".join(map(source, NAMES)))
+    assert set(everywhere) == set(ROLES.values())
+
+
+def test_an_assignment_has_the_same_name_every_time_and_none_has_anothers() -> None:
+    """Or a second deployment would fail: an assignment is there already, under another name."""
+    for name in FILES:
+        for each in assignments(name):
+            who = each.body["properties"]["principalId"]
+            assert each.body["name"] == f"guid({each.body['scope']}.id, {who}, {role(name, each)})"
+
+
+def test_scopes_are_what_they_are_called() -> None:
+    existing = [each for name in FILES for each in TEMPLATES[name].resources if each.existing]
+    assert {each.symbol: each.body["name"] for each in existing if each.symbol in SCOPES} == SCOPES
+    assert {each.on for each in GRANTS.values()} == set(SCOPES)
