@@ -114,10 +114,10 @@ async def _run(place: Place, deployed: Deployed, resource_manager: str, host: st
 
 async def _checks(patient: Patient) -> dict[str, Check | Finding]:
     """The checks in the order of their lines; a finding where there is nothing more to look at."""
-    signed_in = await look(storage_checks.token, patient)
-    checks: dict[str, Check | Finding] = {"sign-in": signed_in}
-    if signed_in.verdict is Verdict.FAILED:
-        return checks | dict.fromkeys([*STORAGE, *AZURE, *MODEL], skipped("nobody is signed in"))
+    reached = await look(storage_checks.reached, patient)
+    checks: dict[str, Check | Finding] = {"account": reached}
+    if reached.verdict is Verdict.FAILED:
+        return checks | dict.fromkeys([*STORAGE, *AZURE, *MODEL], skipped("see 'account'"))
     checks.update(STORAGE)
     if patient.azure is None:
         why = "the local cloud has none" if patient.is_local else "with a connection string nobody is signed in"

@@ -56,6 +56,8 @@ class Choice:
     """Of failed ones only these; empty for all."""
     older_than: timedelta
     asked: Asked
+    model: str | None
+    """What answers, for the estimate; None for what answered so far."""
 
 
 @click.command()
@@ -79,6 +81,7 @@ class Choice:
 )
 @click.option("--all", "everything", is_flag=True, help="Every image, to ask it anew.")
 @asking_options
+@click.option("--model", help="The model behind the deployment, to know its price.  [default: what answered so far]")
 @click.option("-y", "--yes", is_flag=True, help="Don't ask before queueing.")
 @click.option("-n", "--dry-run", is_flag=True, help="List what would be queued, and queue nothing.")
 @click.option("--json", "as_json", is_flag=True, help="What was queued, as one JSON object on stdout.")
@@ -88,8 +91,9 @@ def retry(  # noqa: PLR0913 - one for each option
     asked: Asked,
     prefix: str,
     codes: Sequence[str],
-    older_than: float,
     *,
+    older_than: float,
+    model: str | None,
     missing: bool,
     everything: bool,
     yes: bool,
@@ -122,6 +126,7 @@ def retry(  # noqa: PLR0913 - one for each option
         codes=frozenset(codes),
         older_than=timedelta(minutes=older_than),
         asked=asked,
+        model=model,
     )
     _require_fit(_request(place.images, "x", choice, rerun_failed=True))
     return asyncio.run(_run(place, choice, yes=yes, dry_run=dry_run, as_json=as_json))
@@ -230,6 +235,9 @@ async def _say_what(account: Account, found: Sequence[ImageState], choice: Choic
             " files say; give --instructions to ask that again."
         )
     cost = await _cost(account, found, choice)
+    if not cost.images:
+        say("What it costs: nothing. None of them is an image that the model could be asked about.")
+        return cost
     at_most = choice.chosen is Chosen.ALL and not choice.asked
     say(f"What it costs{', if every question has changed' if at_most else ''}: {cost.in_short}")
     for sentence in cost.how_sure:
@@ -240,6 +248,7 @@ async def _say_what(account: Account, found: Sequence[ImageState], choice: Choic
 async def _cost(account: Account, found: Sequence[ImageState], choice: Choice) -> Estimate:
     options = choice.asked.options
     assumptions = Assumptions(
+        model=choice.model,
         detail=options.detail or "auto",
         max_output_tokens=options.max_output_tokens or DEFAULT_MAX_OUTPUT_TOKENS,
         instructions=choice.asked.text,

@@ -1,7 +1,12 @@
 """What a person may do with the storage account: found out by doing it, and nothing of it leaves a trace."""
 
 from azure.core import MatchConditions
-from azure.core.exceptions import HttpResponseError, ResourceModifiedError, ResourceNotFoundError
+from azure.core.exceptions import (
+    ClientAuthenticationError,
+    HttpResponseError,
+    ResourceModifiedError,
+    ResourceNotFoundError,
+)
 from azure.storage.blob.aio import ContainerClient
 from azure.storage.queue import TextBase64EncodePolicy
 
@@ -18,13 +23,19 @@ _NOTHING = "[]"
 """To the app, an array of events without any."""
 
 
-async def token(patient: Patient) -> Finding:
-    """Whether somebody is signed in."""
-    credential = patient.account.credential
-    if credential is None:
-        return skipped("a connection string needs no sign-in")
-    await credential.get_token(STORAGE_SCOPE)
-    return ok("you are signed in")
+async def reached(patient: Patient) -> Finding:
+    """Whether somebody is signed in and the account answers, whatever it answers: without that, nothing else counts."""
+    account = patient.account
+    if account.credential is not None:
+        await account.credential.get_token(STORAGE_SCOPE)
+    try:
+        await account.blobs.get_account_information()
+    except ClientAuthenticationError:
+        raise
+    except HttpResponseError:
+        pass  # an answer, and rights are looked at below
+    signed_in = ", and you are signed in" if account.credential is not None else ""
+    return ok(f"{account.blobs.primary_hostname} answers{signed_in}")
 
 
 async def read_images(patient: Patient) -> Finding:

@@ -25,7 +25,7 @@ from blobsight.resource_manager import Deployed, ResourceManager
 from localcloud.cloud import DATA_ACCOUNT
 from localcloud.model import errors
 
-CHECKS = ["sign-in", *doctor.STORAGE, *doctor.AZURE, *doctor.MODEL]
+CHECKS = ["account", *doctor.STORAGE, *doctor.AZURE, *doctor.MODEL]
 
 
 class SignedIn(Identity):
@@ -148,9 +148,17 @@ async def test_whoever_is_not_signed_in_hears_it_once(person: Person) -> None:
     account = cloud.azurite.blob_url(DATA_ACCOUNT)
     ran = await blobsight(None, "doctor", "--json", "--account", account, environment=environment)
     lines = json.loads(ran.out)
-    assert (ran.status, [line["check"] for line in lines if line["verdict"] == "failed"]) == (1, ["sign-in"])
-    assert {line["seen"] for line in lines if line["verdict"] == "skipped"} == {"nobody is signed in"}
+    assert (ran.status, [line["check"] for line in lines if line["verdict"] == "failed"]) == (1, ["account"])
+    assert {line["seen"] for line in lines if line["verdict"] == "skipped"} == {"see 'account'"}
     assert "az login" in lines[0]["seen"]
+
+
+async def test_an_account_that_can_not_be_reached_is_said_once(person: Person) -> None:
+    account = person.cloud.front.connection_string.replace(person.cloud.front.blob_url, "http://127.0.0.1:1/x")
+    ran = await blobsight(None, "doctor", "--json", "--connection-string", account)
+    failed = [line for line in ran.json() if line["verdict"] == "failed"]
+    assert (ran.status, [line["check"] for line in failed]) == (1, ["account"])
+    assert "make up" in failed[0]["seen"]
 
 
 async def test_no_token_is_sent_in_the_clear_over_the_network() -> None:

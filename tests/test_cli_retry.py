@@ -4,15 +4,16 @@ import asyncio
 import json
 import os
 import pty
+import signal
 import sys
-from asyncio.subprocess import PIPE
+from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 
 import pytest
 from guarded_storage import guarded
 from person import ROOT, Person
 from pictures import picture
-from terminal import Ran, blobsight
+from terminal import Ran, blobsight, started
 from workshop import Workshop, workshop
 
 from localcloud.model.script import Refusal
@@ -113,6 +114,12 @@ async def test_only_the_codes_that_are_named(shop: Workshop) -> None:
     assert (wrong.status, "retries_exhausted" in wrong.talk) == (2, True)
 
 
+async def test_what_is_no_image_costs_nothing(shop: Workshop) -> None:
+    await shop.analyzer.analyze(await put(shop, "text.png", b"This is no image."))
+    ran = await retry(shop, "--dry-run")
+    assert "What it costs: nothing." in ran.talk
+
+
 async def test_a_dry_run_lists_and_queues_nothing(shop: Workshop) -> None:
     await fail(shop, "x/grüße 漢字.png", ErrorCode.CRASHED)
     await fail(shop, "y.png", ErrorCode.CRASHED)
@@ -206,6 +213,36 @@ async def test_it_asks_a_person_and_nobody_else(shop: Workshop) -> None:
     assert ("Nothing was queued." in no, await shop.queued()) == (True, [])
     yes = await retry_at_a_terminal(shop, "y\n")
     assert ("Queue them? [y/N]" in yes, await deliver(shop)) == (True, ["a.png"])
+
+
+async def test_a_run_that_is_killed_half_way_is_run_again(shop: Workshop) -> None:
+    """Killed at the 50th of 120 messages: the second run misses none, and what was queued twice is run once."""
+    images, results = (shop.person.blobs.get_container_client(f"shop-{kind}") for kind in ("images", "results"))
+    names = [f"{number:03}.png" for number in range(120)]
+
+    async def failed(name: str) -> None:
+        etag = (await (await images.upload_blob(name, b"x")).get_blob_properties()).etag.strip('"')
+        told = {"status": "failed", "errorcode": "crashed", "sourceetag": etag}
+        await results.upload_blob(f"{name}.json", b"{}", metadata=told)
+
+    await asyncio.gather(*map(failed, names))
+    sent = 0
+    running: list[Process] = []
+
+    def kill(method: str, path: str) -> bool:
+        nonlocal sent
+        sent += method == "POST" and "/messages" in path
+        if sent == 50:
+            running[0].kill()
+        return False
+
+    async with guarded(shop.person, kill) as account:
+        running.append(await started(None, "retry", "--yes", *SHOP, "--connection-string", account))
+        await running[0].communicate()
+    assert (running[0].returncode, 0 < await shop.hidden() < 120) == (-signal.SIGKILL, True)
+    again = await retry(shop, "--yes")
+    assert (again.status, "Queued: 120 of 120." in again.talk) == (0, True)
+    assert {request.name for request in await shop.queued() if isinstance(request, Request)} == set(names)
 
 
 async def test_instructions_that_no_message_holds_are_refused_before_anything_is_queued(shop: Workshop) -> None:
