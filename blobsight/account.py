@@ -34,6 +34,7 @@ from azure.storage.blob.aio import BlobServiceClient, ContainerClient, Exponenti
 from azure.storage.queue.aio import QueueServiceClient
 
 from blobsight.terminal import Trouble
+from pipeline.errors import RetryableFailure
 from pipeline.requests import RequestQueue
 
 EMULATOR = (
@@ -279,7 +280,12 @@ def explained(place: Place) -> Iterator[None]:
         try:
             yield
         except ExceptionGroup as group:  # of tasks side by side; they fail for one reason
-            raise _first(group) from None
+            error = _first(group)
+            raise error from error.__cause__
+    except RetryableFailure as failure:
+        # What the pipeline says of it is meant for the app's identity, not for a person's.
+        cause = failure.__cause__
+        raise Trouble(_explanation(cause, place) if isinstance(cause, AzureError) else failure.message) from failure
     except AzureError as error:
         raise Trouble(_explanation(error, place)) from error
     except ValueError as error:

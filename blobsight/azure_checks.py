@@ -185,7 +185,7 @@ def _retirement(models: Any, used: Mapping[str, Any], sku: str | None) -> dateti
     return None
 
 
-async def model_answers(patient: Patient) -> Finding:  # noqa: PLR0911 - one for each answer
+async def model_answers(patient: Patient) -> Finding:
     """An empty question: the service refuses it after it has looked at the token and for the deployment; no tokens."""
     deployed, credential = patient.deployed, patient.account.credential
     if credential is None:
@@ -205,13 +205,22 @@ async def model_answers(patient: Patient) -> Finding:  # noqa: PLR0911 - one for
                 allow_redirects=False,
             ) as answer,
         ):
-            status = answer.status
+            status, said = answer.status, await answer.text()
     except (aiohttp.ClientError, OSError) as error:
         return failed(
             f"{deployed.model_endpoint} can't be reached ({type(error).__name__})",
             "Correct AZURE_OPENAI_ENDPOINT; or the resource is gone, or your network keeps you out.",
         )
+    return _meaning(name, deployed.model_endpoint, status, said)
+
+
+def _meaning(name: str, endpoint: str, status: int, said: str) -> Finding:  # noqa: PLR0911 - one for each answer
+    """What the model's answer to an empty question means to a person."""
     match status:
+        case 400 if "OperationNotSupported" in said:
+            return failed(
+                f"'{name}' is no model that answers questions", "Deploy one that takes images: docs/deploy.md."
+            )
         case 200 | 400 | 422:
             return ok(f"'{name}' takes your token")
         case 429:
@@ -228,7 +237,7 @@ async def model_answers(patient: Patient) -> Finding:  # noqa: PLR0911 - one for
             )
         case 404:
             return failed(
-                f"there is no deployment '{name}' at {deployed.model_endpoint}",
+                f"there is no deployment '{name}' at {endpoint}",
                 "Correct AZURE_OPENAI_DEPLOYMENT or AZURE_OPENAI_ENDPOINT.",
             )
         case 410:

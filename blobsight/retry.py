@@ -17,13 +17,12 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 import click
-from azure.core.exceptions import AzureError
 
 from blobsight.account import Account, Place, account_options
 from blobsight.asking import Asked, asking_options
 from blobsight.estimate import DEFAULT_MAX_OUTPUT_TOKENS, Assumptions, Estimate, estimate_blobs
 from blobsight.image_states import ImageState, State, image_states
-from blobsight.terminal import Exit, Trouble, plain, progress, say, table
+from blobsight.terminal import Exit, plain, progress, say, table
 from pipeline.errors import ErrorCode, RetryableFailure
 from pipeline.instructions import Origin
 from pipeline.requests import Request
@@ -129,31 +128,33 @@ def retry(  # noqa: PLR0913 - one for each option
         model=model,
     )
     _require_fit(_request(place.images, "x", choice, rerun_failed=True))
-    return asyncio.run(_run(place, choice, yes=yes, dry_run=dry_run, as_json=as_json))
+    found, cost = asyncio.run(_look(place, choice))
+    if found and not dry_run:
+        # Asked between two event loops: within one, Ctrl-C would wait for the answer.
+        if yes or click.confirm("Queue them?", err=True):
+            asyncio.run(_queue(place, found, choice))
+        else:
+            say("Nothing was queued.")
+            found = []
+    if as_json:
+        plain(json.dumps(_told(found, choice, cost, dry_run=dry_run)))
+    elif dry_run:
+        table(("image", "why"), [(state.image.name, _why(state)) for state in found])
+    return Exit.DONE
 
 
-async def _run(place: Place, choice: Choice, *, yes: bool, dry_run: bool, as_json: bool) -> Exit:
+async def _look(place: Place, choice: Choice) -> tuple[list[ImageState], Estimate | None]:
+    """The images to run again, and what that costs; both are said, too."""
     async with place.opened() as account:
         found, left_alone = await _find(account, choice)
         for state in found:
             _require_fit(_request(place.images, state.image.name, choice, rerun_failed=True))
         if left_alone:
             say(left_alone)
-        cost = None
         if not found:
             say("There is nothing to run again.")
-        else:
-            cost = await _say_what(account, found, choice)
-            if not dry_run and (yes or click.confirm("Queue them?", err=True)):
-                await _queue(account, found, choice)
-            elif not dry_run:
-                say("Nothing was queued.")
-                found = []
-    if as_json:
-        plain(json.dumps(_told(found, choice, cost, dry_run=dry_run)))
-    elif dry_run:
-        table(("image", "why"), [(state.image.name, _why(state)) for state in found])
-    return Exit.DONE
+            return found, None
+        return found, await _say_what(account, found, choice)
 
 
 # Which.
@@ -213,7 +214,7 @@ async def _without_waiting(account: Account, found: list[ImageState]) -> tuple[l
             await _each(found, look)
     except RetryableFailure as failure:
         if failure.status != 403:
-            raise _explained(failure) from failure
+            raise
         say(
             "Which of them wait on the queue already can't be seen, since you may not read the state container. What is"
             " queued twice is run once."
@@ -297,21 +298,21 @@ def _require_fit(request: Request) -> None:
         )
 
 
-async def _queue(account: Account, found: Sequence[ImageState], choice: Choice) -> None:
-    queue, sent = account.requests, 0
+async def _queue(place: Place, found: Sequence[ImageState], choice: Choice) -> None:
+    sent = 0
     try:
-        with progress("Queueing", len(found)) as bar:
+        async with place.opened() as account:
+            queue = account.requests
+            with progress("Queueing", len(found)) as bar:
 
-            async def send(state: ImageState) -> None:
-                nonlocal sent
-                failed = state.state is State.FAILED
-                await queue.send(_request(account.place.images, state.image.name, choice, rerun_failed=failed), 0)
-                sent += 1
-                bar.advance()
+                async def send(state: ImageState) -> None:
+                    nonlocal sent
+                    failed = state.state is State.FAILED
+                    await queue.send(_request(place.images, state.image.name, choice, rerun_failed=failed), 0)
+                    sent += 1
+                    bar.advance()
 
-            await _each(found, send)
-    except RetryableFailure as failure:
-        raise _explained(failure) from failure
+                await _each(found, send)
     finally:
         hint = "" if sent == len(found) else " Run it again to queue the rest; what is queued twice is run once."
         say(f"Queued: {sent:,} of {len(found):,}.{hint}")
@@ -335,8 +336,3 @@ async def _each[T](items: Iterable[T], work: Callable[[T], Awaitable[None]]) -> 
                 tasks.create_task(some())
     except ExceptionGroup as group:
         raise group.exceptions[0] from group.exceptions[0].__cause__
-
-
-def _explained(failure: RetryableFailure) -> Exception:
-    """The SDK's error, which is said to a person: the pipeline's words are for its own identity."""
-    return failure.__cause__ if isinstance(failure.__cause__, AzureError) else Trouble(failure.message)

@@ -51,11 +51,7 @@ def show(place: Place, name: str, *, as_json: bool) -> Exit:
 
 async def _run(place: Place, name: str, *, as_json: bool) -> Exit:
     async with place.opened() as account:
-        try:
-            found = await _find(account, name)
-        except RetryableFailure as failure:
-            # The pipeline's words are for its own identity; the SDK's error is explained to a person instead.
-            raise failure.__cause__ or failure from None
+        found = await _find(account, name)
     if as_json:
         plain(json.dumps(_json(found), indent=2, ensure_ascii=False))
     else:

@@ -415,6 +415,7 @@ async def test_no_token_goes_where_a_list_says_it_goes_on(patient: Patient, azur
     ("reply", "verdict", "seen"),
     [
         (errors.invalid_request("Invalid 'messages': empty array."), Verdict.OK, "takes your token"),
+        (errors.gateway_error(400, "OperationNotSupported", "Not with this model."), Verdict.FAILED, "no model that"),
         (errors.throttled(7), Verdict.OK, "throttling"),
         (errors.role_missing(), Verdict.SKIPPED, "the app has its own"),
         (errors.network_denied(), Verdict.SKIPPED, "firewall"),

@@ -8,6 +8,7 @@ import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 from guarded_storage import guarded
@@ -35,22 +36,22 @@ async def retry(shop: Workshop, *arguments: str) -> Ran:
     return await blobsight(shop.person, "retry", *SHOP, *arguments)
 
 
-async def retry_at_a_terminal(shop: Workshop, types: str) -> str:
-    """What is said to somebody who types that."""
+@asynccontextmanager
+async def at_a_terminal(shop: Workshop) -> AsyncIterator[tuple[Process, int]]:
+    """`blobsight retry` when it has asked, and the terminal to answer at."""
     terminal, stdin = pty.openpty()
     try:
-        os.write(terminal, types.encode())
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "blobsight", "retry", *SHOP),
             *("--connection-string", shop.person.cloud.front.connection_string),
             stdin=stdin, stdout=PIPE, stderr=PIPE, cwd=ROOT,
         )  # fmt: skip
-        _, talk = await process.communicate()
+        assert process.stderr is not None
+        await process.stderr.readuntil(b"Queue them? [y/N]")
+        yield process, terminal
     finally:
         os.close(terminal)
         os.close(stdin)
-    assert process.returncode == 0
-    return talk.decode()
 
 
 async def put(shop: Workshop, name: str, data: bytes, **metadata: str) -> Request:
@@ -209,10 +210,18 @@ async def test_it_asks_a_person_and_nobody_else(shop: Workshop) -> None:
     await fail(shop, "a.png", ErrorCode.CRASHED)
     nobody = await retry(shop)
     assert (nobody.status, "--yes" in nobody.talk) == (2, True)
-    no = await retry_at_a_terminal(shop, "n\n")
-    assert ("Nothing was queued." in no, await shop.queued()) == (True, [])
-    yes = await retry_at_a_terminal(shop, "y\n")
-    assert ("Queue them? [y/N]" in yes, await deliver(shop)) == (True, ["a.png"])
+    async with at_a_terminal(shop) as (process, terminal):
+        os.write(terminal, b"n\n")
+        _, talk = await process.communicate()
+    assert (process.returncode, b"Nothing was queued." in talk, await shop.queued()) == (0, True, [])
+    async with at_a_terminal(shop) as (process, _):
+        process.send_signal(signal.SIGINT)
+        _, talk = await process.communicate()
+    assert (process.returncode, b"Stopped." in talk, await shop.queued()) == (130, True, [])
+    async with at_a_terminal(shop) as (process, terminal):
+        os.write(terminal, b"y\n")
+        _, talk = await process.communicate()
+    assert (process.returncode, b"Queued: 1 of 1." in talk, await deliver(shop)) == (0, True, ["a.png"])
 
 
 async def test_a_run_that_is_killed_half_way_is_run_again(shop: Workshop) -> None:
