@@ -36,6 +36,9 @@ ASSUMED_OUTPUT = Range(100, 1000)
 
 BUILT_IN_INSTRUCTIONS = "Describe this image."
 
+_LEAST_DOUBT = 0.05
+"""Prompts are counted roughly, and no two answers are equally long."""
+
 SAMPLE = 200
 """Images in a container whose sizes are read."""
 
@@ -179,7 +182,7 @@ def _prompt_tokens(assumptions: Assumptions, experience: Experience | None) -> f
 
 def _output_tokens(assumptions: Assumptions, experience: Experience | None) -> Range:
     """For one image."""
-    output = experience.output_tokens if experience else ASSUMED_OUTPUT
+    output = (experience.output_tokens if experience else None) or ASSUMED_OUTPUT
     most = assumptions.max_output_tokens
     return Range(min(output.low, most), min(output.high, most))
 
@@ -201,14 +204,15 @@ def _how_sure(
     if money is None:
         said_of.append(f"No price of '{model}' is known: name the model that your deployment has with --model.")
     elif money.high:
-        off = (money.high - money.low) / (money.high + money.low)
+        off = max(_LEAST_DOUBT, (money.high - money.low) / (money.high + money.low))
         said_of.append(f"The bill should come within {off:.0%} of the middle of this range, provided that:")
-    if experience:
-        said_of.append(f"answers are as long as those of {experience.results} results so far.")
+    if experience and experience.output_tokens:
+        alike = "" if assumptions.instructions is None else " to the same instructions"
+        said_of.append(f"answers are as long as the {experience.answers} so far{alike}.")
     else:
         said_of.append(
             f"answers have {ASSUMED_OUTPUT.low:,.0f} to {ASSUMED_OUTPUT.high:,.0f} tokens, reasoning included: a guess,"
-            " since no results tell. Analyze a few images and ask again."
+            " since no results like these tell. Analyze a few images and ask again."
         )
     said_of.append(_how_sure_of_images(model, experience))
     if sampled:
@@ -228,10 +232,8 @@ def _how_sure_of_images(model: str, experience: Experience | None) -> str:
     if not rules:
         return f"images cost '{model}' about what they cost other models: no rule for it is published."
     if experience and experience.image_factor:
-        return (
-            f"images cost {experience.image_factor.low:.2f} to {experience.image_factor.high:.2f} of what is published,"
-            " as they did so far."
-        )
+        low, high = (f"{factor:.2f}" for factor in experience.image_factor)
+        return f"images cost {low if low == high else f'{low} to {high}'} times what is published, as they did so far."
     if len(rules) > 1:
         return "images cost what OpenAI publishes or what callers have measured, which differ for this model."
     return "images cost what OpenAI publishes."

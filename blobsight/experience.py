@@ -28,15 +28,17 @@ _DOWNLOADS = 16
 
 @dataclass(frozen=True, slots=True)
 class Experience:
-    """From `results` results with answers of the model `model`, all asked alike if instructions were given."""
+    """From `results` results with answers of the model `model`."""
 
     results: int
     model: str
     """Without its version."""
     instruction_tokens: float
     """Of a result's instructions, on average, by our own count."""
-    output_tokens: Range
-    """Of one answer, on average, as the service counted."""
+    output_tokens: Range | None
+    """Of one answer, on average, as the service counted. None if too few were asked as the next ones will be."""
+    answers: int
+    """How many that is from."""
     image_factor: Range | None
     """What the service counted for images, for each token that the published rule gives. None without a rule."""
 
@@ -50,7 +52,7 @@ async def experience_of(
         results: the result container.
         prefix: of the images' names.
         model: only those of this model. Otherwise those of the model that answered most of them.
-        instructions: only those with these.
+        instructions: what the next ones will be asked; only answers to the same tell how long theirs will be.
     """
     try:
         page = await list_page(results, None, metadata=True, prefix=prefix)
@@ -63,7 +65,7 @@ async def experience_of(
             async with turn:
                 body = await (await results.download_blob(name)).readall()
             try:
-                return Result.model_validate_json(body)
+                return Result.model_validate_json(body, extra="ignore")  # a newer version may have added some
             except ValidationError:
                 return None
 
@@ -79,7 +81,6 @@ def learned(found: Sequence[Result], *, model: str | None = None, instructions: 
         result
         for result in found
         if result.model.model and result.usage.input_tokens is not None and result.usage.output_tokens is not None
-        if instructions is None or result.instructions.text == instructions
     ]
     if model is None and answered:
         ((model, _),) = Counter(family(result.model.model or "") for result in answered).most_common(1)
@@ -87,11 +88,13 @@ def learned(found: Sequence[Result], *, model: str | None = None, instructions: 
     if model is None or len(alike) < FEWEST:
         return None
     texts = [text_tokens(result.instructions.text or "") for result in alike]
+    outputs = [result.usage.output_tokens or 0 for result in alike if instructions in (None, result.instructions.text)]
     return Experience(
         results=len(alike),
         model=family(model),
         instruction_tokens=sum(texts) / len(texts),
-        output_tokens=Range.of_mean([result.usage.output_tokens or 0 for result in alike]),
+        output_tokens=Range.of_mean(outputs) if len(outputs) >= FEWEST else None,
+        answers=len(outputs),
         image_factor=_image_factor(alike, model),
     )
 

@@ -23,7 +23,7 @@ type Advance = Callable[[], None]
 
 # What spreadsheets take for the start of a formula, also in its full-width form; and the apostrophe, so that one can
 # tell ours from the text's own. https://owasp.org/www-community/attacks/CSV_Injection
-_GUARDED = re.compile(r"[=+\-@\t\r'＝＋－＠]")  # noqa: RUF001 - these are the full-width ones
+_GUARDED = re.compile(r"[=+\-@\t\r\n'＝＋－＠]")  # noqa: RUF001 - these are the full-width ones
 
 _GROUP_ROWS = 10_000
 _GROUP_BYTES = 16_000_000

@@ -62,7 +62,7 @@ async def test_files_on_this_machine_without_any_account(folder: Path) -> None:
     low, high = (((2 * SQUARE + prompt) * 1.25 + output * 10) / 1e6 for output in (200, 2000))
     assert told.lines[-1] == ["cost", f"{low:.4f} to {high:.4f} USD"]
     assert told.talk.startswith("The bill should come within ")
-    assert "a guess, since no results tell" in told.talk
+    assert "a guess, since no results like these tell" in told.talk
     assert "images cost what OpenAI publishes." in told.talk
 
 
@@ -151,7 +151,7 @@ async def test_images_in_a_container_by_a_sample_and_by_what_results_tell(
     assert answer["image_tokens"] == {"low": SQUARE * count, "high": SQUARE * count}
     assert answer["prompt_tokens"] == (70 + MESSAGE_FORMAT) * count
     assert 40 * count < answer["output_tokens"]["low"] < 42 * count < answer["output_tokens"]["high"] < 44 * count
-    assert "answers are as long as those of 5 results so far." in answer["how_sure"]
+    assert "answers are as long as the 5 so far." in answer["how_sure"]
     assert f"the others have sizes like the {SAMPLE} images that were looked at." in answer["how_sure"]
 
 
@@ -222,7 +222,11 @@ def test_what_results_tell() -> None:
     assert told
     assert (told.results, told.model, told.output_tokens) == (4, "gpt-5.1", Range(50, 50))
     assert learned([*results, other], model="gpt-4o") is None  # one tells nothing
-    assert learned([*results, other], instructions="Other?") is None
+    unlike = learned([*results, other], instructions="Other?")
+    assert unlike
+    assert (unlike.model, unlike.output_tokens, unlike.image_factor) == ("gpt-5.1", None, told.image_factor)
+    asked_anew = estimated(Counter({(8, 8): 1}), 1, 0, Assumptions(instructions="Other?"), unlike)
+    assert (asked_anew.model, asked_anew.output_tokens) == ("gpt-5.1", ASSUMED_OUTPUT)
     assert learned(results, model="gpt-5.1-2025-11-13", instructions="Describe this image.") == told
     charged = [result_of(f"{n}.png", usage={"input_tokens": 3 * SQUARE + 70}) for n in range(4)]
     more = learned(charged)

@@ -1,10 +1,14 @@
 """`blobsight results`: everything that came out, in one file, or one result on the screen."""
 
 import asyncio
+import contextlib
 import csv
 import json
 import os
+import pty
+import re
 import signal
+import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +17,7 @@ from uuid import uuid4
 import pytest
 from azure.storage.blob import BlobServiceClient
 from azure.storage.blob.aio import ContainerClient
-from person import Person
+from person import ROOT, Person
 from pictures import picture
 from pyarrow import parquet
 from some_results import MOMENT, failed, put_result, result_of
@@ -73,6 +77,36 @@ async def test_one_result_by_the_exact_name_of_its_image(run: Callable[..., Any]
     ]
     # A prefix that is longer than what the short form of a result's name keeps.
     assert [json.loads(line)["source"]["name"] for line in (await run("long/" + "x" * 990)).out.splitlines()] == [long]
+
+
+async def test_colours_on_terminals_only(person: Person, container: ContainerClient) -> None:
+    """And no escape codes but ours, there either."""
+    name = "[red].png"
+    await put_result(container, name, result_of(name, answer={"text": "[bold]\x1b[2J"}))
+    terminal, end = pty.openpty()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "blobsight", "results", name, "--results", container.container_name),
+        *("--connection-string", person.cloud.front.connection_string),
+        stdout=end,
+        cwd=ROOT,
+        env={name: value for name, value in os.environ.items() if name != "NO_COLOR"} | {"TERM": "xterm-256color"},
+    )
+    os.close(end)
+    shown = await asyncio.to_thread(everything_from, terminal)
+    assert await process.wait() == 0
+    assert "\x1b[" in shown
+    assert "\x1b[2J" not in shown
+    plain = re.sub(r"\x1b\[[\d;]*m", "", shown)
+    assert json.loads(plain)["answer"]["text"] == "[bold]\x1b[2J"
+
+
+def everything_from(terminal: int) -> str:
+    shown = b""
+    with contextlib.suppress(OSError):  # what Linux says at the end
+        while part := os.read(terminal, 65_536):
+            shown += part
+    os.close(terminal)
+    return shown.decode()
 
 
 async def test_failed_or_succeeded_ones_only(
