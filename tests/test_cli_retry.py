@@ -10,6 +10,7 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import psutil
 import pytest
 from guarded_storage import guarded
 from person import ROOT, Person
@@ -48,6 +49,9 @@ async def at_a_terminal(shop: Workshop) -> AsyncIterator[tuple[Process, int]]:
         )  # fmt: skip
         assert process.stderr is not None
         await process.stderr.readuntil(b"Queue them? [y/N]")
+        # Until it waits for the answer: Python overlooks a signal that comes in the moment before.
+        while psutil.Process(process.pid).status() != psutil.STATUS_SLEEPING:
+            await asyncio.sleep(0.1)
         yield process, terminal
     finally:
         os.close(terminal)
