@@ -34,6 +34,7 @@ from azure.storage.blob.aio import BlobServiceClient, ContainerClient, Exponenti
 from azure.storage.queue.aio import QueueServiceClient
 
 from blobsight.terminal import Trouble
+from pipeline.errors import RetryableFailure
 from pipeline.requests import RequestQueue
 
 EMULATOR = (
@@ -148,13 +149,32 @@ class Account:
 def account_options[**P, R](command: Callable[Concatenate[Place, P], R]) -> Callable[P, R]:
     """Give a command the options that name an account; it gets the `Place` as its first argument."""
 
-    @wraps(command)
     def with_place(*args: P.args, **options: P.kwargs) -> R:
-        own = {name: value for name, value in options.items() if name not in _NAMES}
-        place = _place({name: options[name] for name in _NAMES})
-        return command(place, *args, **own)  # type: ignore[arg-type] # what click parsed, by name
+        own, given = _apart(options)
+        return command(_place(given), *args, **own)
 
-    given: Callable[P, R] = with_place
+    return _with_options(command, with_place)
+
+
+def optional_account[**P, R](command: Callable[Concatenate[Place | None, P], R]) -> Callable[P, R]:
+    """The same for a command that can do without: it gets None when no account is named anywhere."""
+
+    def with_place(*args: P.args, **options: P.kwargs) -> R:
+        own, given = _apart(options)
+        place = _place(given) if _is_named(given) else None
+        return command(place, *args, **own)
+
+    return _with_options(command, with_place)
+
+
+def _apart(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(a command's own options, those that name an account)."""
+    own = {name: value for name, value in options.items() if name not in _NAMES}
+    return own, {name: options[name] for name in _NAMES}
+
+
+def _with_options[**P, R](command: Callable[..., R], given: Callable[P, R]) -> Callable[P, R]:
+    given = wraps(command)(given)
     for option in reversed(_OPTIONS):
         given = option(given)
     return given
@@ -212,6 +232,11 @@ def _place(given: Mapping[str, Any]) -> Place:
     return Place(account=account, connection_string=connection_string, **names)
 
 
+def _is_named(given: Mapping[str, Any]) -> bool:
+    named = any(given[name] for name in _NAMES[:3])
+    return named or any(os.environ.get(name, "").strip() for name in (*ACCOUNT_VARIABLES, CONNECTION_STRING_VARIABLE))
+
+
 def _from_environment(environment: Mapping[str, str]) -> tuple[str | None, str | None]:
     accounts = {name: value for name in ACCOUNT_VARIABLES if (value := environment.get(name, "").strip())}
     connection_string = environment.get(CONNECTION_STRING_VARIABLE, "").strip()
@@ -255,7 +280,12 @@ def explained(place: Place) -> Iterator[None]:
         try:
             yield
         except ExceptionGroup as group:  # of tasks side by side; they fail for one reason
-            raise _first(group) from None
+            error = _first(group)
+            raise error from error.__cause__
+    except RetryableFailure as failure:
+        # What the pipeline says of it is meant for the app's identity, not for a person's.
+        cause = failure.__cause__
+        raise Trouble(_explanation(cause, place) if isinstance(cause, AzureError) else failure.message) from failure
     except AzureError as error:
         raise Trouble(_explanation(error, place)) from error
     except ValueError as error:
@@ -286,6 +316,8 @@ def _explanation(error: AzureError, place: Place) -> str:  # noqa: PLR0911 - one
                 f"{where} has no container '{place.images}' or '{place.results}': create them (docs/deploy.md), or"
                 " name yours with --images and --results."
             )
+        case ResourceNotFoundError() if code(error) == "QueueNotFound":
+            return f"{where} has no queue '{place.requests}': create it (docs/deploy.md), or name yours with --queue."
         case HttpResponseError(status_code=403):
             return (
                 f"{where} does not let you do this ({code(error)}). You need the role 'Storage Blob Data Contributor',"

@@ -6,6 +6,11 @@ import sys
 
 import click
 
+from blobsight.doctor import doctor
+from blobsight.estimate import estimate
+from blobsight.results import results
+from blobsight.retry import retry
+from blobsight.show import show
 from blobsight.status import status
 from blobsight.terminal import Exit, say
 from blobsight.upload import upload
@@ -32,8 +37,13 @@ def blobsight() -> None:
     """  # noqa: D301 - click's mark of lines to leave alone
 
 
-blobsight.add_command(upload)
+blobsight.add_command(doctor)
+blobsight.add_command(estimate)
+blobsight.add_command(results)
+blobsight.add_command(retry)
+blobsight.add_command(show)
 blobsight.add_command(status)
+blobsight.add_command(upload)
 
 
 def main() -> None:

@@ -34,12 +34,17 @@ class Waiting:
 
     async def is_marked(self, name: str) -> bool:
         """Whether a message for the upload `name` can be expected."""
+        until = await self.until(name)
+        return until is not None and time.time() < until + LOST_AFTER_SECONDS
+
+    async def until(self, name: str) -> int | None:
+        """When the message for the upload `name` is to be seen, in seconds since 1970; None if there is no mark."""
         with translated(f"looking whether {name} waits", "Storage Blob Data Owner"):
             try:
                 properties = await self._container.get_blob_client(_mark(name)).get_blob_properties()
             except ResourceNotFoundError:
-                return False
-        return time.time() < int(properties.metadata["until"]) + LOST_AFTER_SECONDS
+                return None
+        return int(properties.metadata["until"])
 
 
 def _mark(name: str) -> str:

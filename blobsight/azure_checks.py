@@ -1,0 +1,370 @@
+"""What is deployed: asked of Azure Resource Manager, and of the model itself."""
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from blobsight.findings import Finding, Patient, failed, ok, skipped
+from blobsight.resource_manager import Refused, ResourceManager
+from pipeline.requests import BLOB_CREATED
+from pipeline.settings import Settings, SettingsError
+
+MODEL_SCOPE = "https://cognitiveservices.azure.com/.default"
+NEAR_RETIREMENT = timedelta(days=60)
+"""Time for a new model to be tried. The service announces retirements 60 days ahead at the least.
+https://learn.microsoft.com/azure/ai-foundry/openai/concepts/model-retirements"""
+COMPLETING_CALLS = {"PutBlob", "PutBlockList", "CopyBlob", "FlushWithClose"}
+"""Those storage calls that complete an upload; as infra/bicep/event-subscription.bicep has them."""
+FUNCTIONS = {"analyze_image", "analyze_request", "record_poison_upload", "record_poison_request", "reconcile"}
+
+# https://learn.microsoft.com/azure/role-based-access-control/built-in-roles
+_BLOB_OWNER = {"b7e6dc6d-f1e8-4753-8033-0f276bb0955b"}
+_QUEUE_CONTRIBUTOR = {"974c5e8b-45b9-4653-ba55-5f855dd0fb88"}
+_MODEL_USER = {
+    "5e0bd9bd-7b93-4f28-af87-19fc36ad61bd",  # Cognitive Services OpenAI User
+    "a001fd3d-188f-4b5d-821b-7da978bf7442",  # Cognitive Services OpenAI Contributor
+    "a97b65f3-24c7-4388-baec-2e87135dc908",  # Cognitive Services User
+}
+
+
+async def token(patient: Patient) -> Finding:
+    """Whether Resource Manager gets a token."""
+    arm, credential = _arm(patient), patient.account.credential
+    assert credential is not None  # noqa: S101 - there is a Resource Manager only where there is one
+    await credential.get_token(arm.scope)
+    return ok(f"resource group {patient.deployed.resource_group}, function app {patient.deployed.function_app}")
+
+
+async def function_app(patient: Patient) -> Finding:
+    """Whether it runs, and the code with it."""
+    arm, app = _arm(patient), patient.deployed.app
+    site = await arm.site(app)
+    state = site["properties"].get("state")
+    if state != "Running":
+        return failed(
+            f"{patient.deployed.function_app} is {str(state).lower()}",
+            f"az functionapp start -g {patient.deployed.resource_group} -n {patient.deployed.function_app}",
+        )
+    missing = FUNCTIONS - set(await arm.functions(app))
+    if missing:
+        return failed(
+            f"{patient.deployed.function_app} runs, but without {', '.join(sorted(missing))}",
+            "Its code has not started: a wrong setting (see 'app settings'), or `azd deploy` has not run. Its log"
+            " stream says more.",
+        )
+    return ok(f"{patient.deployed.function_app} runs, with all its functions")
+
+
+async def local_host(patient: Patient) -> Finding:
+    """Whether `make up` runs, or Core Tools."""
+    url = f"{patient.host}/admin/host/status"  # needs no key on a developer's machine
+    try:
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session, session.get(url) as answer:
+            status = answer.status
+    except (aiohttp.ClientError, OSError) as error:
+        return failed(f"nobody answers at {patient.host} ({type(error).__name__})", "Is `make up` running?")
+    if status != 200:
+        return failed(f"{patient.host} answers with {status}", "Is that the functions host? `make up` shows its log.")
+    return ok(f"the functions host at {patient.host} answers")
+
+
+async def app_settings(patient: Patient) -> Finding:
+    """The function app's settings, read as the app reads them at its start."""
+    given = await _arm(patient).app_settings(patient.deployed.app)
+    problems = []
+    try:
+        settings: Settings | None = Settings.from_environment(given)
+    except SettingsError as error:
+        settings = None
+        problems += [line.removeprefix("  - ") for line in str(error).splitlines()[1:]]
+    if "AzureWebJobsStorage" in given:
+        problems.append("AzureWebJobsStorage is there and wins over AzureWebJobsStorage__…: delete it.")
+    if settings is not None:
+        problems += _elsewhere(patient, settings)
+    if problems:
+        return failed(
+            " ".join(problems), "Correct them: azd env set BLOBSIGHT_SETTINGS …, then azd up; docs/settings.md has all."
+        )
+    return ok(f"all {len(given)} are good")
+
+
+def _elsewhere(patient: Patient, settings: Settings) -> Iterator[str]:
+    """Where the app works on something else than what this command looks at."""
+    place = patient.account.place
+    pairs = {
+        "INPUT_CONTAINER": (settings.input_container, place.images),
+        "OUTPUT_CONTAINER": (settings.output_container, place.results),
+        "REQUESTS_QUEUE": (settings.requests_queue, place.requests),
+        "DataStorage__blobServiceUri": (settings.blob_service_uri, (place.blob_url or "").rstrip("/")),
+    }
+    deployed = patient.deployed
+    if deployed.model_deployment:
+        pairs["AZURE_OPENAI_DEPLOYMENT"] = (settings.openai_deployment, deployed.model_deployment)
+    if deployed.model_endpoint:
+        pairs["AZURE_OPENAI_ENDPOINT"] = (_resource(settings.openai_endpoint), _resource(deployed.model_endpoint))
+    for name, (theirs, ours) in pairs.items():
+        if theirs != ours:
+            yield f"{name} of the app is {theirs}, and here it is {ours}."
+
+
+async def app_roles(patient: Patient) -> Finding:
+    """Whether the app's identity has what it needs on storage and model."""
+    arm, deployed = _arm(patient), patient.deployed
+    principal = await _principal(arm, deployed.app)
+    if principal is None:
+        return failed(f"{deployed.function_app} has no identity, or several", "infra/bicep gives it one: azd up")
+    wanted = []
+    storage = await _storage_id(arm, patient)
+    if storage is not None:
+        wanted += [
+            ("Storage Blob Data Owner", _BLOB_OWNER, storage),
+            ("Storage Queue Data Contributor", _QUEUE_CONTRIBUTOR, storage),
+        ]
+    model = await _model_account(arm, patient)
+    if model is not None:
+        wanted.append(("Cognitive Services OpenAI User", _MODEL_USER, model["id"]))
+    if not wanted:
+        return skipped("neither the storage account nor the model's is in this subscription")
+    has = {scope: await arm.roles(scope, principal) for scope in {scope for _, _, scope in wanted}}
+    missing = [(name, scope) for name, roles, scope in wanted if not roles & has[scope]]
+    if missing:
+        name, scope = missing[0]
+        return failed(
+            "the app's identity lacks "
+            + ", ".join(f"'{name}' on {scope.rpartition('/')[2]}" for name, scope in missing),
+            f"az role assignment create --role '{name}' --assignee-object-id {principal}"
+            f" --assignee-principal-type ServicePrincipal --scope {scope}",
+        )
+    return ok("the app's identity has " + ", ".join(f"'{name}'" for name, _, _ in wanted))
+
+
+async def model_deployment(patient: Patient) -> Finding:  # noqa: PLR0911 - one for each thing that may be wrong
+    """Whether the deployment is there, and its model stays for a while."""
+    arm, deployed = _arm(patient), patient.deployed
+    if not (deployed.model_endpoint and deployed.model_deployment):
+        return skipped("AZURE_OPENAI_ENDPOINT or AZURE_OPENAI_DEPLOYMENT is not set")
+    account = await _model_account(arm, patient)
+    if account is None:
+        return skipped(f"no account in this subscription has the endpoint {deployed.model_endpoint}")
+    name = deployed.model_deployment
+    found = {deployment["name"]: deployment for deployment in await arm.model_deployments(account["id"])}
+    deployment = found.get(name)
+    if deployment is None:
+        return failed(
+            f"{account['name']} has no deployment '{name}'",
+            f"It has {', '.join(found) or 'none'}: correct AZURE_OPENAI_DEPLOYMENT, or deploy one of that name.",
+        )
+    state = deployment["properties"].get("provisioningState")
+    if state != "Succeeded":
+        return failed(f"the deployment '{name}' is {state}", f"See {account['name']} in the Foundry portal.")
+    model = deployment["properties"]["model"]
+    called = f"'{name}' is {model['name']} {model.get('version') or ''}".rstrip()
+    retires = _retirement(await arm.models(account["id"]), model, deployment.get("sku", {}).get("name"))
+    if retires is None:
+        return ok(f"{called}; when it retires is not known")
+    if retires - datetime.now(UTC) < NEAR_RETIREMENT:
+        gone = "retired on" if retires < datetime.now(UTC) else "retires on"
+        return failed(
+            f"{called}, which {gone} {retires:%Y-%m-%d}",
+            f"Deploy a current model under the same name '{name}': AZURE_OPENAI_MODEL and …_VERSION, then azd up.",
+        )
+    return ok(f"{called}, until {retires:%Y-%m-%d} at least")
+
+
+def _retirement(models: Any, used: Mapping[str, Any], sku: str | None) -> datetime | None:
+    """When the service stops answering with this model; its SKU may have a date of its own."""
+    for model in models:
+        if (model["name"], model.get("version")) == (used["name"], used.get("version")):
+            dates = [one.get("deprecationDate") for one in model.get("skus") or [] if one.get("name") == sku]
+            dates.append((model.get("deprecation") or {}).get("inference"))
+            known = [datetime.fromisoformat(date) for date in dates if date]
+            return min((date if date.tzinfo else date.replace(tzinfo=UTC) for date in known), default=None)
+    return None
+
+
+async def model_answers(patient: Patient) -> Finding:
+    """An empty question: the service refuses it after it has looked at the token and for the deployment; no tokens."""
+    deployed, credential = patient.deployed, patient.account.credential
+    if credential is None:
+        return skipped("with a connection string nobody is signed in; drop an image to see the model answer")
+    if not (deployed.model_endpoint and deployed.model_deployment):
+        return skipped("AZURE_OPENAI_ENDPOINT or AZURE_OPENAI_DEPLOYMENT is not set")
+    token = await credential.get_token(MODEL_SCOPE)
+    url = f"{_resource(deployed.model_endpoint)}/openai/v1/chat/completions"
+    name = deployed.model_deployment
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as session,
+            session.post(
+                url,
+                json={"model": name, "messages": []},
+                headers={"Authorization": f"Bearer {token.token}"},
+                allow_redirects=False,
+            ) as answer,
+        ):
+            status, said = answer.status, await answer.text()
+    except (aiohttp.ClientError, OSError) as error:
+        return failed(
+            f"{deployed.model_endpoint} can't be reached ({type(error).__name__})",
+            "Correct AZURE_OPENAI_ENDPOINT; or the resource is gone, or your network keeps you out.",
+        )
+    return _meaning(name, deployed.model_endpoint, status, said)
+
+
+def _meaning(name: str, endpoint: str, status: int, said: str) -> Finding:  # noqa: PLR0911 - one for each answer
+    """What the model's answer to an empty question means to a person."""
+    match status:
+        case 400 if "OperationNotSupported" in said:
+            return failed(
+                f"'{name}' is no model that answers questions", "Deploy one that takes images: docs/deploy.md."
+            )
+        case 200 | 400 | 422:
+            return ok(f"'{name}' takes your token")
+        case 429:
+            return ok(f"'{name}' takes your token, and is throttling just now")
+        case 401:
+            return skipped(
+                "you have no role to ask the model yourself; the app has its own (see 'app roles')",
+                "To try it yourself: the role 'Cognitive Services OpenAI User' on the Azure OpenAI account.",
+            )
+        case 403:
+            return skipped(
+                "the Azure OpenAI account's firewall keeps you out, though perhaps not the app",
+                "az cognitiveservices account show --query properties.networkAcls",
+            )
+        case 404:
+            return failed(
+                f"there is no deployment '{name}' at {endpoint}",
+                "Correct AZURE_OPENAI_DEPLOYMENT or AZURE_OPENAI_ENDPOINT.",
+            )
+        case 410:
+            return failed(
+                f"the model behind '{name}' is retired", f"Deploy a current model under the same name '{name}'."
+            )
+        case _:
+            return failed(f"the model answers with HTTP {status}", "See the service's health in the portal; try again.")
+
+
+async def event_subscription(patient: Patient) -> Finding:
+    """Whether uploads reach the app, each once, and nothing else does."""
+    arm, deployed, place = _arm(patient), patient.deployed, patient.account.place
+    topic = deployed.topic or await _topic(arm, patient)
+    if topic is None:
+        return failed(
+            f"no Event Grid topic tells of {patient.account_name}", "Set it up: azd up, or docs/deploy.md without azd."
+        )
+    site = await arm.site(deployed.app)
+    host = str(site["properties"].get("defaultHostName", ""))
+    listed = await arm.event_subscriptions(deployed.group, topic)
+    ours = [one for one in listed if _delivers_to_us(one["properties"], host, place.requests)]
+    again = "azd hooks run postdeploy"
+    if not ours:
+        others = ", ".join(one["name"] for one in listed) or "none at all"
+        return failed(f"no subscription of {topic} delivers to the app (there: {others})", again)
+    if len(ours) > 1:
+        names = ", ".join(one["name"] for one in ours)
+        return failed(f"{names} deliver to the app, each upload {len(ours)} times", f"Delete all but one, or: {again}")
+    name, properties = ours[0]["name"], ours[0]["properties"]
+    problems = list(_filter_problems(properties, place.images))
+    if problems:
+        return failed(f"{name}: {'; '.join(problems)}", f"Deploy it again: {again}")
+    return ok(f"{name} delivers uploads to '{place.images}', and nothing else")
+
+
+def _delivers_to_us(properties: Mapping[str, Any], host: str, queue: str) -> bool:
+    delivery = properties.get("deliveryWithResourceIdentity") or {}
+    destination = properties.get("destination") or delivery.get("destination") or {}
+    told = destination.get("properties") or {}
+    if destination.get("endpointType") == "StorageQueue":
+        return bool(told.get("queueName") == queue)
+    url = urlsplit(str(told.get("endpointBaseUrl") or ""))  # without the key, which is never asked for
+    return bool(host) and url.hostname == host.lower() and url.path == "/runtime/webhooks/blobs"
+
+
+def _filter_problems(properties: Mapping[str, Any], images: str) -> Iterator[str]:
+    if properties.get("provisioningState") != "Succeeded":
+        yield f"it is {properties.get('provisioningState')}"
+    chosen = properties.get("filter") or {}
+    begins, expected = chosen.get("subjectBeginsWith") or "", f"/blobServices/default/containers/{images}/blobs/"
+    if not begins.startswith(expected):
+        yield f"subjectBeginsWith is '{begins}' and should be '{expected}'"
+    types = chosen.get("includedEventTypes")
+    if types != [BLOB_CREATED]:
+        yield f"it delivers {', '.join(types) if types else 'all events'}, and should only {BLOB_CREATED}"
+    calls = {
+        call
+        for advanced in chosen.get("advancedFilters") or []
+        if str(advanced.get("key")).lower() == "data.api" and advanced.get("operatorType") == "StringIn"
+        for call in advanced.get("values") or []
+    }
+    if calls != COMPLETING_CALLS:
+        yield f"data.api should be one of {', '.join(sorted(COMPLETING_CALLS))}: uploads in pieces raise more events"
+
+
+async def _topic(arm: ResourceManager, patient: Patient) -> str | None:
+    ending = f"/storageaccounts/{patient.account_name}"
+    for topic in await arm.topics(patient.deployed.group):
+        if str(topic["properties"].get("source", "")).lower().endswith(ending):
+            return str(topic["name"])
+    return None
+
+
+async def _principal(arm: ResourceManager, app: str) -> str | None:
+    """Object id of the identity that the app uses."""
+    identity = (await arm.site(app)).get("identity") or {}
+    assigned = [one["principalId"] for one in (identity.get("userAssignedIdentities") or {}).values()]
+    if len(assigned) == 1:
+        return str(assigned[0])
+    if len(assigned) > 1:
+        client_id = (await arm.app_settings(app)).get("AZURE_CLIENT_ID")
+        chosen = [one for one in identity["userAssignedIdentities"].values() if one.get("clientId") == client_id]
+        return str(chosen[0]["principalId"]) if chosen else None
+    return identity.get("principalId")
+
+
+async def _storage_id(arm: ResourceManager, patient: Patient) -> str | None:
+    for account in await arm.storage_accounts(str(patient.deployed.subscription)):
+        if account["name"] == patient.account_name:
+            return str(account["id"])
+    return None
+
+
+async def _model_account(arm: ResourceManager, patient: Patient) -> Mapping[str, Any] | None:
+    """The account with the model's endpoint: an AI Services account has several."""
+    wanted = urlsplit(patient.deployed.model_endpoint or "").netloc
+    for account in await arm.model_accounts(str(patient.deployed.subscription)):
+        properties = account["properties"]
+        endpoints = [properties.get("endpoint"), *(properties.get("endpoints") or {}).values()]
+        if wanted and wanted in {urlsplit(str(endpoint)).netloc for endpoint in endpoints if endpoint}:
+            return account
+    return None
+
+
+def _resource(endpoint: str) -> str:
+    """The address of the resource, of which its v1 endpoint is a part."""
+    return endpoint.rstrip("/").removesuffix("/openai/v1")
+
+
+def _arm(patient: Patient) -> ResourceManager:
+    assert patient.azure is not None  # noqa: S101 - these checks run only with one
+    return patient.azure
+
+
+def refused(error: Refused) -> Finding:
+    """What Resource Manager's refusals mean to a person."""
+    if error.status == 403:
+        return skipped(
+            f"you may not look at it ({error.code})",
+            "You need the role 'Reader' on the resource group; for the app's settings 'Website Contributor'.",
+        )
+    if error.status == 401:
+        return skipped(f"Resource Manager does not accept who you are ({error.code})", "az login")
+    if error.status == 404:
+        return failed(
+            f"it is not there ({error.message})",
+            "Are the names right? azd env get-values prints those of a deployment.",
+        )
+    return failed(f"Resource Manager answers with {error.code}: {error.message}", "Try again.")

@@ -1,0 +1,171 @@
+"""`blobsight doctor`: all that the pipeline needs, a line each, and what to do where it is not so."""
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from typing import Any
+
+import aiohttp
+import click
+from pydantic import TypeAdapter, ValidationError
+from rich.text import Text
+
+from blobsight import azure_checks, storage_checks
+from blobsight.account import Place, account_options, explained
+from blobsight.findings import Check, Finding, Patient, Verdict, failed, skipped
+from blobsight.resource_manager import PUBLIC, Deployed, Refused, ResourceManager
+from blobsight.terminal import Exit, Trouble, out, plain, printable, progress, table
+from pipeline.settings import ServiceUrl
+
+LIMIT_SECONDS = 60
+"""For one check: several requests, and `az`, which gives out the tokens, may take ten seconds for each kind."""
+
+STORAGE: Mapping[str, Check] = {
+    "images: read": storage_checks.read_images,
+    "images: write": storage_checks.write_images,
+    "results: read": storage_checks.read_results,
+    "state: read": storage_checks.read_state,
+    "requests: send": storage_checks.send_requests,
+    "requests: waiting": storage_checks.requests,
+    "poison": storage_checks.poison,
+}
+AZURE: Mapping[str, Check] = {
+    "azure": azure_checks.token,
+    "function app": azure_checks.function_app,
+    "app settings": azure_checks.app_settings,
+    "app roles": azure_checks.app_roles,
+    "model deployment": azure_checks.model_deployment,
+    "event subscription": azure_checks.event_subscription,
+}
+MODEL: Mapping[str, Check] = {"model": azure_checks.model_answers}
+
+_COLOURS = {Verdict.OK: "green", Verdict.FAILED: "red", Verdict.SKIPPED: "yellow"}
+
+
+def _url(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    """An address that a token may be sent to."""
+    try:
+        return None if not value else TypeAdapter[str](ServiceUrl).validate_python(value)
+    except ValidationError as error:
+        raise click.BadParameter(error.errors()[0]["msg"]) from None
+
+
+@click.command()
+@click.option("--subscription", envvar="AZURE_SUBSCRIPTION_ID", help="Id of the subscription.")
+@click.option("--resource-group", envvar="AZURE_RESOURCE_GROUP")
+@click.option("--function-app", envvar="AZURE_FUNCTION_APP_NAME")
+@click.option("--topic", envvar="AZURE_EVENT_GRID_TOPIC_NAME", help="Event Grid system topic; found without it.")
+@click.option("--model-endpoint", envvar="AZURE_OPENAI_ENDPOINT", callback=_url, help="Of the Azure OpenAI account.")
+@click.option("--model-deployment", envvar="AZURE_OPENAI_DEPLOYMENT")
+@click.option(
+    "--resource-manager",
+    envvar="BLOBSIGHT_RESOURCE_MANAGER",
+    default=PUBLIC,
+    show_default=True,
+    callback=_url,
+    help="Azure Resource Manager, in other clouds than the public one.",
+)
+@click.option(
+    "--host",
+    envvar="BLOBSIGHT_HOST",
+    default="http://127.0.0.1:7071",
+    show_default=True,
+    callback=_url,
+    help="The functions host on this machine, for the local cloud.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON array on stdout.")
+@account_options
+def doctor(place: Place, /, resource_manager: str, host: str, *, as_json: bool, **names: str | None) -> Exit:
+    """Check all that the pipeline needs: a line each, and the cure where something is wrong.
+
+    Nothing is changed and nothing is paid: rights are found out by a write that can't succeed and by a message
+    that asks for nothing, the model by an empty question. What you may not look at is skipped. The exit status is 1 if
+    something has failed. In Azure, the names come from the environment:
+
+    \b
+    blobsight doctor --local
+    set -a; eval "$(azd env get-values)"; set +a; blobsight doctor
+    blobsight doctor --json | jq '.[] | select(.verdict == "failed")'
+    """  # noqa: D301 - click's mark of lines to leave alone
+    return asyncio.run(_run(place, Deployed(**names), resource_manager, host, as_json=as_json))
+
+
+async def _run(place: Place, deployed: Deployed, resource_manager: str, host: str, *, as_json: bool) -> Exit:
+    async with place.opened() as account, AsyncExitStack() as stack:
+        azure = (
+            None
+            if account.credential is None
+            else await stack.enter_async_context(ResourceManager(resource_manager, account.credential))
+        )
+        patient = Patient(account, deployed, azure, host)
+        checks = await _checks(patient)
+        with progress("Checking", len(checks)) as bar:
+
+            async def find(check: Check | Finding) -> Finding:
+                found = check if isinstance(check, Finding) else await look(check, patient)
+                bar.advance()
+                return found
+
+            findings = await asyncio.gather(*(find(check) for check in checks.values()))
+    _show(dict(zip(checks, findings, strict=True)), as_json=as_json)
+    return Exit.SOME_FAILED if any(found.verdict is Verdict.FAILED for found in findings) else Exit.DONE
+
+
+async def _checks(patient: Patient) -> dict[str, Check | Finding]:
+    """The checks in the order of their lines; a finding where there is nothing more to look at."""
+    reached = await look(storage_checks.reached, patient)
+    checks: dict[str, Check | Finding] = {"account": reached}
+    if reached.verdict is Verdict.FAILED:
+        return checks | dict.fromkeys([*STORAGE, *AZURE, *MODEL], skipped("see 'account'"))
+    checks.update(STORAGE)
+    if patient.azure is None:
+        why = "the local cloud has none" if patient.is_local else "with a connection string nobody is signed in"
+        checks |= dict.fromkeys(AZURE, skipped(why))
+    elif patient.deployed.missing:
+        missing = skipped(
+            f"not set: {', '.join(patient.deployed.missing)}",
+            'set -a; eval "$(azd env get-values)"; set +a, or give the options',
+        )
+        checks |= dict.fromkeys(AZURE, missing)
+    else:
+        checks.update(AZURE)
+    if patient.azure is None and patient.is_local:
+        checks["function app"] = azure_checks.local_host
+    checks.update(MODEL)
+    return checks
+
+
+async def look(check: Check, patient: Patient) -> Finding:
+    """What a check comes to, whatever happens within it."""
+    try:
+        async with asyncio.timeout(LIMIT_SECONDS):
+            with explained(patient.account.place):
+                return await check(patient)
+    except TimeoutError:
+        return failed(f"no answer within {LIMIT_SECONDS} seconds", "Is this machine online? Try again.")
+    except Refused as error:
+        return azure_checks.refused(error)
+    except Trouble as trouble:
+        return Finding(Verdict.FAILED, trouble.message)  # which says what to do, too
+    except (aiohttp.ClientError, OSError) as error:
+        return failed(f"Azure can't be reached ({type(error).__name__})", "Is this machine online? Try again.")
+
+
+def _show(findings: Mapping[str, Finding], *, as_json: bool) -> None:
+    if as_json:
+        told: Sequence[Mapping[str, Any]] = [
+            {"check": name, "verdict": found.verdict.value, "seen": found.seen, "cure": found.cure}
+            for name, found in findings.items()
+        ]
+        plain(json.dumps(told, indent=2, ensure_ascii=False))
+    elif not out.is_terminal:
+        table((), [(found.verdict.value, name, found.seen, found.cure or "") for name, found in findings.items()])
+    else:
+        width = max(map(len, findings))
+        for name, found in findings.items():
+            colour = _COLOURS[found.verdict]
+            head = Text(f"{found.verdict.value:8}{name:{width}}  ", style=colour)
+            out.print(head + Text(printable(found.seen)), soft_wrap=True)
+            if found.cure:
+                out.print(Text(" " * (width + 10) + printable(found.cure), style="dim"), soft_wrap=True)

@@ -1,0 +1,113 @@
+"""What the results so far tell about the cost of the next ones."""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from azure.core.exceptions import AzureError
+from azure.storage.blob.aio import ContainerClient
+from pydantic import ValidationError
+
+from blobsight.image_tokens import family, rules_of
+from blobsight.ranges import Range
+from blobsight.text_tokens import text_tokens
+from pipeline.listing import list_page
+from pipeline.result import Result
+from pipeline.settings import DEFAULT_SYSTEM_PROMPT
+
+SAMPLE = 60
+"""Results that are read, out of the first page of the listing."""
+
+FEWEST = 3
+"""Fewer results tell nothing."""
+
+_DOWNLOADS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Experience:
+    """From `results` results with answers of the model `model`."""
+
+    results: int
+    model: str
+    """Without its version."""
+    instruction_tokens: float
+    """Of a result's instructions, on average, by our own count."""
+    output_tokens: Range | None
+    """Of one answer, on average, as the service counted. None if too few were asked as the next ones will be."""
+    answers: int
+    """How many that is from."""
+    image_factor: Range | None
+    """What the service counted for images, for each token that the published rule gives. None without a rule."""
+
+
+async def experience_of(
+    results: ContainerClient, prefix: str = "", *, model: str | None = None, instructions: str | None = None
+) -> Experience | None:
+    """What results whose names begin with `prefix` tell; None if there are too few, or they can't be read.
+
+    Args:
+        results: the result container.
+        prefix: of the images' names.
+        model: only those of this model. Otherwise those of the model that answered most of them.
+        instructions: what the next ones will be asked; only answers to the same tell how long theirs will be.
+    """
+    try:
+        page = await list_page(results, None, metadata=True, prefix=prefix)
+        succeeded = [blob.name for blob in page.blobs if blob.metadata.get("status") == "succeeded"]
+        # The same question twice gets the same answer.
+        names = random.Random(0).sample(succeeded, min(SAMPLE, len(succeeded)))  # noqa: S311 - no secret
+        turn = asyncio.Semaphore(_DOWNLOADS)
+
+        async def read(name: str) -> Result | None:
+            async with turn:
+                body = await (await results.download_blob(name)).readall()
+            try:
+                return Result.model_validate_json(body, extra="ignore")  # a newer version may have added some
+            except ValidationError:
+                return None
+
+        found = await asyncio.gather(*(read(name) for name in names))
+    except AzureError:
+        return None  # an estimate needs no results
+    return learned([result for result in found if result is not None], model=model, instructions=instructions)
+
+
+def learned(found: Sequence[Result], *, model: str | None = None, instructions: str | None = None) -> Experience | None:
+    """What `found` tells; see `experience_of`."""
+    answered = [
+        result
+        for result in found
+        if result.model.model and result.usage.input_tokens is not None and result.usage.output_tokens is not None
+    ]
+    if model is None and answered:
+        ((model, _),) = Counter(family(result.model.model or "") for result in answered).most_common(1)
+    alike = [result for result in answered if family(result.model.model or "") == family(model or "")]
+    if model is None or len(alike) < FEWEST:
+        return None
+    texts = [text_tokens(result.instructions.text or "") for result in alike]
+    outputs = [result.usage.output_tokens or 0 for result in alike if instructions in (None, result.instructions.text)]
+    return Experience(
+        results=len(alike),
+        model=family(model),
+        instruction_tokens=sum(texts) / len(texts),
+        output_tokens=Range.of_mean(outputs) if len(outputs) >= FEWEST else None,
+        answers=len(outputs),
+        image_factor=_image_factor(alike, model),
+    )
+
+
+def _image_factor(results: Sequence[Result], model: str) -> Range | None:
+    published = rules_of(model)[:1]
+    if not published:
+        return None
+    factors = []
+    for result in results:
+        sent = result.image_sent
+        if sent.width and sent.height and sent.detail:
+            text = text_tokens(DEFAULT_SYSTEM_PROMPT) + text_tokens(result.instructions.text or "")
+            expected = published[0].tokens(sent.width, sent.height, sent.detail).high
+            factors.append(max(0, (result.usage.input_tokens or 0) - text) / expected)
+    return Range.of_mean(factors) if factors else None

@@ -1,0 +1,227 @@
+"""A result as a row of a table.
+
+A column is called by the path of its value in the result: `usage.input_tokens`, `answer.data.total`. A dot or backslash
+inside a name is written with a backslash before it, so two paths never share a column. What is not a single value:
+
+object    its members, each by its own path; an empty one is the JSON text `{}`
+array     its JSON text
+more than `MAX_DEPTH` objects in one another
+          the JSON text of the innermost ones
+
+Columns whose values are of one type have it; whole numbers and fractions together are fractions. Columns whose values
+differ in type are text, in which texts stand as they are and other values as JSON.
+
+The fields of a result version 1 (docs/results.md) are columns whether they have values or not. `answer.data` adds
+columns as they occur, up to `MAX_COLUMNS`; what finds no column then is kept as JSON text of an object in the column
+`answer.data_rest`.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from enum import Flag, auto
+from types import NoneType, UnionType
+from typing import Annotated, Any, Final, Literal, TypeAliasType, Union, get_args, get_origin
+
+from pydantic import BaseModel
+
+from pipeline.result import Result
+
+MAX_COLUMNS = 1000
+"""Of those that are not fixed. Beyond that, the names are data themselves, and a table is the wrong shape for them."""
+
+MAX_DEPTH = 20
+
+REST = "answer.data_rest"
+
+_FIRST = (
+    "source.name",
+    "status",
+    "answer.text",
+    "error.code",
+    "error.message",
+)
+_DATA = "answer.data"
+_AS_JSON = "error.details"
+
+_LARGEST_INT64 = 2**63 - 1
+_LARGEST_EXACT = 2**53
+"""Above it, a double does not hold every whole number."""
+
+
+class Kind(Flag):
+    """The types of the values seen in a column."""
+
+    BOOLEAN = auto()
+    WHOLE = auto()
+    LARGE = auto()
+    """Whole numbers that a double may not hold exactly."""
+    FRACTION = auto()
+    TIME = auto()
+    TEXT = auto()
+
+    @property
+    def common(self) -> "Kind":
+        """The one type that all of them can be written as: BOOLEAN, WHOLE, FRACTION, TIME or TEXT."""
+        if self in (Kind.BOOLEAN, Kind.TIME):
+            return self
+        if self and not self & ~(Kind.WHOLE | Kind.LARGE):
+            return Kind.WHOLE
+        if self and not self & ~(Kind.WHOLE | Kind.FRACTION):
+            return Kind.FRACTION
+        return Kind.TEXT
+
+
+type Value = str | int | float | bool | None
+type Row = dict[str, Value]
+
+
+class Columns:
+    """The columns that the rows so far need."""
+
+    def __init__(self, most: int = MAX_COLUMNS) -> None:
+        self._most = most
+        self._kinds = dict.fromkeys(FIXED, Kind(0))
+        self.without = 0
+        """Values that found no column of their own."""
+
+    def row(self, result: Mapping[str, Any]) -> Row:
+        """A result as a row, its columns taken notice of."""
+        row: Row = {}
+        rest: Row = {}
+        for name, value in flattened(result):
+            known = name in self._kinds or len(self._kinds) - len(FIXED) < self._most
+            if known and name != REST:  # nobody's field may be called that
+                self._kinds[name] = self._kinds.get(name, Kind(0)) | kind_of(name, value)
+                row[name] = value
+            else:
+                rest[name] = value
+        if rest:
+            self.without += len(rest)
+            row[REST] = json_text(rest)
+        return row
+
+    @property
+    def kinds(self) -> dict[str, Kind]:
+        """Each column's type, in the order of the table: what people look for first, the data, the rest."""
+        fixed = {name: FIXED[name] if not kinds & ~FIXED[name] else Kind.TEXT for name, kinds in self._fixed()}
+        data = {name: kinds.common for name, kinds in self._kinds.items() if name not in FIXED}
+        rest = {REST: Kind.TEXT} if self.without else {}
+        first = {name: fixed.pop(name) for name in _FIRST}
+        return first | data | rest | fixed
+
+    def _fixed(self) -> Iterator[tuple[str, Kind]]:
+        return ((name, kinds) for name, kinds in self._kinds.items() if name in FIXED)
+
+
+def flattened(result: Mapping[str, Any]) -> Iterator[tuple[str, Value]]:
+    """The columns of a result and their values, none for a section of the result that is null."""
+    return (
+        (name, value)
+        for name, value in _members(result, "", 0)
+        if not (value is None and (name in _SECTIONS or name == _DATA))
+    )
+
+
+def _members(members: Mapping[str, Any], before: str, depth: int) -> Iterator[tuple[str, Value]]:
+    for key, value in members.items():
+        name = before + key.replace("\\", "\\\\").replace(".", "\\.")
+        match value:
+            case dict() if value and depth < MAX_DEPTH and name != _AS_JSON:
+                yield from _members(value, f"{name}.", depth + 1)
+            case dict() | list():
+                yield name, json_text(value)
+            case _:
+                yield name, value
+
+
+def kind_of(name: str, value: Value) -> Kind:
+    """The type of one value; none for null."""
+    match value:
+        case None:
+            return Kind(0)
+        case bool():
+            return Kind.BOOLEAN
+        case int():
+            if not -_LARGEST_INT64 - 1 <= value <= _LARGEST_INT64:
+                return Kind.TEXT
+            return Kind.WHOLE if abs(value) <= _LARGEST_EXACT else Kind.LARGE
+        case float():
+            return Kind.FRACTION
+        case _:
+            return Kind.TIME if FIXED.get(name) is Kind.TIME and time_of(value) else Kind.TEXT
+
+
+def as_kind(value: Value, kind: Kind) -> Value | datetime:
+    """`value` as its column's type has it."""
+    match kind:
+        case Kind.TEXT if value is not None and not isinstance(value, str):
+            return json_text(value)
+        case Kind.FRACTION if value is not None:
+            return float(value)
+        case Kind.TIME if isinstance(value, str):
+            return time_of(value)
+        case _:
+            return value
+
+
+def time_of(text: str) -> datetime | None:
+    """A moment as results write it; None if it is none."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else None
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """`value` as JSON on one line, or indented: readable in any script, nothing in it that would steer a terminal.
+
+    Raises:
+        ValueError: a number beyond what JSON has.
+        RecursionError: it is too deep.
+    """
+    separators = None if indent else (",", ":")
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent, separators=separators)
+    if text.isprintable():
+        return text
+    # The line breaks of the layout are not inside strings, where JSON escapes them itself.
+    return "".join(
+        character if character.isprintable() or character == "\n" else json.dumps(character)[1:-1] for character in text
+    )
+
+
+def _declared(section: type[BaseModel], before: str = "") -> Iterator[tuple[str, Kind | None]]:
+    """The fields below a section of the result, and their types; None for a section."""
+    for key, field in section.model_fields.items():
+        name, kind = before + key, _kind_declared(field.annotation)
+        if isinstance(kind, Kind):
+            yield name, kind
+        else:
+            yield name, None
+            yield from _declared(kind, f"{name}.")
+
+
+def _kind_declared(annotation: Any) -> Kind | type[BaseModel]:
+    while isinstance(annotation, TypeAliasType):
+        annotation = annotation.__value__
+    match get_origin(annotation):
+        case None if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            return annotation
+        case origin if origin is Annotated:
+            return _kind_declared(get_args(annotation)[0])
+        case origin if origin in (Union, UnionType):
+            (inner,) = (each for each in get_args(annotation) if each is not NoneType)
+            return _kind_declared(inner)
+        case origin if origin is Literal:
+            return _KINDS.get(type(get_args(annotation)[0]), Kind.TEXT)
+        case _:
+            return _KINDS.get(annotation, Kind.TEXT)
+
+
+_KINDS: Mapping[Any, Kind] = {bool: Kind.BOOLEAN, int: Kind.WHOLE, float: Kind.FRACTION, datetime: Kind.TIME}
+_DECLARED = dict(_declared(Result))
+_SECTIONS = frozenset(name for name, kind in _DECLARED.items() if kind is None)
+
+FIXED: Final[Mapping[str, Kind]] = {name: kind for name, kind in _DECLARED.items() if kind and name != _DATA}
+"""The columns that every table has."""

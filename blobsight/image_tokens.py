@@ -1,0 +1,147 @@
+"""How many tokens an image costs, by the rules that OpenAI publishes.
+
+Source: https://developers.openai.com/api/docs/guides/images-vision, "Model sizing behavior" and "Calculating costs".
+Azure serves the same models. Two kinds of rule:
+
+patches  the image is covered with squares of 32 px, and scaled down first if that takes more than a budget of them;
+         each costs one token, times a factor of the model's.
+tiles    the image is scaled down to 2,048 px on the longer and 768 px on the shorter side; each square of 512 px
+         costs so many tokens, and the image a few more.
+
+Where callers have measured something other than what is published, the model has both rules, and an image costs from
+the least to the most that they give. The measurements:
+https://community.openai.com/t/introducing-gpt-5-4-mini-and-nano-our-most-capable-small-models-yet/1377015
+https://community.openai.com/t/gpt-5-mini-image-input-token-calculation-discrepancy-with-official-faq-formula/1344040
+https://community.openai.com/t/api-ai-computer-vision-pricing-models-compared-visually/1372291
+https://community.openai.com/t/vision-more-than-one-way-to-send-a-request-undocumented-and-different-pricing-realized/1262691
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from blobsight.ranges import Range
+from pipeline.images.facts import SERVICE_MAX_SIDE
+from pipeline.settings import Detail
+
+_PATCH = 32
+_TILE = 512
+_TILES_SHORTER_SIDE = 768
+_LOW_SIDE = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Patches:
+    """`budget` patches at most, each `factor` tokens."""
+
+    budget: int
+    factor: float
+    auto_budget: int | None = None
+    """With `detail: auto`, where that is not the same as high."""
+
+    def tokens(self, width: int, height: int, detail: Detail) -> Range:
+        """What an image of this size costs."""
+        budget = (self.auto_budget if detail == "auto" else None) or self.budget
+        full = _covered(*_within(SERVICE_MAX_SIDE, width, height), budget) * self.factor
+        # Published: the model gets it at 512 px. Measured: no difference from high.
+        low = _covered(*_within(_LOW_SIDE, width, height), budget) * self.factor if detail == "low" else full
+        return Range(low, full)
+
+
+@dataclass(frozen=True, slots=True)
+class Tiles:
+    """`base` tokens for the image, `tile` tokens for each tile unless the detail is low."""
+
+    base: int
+    tile: int
+
+    def tokens(self, width: int, height: int, detail: Detail) -> Range:
+        """What an image of this size costs. `auto` counts as high, which is the most it can be."""
+        if detail == "low":
+            return Range.exactly(self.base)
+        width, height = _within(SERVICE_MAX_SIDE, width, height)
+        # Small images are not enlarged: 128 x 64 px were billed as one tile (the last of the threads above).
+        scale = min(1.0, _TILES_SHORTER_SIDE / min(width, height))
+        tiles = math.ceil(round(width * scale) / _TILE) * math.ceil(round(height * scale) / _TILE)
+        return Range.exactly(self.base + tiles * self.tile)
+
+
+type Rule = Patches | Tiles
+
+_GPT_4O = (Tiles(85, 170),)
+_GPT_5 = (Tiles(70, 140),)
+_O_SERIES = (Tiles(75, 150),)
+# No factor is published for these; 1.2 was measured.
+_SMALL_BUDGET = (Patches(1536, 1), Patches(1536, 1.2))
+_LARGE_BUDGET = (Patches(2500, 1), Patches(2500, 1.2))
+
+RULES: Mapping[str, tuple[Rule, ...]] = {
+    "gpt-5.5": (Patches(2500, 1, auto_budget=10_000), Patches(2500, 1.2, auto_budget=10_000)),
+    "gpt-5.4": _LARGE_BUDGET,
+    "gpt-5.4-mini": (Patches(1536, 1.62), Patches(2500, 1.2)),
+    "gpt-5.4-nano": (Patches(1536, 2.46), Patches(2500, 1.2)),
+    "gpt-5.3-codex": _SMALL_BUDGET,
+    "gpt-5.2": _SMALL_BUDGET,
+    "gpt-5.2-chat": _SMALL_BUDGET,
+    "gpt-5.2-codex": _SMALL_BUDGET,
+    # The published table names gpt-5 and not gpt-5.1, nor is that among the models with patches.
+    "gpt-5.1": _GPT_5,
+    "gpt-5.1-chat": _GPT_5,
+    "gpt-5.1-codex-mini": _SMALL_BUDGET,
+    "gpt-5": _GPT_5,
+    "gpt-5-chat": _GPT_5,
+    "gpt-5-mini": (Patches(1536, 1.62), Patches(1536, 1.2)),
+    "gpt-5-nano": (Patches(1536, 2.46), Patches(1536, 1.5)),
+    "gpt-4.1": _GPT_4O,
+    "gpt-4.1-mini": (Patches(1536, 1.62),),
+    "gpt-4.1-nano": (Patches(1536, 2.46),),
+    "gpt-4o": _GPT_4O,
+    "gpt-4o-mini": (Tiles(2833, 5667),),
+    "o1": _O_SERIES,
+    "o3": _O_SERIES,
+    "o4-mini": (Patches(1536, 1.72),),
+}
+"""By model: the published rule, then what was measured where that differs."""
+
+UNKNOWN: tuple[Rule, ...] = (*_GPT_5, Patches(1536, 2.46))
+"""For a model with no published rule that we know: from about the cheapest to about the dearest of the others."""
+
+_VERSION = re.compile(r"-(\d{4}-\d{2}-\d{2}|latest)$")
+
+
+def family(model: str) -> str:
+    """`model` without its version: gpt-5.4-mini for gpt-5.4-mini-2026-03-17."""
+    return _VERSION.sub("", model.strip().lower())
+
+
+def rules_of(model: str) -> tuple[Rule, ...]:
+    """The rules for `model`, with or without its version; empty if we know none."""
+    return RULES.get(family(model), ())
+
+
+def image_tokens(width: int, height: int, rules: tuple[Rule, ...], detail: Detail) -> Range:
+    """What an image of `width` x `height` pixels costs, after the pipeline has scaled it to what the service takes."""
+    ranges = [rule.tokens(width, height, detail) for rule in rules]
+    return Range(min(each.low for each in ranges), max(each.high for each in ranges))
+
+
+def _within(side: int, width: int, height: int) -> tuple[int, int]:
+    """The size scaled down to `side` pixels on the longer side, as the pipeline does it."""
+    scale = min(1.0, side / max(width, height))
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def _covered(width: int, height: int, budget: int) -> int:
+    """Patches that cover the image once it is scaled down to `budget` of them; the guide's own arithmetic."""
+    patches = _patches(width, height)
+    if patches <= budget:
+        return patches
+    shrink = math.sqrt(_PATCH**2 * budget / (width * height))
+    across, down = width * shrink / _PATCH, height * shrink / _PATCH
+    shrink *= min(math.floor(across) / across, math.floor(down) / down)
+    return min(_patches(max(1, int(width * shrink)), max(1, int(height * shrink))), budget)
+
+
+def _patches(width: int, height: int) -> int:
+    return math.ceil(width / _PATCH) * math.ceil(height / _PATCH)

@@ -1,0 +1,294 @@
+"""The results, as one file."""
+
+import asyncio
+import json
+import sys
+from collections import deque
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from io import TextIOWrapper
+from pathlib import Path
+from typing import IO, Any, cast
+
+import click
+from azure.core.exceptions import ResourceNotFoundError
+from azure.storage.blob.aio import ContainerClient
+from rich.highlighter import JSONHighlighter
+
+from blobsight.account import Place, account_options, code
+from blobsight.export import JSON_LINES, TABLES, Export, JsonLines, Table, new_file
+from blobsight.flattening import json_text
+from blobsight.image_states import SHORTENED_AT
+from blobsight.terminal import Bar, Exit, Trouble, out, progress, say, talk
+from pipeline.listing import ListedBlob, list_page
+from pipeline.names import image_of_result, result_name
+
+AT_ONCE = 32
+"""Downloads, and results that are held."""
+
+MAX_RESULT_BYTES = 64 * 1024 * 1024
+"""Several times what the longest answer needs."""
+
+_MOST_LISTED = 1000
+
+
+@dataclass(slots=True)
+class Tally:
+    """What came out."""
+
+    found: int = 0
+    """Results there are, whether they were wanted or not."""
+    exported: dict[str, int] = field(default_factory=lambda: {"succeeded": 0, "failed": 0})
+    problems: int = 0
+    listed: list[str] = field(default_factory=list)
+
+    def problem(self, name: str, what: str) -> None:
+        self.problems += 1
+        if len(self.listed) < _MOST_LISTED:
+            self.listed.append(f"{name}: {what}")
+
+
+class _NotAResultError(Exception):
+    """The text says what is there instead."""
+
+
+def _output(_context: click.Context, _parameter: click.Parameter, path: Path | None) -> Path | None:
+    if path is None or str(path) == "-":
+        return None
+    known = (*JSON_LINES, *TABLES)
+    if path.suffix.lower() not in known:
+        raise click.BadParameter(f"'{path}' should end in one of {', '.join(known)}: that says what to write.")
+    if path.is_dir():
+        raise click.BadParameter(f"'{path}' is a folder: give the name of a file in it.")
+    if not path.absolute().parent.is_dir():
+        raise click.BadParameter(f"there is no folder '{path.absolute().parent}': make it first.")
+    return path
+
+
+@click.command()
+@click.argument("prefix", default="", metavar="[NAME | PREFIX]")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    callback=_output,
+    help="File to write: .jsonl, .csv or .parquet. A file of that name is replaced, once the new one is complete."
+    "  [default: JSON Lines on stdout]",
+)
+@click.option("--succeeded", "wanted", flag_value="succeeded", help="Only what was answered.")
+@click.option("--failed", "wanted", flag_value="failed", help="Only what failed.")
+@account_options
+def results(place: Place, prefix: str, output: Path | None, wanted: str | None) -> Exit:
+    """Export results, or show one.
+
+    \b
+    blobsight results -o answers.csv
+    blobsight results 2026/invoices/ -o invoices.parquet
+    blobsight results --failed | jq -r '[.source.name, .error.message] | @tsv'
+    blobsight results 2026/invoices/0001.jpg
+
+    PREFIX is the start of the images' names; without it, all results are exported. The exact name of an image shows its
+    result; with an asterisk behind it, or with -o, --failed or --succeeded, it is a prefix like any other.
+
+    JSON Lines hold whole results. In tables a column is called by its path, such as answer.data.total; the page "The
+    command line" in docs/ says how the rest is laid out.
+    """  # noqa: D301 - click's mark of lines to leave alone
+    if prefix and output is None and wanted is None and asyncio.run(_show(place, prefix)):
+        return Exit.DONE
+    prefix = prefix.removesuffix("*")
+    tally = Tally()
+    try:
+        with new_file(output) if output else _stdout() as export:
+            with _bar(output) as bar:
+                asyncio.run(export_results(place, prefix, wanted, export, tally, bar))
+            if not tally.found:
+                raise Trouble(
+                    f"There is no result in '{place.results}'"
+                    + (f" whose image's name begins with '{prefix}'" if prefix else "")
+                    + ". `blobsight status` says what is pending."
+                )
+            with progress("writing", sum(tally.exported.values())) as bar:
+                export.complete(bar.advance)
+    except OSError as error:
+        if output is None or isinstance(error, BrokenPipeError):
+            raise
+        raise Trouble(f"{output} can't be written: {error.strerror or error}.") from error
+    _report(tally, export, output, wanted)
+    return Exit.SOME_FAILED if tally.problems else Exit.DONE
+
+
+def _report(tally: Tally, export: Export, output: Path | None, wanted: str | None) -> None:
+    for line in tally.listed:
+        say(line, "red")
+    if tally.problems > len(tally.listed):
+        say(f"… and {tally.problems - len(tally.listed):,} more.")
+    if isinstance(export, Table) and export.without_column:
+        say(
+            f"{export.without_column:,} values are in the column answer.data_rest, since answers have too many"
+            " different names for a column each. JSON Lines suit them better."
+        )
+    if output or wanted:
+        counted = [(status, count) for status, count in tally.exported.items() if wanted in (None, status)]
+        counts = ", ".join(f"{count:,} {status}" for status, count in counted)
+        say(f"{counts}{f': {output}' if output else ''}")
+    if tally.problems:
+        say(f"{tally.problems:,} could not be exported.", "red")
+
+
+@contextmanager
+def _stdout() -> Iterator[Export]:
+    yield JsonLines(_utf8_stdout())
+    sys.stdout.flush()
+
+
+def _utf8_stdout() -> IO[str]:
+    """JSON is UTF-8, also in the pipes of systems where text is something else."""
+    if isinstance(sys.stdout, TextIOWrapper) and not sys.stdout.isatty():
+        sys.stdout.reconfigure(encoding="utf-8", newline="\n")
+    return sys.stdout
+
+
+def _bar(output: Path | None) -> AbstractContextManager[Bar | None]:
+    """A bar where somebody sees it, unless results scroll through the same terminal."""
+    if not talk.is_terminal or (output is None and out.is_terminal):
+        return nullcontext()
+    return progress("exporting")
+
+
+async def _show(place: Place, name: str) -> bool:
+    """Whether there is a result of exactly the image `name`; it is shown then."""
+    async with place.opened() as account:
+        target = result_name(name)
+        try:
+            result = await _result(account.results, target)
+        except ResourceNotFoundError as error:
+            if code(error) == "ContainerNotFound":
+                raise
+            return False
+        except _NotAResultError as error:
+            raise Trouble(f"{target}: {error}") from error
+        shown = json_text(result, indent=2)
+        if out.is_terminal:
+            out.print(JSONHighlighter()(shown), soft_wrap=True)
+        else:
+            _utf8_stdout().write(f"{shown}\n")
+        more = await list_page(account.results, None, metadata=False, prefix=name[:SHORTENED_AT], page_size=10)
+        if any(
+            image != name and image.startswith(name) for blob in more.blobs if (image := image_of_result(blob.name))
+        ):
+            say(f"Names of other images begin like that too: for all of them, give '{name}*'.")
+    return True
+
+
+async def export_results(  # noqa: PLR0913, PLR0917 - one place
+    place: Place, prefix: str, wanted: str | None, export: Export, tally: Tally, bar: Bar | None
+) -> None:
+    """Give `export` the results of the images whose names begin with `prefix`, in the order of the listing.
+
+    Args:
+        place: where they are.
+        prefix: of the images' names.
+        wanted: the status that they are to have; None for any.
+        export: what takes them.
+        tally: what came out is counted here.
+        bar: shows how far it is.
+
+    Raises:
+        Trouble: it can't go on.
+    """
+    async with place.opened() as account:
+        # Listing is a hundred times faster than reading: so it is soon known how long the rest will take.
+        counting = asyncio.create_task(_count(account.results, prefix, wanted, bar)) if bar else None
+        try:
+            async for name, result in _fetched(account.results, prefix, wanted, tally):
+                if bar:
+                    bar.advance()
+                if isinstance(result, _NotAResultError):
+                    tally.problem(name, str(result))
+                elif _is_wanted(result, prefix, wanted):
+                    _add(name, result, export, tally)
+        finally:
+            if counting:
+                counting.cancel()
+                await asyncio.gather(counting, return_exceptions=True)
+
+
+def _add(name: str, result: Mapping[str, Any], export: Export, tally: Tally) -> None:
+    try:
+        export.add(result)
+    except (ValueError, RecursionError) as error:
+        tally.problem(name, f"it can't be exported ({error})")
+    else:
+        tally.exported[result["status"]] += 1
+
+
+def _is_wanted(result: Mapping[str, Any], prefix: str, wanted: str | None) -> bool:
+    """For what the listing did not tell: a status without metadata, an image behind a shortened name."""
+    if wanted not in (None, result["status"]):
+        return False
+    image = result["source"].get("name")
+    return len(prefix) <= SHORTENED_AT or (isinstance(image, str) and image.startswith(prefix))
+
+
+async def _fetched(
+    container: ContainerClient, prefix: str, wanted: str | None, tally: Tally
+) -> AsyncIterator[tuple[str, Mapping[str, Any] | _NotAResultError]]:
+    """The results as they are listed; a bounded number of them is downloaded ahead."""
+
+    async def fetch(blob: ListedBlob) -> tuple[str, Mapping[str, Any] | _NotAResultError]:
+        if blob.size > MAX_RESULT_BYTES:
+            return blob.name, _NotAResultError(f"it is no result: {blob.size:,} bytes.")
+        try:
+            return blob.name, await _result(container, blob.name)
+        except _NotAResultError as error:
+            return blob.name, error
+        except ResourceNotFoundError:
+            return blob.name, _NotAResultError("it was deleted meanwhile.")
+
+    ahead: deque[asyncio.Task[tuple[str, Mapping[str, Any] | _NotAResultError]]] = deque()
+    try:
+        async for found, chosen in _pages(container, prefix, wanted):
+            tally.found += found
+            for blob in chosen:
+                if len(ahead) >= AT_ONCE:
+                    yield await ahead.popleft()
+                ahead.append(asyncio.create_task(fetch(blob)))
+        while ahead:
+            yield await ahead.popleft()
+    finally:
+        for task in ahead:
+            task.cancel()
+        await asyncio.gather(*ahead, return_exceptions=True)
+
+
+async def _count(container: ContainerClient, prefix: str, wanted: str | None, bar: Bar) -> None:
+    bar.says(total=sum([len(chosen) async for _, chosen in _pages(container, prefix, wanted)]))
+
+
+async def _pages(
+    container: ContainerClient, prefix: str, wanted: str | None
+) -> AsyncIterator[tuple[int, Sequence[ListedBlob]]]:
+    """(how many results there are, those that may be wanted as far as the listing tells), page by page."""
+    token: str | None = None
+    while True:
+        page = await list_page(container, token, metadata=True, prefix=prefix[:SHORTENED_AT])
+        results = [blob for blob in page.blobs if blob.metadata.get("hdi_isfolder") != "true"]
+        yield len(results), [blob for blob in results if wanted in (None, blob.metadata.get("status", wanted))]
+        token = page.next_token
+        if token is None:
+            return
+
+
+async def _result(container: ContainerClient, name: str) -> Mapping[str, Any]:
+    """Raises ResourceNotFoundError, or _NotAResultError."""
+    body = await (await container.download_blob(name)).readall()
+    try:
+        result = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise _NotAResultError(f"it is no valid JSON ({error}).") from error
+    match result:
+        case {"status": "succeeded" | "failed", "source": dict()}:
+            return cast("Mapping[str, Any]", result)
+        case _:
+            raise _NotAResultError("it is JSON, but no result of Blobsight's.")

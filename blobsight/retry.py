@@ -1,0 +1,338 @@
+"""`blobsight retry`: what is to be run again, as requests on the app's queue.
+
+Nothing is paid twice, whatever is queued: the app knows each piece of work by image, question and settings together,
+and asks the model only what it has not been asked. So a run that was killed half way is simply run again.
+
+Requests are queued without the app's marks of what waits (pipeline.waiting): whoever runs this may have no rights on
+the state container, and all that a missing mark can cost is one more look by the reconciliation.
+"""
+
+import asyncio
+import json
+import sys
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+
+import click
+
+from blobsight.account import Account, Place, account_options
+from blobsight.asking import Asked, asking_options
+from blobsight.estimate import DEFAULT_MAX_OUTPUT_TOKENS, Assumptions, Estimate, estimate_blobs
+from blobsight.image_states import ImageState, State, image_states
+from blobsight.terminal import Exit, plain, progress, say, table
+from pipeline.errors import ErrorCode, RetryableFailure
+from pipeline.instructions import Origin
+from pipeline.requests import Request
+from pipeline.waiting import Waiting
+
+AT_ONCE = 32
+"""Requests under way together."""
+OLDER_THAN_MINUTES = 15
+"""An image without a result that is younger may well be on its way."""
+MESSAGE_BYTES = 48 * 1024
+"""What a message may hold: 64 KiB, as Base64.
+https://learn.microsoft.com/azure/storage/queues/scalability-targets"""
+
+
+class Chosen(StrEnum):
+    """Which images are run again."""
+
+    FAILED = "failed"
+    MISSING = "missing"
+    ALL = "all"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """What a person wants to be run again."""
+
+    prefix: str
+    chosen: Chosen
+    codes: frozenset[str]
+    """Of failed ones only these; empty for all."""
+    older_than: timedelta
+    asked: Asked
+    model: str | None
+    """What answers, for the estimate; None for what answered so far."""
+
+
+@click.command()
+@click.argument("prefix", default="")
+@click.option(
+    "--code",
+    "codes",
+    multiple=True,
+    type=click.Choice([code.value for code in ErrorCode]),
+    metavar="CODE",
+    help="Only what failed with this code; may be given several times.",
+)
+@click.option("--missing", is_flag=True, help="Instead of failed images, those without a result of their own.")
+@click.option(
+    "--older-than",
+    type=click.FloatRange(min=0),
+    metavar="MINUTES",
+    default=OLDER_THAN_MINUTES,
+    show_default=True,
+    help="With --missing: younger uploads are taken to be on their way.",
+)
+@click.option("--all", "everything", is_flag=True, help="Every image, to ask it anew.")
+@asking_options
+@click.option("--model", help="The model behind the deployment, to know its price.  [default: what answered so far]")
+@click.option("-y", "--yes", is_flag=True, help="Don't ask before queueing.")
+@click.option("-n", "--dry-run", is_flag=True, help="List what would be queued, and queue nothing.")
+@click.option("--json", "as_json", is_flag=True, help="What was queued, as one JSON object on stdout.")
+@account_options
+def retry(  # noqa: PLR0913 - one for each option
+    place: Place,
+    asked: Asked,
+    prefix: str,
+    codes: Sequence[str],
+    *,
+    older_than: float,
+    model: str | None,
+    missing: bool,
+    everything: bool,
+    yes: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> Exit:
+    """Run images again whose names start with PREFIX: failed ones, missing ones, or all with a new question.
+
+    Shows how many and what they may cost, and asks before it queues anything. The same question about the same image is
+    never paid twice: with --all and nothing new to ask, the model is asked only where the question has changed
+    since, as by another _instructions.md. To stop at any time and run it again is harmless.
+
+    The codes: unsupported_image, empty_blob, image_too_large, corrupt_image, invalid_instructions, content_filtered,
+    model_refused, invalid_answer, request_rejected, retries_exhausted, crashed.
+
+    \b
+    blobsight retry --code retries_exhausted --code crashed     once the cause is mended
+    blobsight retry 2026/receipts/ --dry-run                    what failed there
+    blobsight retry --missing                                   what has no result
+    blobsight retry photos/ --all --instructions "Which animals are in the picture?"
+    """  # noqa: D301 - click's mark of lines to leave alone
+    if sum([bool(codes), missing, everything]) > 1:
+        raise click.UsageError("--code, --missing and --all choose different images: give one.")
+    if not (yes or dry_run or sys.stdin.isatty()):
+        raise click.UsageError("Nobody is there to ask: give --yes to queue, or --dry-run to see what would be queued.")
+    chosen = Chosen.MISSING if missing else Chosen.ALL if everything else Chosen.FAILED
+    choice = Choice(
+        prefix=prefix,
+        chosen=chosen,
+        codes=frozenset(codes),
+        older_than=timedelta(minutes=older_than),
+        asked=asked,
+        model=model,
+    )
+    _require_fit(_request(place.images, "x", choice, rerun_failed=True))
+    found, cost = asyncio.run(_look(place, choice))
+    if found and not dry_run:
+        # Asked between two event loops: within one, Ctrl-C would wait for the answer.
+        if yes or click.confirm("Queue them?", err=True):
+            asyncio.run(_queue(place, found, choice))
+        else:
+            say("Nothing was queued.")
+            found = []
+    if as_json:
+        plain(json.dumps(_told(found, choice, cost, dry_run=dry_run)))
+    elif dry_run:
+        table(("image", "why"), [(state.image.name, _why(state)) for state in found])
+    return Exit.DONE
+
+
+async def _look(place: Place, choice: Choice) -> tuple[list[ImageState], Estimate | None]:
+    """The images to run again, and what that costs; both are said, too."""
+    async with place.opened() as account:
+        found, left_alone = await _find(account, choice)
+        for state in found:
+            _require_fit(_request(place.images, state.image.name, choice, rerun_failed=True))
+        if left_alone:
+            say(left_alone)
+        if not found:
+            say("There is nothing to run again.")
+            return found, None
+        return found, await _say_what(account, found, choice)
+
+
+# Which.
+
+
+async def _find(account: Account, choice: Choice) -> tuple[list[ImageState], str | None]:
+    """The images to run again, by name; and what to say of those that one might expect among them."""
+    youngest = datetime.now(UTC) - choice.older_than
+    found: list[ImageState] = []
+    left: Counter[str] = Counter()
+    with progress("Looking at images") as bar:
+        async for state in image_states(account.images, account.results, choice.prefix):
+            bar.advance()
+            if reason := _left_alone(state, choice, youngest):
+                left[reason] += 1
+            elif _is_chosen(state, choice):
+                found.append(state)
+    if choice.chosen is Chosen.MISSING:
+        found, waiting = await _without_waiting(account, found)
+        left["wait on the queue already"] += waiting
+    found.sort(key=lambda state: state.image.name)
+    return found, "\n".join(f"Left alone: {count:,} that {reason}." for reason, count in left.items() if count) or None
+
+
+def _is_chosen(state: ImageState, choice: Choice) -> bool:
+    match choice.chosen:
+        case Chosen.FAILED:
+            return state.state is State.FAILED and (not choice.codes or state.error_code in choice.codes)
+        case Chosen.MISSING:
+            return state.state is State.PENDING
+        case Chosen.ALL:
+            return True
+
+
+def _left_alone(state: ImageState, choice: Choice, youngest: datetime) -> str | None:
+    if choice.chosen is Chosen.MISSING and state.state is State.PENDING and state.image.last_modified > youngest:
+        return f"came within {choice.older_than.total_seconds() / 60:g} minutes (--older-than)"
+    # The app takes such a request for the upload's event, come again.
+    own_question = state.state is State.SUCCEEDED and state.origin == Origin.REQUEST
+    if choice.chosen is Chosen.ALL and own_question and choice.asked.text is None:
+        return "were asked with instructions of their own by an earlier retry (give --instructions to ask anew)"
+    return None
+
+
+async def _without_waiting(account: Account, found: list[ImageState]) -> tuple[list[ImageState], int]:
+    """Those that no message is on its way for; and the number of the others."""
+    waiting = Waiting(account.blobs, account.place.state)
+    kept: list[ImageState] = []
+    try:
+        with progress("Looking what waits already", len(found)) as bar:
+
+            async def look(state: ImageState) -> None:
+                if not await waiting.is_marked(state.image.name):
+                    kept.append(state)
+                bar.advance()
+
+            await _each(found, look)
+    except RetryableFailure as failure:
+        if failure.status != 403:
+            raise
+        say(
+            "Which of them wait on the queue already can't be seen, since you may not read the state container. What is"
+            " queued twice is run once."
+        )
+        return found, 0
+    return kept, len(found) - len(kept)
+
+
+# What it costs.
+
+
+async def _say_what(account: Account, found: Sequence[ImageState], choice: Choice) -> Estimate:
+    reasons = Counter(_why(state) for state in found)
+    say(f"To be run again: {len(found):,} ({', '.join(f'{why} {count:,}' for why, count in reasons.most_common())})")
+    lost = sum(state.origin == Origin.REQUEST and state.state is State.FAILED for state in found)
+    if lost and choice.asked.text is None:
+        say(
+            f"{lost:,} of them failed at instructions of an earlier retry. They will be asked what their metadata and"
+            " files say; give --instructions to ask that again."
+        )
+    cost = await _cost(account, found, choice)
+    if not cost.images:
+        say("What it costs: nothing. None of them is an image that the model could be asked about.")
+        return cost
+    at_most = choice.chosen is Chosen.ALL and not choice.asked
+    say(f"What it costs{', if every question has changed' if at_most else ''}: {cost.in_short}")
+    for sentence in cost.how_sure:
+        say(f"  {sentence}", "dim")
+    return cost
+
+
+async def _cost(account: Account, found: Sequence[ImageState], choice: Choice) -> Estimate:
+    options = choice.asked.options
+    assumptions = Assumptions(
+        model=choice.model,
+        detail=options.detail or "auto",
+        max_output_tokens=options.max_output_tokens or DEFAULT_MAX_OUTPUT_TOKENS,
+        instructions=choice.asked.text,
+    )
+    with progress("Estimating"):
+        return await estimate_blobs(account, [state.image for state in found], assumptions)
+
+
+def _why(state: ImageState) -> str:
+    return state.error_code or state.state.value
+
+
+def _told(found: Sequence[ImageState], choice: Choice, cost: Estimate | None, *, dry_run: bool) -> dict[str, object]:
+    return {
+        "prefix": choice.prefix,
+        "chosen": choice.chosen.value,
+        "queued": 0 if dry_run else len(found),
+        "dry_run": dry_run,
+        "estimated_usd": list(cost.money) if cost and cost.money else None,
+        "images": [{"name": state.image.name, "why": _why(state)} for state in found],
+    }
+
+
+# Queueing.
+
+
+def _request(container: str, name: str, choice: Choice, *, rerun_failed: bool) -> Request:
+    return Request(
+        container=container,
+        name=name,
+        # So that the mark of a message that was lost goes when the work is done.
+        since=datetime.now(UTC) if choice.chosen is Chosen.MISSING else None,
+        instructions=choice.asked.text,
+        options=choice.asked.options,
+        rerun_failed=rerun_failed,
+    )
+
+
+def _require_fit(request: Request) -> None:
+    size = len(request.to_message().encode())
+    if size > MESSAGE_BYTES:
+        raise click.UsageError(
+            f"The request for one image has {size:,} bytes, and a message on the queue holds {MESSAGE_BYTES:,}. Put"
+            " long instructions into the folder as _instructions.md, and run `blobsight retry --all` without any: the"
+            " question has changed then."
+        )
+
+
+async def _queue(place: Place, found: Sequence[ImageState], choice: Choice) -> None:
+    sent = 0
+    try:
+        async with place.opened() as account:
+            queue = account.requests
+            with progress("Queueing", len(found)) as bar:
+
+                async def send(state: ImageState) -> None:
+                    nonlocal sent
+                    failed = state.state is State.FAILED
+                    await queue.send(_request(place.images, state.image.name, choice, rerun_failed=failed), 0)
+                    sent += 1
+                    bar.advance()
+
+                await _each(found, send)
+    finally:
+        hint = "" if sent == len(found) else " Run it again to queue the rest; what is queued twice is run once."
+        say(f"Queued: {sent:,} of {len(found):,}.{hint}")
+
+
+async def _each[T](items: Iterable[T], work: Callable[[T], Awaitable[None]]) -> None:
+    """Do `work` on each of the items, `AT_ONCE` at a time. The first failure ends it.
+
+    Raises:
+        RetryableFailure: as `work` does.
+    """
+    rest = iter(items)
+
+    async def some() -> None:
+        for item in rest:
+            await work(item)
+
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(AT_ONCE):
+                tasks.create_task(some())
+    except ExceptionGroup as group:
+        raise group.exceptions[0] from group.exceptions[0].__cause__

@@ -1,0 +1,457 @@
+"""`blobsight doctor`: each line is green where all is well, red where it is not, and says what to do."""
+
+import json
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from time import time
+from typing import Any, override
+
+import pytest
+from aiohttp import web
+from azure.core.credentials import AccessToken
+from azure.storage.blob.aio import BlobServiceClient
+from azure.storage.queue.aio import QueueServiceClient
+from fake_resource_manager import APP, GROUP, MODEL, NAMES, STORAGE, TOPIC, FakeResourceManager, healthy
+from guarded_storage import guarded
+from person import Person
+from terminal import blobsight
+from workshop import Identity
+
+from blobsight import azure_checks, doctor
+from blobsight.account import Account, Place
+from blobsight.findings import Finding, Patient, Verdict
+from blobsight.resource_manager import Deployed, ResourceManager
+from localcloud.cloud import DATA_ACCOUNT
+from localcloud.model import errors
+
+CHECKS = ["account", *doctor.STORAGE, *doctor.AZURE, *doctor.MODEL]
+
+
+class SignedIn(Identity):
+    """Gets a token for whatever is asked."""
+
+    def __init__(self, person: Person) -> None:
+        super().__init__(person.cloud)
+        self._endpoint = person.cloud.identity
+
+    @override
+    async def get_token(self, *scopes: str, **_options: Any) -> AccessToken:
+        return AccessToken(self._endpoint.token(scopes[0].removesuffix("/.default")), int(time()) + 3600)
+
+
+@pytest.fixture
+async def azure(person: Person) -> AsyncIterator[FakeResourceManager]:
+    settings = person.cloud.app_settings()
+    async with FakeResourceManager(person.cloud.identity.verify, healthy(settings)) as azure:
+        yield azure
+
+
+@pytest.fixture
+async def patient(person: Person, azure: FakeResourceManager) -> AsyncIterator[Patient]:
+    cloud, credential = person.cloud, SignedIn(person)
+    verify = str(cloud.certificates.bundle)
+    place = Place(
+        account=cloud.azurite.blob_url(DATA_ACCOUNT),
+        connection_string=None,
+        queue_endpoint=cloud.azurite.queue_url(DATA_ACCOUNT),
+        images="images",
+        results="results",
+        state="pipeline-state",
+        requests="analysis-requests",
+    )
+    deployed = Deployed(
+        subscription=NAMES["AZURE_SUBSCRIPTION_ID"],
+        resource_group=NAMES["AZURE_RESOURCE_GROUP"],
+        function_app=NAMES["AZURE_FUNCTION_APP_NAME"],
+        topic=None,
+        model_endpoint=cloud.model.endpoint,
+        model_deployment="vision",
+    )
+    async with (
+        BlobServiceClient(str(place.blob_url), credential, connection_verify=verify) as blobs,
+        QueueServiceClient(str(place.queue_url), credential, connection_verify=verify) as queues,
+        ResourceManager(azure.url, credential) as manager,
+    ):
+        yield Patient(Account(place, blobs, queues, credential), deployed, manager, cloud.functions.url)
+
+
+# The whole command.
+
+
+async def test_all_is_well_for_whoever_signed_in_without_any_key(person: Person, azure: FakeResourceManager) -> None:
+    """As in Azure: DefaultAzureCredential, tokens over TLS, names from the environment. Nothing is written or asked."""
+    cloud = person.cloud
+    before = len(cloud.model.history)
+    environment = {
+        **NAMES,
+        **cloud.identity.environment(),
+        "AZURE_CLIENT_ID": cloud.identity.client_id,
+        "AZURE_STORAGE_BLOB_ENDPOINT": cloud.azurite.blob_url(DATA_ACCOUNT),
+        "AZURE_STORAGE_QUEUE_ENDPOINT": cloud.azurite.queue_url(DATA_ACCOUNT),
+        "AZURE_OPENAI_ENDPOINT": cloud.model.endpoint,
+        "AZURE_OPENAI_DEPLOYMENT": "vision",
+        "BLOBSIGHT_RESOURCE_MANAGER": azure.url,
+        "REQUESTS_CA_BUNDLE": str(cloud.certificates.bundle),
+        "SSL_CERT_FILE": str(cloud.certificates.bundle),
+    }
+    ran = await blobsight(None, "doctor", environment=environment)
+    lines = [line.split("\t") for line in ran.out.splitlines()]
+    assert [(line[0], line[1]) for line in lines] == [("ok", name) for name in CHECKS], ran
+    assert (ran.status, ran.talk) == (0, "")
+    images = person.blobs.get_container_client("images")
+    assert [name async for name in images.list_blob_names(name_starts_with="._blobsight")] == []
+    assert len(cloud.model.history) == before
+
+
+async def test_the_local_cloud_has_no_azure_to_look_at(person: Person) -> None:
+    cloud = person.cloud
+    local = ("doctor", "--json", "--host")
+    ran = await blobsight(person, *local, cloud.functions.url)
+    found = {line["check"]: (line["verdict"], line["seen"]) for line in json.loads(ran.out)}
+    assert ran.status == 0
+    assert list(found) == CHECKS
+    assert found["function app"][0] == "ok"
+    assert found["event subscription"] == ("skipped", "the local cloud has none")
+    down = await blobsight(person, *local, "http://127.0.0.1:1")
+    lines = {line["check"]: line for line in json.loads(down.out)}
+    assert (down.status, lines["function app"]["verdict"]) == (1, "failed")
+    assert "make up" in lines["function app"]["cure"]
+
+
+async def test_names_that_nothing_tells_are_asked_for(person: Person) -> None:
+    cloud = person.cloud
+    environment = {
+        **cloud.identity.environment(),
+        "AZURE_CLIENT_ID": cloud.identity.client_id,
+        "SSL_CERT_FILE": str(cloud.certificates.bundle),
+    }
+    ran = await blobsight(
+        None, "doctor", "--json", "--account", cloud.azurite.blob_url(DATA_ACCOUNT), environment=environment
+    )
+    lines = {line["check"]: line for line in json.loads(ran.out)}
+    assert lines["azure"]["verdict"] == "skipped"
+    assert "AZURE_SUBSCRIPTION_ID" in lines["azure"]["seen"]
+    assert "azd env get-values" in lines["azure"]["cure"]
+    assert "--queue-endpoint" in lines["requests: send"]["cure"]
+
+
+async def test_whoever_is_not_signed_in_hears_it_once(person: Person) -> None:
+    """The identity endpoint refuses a client that it does not know."""
+    cloud = person.cloud
+    environment = {
+        **cloud.identity.environment(),
+        "AZURE_CLIENT_ID": "somebody-else",
+        "AZURE_TOKEN_CREDENTIALS": "ManagedIdentityCredential",
+        "SSL_CERT_FILE": str(cloud.certificates.bundle),
+    }
+    account = cloud.azurite.blob_url(DATA_ACCOUNT)
+    ran = await blobsight(None, "doctor", "--json", "--account", account, environment=environment)
+    lines = json.loads(ran.out)
+    assert (ran.status, [line["check"] for line in lines if line["verdict"] == "failed"]) == (1, ["account"])
+    assert {line["seen"] for line in lines if line["verdict"] == "skipped"} == {"see 'account'"}
+    assert "az login" in lines[0]["seen"]
+
+
+async def test_an_account_that_can_not_be_reached_is_said_once(person: Person) -> None:
+    account = person.cloud.front.connection_string.replace(person.cloud.front.blob_url, "http://127.0.0.1:1/x")
+    ran = await blobsight(None, "doctor", "--json", "--connection-string", account)
+    failed = [line for line in ran.json() if line["verdict"] == "failed"]
+    assert (ran.status, [line["check"] for line in failed]) == (1, ["account"])
+    assert "make up" in failed[0]["seen"]
+
+
+async def test_no_token_is_sent_in_the_clear_over_the_network() -> None:
+    ran = await blobsight(None, "doctor", "--local", "--model-endpoint", "http://example.com")
+    assert (ran.status, "https://" in ran.talk) == (2, True)
+
+
+# Storage: what a person may not do, as Azure refuses it.
+
+
+@pytest.mark.parametrize(
+    ("check", "method", "part", "verdict", "role"),
+    [
+        ("images: read", "GET", "/images?", Verdict.FAILED, "Storage Blob Data Contributor"),
+        ("images: write", "PUT", "/images/", Verdict.FAILED, "Storage Blob Data Contributor"),
+        ("results: read", "GET", "/results?", Verdict.FAILED, "Storage Blob Data Reader"),
+        ("state: read", "GET", "/pipeline-state?", Verdict.SKIPPED, "Storage Blob Data Reader"),
+        ("requests: send", "POST", "/analysis-requests/messages", Verdict.FAILED, "Storage Queue Data Message Sender"),
+        ("requests: waiting", "GET", "/analysis-requests?", Verdict.SKIPPED, "Storage Queue Data Reader"),
+        ("poison", "GET", "-poison?", Verdict.SKIPPED, "Storage Queue Data Reader"),
+    ],
+)
+async def test_a_missing_role_is_named(
+    person: Person, check: str, method: str, part: str, verdict: Verdict, role: str
+) -> None:
+    async with guarded(person, lambda asked, path: asked == method and part in path) as account:
+        ran = await blobsight(
+            None, "doctor", "--json", "--connection-string", account, "--host", person.cloud.functions.url
+        )
+    lines = {line["check"]: line for line in json.loads(ran.out)}
+    assert (lines[check]["verdict"], role in lines[check]["cure"]) == (verdict, True)
+    assert [name for name, line in lines.items() if line["verdict"] == "failed"] == (
+        [check] if verdict is Verdict.FAILED else []
+    )
+
+
+async def test_what_is_not_there_is_named(person: Person) -> None:
+    ran = await blobsight(
+        None, "doctor", "--json", "--connection-string", person.cloud.front.connection_string, "--images", "no-images",
+        "--results", "no-results", "--queue", "no-queue", "--host", person.cloud.functions.url,
+    )  # fmt: skip
+    lines = {line["check"]: line["seen"] for line in json.loads(ran.out) if line["verdict"] == "failed"}
+    assert lines == {
+        "images: read": "there is no container 'no-images'",
+        "images: write": "there is no container 'no-images'",
+        "results: read": "there is no container 'no-results'",
+        "requests: send": "there is no queue 'no-queue'",
+        "requests: waiting": "there is no queue 'no-queue'",
+    }
+
+
+async def test_poison_that_stays_is_red(person: Person) -> None:
+    account = person.cloud.front.connection_string
+    async with QueueServiceClient.from_connection_string(account) as queues:
+        await queues.create_queue("sick-poison")
+        await queues.get_queue_client("sick-poison").send_message("x")
+        ran = await blobsight(None, "doctor", "--connection-string", account, "--queue", "sick")
+        await queues.delete_queue("sick-poison")
+    assert "failed\tpoison\t1 messages on 'sick-poison'\t" in ran.out
+
+
+# Azure: one thing wrong at a time.
+
+FILTER = f"{TOPIC}/eventSubscriptions"
+
+
+def subscription(answers: dict[str, Any]) -> dict[str, Any]:
+    properties: dict[str, Any] = answers[FILTER]["value"][0]["properties"]
+    return properties
+
+
+def soon(days: int) -> str:
+    return (datetime.now(UTC) + timedelta(days=days)).strftime("%Y-%m-%dT00:00:00Z")
+
+
+def stopped(answers: dict[str, Any]) -> None:
+    answers[APP]["properties"]["state"] = "Stopped"
+
+
+def without_code(answers: dict[str, Any]) -> None:
+    answers[f"{APP}/functions"]["value"] = []
+
+
+def setting(name: str, value: str | None) -> Callable[[dict[str, Any]], None]:
+    def change(answers: dict[str, Any]) -> None:
+        settings = dict(answers[f"{APP}/config/appsettings/list"]["properties"])
+        settings.pop(name, None)
+        answers[f"{APP}/config/appsettings/list"]["properties"] = settings | ({} if value is None else {name: value})
+
+    return change
+
+
+def two_bad_settings(answers: dict[str, Any]) -> None:
+    setting("MAX_OUTPUT_TOKENS", "many")(answers)
+    setting("AZURE_OPENAI_DEPLOYMENT", None)(answers)
+
+
+def without_role(scope: str) -> Callable[[dict[str, Any]], None]:
+    def change(answers: dict[str, Any]) -> None:
+        answers[f"{scope}/providers/Microsoft.Authorization/roleAssignments"]["value"].pop()
+
+    return change
+
+
+def without_identity(answers: dict[str, Any]) -> None:
+    answers[APP]["identity"] = None
+
+
+def other_deployment(answers: dict[str, Any]) -> None:
+    answers[f"{MODEL}/deployments"]["value"][0]["name"] = "another"
+
+
+def unfinished_deployment(answers: dict[str, Any]) -> None:
+    answers[f"{MODEL}/deployments"]["value"][0]["properties"]["provisioningState"] = "Failed"
+
+
+def retiring(days: int) -> Callable[[dict[str, Any]], None]:
+    def change(answers: dict[str, Any]) -> None:
+        answers[f"{MODEL}/models"]["value"][1]["skus"][0]["deprecationDate"] = soon(days)
+
+    return change
+
+
+def without_topic(answers: dict[str, Any]) -> None:
+    answers[f"{GROUP}/providers/Microsoft.EventGrid/systemTopics"]["value"] = []
+
+
+def without_subscription(answers: dict[str, Any]) -> None:
+    answers[FILTER]["value"] = []
+
+
+def twice(answers: dict[str, Any]) -> None:
+    queue = {
+        "name": "analyze-image-queue",
+        "properties": {
+            "deliveryWithResourceIdentity": {
+                "destination": {
+                    "endpointType": "StorageQueue",
+                    "properties": {"resourceId": STORAGE, "queueName": "analysis-requests"},
+                }
+            }
+        },
+    }
+    answers[FILTER]["value"].append(queue)
+
+
+def to_another_app(answers: dict[str, Any]) -> None:
+    subscription(answers)["destination"]["properties"]["endpointBaseUrl"] = "https://other.azurewebsites.net/x"
+
+
+def filtered(**changed: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda answers: subscription(answers)["filter"].update(changed)
+
+
+def unfinished_subscription(answers: dict[str, Any]) -> None:
+    subscription(answers)["provisioningState"] = "AwaitingManualAction"
+
+
+@pytest.mark.parametrize(
+    ("check", "change", "seen", "cure"),
+    [
+        ("function app", stopped, "func-blobsight is stopped", "az functionapp start"),
+        ("function app", without_code, "without analyze_image, analyze_request", "azd deploy"),
+        ("app settings", two_bad_settings, "MAX_OUTPUT_TOKENS is 'many'", "docs/settings.md"),
+        ("app settings", two_bad_settings, "AZURE_OPENAI_DEPLOYMENT is missing", "docs/settings.md"),
+        ("app settings", setting("AzureWebJobsStorage", ""), "AzureWebJobsStorage is there", "azd up"),
+        ("app settings", setting("INPUT_CONTAINER", "pictures"), "INPUT_CONTAINER of the app is pictures", "azd up"),
+        ("app roles", without_role(STORAGE), "'Storage Queue Data Contributor' on devstoreaccount1", "az role"),
+        ("app roles", without_role(MODEL), "'Cognitive Services OpenAI User' on oai-blobsight", f"--scope {MODEL}"),
+        ("app roles", without_identity, "has no identity", "azd up"),
+        ("model deployment", other_deployment, "has no deployment 'vision'", "It has another"),
+        ("model deployment", unfinished_deployment, "'vision' is Failed", "Foundry"),
+        ("model deployment", retiring(30), "which retires on", "AZURE_OPENAI_MODEL"),
+        ("model deployment", retiring(-30), "which retired on", "AZURE_OPENAI_MODEL"),
+        ("event subscription", without_topic, "no Event Grid topic", "azd up"),
+        ("event subscription", without_subscription, "there: none at all", "azd hooks run postdeploy"),
+        ("event subscription", to_another_app, "there: analyze-image-webhook", "azd hooks run postdeploy"),
+        ("event subscription", twice, "each upload 2 times", "Delete all but one"),
+        (
+            "event subscription",
+            filtered(subjectBeginsWith="/blobServices/default/containers/images"),
+            "should be '/blobServices/default/containers/images/blobs/'",
+            "postdeploy",
+        ),
+        ("event subscription", filtered(includedEventTypes=None), "it delivers all events", "postdeploy"),
+        ("event subscription", filtered(advancedFilters=[]), "data.api should be one of", "postdeploy"),
+        ("event subscription", unfinished_subscription, "it is AwaitingManualAction", "postdeploy"),
+    ],
+)
+async def test_what_is_wrong_in_azure_is_red_and_has_its_cure(
+    patient: Patient,
+    azure: FakeResourceManager,
+    check: str,
+    change: Callable[[dict[str, Any]], None],
+    seen: str,
+    cure: str,
+) -> None:
+    good = await doctor.look(doctor.AZURE[check], patient)
+    assert good.verdict is Verdict.OK, good
+    change(azure.answers)
+    found = await doctor.look(doctor.AZURE[check], patient)
+    assert found.verdict is Verdict.FAILED
+    assert seen in found.seen
+    assert cure in (found.cure or "")
+
+
+async def test_a_model_that_stays_long_enough_is_green(patient: Patient, azure: FakeResourceManager) -> None:
+    retiring(61)(azure.answers)
+    found = await doctor.look(doctor.AZURE["model deployment"], patient)
+    assert (found.verdict, "'vision' is gpt-5.4-mini 2026-03-17" in found.seen) == (Verdict.OK, True)
+
+
+async def test_delivery_by_queue_is_as_good(patient: Patient, azure: FakeResourceManager) -> None:
+    twice(azure.answers)
+    by_queue, webhook = azure.answers[FILTER]["value"][1], azure.answers[FILTER]["value"].pop(0)
+    by_queue["properties"] |= {key: webhook["properties"][key] for key in ("filter", "provisioningState")}
+    assert (await doctor.look(doctor.AZURE["event subscription"], patient)).verdict is Verdict.OK
+
+
+@pytest.mark.parametrize("check", [name for name in doctor.AZURE if name != "azure"])
+@pytest.mark.parametrize(
+    ("status", "code", "verdict", "help_"),
+    [
+        (403, "AuthorizationFailed", Verdict.SKIPPED, "Reader"),
+        (401, "ExpiredAuthenticationToken", Verdict.SKIPPED, "az login"),
+        (404, "ResourceNotFound", Verdict.FAILED, "azd env get-values"),
+        (500, "InternalServerError", Verdict.FAILED, "Try again"),
+    ],
+)
+async def test_what_resource_manager_refuses_is_explained(
+    patient: Patient, azure: FakeResourceManager, check: str, status: int, code: str, verdict: Verdict, help_: str
+) -> None:
+    azure.refusals["*"] = (status, code)
+    found = await doctor.look(doctor.AZURE[check], patient)
+    assert (found.verdict, code in found.seen, help_ in (found.cure or "")) == (verdict, True, True)
+
+
+async def test_an_unreachable_resource_manager_is_red(patient: Patient, person: Person) -> None:
+    async with ResourceManager("http://127.0.0.1:1", SignedIn(person)) as nowhere:
+        found = await doctor.look(doctor.AZURE["function app"], replace(patient, azure=nowhere))
+    assert (found.verdict, "can't be reached" in found.seen) == (Verdict.FAILED, True)
+
+
+async def test_no_token_goes_where_a_list_says_it_goes_on(patient: Patient, azure: FakeResourceManager) -> None:
+    azure.answers[f"{APP}/functions"]["nextLink"] = "https://example.com/more"
+    found = await doctor.look(doctor.AZURE["function app"], patient)
+    assert (found.verdict, "at another address" in found.seen) == (Verdict.FAILED, True)
+
+
+# The model, asked an empty question.
+
+
+@pytest.mark.parametrize(
+    ("reply", "verdict", "seen"),
+    [
+        (errors.invalid_request("Invalid 'messages': empty array."), Verdict.OK, "takes your token"),
+        (errors.gateway_error(400, "OperationNotSupported", "Not with this model."), Verdict.FAILED, "no model that"),
+        (errors.throttled(7), Verdict.OK, "throttling"),
+        (errors.role_missing(), Verdict.SKIPPED, "the app has its own"),
+        (errors.network_denied(), Verdict.SKIPPED, "firewall"),
+        (errors.deployment_not_found(), Verdict.FAILED, "no deployment 'vision'"),
+        (errors.model_retired(), Verdict.FAILED, "retired"),
+        (errors.server_error(503), Verdict.FAILED, "HTTP 503"),
+    ],
+)
+async def test_what_the_model_answers_is_explained(
+    patient: Patient, reply: errors.ErrorReply, verdict: Verdict, seen: str
+) -> None:
+    asked: list[Any] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append(await request.json())
+        return web.json_response(reply.body, status=reply.status)
+
+    found = await _ask(patient, answer)
+    assert (found.verdict, seen in found.seen) == (verdict, True)
+    assert asked == [{"model": "vision", "messages": []}]
+
+
+async def test_a_model_that_can_not_be_reached_is_red(patient: Patient) -> None:
+    deployed = replace(patient.deployed, model_endpoint="http://127.0.0.1:1")
+    found = await doctor.look(azure_checks.model_answers, replace(patient, deployed=deployed))
+    assert (found.verdict, "AZURE_OPENAI_ENDPOINT" in (found.cure or "")) == (Verdict.FAILED, True)
+
+
+async def _ask(patient: Patient, answer: Callable[[web.Request], Any]) -> Finding:
+    application = web.Application()
+    application.router.add_post("/openai/v1/chat/completions", answer)
+    runner = web.AppRunner(application, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    deployed = replace(patient.deployed, model_endpoint=f"http://127.0.0.1:{runner.addresses[0][1]}")
+    try:
+        return await doctor.look(azure_checks.model_answers, replace(patient, deployed=deployed))
+    finally:
+        await runner.cleanup()

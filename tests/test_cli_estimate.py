@@ -1,0 +1,237 @@
+"""`blobsight estimate`: what images will cost, before anything is paid."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from azure.storage.blob.aio import ContainerClient
+from person import Person
+from pictures import picture
+from some_results import failed, put_result, result_of
+from terminal import blobsight
+
+from blobsight.account import Place
+from blobsight.estimate import ASSUMED_OUTPUT, SAMPLE, Assumptions, estimate_blobs, estimated
+from blobsight.experience import learned
+from blobsight.local_files import LocalFile
+from blobsight.measuring import HEADS, Size, file_sizes
+from blobsight.ranges import Range
+from blobsight.text_tokens import MESSAGE_FORMAT, text_tokens
+from pipeline.listing import list_page
+from pipeline.settings import DEFAULT_SYSTEM_PROMPT
+
+SQUARE = 630
+"""Tokens of 1024 x 1024 pixels with gpt-5.1: 70 and 140 for each of four tiles."""
+
+
+def encoded(width: int, height: int, kind: str = "PNG", before: int = 0) -> bytes:
+    """An image file; a JPEG may have `before` bytes of a camera's notes before its header."""
+    data = picture(kind, (width, height))
+    notes = b"".join(b"\xff\xef\xff\xff" + bytes(65_533) for _ in range(before // 65_536))
+    return data[:2] + notes + data[2:] if notes else data
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two images, one of them deep in a folder; something that is none; instructions; a file that is empty."""
+    (tmp_path / "deep" / "deeper").mkdir(parents=True)
+    (tmp_path / "a.png").write_bytes(encoded(1024, 1024))
+    (tmp_path / "deep" / "deeper" / "b.jpg").write_bytes(encoded(1024, 1024, "JPEG", before=200_000))
+    (tmp_path / "deep" / "paper.pdf").write_bytes(b"%PDF-1.7")
+    (tmp_path / "empty.png").write_bytes(b"")
+    (tmp_path / "_instructions.md").write_text("What is it?", encoding="utf-8")
+    return tmp_path
+
+
+async def test_files_on_this_machine_without_any_account(folder: Path) -> None:
+    told = await blobsight(None, "estimate", str(folder), "--model", "gpt-5.1", "-i", "What is it?")
+    assert told.status == 0
+    prompt = 2 * (text_tokens(DEFAULT_SYSTEM_PROMPT) + text_tokens("What is it?") + MESSAGE_FORMAT)
+    assert told.lines[:-1] == [
+        ["model", "gpt-5.1, detail auto"],
+        ["images", "2"],
+        ["left out, no images", "3"],
+        ["image tokens", f"{2 * SQUARE:,}"],
+        ["prompt tokens", str(prompt)],
+        ["output tokens", "200 to 2,000"],
+    ]
+    # 1.25 and 10 US dollars for a million, as OpenAI and Azure publish.
+    low, high = (((2 * SQUARE + prompt) * 1.25 + output * 10) / 1e6 for output in (200, 2000))
+    assert told.lines[-1] == ["cost", f"{low:.4f} to {high:.4f} USD"]
+    assert told.talk.startswith("The bill should come within ")
+    assert "a guess, since no results like these tell" in told.talk
+    assert "images cost what OpenAI publishes." in told.talk
+
+
+async def test_json_for_programs(folder: Path) -> None:
+    told = await blobsight(None, "estimate", str(folder / "a.png"), "--json", "--model", "gpt-5.1", "--detail", "low")
+    assert (told.status, told.talk) == (0, "")
+    answer = told.json()
+    assert answer["image_tokens"] == {"low": 70, "high": 70}
+    assert answer["cost"]["low"] < answer["cost"]["high"]
+    assert {name: answer[name] for name in ("model", "detail", "images", "left_out", "currency")} == {
+        "model": "gpt-5.1",
+        "detail": "low",
+        "images": 1,
+        "left_out": 0,
+        "currency": "USD",
+    }
+    assert len(answer["how_sure"]) > 3
+
+
+async def test_globs_and_lists_and_what_can_not_be_read(folder: Path) -> None:
+    matched = await blobsight(None, "estimate", f"{folder}/**/*.jpg", "--json")
+    assert (matched.status, matched.json()["images"]) == (0, 1)
+    listed = await blobsight(None, "estimate", "-", "--json", stdin=f"{folder}/a.png\n{folder}/none.png\n")
+    assert (listed.status, listed.json()["images"]) == (1, 1)
+    assert listed.talk == f"{folder}/none.png: there is no such file\n"
+
+
+async def test_a_model_that_nobody_knows_gets_tokens_and_no_price(folder: Path) -> None:
+    told = await blobsight(None, "estimate", str(folder), "--model", "house-model", "--json")
+    answer = told.json()
+    assert (told.status, answer["cost"]) == (0, None)
+    assert answer["image_tokens"]["low"] < answer["image_tokens"]["high"]
+    assert answer["how_sure"][0] == (
+        "No price of 'house-model' is known: name the model that your deployment has with --model."
+    )
+
+
+async def test_wrong_usage(folder: Path) -> None:
+    for arguments, status, said in (
+        ([], 2, "Give paths on this machine, or --in-container PREFIX."),
+        ([str(folder), "--in-container", ""], 2, "Give paths on this machine, or --in-container PREFIX."),
+        (["--in-container", ""], 2, "--in-container needs an account"),
+        ([str(folder / "empty.png")], 3, "There are no images"),
+    ):
+        refused = await blobsight(None, "estimate", *arguments)
+        assert (refused.status, refused.out) == (status, "")
+        assert said in refused.talk
+
+
+@pytest.fixture
+async def containers(person: Person) -> AsyncIterator[tuple[ContainerClient, ContainerClient]]:
+    """Of images and results, where nobody is at work."""
+    name = f"estimate-{uuid4().hex[:8]}"
+    images, results = (person.blobs.get_container_client(f"{name}-{kind}") for kind in ("images", "results"))
+    await images.create_container()
+    await results.create_container()
+    yield images, results
+    await images.delete_container()
+    await results.delete_container()
+
+
+async def test_images_in_a_container_by_a_sample_and_by_what_results_tell(
+    person: Person, containers: tuple[ContainerClient, ContainerClient]
+) -> None:
+    images, results = containers
+    data = encoded(1024, 1024)
+    names = [f"x/{number:03}.png" for number in range(SAMPLE + 40)]
+    await asyncio.gather(*(images.upload_blob(name, data) for name in names))
+    await images.upload_blob("x/_instructions.md", b"What?")
+    await images.upload_blob("elsewhere.png", data)
+    for number in range(5):
+        # The service counted 700 tokens: an image of 630 and a text of 70.
+        text = "a" * 4 * (70 - text_tokens(DEFAULT_SYSTEM_PROMPT))
+        asked = result_of(f"x/{number:03}.png", instructions={"text": text}, usage={"output_tokens": 40 + number})
+        await put_result(results, f"x/{number:03}.png", asked)
+    await put_result(results, "x/005.png", failed("x/005.png"))
+    told = await blobsight(
+        person,
+        *("estimate", "--in-container", "x/", "--json"),
+        *("--images", images.container_name, "--results", results.container_name),
+    )
+    assert told.status == 0, told.talk
+    answer = told.json()
+    count = SAMPLE + 40
+    assert (answer["model"], answer["images"], answer["left_out"]) == ("gpt-5.1", count, 1)
+    assert answer["image_tokens"] == {"low": SQUARE * count, "high": SQUARE * count}
+    assert answer["prompt_tokens"] == (70 + MESSAGE_FORMAT) * count
+    assert 40 * count < answer["output_tokens"]["low"] < 42 * count < answer["output_tokens"]["high"] < 44 * count
+    assert "answers are as long as the 5 so far." in answer["how_sure"]
+    assert f"the others have sizes like the {SAMPLE} images that were looked at." in answer["how_sure"]
+
+
+async def test_blobs_that_are_to_be_analyzed_again(
+    person: Person, containers: tuple[ContainerClient, ContainerClient]
+) -> None:
+    """For `blobsight retry`: one is deleted meanwhile, one is no image, one has its header after a megabyte."""
+    images, results = containers
+    await images.upload_blob("a.png", encoded(1024, 1024))
+    await images.upload_blob("far.jpg", encoded(1024, 1024, "JPEG", before=HEADS[1] + 65_536))
+    await images.upload_blob("text.png", b"just text")
+    await images.upload_blob("gone.png", encoded(8, 8))
+    blobs = (await list_page(images, None, metadata=False)).blobs
+    await images.delete_blob("gone.png")
+    place = Place(
+        account=None,
+        connection_string=person.cloud.front.connection_string,
+        queue_endpoint=None,
+        images=images.container_name,
+        results=results.container_name,
+        state="pipeline-state",
+        requests="analysis-requests",
+    )
+    async with place.opened() as account:
+        answer = await estimate_blobs(account, blobs, Assumptions(model="gpt-5.1"))
+    assert (answer.images, answer.left_out, answer.image_tokens) == (2, 2, Range(2 * SQUARE, 2 * SQUARE))
+    assert answer.in_short.startswith("2 images with gpt-5.1: 0.00")
+
+
+def test_sizes_are_read_wherever_the_header_is(tmp_path: Path) -> None:
+    files: list[LocalFile] = []
+    for kind, before in (("JPEG", 0), ("JPEG", 2_000_000), ("TIFF", 0), ("WEBP", 0), ("BMP", 0), ("GIF", 0)):
+        path = tmp_path / f"{len(files)}.{kind.lower()}"
+        path.write_bytes(encoded(300, 200, kind, before))
+        files.append(LocalFile(path, path.name, path.stat().st_size))
+    assert [size for _, size in file_sizes(files)] == [(300, 200)] * len(files)
+
+
+def test_half_of_a_sample_that_are_images_means_half_of_all() -> None:
+    sizes: Counter[Size | None] = Counter({(1024, 1024): 50, None: 50})
+    answer = estimated(sizes, 1_000_000, 7, Assumptions(model="gpt-5.1"))
+    assert (answer.images, answer.left_out) == (500_000, 500_007)
+    assert answer.output_tokens == ASSUMED_OUTPUT.scaled(500_000)
+    # A million requests are a million small prices: no tier for long texts.
+    one = estimated(Counter({(1024, 1024): 1}), 1, 0, Assumptions(model="gpt-5.1"))
+    assert answer.money
+    assert one.money
+    assert answer.money.high == pytest.approx(one.money.high * 500_000)
+
+
+def test_a_mixed_sample_leaves_a_doubt_that_all_of_them_do_not() -> None:
+    sizes: Counter[Size | None] = Counter({(500, 500): 50, (1024, 1024): 50})
+    sample = estimated(sizes, 10_000, 0, Assumptions(model="gpt-5.1"))
+    everything = estimated(sizes, 100, 0, Assumptions(model="gpt-5.1"))
+    assert sample.image_tokens.low < 10_000 * (210 + SQUARE) / 2 < sample.image_tokens.high
+    assert everything.image_tokens == Range(50 * (210 + SQUARE), 50 * (210 + SQUARE))
+
+
+def test_an_answer_never_costs_more_than_its_ceiling() -> None:
+    answer = estimated(Counter({(8, 8): 1}), 1, 0, Assumptions(model="gpt-5.1", max_output_tokens=10))
+    assert answer.output_tokens == Range(10, 10)
+
+
+def test_what_results_tell() -> None:
+    results = [result_of(f"{number}.png") for number in range(4)]
+    other = result_of("other.png", model={"model": "gpt-4o-2024-08-06"}, instructions={"text": "Other?"})
+    told = learned([*results, other, failed("f.png")])
+    assert told
+    assert (told.results, told.model, told.output_tokens) == (4, "gpt-5.1", Range(50, 50))
+    assert learned([*results, other], model="gpt-4o") is None  # one tells nothing
+    unlike = learned([*results, other], instructions="Other?")
+    assert unlike
+    assert (unlike.model, unlike.output_tokens, unlike.image_factor) == ("gpt-5.1", None, told.image_factor)
+    asked_anew = estimated(Counter({(8, 8): 1}), 1, 0, Assumptions(instructions="Other?"), unlike)
+    assert (asked_anew.model, asked_anew.output_tokens) == ("gpt-5.1", ASSUMED_OUTPUT)
+    assert learned(results, model="gpt-5.1-2025-11-13", instructions="Describe this image.") == told
+    charged = [result_of(f"{n}.png", usage={"input_tokens": 3 * SQUARE + 70}) for n in range(4)]
+    more = learned(charged)
+    assert more
+    assert more.image_factor
+    assert more.image_factor.low == pytest.approx(3, rel=0.05)
+    dearer = estimated(Counter({(1024, 1024): 1}), 1, 0, Assumptions(), more)
+    assert dearer.image_tokens.high == pytest.approx(3 * SQUARE, rel=0.05)

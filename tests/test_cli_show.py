@@ -1,0 +1,262 @@
+"""`blobsight show`: what is known of one image, and what is not known and why."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from azure.storage.blob import BlobProperties
+from guarded_storage import guarded
+from person import Person
+from pictures import picture
+from terminal import blobsight
+from workshop import Workshop, workshop
+
+from blobsight.show import Version, earlier_results
+from pipeline.errors import ErrorCode, PermanentFailure
+from pipeline.requests import Request
+from pipeline.waiting import Waiting
+
+
+async def show(person: Person, name: str, *arguments: str) -> Any:
+    ran = await blobsight(person, "show", name, "--json", *arguments)
+    assert ran.status == 0, ran.talk
+    return ran.json()
+
+
+async def test_a_result_with_all_that_is_known_of_it(person: Person) -> None:
+    """For people and for programs; the name is one that other tools trip over."""
+    name, question = "show/grüße #1 %41?.png", "What is the colour of this one?"
+    etag = await person.drop(name, picture(size=(64, 48)), {"instructions": question})
+    result = await person.result(name)
+    ran = await blobsight(person, "show", name)
+    assert (ran.status, ran.talk) == (0, "")
+    lines = [line.strip() for line in ran.out.splitlines()]
+    assert lines[0] == f"{name}  succeeded"
+    assert lines[2:5] == [
+        "Image",
+        "png, 64 x 48 pixels",
+        f"{len(picture()):,} bytes, declared as application/octet-stream",
+    ]
+    assert lines[lines.index("Asked") :][1:3] == [question, "(metadata instructions)"]
+    assert lines[lines.index("Answer") :][1] == f"You asked: {question}"
+    history = lines[lines.index("History") :]
+    assert history[1].startswith("succeeded ")
+    assert history[1].endswith("after 1 attempt")
+    told = await show(person, name)
+    uploaded = told["image"].pop("uploaded")
+    assert datetime.now(UTC) - datetime.fromisoformat(uploaded) < timedelta(minutes=5)
+    assert told == {
+        "name": name,
+        "status": "succeeded",
+        "image": {
+            "size_bytes": len(picture()),
+            "content_type": "application/octet-stream",
+            "etag": etag,
+            "format": "png",
+            "width": 64,
+            "height": 48,
+        },
+        "would_be_asked": None,
+        "result_is_current": True,
+        "result": result,
+        "earlier_results": [],
+        "in_work": False,
+        "waits_until": None,
+    }
+
+
+async def test_a_failure_with_its_message_and_details(person: Person) -> None:
+    await person.drop("show/text.txt.png", b"This is no image.")
+    error = (await person.result("show/text.txt.png"))["error"]
+    ran = await blobsight(person, "show", "show/text.txt.png")
+    assert "show/text.txt.png  failed\n" in ran.out
+    assert f"  {error['code']}: {error['message']}\n" in ran.out
+    assert "  tokens: none\n" in ran.out
+
+
+QUIET = ("--images", "show-images", "--results", "show-results", "--state", "show-state")
+"""Containers where nobody is at work."""
+
+
+@pytest.fixture(scope="module")
+async def quiet(person: Person) -> Person:
+    for container in QUIET[1::2]:
+        await person.blobs.create_container(container)
+    return person
+
+
+async def put(person: Person, name: str, data: bytes, **metadata: str) -> None:
+    await person.blobs.get_blob_client("show-images", name).upload_blob(data, overwrite=True, metadata=metadata)
+
+
+async def test_without_a_result_it_says_what_would_be_asked(quiet: Person) -> None:
+    """By the code of the app: here a folder file, with options of the image's own metadata."""
+    await put(quiet, "f/_instructions.md", b"---\nmax_output_tokens: 50\n---\nHow many?\nAnd where?")
+    await put(quiet, "f/deep/a.jpg", picture("JPEG", (300, 200)), detail="low")
+    told = await show(quiet, "f/deep/a.jpg", *QUIET)
+    assert (told["status"], told["result"]) == ("pending", None)
+    assert (told["image"]["format"], told["image"]["width"], told["image"]["height"]) == ("jpeg", 300, 200)
+    assert told["would_be_asked"] == {
+        "text": "How many?\nAnd where?",
+        "origin": "folder",
+        "origin_name": "f/_instructions.md",
+        "options": {"detail": "low", "max_output_tokens": 50},
+    }
+    ran = await blobsight(quiet, "show", "f/deep/a.jpg", *QUIET)
+    assert "  And where?\n  (folder f/_instructions.md)\n  detail: low\n" in ran.out
+    assert "  not in work and not waiting, as far as can be seen\n" in ran.out
+
+
+async def test_what_the_app_asks_by_default_is_not_made_up(quiet: Person) -> None:
+    await put(quiet, "plain.png", picture())
+    told = await show(quiet, "plain.png", *QUIET)
+    assert told["would_be_asked"] == {"text": None, "origin": None, "origin_name": None, "options": {}}
+    ran = await blobsight(quiet, "show", "plain.png", *QUIET)
+    assert "DEFAULT_INSTRUCTIONS can't be seen from here" in ran.out
+
+
+async def test_instructions_that_can_not_be_used_are_explained(quiet: Person) -> None:
+    await put(quiet, "bad.png", picture(), detail="extreme")
+    told = await show(quiet, "bad.png", *QUIET)
+    assert told["would_be_asked"]["error"]["code"] == "invalid_instructions"
+    ran = await blobsight(quiet, "show", "bad.png", *QUIET)
+    assert "'detail' is 'extreme'" in ran.out
+
+
+async def test_no_image_at_all_in_there(quiet: Person) -> None:
+    await put(quiet, "broken.png", picture()[:20])
+    ran = await blobsight(quiet, "show", "broken.png", *QUIET)
+    assert "The PNG image is damaged: it ends within its header." in ran.out
+    await put(quiet, "_instructions.txt", b"Hm?")
+    ran = await blobsight(quiet, "show", "_instructions.txt", *QUIET)
+    assert (ran.status, "An instruction file, a schema or desktop litter: it gets none." in ran.out) == (0, True)
+    await quiet.blobs.get_blob_client("show-images", "_instructions.txt").delete_blob()
+
+
+async def test_it_says_until_when_an_image_waits(quiet: Person) -> None:
+    await put(quiet, "waits.png", picture())
+    await Waiting(quiet.blobs, "show-state").mark("waits.png", 600)
+    told = await show(quiet, "waits.png", *QUIET)
+    wait = datetime.fromisoformat(told["waits_until"]) - datetime.now(UTC)
+    assert timedelta(minutes=9) < wait < timedelta(minutes=10)
+    ran = await blobsight(quiet, "show", "waits.png", *QUIET)
+    assert "  waits on the queue until " in ran.out
+    await Waiting(quiet.blobs, "show-state").mark("waits.png", -4000)  # a message that was lost long ago
+    assert (await show(quiet, "waits.png", *QUIET))["waits_until"] is None
+
+
+async def test_whoever_may_not_read_the_state_container_sees_the_rest(quiet: Person) -> None:
+    await put(quiet, "seen.png", picture())
+    async with guarded(quiet, lambda _method, path: "/show-state" in path) as account:
+        ran = await blobsight(None, "show", "seen.png", "--connection-string", account, *QUIET)
+    assert ran.status == 0
+    assert "png, 64 x 48 pixels" in ran.out
+    assert [line for line in ran.out.splitlines() if "state container" in line] == [
+        "  in work or waiting: you may not read the state container (role Storage Blob Data Reader)"
+    ]
+    assert (
+        "there is no state container" in (await blobsight(quiet, "show", "seen.png", *QUIET[:4], "--state", "nope")).out
+    )
+
+
+SHOP = ("--images", "shop-images", "--results", "shop-results", "--state", "shop-state")
+
+
+@asynccontextmanager
+async def at_work(shop: Workshop, request: Request) -> AsyncIterator[None]:
+    """While the app is at this request: the model does not answer before the end."""
+    release, before = asyncio.Event(), len(shop.model.asked)
+    shop.model.behaviours.append(release.wait)
+    working = asyncio.create_task(shop.deliveries().handle(request))
+    while len(shop.model.asked) == before:
+        await asyncio.sleep(0.01)
+    yield
+    release.set()
+    await working
+
+
+async def test_a_result_of_an_earlier_version_is_not_passed_off_as_this_one(person: Person) -> None:
+    async with workshop(person) as shop:
+        request = await shop.drop("again.png")
+        await shop.analyzer.analyze(request)
+        await person.blobs.get_blob_client("shop-images", "again.png").upload_blob(picture(), overwrite=True)
+        async with at_work(shop, request):
+            told = await show(person, "again.png", *SHOP)
+            ran = await blobsight(person, "show", "again.png", *SHOP)
+    assert (told["status"], told["result_is_current"]) == ("pending", False)
+    assert told["in_work"] == "images in work: 1; whether this is one of them can't be seen"
+    assert "Last result\n  of an earlier version of the image\n" in ran.out
+
+
+async def test_a_failed_image_that_runs_again_is_in_work(person: Person) -> None:
+    async with workshop(person) as shop:
+        request = await shop.drop("rerun.png")
+        await shop.analyzer.analyze(request, PermanentFailure(ErrorCode.CRASHED, "It failed."))
+        async with at_work(shop, request.model_copy(update={"rerun_failed": True})):
+            ran = await blobsight(person, "show", "rerun.png", *SHOP)
+        assert "  in work at this moment\n" in ran.out
+        assert (await show(person, "rerun.png", *SHOP))["in_work"] is False
+
+
+class Versioned:
+    """A container of an account that keeps versions; the emulator does not. As the SDK lists it."""
+
+    def __init__(self, *versions: tuple[str, int, str, bool]) -> None:
+        self._versions = versions
+
+    async def list_blobs(self, *, name_starts_with: str, include: list[str]) -> AsyncIterator[BlobProperties]:
+        assert include == ["versions", "metadata"]
+        for name, hour, code, is_current in self._versions:
+            if name.startswith(name_starts_with):
+                blob = BlobProperties(name=name, metadata={"Status": "failed", "errorcode": code})
+                blob.version_id, blob.is_current_version = f"2026-03-14T{hour}", is_current or None
+                blob.last_modified = datetime(2026, 3, 14, hour, tzinfo=UTC)
+                yield blob
+
+
+async def test_where_the_account_keeps_versions_earlier_results_are_listed_newest_first() -> None:
+    container: Any = Versioned(
+        ("a.png.json", 8, "crashed", False),
+        ("a.png.json", 9, "model_refused", False),
+        ("a.png.json", 10, "corrupt_image", True),
+        ("a.png.json.json", 11, "corrupt_image", False),
+    )
+    assert await earlier_results(container, "a.png") == [
+        Version(datetime(2026, 3, 14, 9, tzinfo=UTC), "failed", "model_refused"),
+        Version(datetime(2026, 3, 14, 8, tzinfo=UTC), "failed", "crashed"),
+    ]
+
+
+async def test_a_deleted_image_still_shows_its_result(person: Person) -> None:
+    await person.drop("show/gone.png", picture(), {"instructions": "show: gone?"})
+    await person.result("show/gone.png")
+    await person.blobs.get_blob_client("images", "show/gone.png").delete_blob()
+    ran = await blobsight(person, "show", "show/gone.png")
+    assert (ran.status, "show/gone.png  deleted" in ran.out, "You asked: show: gone?" in ran.out) == (0, True, True)
+
+
+async def test_a_name_that_is_not_there_brings_up_those_like_it(quiet: Person) -> None:
+    await put(quiet, "holiday/beach.jpg", b"x")
+    ran = await blobsight(quiet, "show", "holiday/baech.jpg", *QUIET)
+    assert (ran.status, ran.out) == (3, "")
+    assert "Did you mean 'holiday/beach.jpg'?" in ran.talk
+    nowhere = await blobsight(quiet, "show", "nowhere/a.jpg", *QUIET)
+    assert "nothing else in 'nowhere/'" in nowhere.talk
+    unlike = await blobsight(quiet, "show", "holiday/zzz", *QUIET)
+    assert "nor one with a name like it in 'holiday/'" in unlike.talk
+    no_container = await blobsight(quiet, "show", "a", "--images", "no-such-container")
+    assert (no_container.status, "has no container" in no_container.talk) == (3, True)
+
+
+async def test_what_a_model_wrote_steers_no_terminal(person: Person) -> None:
+    """Escape codes in an answer are shown, not obeyed."""
+    question = "show: \x1b[31mred"
+    await person.drop("show/escape.png", picture(), {"instructions_b64": "c2hvdzogG1szMW1yZWQ="})
+    assert (await person.result("show/escape.png"))["instructions"]["text"] == question
+    ran = await blobsight(person, "show", "show/escape.png")
+    assert "\\x1b[31mred" in ran.out
+    json.loads((await blobsight(person, "show", "show/escape.png", "--json")).out)
