@@ -475,6 +475,31 @@ def test_the_pace_slows_before_the_service_refuses() -> None:
     virtually(main())
 
 
+def test_who_sees_most_of_the_quota_left_is_soon_quicker() -> None:
+    """From a call in ten seconds to one a second, in minutes; its successes, few as they are, tell that far later."""
+
+    async def main(left: int) -> float:
+        caller = Caller(governor(most_in_flight=64))
+        headers = {"x-ratelimit-limit-tokens": "100", "x-ratelimit-remaining-tokens": str(left)}
+        await asyncio.gather(caller.call("a", seconds=20), caller.call("b", throttle(), seconds=10))
+        assert caller.governor.state("vision").pace == pytest.approx(0.1)
+
+        async def call_on() -> None:
+            while True:
+                await caller.call("x", lambda turn: turn.succeeded(headers))
+
+        callers, began = [asyncio.create_task(call_on()) for _ in range(2)], now()
+        while (caller.governor.state("vision").pace or 0) < 1:
+            await asyncio.sleep(1)
+        for task in callers:
+            task.cancel()
+        return (now() - began) / 60
+
+    plenty, half = virtually(main(90)), virtually(main(50))
+    assert plenty <= 5
+    assert half >= 3 * plenty
+
+
 def test_a_quiet_hour_is_not_taken_for_a_small_quota() -> None:
     async def main() -> None:
         caller = Caller(governor(most_in_flight=40))
