@@ -50,7 +50,7 @@ RESERVE = 0.25
 """Part of the quota; when less is left the pace slows before the service refuses."""
 PLENTY = 0.75
 """Part of the quota; while more is left, others have stopped calling or it has grown, and each success quickens the
-pace as much as QUICKEST allows. An instance with a call in ten seconds would otherwise take an hour to find out."""
+pace as much as QUICKEST allows. An instance with a call in ten seconds would need a quarter of an hour to find out."""
 SMOOTHING = 0.1
 """Weight of the newest word on what is left: a quota counted in windows is always low at their ends."""
 
