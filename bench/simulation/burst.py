@@ -6,7 +6,6 @@ import logging
 from array import array
 from collections import Counter
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from io import BytesIO
@@ -181,27 +180,25 @@ class _Cloud:
             for queue, allowed in zip((self.uploads, self.requests), parallelism(self.host), strict=True)
         ]
         samples: list[Sample] = []
-        running = [
-            asyncio.create_task(work)
-            for work in (*(group.run() for group in groups), self._sample(groups, samples), self._bad_days())
-        ]
-        await self.drained.wait()
-        drained = now()
-        listeners = [listener for group in groups for listener in group.listeners]
-        while any(listener.in_work for listener in listeners):  # noqa: ASYNC110 - at the end only
-            await asyncio.sleep(0.1)  # the last ones are still putting their things away
-        for task in running:
-            task.cancel()
-        for task in running:
-            with suppress(asyncio.CancelledError):
-                await task
+        async with asyncio.TaskGroup() as tasks:
+            running = [
+                tasks.create_task(work)
+                for work in (*(group.run() for group in groups), self._sample(groups, samples), self._bad_days())
+            ]
+            await self.drained.wait()
+            drained = now()
+            listeners = [listener for group in groups for listener in group.listeners]
+            while any(listener.in_work for listener in listeners):  # noqa: ASYNC110 - at the end only
+                await asyncio.sleep(0.1)  # the last ones are still putting their things away
+            for task in running:
+                task.cancel()
         waits = sorted(self.waits)
         return Report(
             scenario=scenario,
             drained_seconds=drained,
             ideal_seconds=self._ideal(sum(tokens for _, tokens in service.accepted)),
             results=dict(sorted(self.results.items())),
-            poison=len(self.uploads.poison) + len(self.requests.poison),
+            poison=self.poison,
             calls=len(service.accepted) + len(service.refused) + self.endpoint.failed,
             refused=len(service.refused),
             failed=self.endpoint.failed,
@@ -217,6 +214,10 @@ class _Cloud:
             samples=samples,
             wall_seconds=perf_counter() - started,
         )
+
+    @property
+    def poison(self) -> int:
+        return len(self.uploads.poison) + len(self.requests.poison)
 
     def _starter(self, queue: Queue, allowed: Parallelism) -> Callable[[], Listener]:
         def start() -> Listener:
@@ -255,6 +256,8 @@ class _Cloud:
         while True:
             in_work = sum(listener.in_work for group in groups for listener in group.listeners)
             samples.append(Sample(now(), self.uploads.length, self.requests.length, in_work, self.results.total()))
+            if self.results.total() + self.poison >= self.scenario.images:
+                self.drained.set()  # of what can be
             await asyncio.sleep(SAMPLE_EVERY)
 
     async def _bad_days(self) -> None:
