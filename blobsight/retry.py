@@ -194,7 +194,7 @@ def _left_alone(state: ImageState, choice: Choice, youngest: datetime) -> str | 
         return f"came within {choice.older_than.total_seconds() / 60:g} minutes (--older-than)"
     # The app takes such a request for the upload's event, come again.
     own_question = state.state is State.SUCCEEDED and state.origin == Origin.REQUEST
-    if choice.chosen is Chosen.ALL and own_question and choice.asked.text is None:
+    if choice.chosen is Chosen.ALL and own_question and not choice.asked:
         return "were asked with instructions of their own by an earlier retry (give --instructions to ask anew)"
     return None
 

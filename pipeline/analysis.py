@@ -487,7 +487,8 @@ def _is_done(work: _Work, request: Request, stored: StoredResult | None) -> bool
 
 def _asks_nothing_of_its_own(request: Request, stored: StoredResult) -> bool:
     """Whether `request` is an image's event come again, after somebody had the image asked something else."""
-    is_event = request.instructions is None and not request.rerun_failed and image_of_sidecar(request.name) is None
+    of_its_own = request.instructions is not None or request.options != Options() or request.rerun_failed
+    is_event = not of_its_own and image_of_sidecar(request.name) is None
     return is_event and stored.origin == Origin.REQUEST
 
 
