@@ -20,7 +20,7 @@ import click
 
 from blobsight.account import Account, Place, account_options
 from blobsight.asking import Asked, asking_options
-from blobsight.estimate import DEFAULT_MAX_OUTPUT_TOKENS, Assumptions, Estimate, estimate_blobs
+from blobsight.estimate.command import DEFAULT_MAX_OUTPUT_TOKENS, Assumptions, Estimate, estimate_blobs
 from blobsight.image_states import ImageState, State, image_states
 from blobsight.terminal import Exit, plain, progress, say, table
 from pipeline.errors import ErrorCode, RetryableFailure
