@@ -20,7 +20,7 @@ IMAGE_BYTES = 20_000
 STAGES = (1_000, 9_000)
 LONG_STAGES = (1_000, 9_000, 40_000)
 """About ten minutes."""
-QUICK_STAGES = (100, 300)
+QUICK_STAGES = (50, 100)
 AT_MOST = 1.1
 """Of what the first events took."""
 
