@@ -1,6 +1,6 @@
 # Everything goes through here, from a fresh clone, with nothing installed but make and Python 3.13 or later.
 .DEFAULT_GOAL := help
-.PHONY: help demo up test chaos check check-infra deploy format lock docs clean setup-dev setup-demo
+.PHONY: help demo up test bench chaos check check-infra deploy format lock docs clean setup-dev setup-demo setup-bench
 py := .venv/bin/python
 
 help: ## Show this list
@@ -14,6 +14,9 @@ up: setup-demo ## Keep the local cloud up on the emulator's standard ports; Ctrl
 
 test: setup-dev ## Run every test
 	@$(py) -m pytest $(ARGS)
+
+bench: setup-bench ## Measure everything against baselines in the same run; ARGS="--quick prepare" for less
+	@exec $(py) -m bench $(ARGS)
 
 chaos: setup-dev ## Thousands of uploads while everything fails; counts what became of each
 	@exec $(py) -m bench.chaos $(ARGS)
@@ -38,7 +41,7 @@ docs: setup-dev ## Write the pages of docs/ that are generated from the code
 	@$(py) tools/generate_docs.py
 
 lock: setup-dev ## Compile the pinned requirements files and the emulator's lock file
-	@for target in app:requirements.txt dev:requirements-dev.txt demo:requirements-demo.txt; do \
+	@for target in app:requirements.txt dev:requirements-dev.txt bench:requirements-bench.txt demo:requirements-demo.txt; do \
 	  $(py) -m uv pip compile --quiet --upgrade --universal --python-version 3.13 --group $${target%%:*} \
 	    $$([ $$target = app:requirements.txt ] || echo --constraints requirements.txt) \
 	    --custom-compile-command "make lock" --output-file $${target##*:} || exit 1; done
@@ -53,3 +56,6 @@ setup-dev:
 
 setup-demo:
 	@sh tools/setup.sh requirements-demo.txt
+
+setup-bench:
+	@sh tools/setup.sh requirements-bench.txt

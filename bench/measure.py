@@ -48,7 +48,7 @@ class Row:
     baseline_name: str
     """What `baseline` is, e.g. `plain Pillow`."""
     target: str | None
-    """What the ratio should be, in words, e.g. `≤ 1.4`; None: only told."""
+    """What the ratio should be: `≤ 1.4` or `≥ 0.6`; None: only told."""
     met: bool | None
     """Whether it is; None when there is no target."""
     higher_is_better: bool
@@ -57,6 +57,11 @@ class Row:
     def ratio(self) -> float:
         """Ours in baselines."""
         return self.ours / self.baseline
+
+    @property
+    def limit(self) -> float | None:
+        """The number in `target`."""
+        return float(self.target.partition(" ")[2]) if self.target else None
 
 
 def row(  # noqa: PLR0913 - the fields of a row

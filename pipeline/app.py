@@ -59,6 +59,9 @@ def app() -> App:
     It is built by the first invocation, on the event loop that runs them all: its imports take the better
     part of a second, and a cold start of Azure Functions has to index the app long before that.
     """
+    from urllib.request import getproxies
+
+    from azure.core.pipeline.transport import AioHttpTransport
     from azure.identity.aio import DefaultAzureCredential, ManagedIdentityCredential, get_bearer_token_provider
     from azure.storage.blob.aio import BlobServiceClient, ExponentialRetry
     from azure.storage.queue.aio import QueueServiceClient
@@ -86,13 +89,21 @@ def app() -> App:
     )
     # The default waits 15 s before its first retry, with an image in memory.
     retry_policy = ExponentialRetry(initial_backoff=1, increment_base=2, retry_total=3)
+    # With these, a .netrc file is looked for before each request, in a thread. Only a proxy needs them.
+    use_env_settings = bool(getproxies())
     blobs = BlobServiceClient(
         config.blob_service_uri,
         credential,
         max_single_get_size=first_read_bytes(config.image_memory_bytes, config.max_concurrency),
         retry_policy=retry_policy,
+        transport=AioHttpTransport(use_env_settings=use_env_settings),
     )
-    queues = QueueServiceClient(config.queue_service_uri, credential, retry_policy=retry_policy)
+    queues = QueueServiceClient(
+        config.queue_service_uri,
+        credential,
+        retry_policy=retry_policy,
+        transport=AioHttpTransport(use_env_settings=use_env_settings),
+    )
     uploads, results = Uploads(blobs, config.input_container), Results(blobs, config.output_container)
     queue, waiting = RequestQueue(queues, config.requests_queue), Waiting(blobs, config.state_container)
     governor = Governor(most_in_flight=config.max_concurrency, patience=PATIENCE_SECONDS)

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Sets up what a make target needs: tools/setup.sh requirements-dev.txt | requirements-demo.txt
+# Sets up what a make target needs: tools/setup.sh requirements-dev.txt | -demo.txt | -bench.txt
 # A .venv at the root, the packages pinned in that file, and the storage emulator. What is already there is left alone.
 set -u
 cd "$(dirname "$0")/.." || exit 1

@@ -1,0 +1,135 @@
+"""The figures of one run: as a table on the screen, as JSON, as Markdown and as a plot."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from itertools import groupby
+from pathlib import Path
+
+from rich.box import HORIZONTALS
+from rich.console import Console
+from rich.table import Table
+
+from bench.measure import ROOT, Row, machine
+
+KEPT = Path(".local") / "bench"
+"""Below the root: the last run's `results.json`, `report.md` and `performance.svg`."""
+PAGE, PLOT = "docs/performance.md", "docs/performance.svg"
+BEGIN, END = "<!-- make bench: begin -->", "<!-- make bench: end -->"
+PACKAGES = (
+    "azure-functions-runtime", "azure-storage-blob", "azure-identity", "openai", "aiohttp", "pillow", "pillow-heif",
+)  # fmt: skip
+
+WIDE = 160
+"""Characters, where there is no terminal to ask."""
+HEADINGS = ("what", "ours", "baseline", "", "unit", "ratio", "spread", "target", "")
+NUMBERS = {1, 2, 5, 6}
+"""Which of these are to the right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was measured."""
+
+    rows: Sequence[Row]
+    repeats: int
+    quick: bool
+
+    @property
+    def verdict(self) -> str:
+        """One sentence."""
+        judged = [row for row in self.rows if row.met is not None]
+        missed = [f"{row.benchmark}, {row.case} ({row.unit})" for row in judged if not row.met]
+        said = f"{len(judged) - len(missed)} of {len(judged)} targets met."
+        return f"{said} Missed: {'; '.join(missed)}." if missed else said
+
+    @property
+    def conditions(self) -> dict[str, str]:
+        """Where, when and with what."""
+        return {
+            "measured": f"{datetime.now(UTC):%Y-%m-%d}",
+            **machine(),
+            "packages": ", ".join(f"{name} {version(name)}" for name in PACKAGES),
+            "repeats": f"{self.repeats}, in turns; figures are medians, spread is half the range of the ratios"
+            + (" (quick: small sizes, for trying only)" if self.quick else ""),
+        }
+
+    def show(self) -> None:
+        """A table for each benchmark on stdout; without lines and of a fixed width where that is no terminal."""
+        console = Console(highlight=False)
+        if not console.is_terminal:
+            console.width = WIDE
+        for key, value in self.conditions.items():
+            console.print(f"{key:9} {value}", markup=False, soft_wrap=True)
+        for name, rows in groupby(self.rows, key=lambda row: row.benchmark):
+            table = Table(box=HORIZONTALS if console.is_terminal else None, pad_edge=False)
+            for number, heading in enumerate(HEADINGS):
+                table.add_column(heading, justify="right" if number in NUMBERS else "left")
+            for row in rows:
+                table.add_row(*_cells(row), style="red" if row.met is False else None)
+            console.print(f"\n{name.replace('_', ' ').capitalize()}", style="bold")
+            console.print(table)
+
+    def write(self) -> Path:
+        """Everything to the folder that it returns."""
+        folder = ROOT / KEPT
+        folder.mkdir(parents=True, exist_ok=True)
+        content = {
+            "conditions": self.conditions,
+            "quick": self.quick,
+            "rows": [asdict(row) | {"ratio": row.ratio} for row in self.rows],
+        }
+        (folder / "results.json").write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        (folder / "report.md").write_text(self.markdown(), encoding="utf-8")
+        if any(row.target for row in self.rows):
+            self._plot(folder / "performance.svg")
+        return KEPT
+
+    def publish(self) -> None:
+        """The table into docs/performance.md, between its two marks, and the plot beside it."""
+        page = ROOT / PAGE
+        before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+        after = rest.partition(END)[2]
+        page.write_text(f"{before}{BEGIN}\n\n{self.markdown()}\n{END}{after}", encoding="utf-8")
+        self._plot(ROOT / PLOT)
+
+    def markdown(self) -> str:
+        """Conditions, and a table for each benchmark."""
+        lines = [f"- {key}: {value}" for key, value in self.conditions.items()]
+        for name, rows in groupby(self.rows, key=lambda row: row.benchmark):
+            lines += ["", f"### {name.replace('_', ' ').capitalize()}", ""]
+            lines += [
+                "| " + " | ".join(HEADINGS) + " |",
+                "| " + " | ".join("---:" if number in NUMBERS else "---" for number in range(len(HEADINGS))) + " |",
+            ]
+            lines += ["| " + " | ".join(_cells(row)) + " |" for row in rows]
+        return "\n".join(lines) + "\n"
+
+    def _plot(self, path: Path) -> None:
+        from bench.plot import plot  # noqa: PLC0415 - matplotlib, which is installed for `make bench` only
+
+        plot([row for row in self.rows if row.limit is not None], path)
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    met = {None: "", True: "met", False: "missed"}[row.met]
+    return (
+        row.case,
+        _figure(row.ours),
+        _figure(row.baseline),
+        row.baseline_name,
+        row.unit,
+        _figure(row.ratio),
+        f"± {row.spread:.0%}" if row.spread else "",
+        row.target or "",
+        met,
+    )
+
+
+def _figure(value: float) -> str:
+    """Three digits."""
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"
