@@ -3,7 +3,7 @@
 import asyncio
 import tracemalloc
 import zlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -52,6 +52,8 @@ class Shop:
 
     held: list[int] = field(default_factory=list)
     most: int = 0
+    content: Callable[[int], bytes] = sized
+    asked: int = 0
     answers: asyncio.Event | None = None
     """Without it the model answers at once."""
     container: str = "images"
@@ -62,7 +64,7 @@ class Shop:
         async def read() -> bytes:
             self.held.append(size)
             self.most = max(self.most, sum(self.held))
-            return sized(size)
+            return self.content(size)
 
         now = datetime.now(UTC)
         return Upload("images", name, f"https://a/{name}", uuid4().hex, now, size, None, {"instructions": "?"}, read)
@@ -84,11 +86,13 @@ class Shop:
         yield Claim(1)
 
     async def ask(self, question: Question, image: PreparedImage) -> Reply:  # noqa: ARG002 - any answer does
+        self.asked += 1
         if self.answers:
             await self.answers.wait()
         for _ in range(5):
             await asyncio.sleep(0)
-        self.held.remove(len(image.data))
+        if not image.transformed:
+            self.held.remove(len(image.data))
         return Reply("An answer.", "stop", "fake", None, 1, 1, None, None)
 
 
@@ -130,6 +134,20 @@ async def test_what_finds_no_memory_in_time_is_put_off_as_not_tried() -> None:
     release.set()
     assert await first is Outcome.SUCCEEDED
     assert await work.analyze(request(15_000_001)) is Outcome.SUCCEEDED
+
+
+async def test_what_was_converted_takes_no_more_memory_of_uploads() -> None:
+    """The first is still asked about while the second, which fits nowhere beside it, is read."""
+    bitmap = picture("BMP", (3000, 2000))
+    shop = Shop(content=lambda _size: bitmap, answers=asyncio.Event())
+    work = analyzer(shop)
+    assert len(bitmap) > HALF
+    tasks = [asyncio.create_task(work.analyze(request(len(bitmap)))) for _ in range(2)]
+    while shop.asked < 2:
+        await asyncio.sleep(0.01)
+    assert shop.answers
+    shop.answers.set()
+    assert await asyncio.gather(*tasks) == [Outcome.SUCCEEDED] * 2
 
 
 async def test_a_large_request_is_not_overtaken_for_ever() -> None:
