@@ -55,15 +55,16 @@ type Task = Mapping[str, Any]
 
 
 def main(task: Task) -> dict[str, float]:
-    """Seconds of processor time (`cpu`) and of wall time per question, bytes above idle (`peak`), and by how many
-    seconds the event loop was `late`, at the 99.9th percentile.
+    """Seconds of processor time (`cpu`) and of wall time per question, bytes above idle (`peak`), and at the 99.9th
+    percentile by how many seconds the event loop was `late`, and for how many it was `busy` itself between two looks.
+    Where the first is much more than the second it was other processes that held it up.
     """
     return _tutorial(task) if task["way"] == "tutorial" else asyncio.run(_async(task))
 
 
 async def _async(task: Task) -> dict[str, float]:
     way = {"ours": _ours, "bounded": _bounded, "floor": _floor, "sliced": _sliced, "shared": _shared}[task["way"]]
-    late: list[float] = []
+    looks: list[tuple[float, float]] = []
     async with AsyncExitStack() as stack:
         worker = await way(task, stack)
         await worker(0)()  # all is imported, and one connection open
@@ -72,17 +73,16 @@ async def _async(task: Task) -> dict[str, float]:
         asks = [worker(number) for number in range(task["at_once"])]
         for _ in range(task["warm_up"]):
             await asyncio.gather(*(ask() for ask in asks))
-        sampling = asyncio.create_task(_sample(late)) if task["at_once"] > 1 else None
+        sampling = asyncio.create_task(_sample(looks)) if task["at_once"] > 1 else None
         wall, cpu = time.perf_counter(), time.process_time()
         await asyncio.gather(*(_repeated(ask, task["rounds"]) for ask in asks))
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         peak = peak_bytes() - idle
         if sampling:
             sampling.cancel()
-    late.sort()
     questions = task["at_once"] * task["rounds"]
-    at_worst = late[int(len(late) * 0.999)] if late else 0.0
-    return {"cpu": cpu / questions, "wall": wall / questions, "peak": peak, "late": at_worst}
+    late, busy = (sorted(times)[int(len(looks) * 0.999)] for times in zip(*looks, strict=True)) if looks else (0.0, 0.0)
+    return {"cpu": cpu / questions, "wall": wall / questions, "peak": peak, "late": late, "busy": busy}
 
 
 async def _repeated(ask: Ask, times: int) -> None:
@@ -90,12 +90,12 @@ async def _repeated(ask: Ask, times: int) -> None:
         await ask()
 
 
-async def _sample(late: list[float]) -> None:
+async def _sample(looks: list[tuple[float, float]]) -> None:
     loop = asyncio.get_running_loop()
     while True:
-        due = loop.time() + SAMPLING
+        due, busy = loop.time() + SAMPLING, time.thread_time()
         await asyncio.sleep(SAMPLING)
-        late.append(loop.time() - due)
+        looks.append((loop.time() - due, time.thread_time() - busy))
 
 
 def _image(size: int) -> PreparedImage:
@@ -295,7 +295,7 @@ def _tutorial(task: Task) -> dict[str, float]:
             list(pool.map(lambda image: _ask_as_the_tutorial(task["url"], *image), images))
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     questions = task["at_once"] * task["rounds"]
-    return {"cpu": cpu / questions, "wall": wall / questions, "peak": peak_bytes() - idle, "late": 0.0}
+    return {"cpu": cpu / questions, "wall": wall / questions, "peak": peak_bytes() - idle}
 
 
 def _ask_as_the_tutorial(url: str, path: Path, image: bytes) -> None:
