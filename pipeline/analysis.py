@@ -51,8 +51,9 @@ from pipeline.telemetry import Attempt, analyzing, count_taken_over
 
 logger = logging.getLogger(__name__)
 
-CONVERSION_BYTES = 1024 * 1024 * 1024
-"""What conversions at the same time may hold, by estimate: half of the default instance of 2 GB."""
+CONVERSIONS = 2
+"""What conversions at the same time may hold, by estimate, in `settings.image_memory_bytes`: half of an instance where
+that is a quarter of it."""
 MOST_RUNS = 5
 """Runs that may end without a word (a killed worker) before the work counts as what kills them. As many deliveries as
 the host gives."""
@@ -140,7 +141,7 @@ class Analyzer:
         self._patience = patience
         # A conversion keeps a processor busy and holds decoded pixels: more at a time would only cost memory.
         self._conversions = asyncio.Semaphore(os.process_cpu_count() or 1)
-        self._pixels = Budget(CONVERSION_BYTES)
+        self._pixels = Budget(CONVERSIONS * settings.image_memory_bytes)
         self._limits = ImageLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels)
 
     async def analyze(

@@ -358,6 +358,33 @@ async def test_a_proxy_of_the_environment_is_used(server: Server, monkeypatch: p
     assert [seen.target for seen in server.history] == ["http://model.invalid/openai/v1/chat/completions"]
 
 
+async def test_a_proxy_is_a_tunnel_for_tls(
+    server: Server, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def tunnel(peer: Peer) -> None:
+        host, _, port = peer.seen.target.rpartition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        await peer.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        async with asyncio.TaskGroup() as group:
+            group.create_task(pump(peer.reader, writer))
+            group.create_task(pump(reader, peer.writer))
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65_536):
+            writer.write(data)
+            await writer.drain()
+        writer.close()
+
+    monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{server.port}")
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificates.bundle))
+    server.behaviours.append(tunnel)
+    picture = image(2_000_000)
+    async with Server.running(certificates) as behind, asking(f"https://127.0.0.1:{behind.port}") as model:
+        assert (await model.ask(QUESTION, picture)).text == "A boat."
+    assert [seen.target for seen in server.history] == [f"127.0.0.1:{behind.port}"]
+    assert [seen.image for seen in behind.history] == [picture.data]
+
+
 async def test_only_who_is_trusted_is_sent_an_image(
     certificates: Certificates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
