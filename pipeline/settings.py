@@ -142,8 +142,8 @@ class Settings(BaseModel):
     max_concurrency: int = Field(32, alias="MAX_CONCURRENCY", gt=0, le=MOST_CONCURRENCY, examples=["32"])
     """Images in work at the same time per instance."""
     image_memory_bytes: int = Field(536_870_912, alias="IMAGE_MEMORY_BYTES", ge=33_554_432, examples=["536870912"])
-    """Bytes of uploads held at the same time per instance; conversions may take twice as much beside it, and
-    the rest of the app about 200 MB. An image larger than half of it is worked on when no other large one is."""
+    """Bytes of uploads held at the same time per instance; conversions may take twice as much beside it.
+    An image larger than half of it is worked on when no other large one is."""
     model_timeout_seconds: float = Field(120, alias="MODEL_TIMEOUT_SECONDS", gt=0, le=540, examples=["120"])
     """One model call's own deadline; its ceiling keeps it inside host.json's functionTimeout of ten minutes."""
 
