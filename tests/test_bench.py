@@ -2,9 +2,14 @@
 
 import importlib
 import math
+import signal
+import subprocess
+import sys
 
+import psutil
 import pytest
 from person import ROOT
+from test_commands import PATIENCE_SECONDS, alive, descendants
 
 from bench.__main__ import BENCHMARKS
 from bench.measure import Row, in_turns, row
@@ -86,3 +91,15 @@ def test_the_page_has_a_place_for_the_table() -> None:
 @pytest.mark.parametrize("size", [20_000, 69_000, 100_000, 1_000_001])
 def test_a_made_jpeg_has_just_the_size_asked_for(size: int) -> None:
     assert len(jpeg_of(size)) == size
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "terminate"])
+def test_stopping_leaves_nothing_running(sent: signal.Signals) -> None:
+    command = [sys.executable, "-m", "bench", "growth"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as bench:
+        started = descendants(bench, at_least=3)  # stand-in, contender, worker
+        bench.send_signal(sent)
+        _, talked = bench.communicate(timeout=PATIENCE_SECONDS)
+    assert (bench.returncode, talked.splitlines()[-1]) == (130, "Stopped.")
+    psutil.wait_procs(started, timeout=10)
+    assert alive(started) == []
