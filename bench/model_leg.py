@@ -59,10 +59,10 @@ class _Bench:
 
 def run(repeats: int, quick: bool, say: Say) -> list[Row]:  # noqa: FBT001 - every benchmark's signature
     """See `bench.measure`."""
-    return asyncio.run(_run(repeats, say, fewer=10 if quick else 1))
+    return asyncio.run(_run(repeats, say, quick=quick))
 
 
-async def _run(repeats: int, say: Say, *, fewer: int) -> list[Row]:
+async def _run(repeats: int, say: Say, *, quick: bool) -> list[Row]:
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         certificates = Certificates.load_or_create(directory)
@@ -74,46 +74,50 @@ async def _run(repeats: int, say: Say, *, fewer: int) -> list[Row]:
                 "SSL_CERT_FILE": str(certificates.bundle),
                 "REQUESTS_CA_BUNDLE": str(certificates.bundle),
             }
-            return await asyncio.to_thread(_rows, _Bench(repeats, say, models, environment), fewer)
+            return await asyncio.to_thread(_rows, _Bench(repeats, say, models, environment), quick=quick)
 
 
-def _rows(bench: _Bench, fewer: int) -> list[Row]:
+def _rows(bench: _Bench, *, quick: bool) -> list[Row]:
+    if quick:  # one of each kind
+        return [
+            *_one_at_a_time(bench, (100 * KB, 20)),
+            *_waiting(bench, "floor", at_once=16, rounds=1, promised=True),
+            *_bounded(bench, 16),
+        ]
     return [
-        *_one_at_a_time(bench, fewer),
-        *_at_once(bench, fewer),
-        *_waiting(bench, "floor", at_once=64 // fewer),
-        *_waiting(bench, "floor", "shared", at_once=256 // fewer, promised=True),
-        *_bounded(bench, 256 // fewer),
+        *_one_at_a_time(bench, (100 * KB, 400), (MB, 300), (8 * MB, 60)),
+        *_at_once(bench),
+        *_waiting(bench, "floor", at_once=64),
+        *_waiting(bench, "floor", "shared", at_once=256, promised=True),
+        *_bounded(bench, 256),
     ]
 
 
-def _one_at_a_time(bench: _Bench, fewer: int) -> list[Row]:
+def _one_at_a_time(bench: _Bench, *sizes: tuple[int, int]) -> list[Row]:
+    """For each size in bytes, so many rounds."""
     rows: list[Row] = []
-    for size, rounds, targets in (
-        (100 * KB, 400, {}),
-        (MB, 300, {"floor": 1.4, "tutorial": 1 / 9}),
-        (8 * MB, 60, {}),
-    ):
+    for size, rounds in sizes:
+        targets = {"floor": 1.4, "tutorial": 1 / 9} if size == MB else {}
         case = f"{size // KB:,} KB, one at a time"
         others = ("floor", "sliced", "shared") if size > MB else ("floor", "sliced", "shared", "tutorial")
-        took = bench.measure("ours", *others, size=size, at_once=1, rounds=rounds // fewer)
+        took = bench.measure("ours", *others, size=size, at_once=1, rounds=rounds)
         rows += [_row(case, "cpu", took, other, at_most=targets.get(other)) for other in others]
         if size == MB:
             rows += [_row(case, "wall", took, other) for other in ("floor", "tutorial")]
     return rows
 
 
-def _at_once(bench: _Bench, fewer: int) -> list[Row]:
+def _at_once(bench: _Bench) -> list[Row]:
     rows: list[Row] = []
     for at_once, rounds in ((16, 30), (64, 8), (256, 3)):
-        took = bench.measure("ours", "floor", size=MB, at_once=max(2, at_once // fewer), rounds=rounds)
+        took = bench.measure("ours", "floor", size=MB, at_once=at_once, rounds=rounds)
         rows.append(_row(f"1,000 KB, {at_once} at once", "cpu", took, "floor"))
     return rows
 
 
-def _waiting(bench: _Bench, *others: str, at_once: int, promised: bool = False) -> list[Row]:
+def _waiting(bench: _Bench, *others: str, at_once: int, rounds: int = 4, promised: bool = False) -> list[Row]:
     """With a model that takes a second; `promised`: as many at once as we hold ourselves to something for."""
-    took = bench.measure("ours", *others, size=MB, at_once=at_once, rounds=4, latency=1)
+    took = bench.measure("ours", *others, size=MB, at_once=at_once, rounds=rounds, latency=1)
     case = f"1,000 KB, {at_once} at once, 1 s"
     rates = {way: [1 / each["wall"] for each in took[way]] for way in took}
     rows = [
