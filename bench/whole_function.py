@@ -28,6 +28,8 @@ AT_LEAST = 0.6
 """Of what the bare loop does."""
 WARM_UP = 40
 """Images before those that are measured: as many connections are open then as are used at a time."""
+PREFIX = "images"
+"""Of the uploads' names. Everybody analyzes the same ones, into result containers of their own."""
 AT_ONCE = 16
 """Uploads, before anything is measured."""
 
@@ -83,7 +85,7 @@ class _Turns:
             turns = [(OURS, self.ours, "app"), (THEIRS, self.bare, "bare")]
             for module, results, name in turns[:: 1 if repeat % 2 == 0 else -1]:
                 self.say(f"{self.case}: {name}, repeat {repeat + 1} of {repeats}")
-                task = {"prefix": f"{name}-{repeat}", "stages": [self.warm_up, self.images]}
+                task = {"prefix": PREFIX, "stages": [self.warm_up, self.images]}
                 container = {"OUTPUT_CONTAINER": result_container(name, repeat)}
                 before = await self.services.counts()
                 told = await asyncio.to_thread(contender, module, task, dict(self.settings) | container)
@@ -142,11 +144,9 @@ async def _with_emulator(directory: Path, size: int, numbers: tuple[int, int], r
             settings={"AZURE_OPENAI_ENDPOINT": services.model_url},
         )
         async with cloud, _past_the_events(cloud) as account:
-            prefixes = [f"{name}-{repeat}" for name in ("app", "bare") for repeat in range(repeats)]
             uploads = await account.create_container("uploads")
             say(f"emulator, {_size(size)}: uploading")
-            names = [f"{prefix}/{number}" for prefix in prefixes for number in range(1 + warm_up + images)]
-            await _upload(uploads, names, picture)
+            await _upload(uploads, [f"{PREFIX}/{number}" for number in range(1 + warm_up + images)], picture)
             for repeat in range(repeats):
                 for name in ("app", "bare"):
                     await account.create_container(result_container(name, repeat))
