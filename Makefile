@@ -1,6 +1,6 @@
 # Everything goes through here, from a fresh clone, with nothing installed but make and Python 3.13 or later.
 .DEFAULT_GOAL := help
-.PHONY: help demo up test bench chaos check check-infra deploy format lock docs clean setup-dev setup-demo setup-bench
+.PHONY: help demo up test bench simulate chaos check check-infra deploy format lock docs clean setup-dev setup-demo setup-bench
 py := .venv/bin/python
 
 help: ## Show this list
@@ -17,6 +17,9 @@ test: setup-dev ## Run every test
 
 bench: setup-bench ## Measure everything against baselines in the same run; ARGS="--quick prepare" for less
 	@exec $(py) -m bench $(ARGS)
+
+simulate: setup-bench ## A million images over many instances that share a quota, on a clock that jumps; ARGS=--quick for less
+	@exec $(py) -m bench.simulation $(ARGS)
 
 chaos: setup-dev ## Thousands of uploads while everything fails; counts what became of each
 	@exec $(py) -m bench.chaos $(ARGS)

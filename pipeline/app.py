@@ -120,7 +120,14 @@ def app() -> App:
     analyzer = Analyzer(config, uploads, results, claims, model, patience=PATIENCE_SECONDS)
     return App(
         analyzer,
-        Deliveries(analyzer, queue, waiting, retry_for=config.retry_for_seconds),
+        Deliveries(
+            analyzer,
+            queue,
+            waiting,
+            governor,
+            deployment=config.openai_deployment,
+            retry_for=config.retry_for_seconds,
+        ),
         Upkeep(blobs, results, queue, waiting, images=config.input_container, state=config.state_container),
     )
 

@@ -3,14 +3,18 @@
 The host tries a failed blob trigger again five times within a second and then calls it poison: no outage is that short.
 So what may work later is put on the request queue with a growing delay instead, until it works or has waited for
 RETRY_FOR_SECONDS; raising into the host is left for when the queue itself can't be reached.
+
+What there is no room for yet is held, though, not put off: the host takes only so many deliveries at a time, so a
+backlog stays on its queue, where it costs nothing.
 """
 
 import asyncio
 import json
 import logging
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
-from random import SystemRandom
+from random import Random, SystemRandom
 from typing import Protocol
 
 from pipeline.analysis import Analyzer, Outcome
@@ -23,9 +27,11 @@ from pipeline.telemetry import Attempt, count_put_off, error_type
 
 logger = logging.getLogger(__name__)
 
+HOLD_SECONDS = 1200.0
+"""How long a delivery waits for room, with nothing in hand but a name."""
 DEADLINE_SECONDS = 540.0
-"""For one delivery, however its time is spent: at host.json's functionTimeout of ten minutes the host kills the worker,
-and with it all else that runs there."""
+"""For one delivery from there on, however its time is spent: at host.json's functionTimeout of half an hour the host
+kills the worker, and with it all else that runs there."""
 
 
 class Queue(Protocol):
@@ -41,12 +47,22 @@ class Marks(Protocol):
     async def clear(self, name: str) -> None: ...
 
 
+class Rooms(Protocol):
+    """See `pipeline.governor.Governor`."""
+
+    def room(self, deployment: str, hold: float) -> AbstractAsyncContextManager[None]: ...
+    def answers(self, deployment: str) -> bool: ...
+
+
 class Deliveries:
     """All that triggers hand over, one call each.
 
     Args:
+        rooms: decides when work that will call the deployment may begin.
+        deployment: the one that most images are for.
         retry_for: seconds after which work that fails again and again becomes a failed result.
-        deadline: seconds for one delivery; what takes longer is put off.
+        deadline: seconds for one delivery once it has room; what takes longer is put off.
+        rng: for the jitter.
     """
 
     def __init__(  # noqa: PLR0913 - who does the work, and by keyword its times
@@ -54,18 +70,23 @@ class Deliveries:
         analyzer: Analyzer,
         queue: Queue,
         waiting: Marks,
+        rooms: Rooms,
         *,
+        deployment: str,
         retry_for: float,
         deadline: float = DEADLINE_SECONDS,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        rng: Random | None = None,
     ) -> None:
         self._analyzer = analyzer
         self._queue = queue
         self._waiting = waiting
+        self._rooms = rooms
+        self._deployment = deployment
         self._retry_for = timedelta(seconds=retry_for)
         self._deadline = deadline
         self._now = now
-        self._rng = SystemRandom()
+        self._rng = rng or SystemRandom()
 
     async def handle(self, request: Request) -> None:
         """Bring `request` to its result, or put it off.
@@ -75,7 +96,7 @@ class Deliveries:
         """
         attempt = Attempt(request.container, request.name, request.attempt)
         try:
-            async with asyncio.timeout(self._deadline):
+            async with self._rooms.room(self._deployment_of(request), HOLD_SECONDS), asyncio.timeout(self._deadline):
                 await self._analyzer.analyze(request, attempt=attempt)
         except TimeoutError:
             failure = RetryableFailure(f"It was not done within {self._deadline:g} seconds.")
@@ -90,13 +111,16 @@ class Deliveries:
         now = self._now()
         # Work that was not tried, because somebody else has it or there was no room, has not failed: a backlog that
         # takes longer than RETRY_FOR_SECONDS is no failure either. The time runs from the first try that failed.
-        tried = not isinstance(failure, ClaimedElsewhere | Busy)
+        tried = not (isinstance(failure, ClaimedElsewhere | Busy) or self._lacked_room(request, failure))
         since = request.since if request.attempt > 1 and request.since else now
         if tried and now - since >= self._retry_for and await self._give_up(request, failure):
             return
         later = request.again(since=since, attempt=request.attempt + tried)
-        asked = min(max(failure.retry_after or 1.0, 1.0), DEFERRALS[-1])
-        delay = deferral_delay(request.attempt, failure.retry_after, self._rng) if tried else asked
+        delay = (
+            deferral_delay(request.attempt, failure.retry_after, self._rng)
+            if tried
+            else min(max(failure.retry_after or 1.0, 1.0), DEFERRALS[-1])
+        )
         await self._mark(request.name, delay)
         await self._queue.send(later, delay)
         count_put_off(failure)
@@ -109,6 +133,15 @@ class Deliveries:
             attempt.ids,
             extra={**attempt.fields(), "error_type": error_type(failure), "delay_s": round(delay)},
         )
+
+    def _lacked_room(self, request: Request, failure: RetryableFailure) -> bool:
+        """Whether it was refused where others got through: in a long backlog that may well happen to an image today and
+        tomorrow.
+        """
+        return failure.status == 429 and self._rooms.answers(self._deployment_of(request))
+
+    def _deployment_of(self, request: Request) -> str:
+        return request.options.deployment or self._deployment
 
     async def _give_up(self, request: Request, failure: RetryableFailure) -> bool:
         """Write the failed result; False when that is not possible yet either."""

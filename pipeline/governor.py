@@ -7,7 +7,9 @@ A quota is a rate: tokens a minute, whatever a call's latency. So the governor h
   throttling episode slows it once: a little, or, when far less was accepted than it allows, to that;
 - a **pause** for all callers, until the time the service named, or one that doubles while nothing is accepted;
 - a **limit** on calls in flight, which opens by one with each success up to a fixed ceiling and halves when calls fail
-  one after another for other reasons than throttling.
+  one after another for other reasons than throttling;
+- a **door** before the work itself: what would only wait for its turn is not begun. It waits outside and holds no more
+  than a name, and the place that it keeps at the host keeps the host from taking yet more off its queue.
 
 Where the service tells what is left of the quota, the pace slows before that runs out. Instances know nothing of each
 other: each finds its share, since the one that calls more often is refused more often.
@@ -46,9 +48,18 @@ LONGEST_STEP = 60.0
 """Seconds between two starts at the slowest pace."""
 RESERVE = 0.25
 """Part of the quota; when less is left the pace slows before the service refuses."""
+PLENTY = 0.75
+"""Part of the quota; while more is left, others have stopped calling or it has grown, and each success quickens the
+pace as much as QUICKEST allows. An instance with a call in ten seconds would need a quarter of an hour to find out."""
 SMOOTHING = 0.1
 """Weight of the newest word on what is left: a quota counted in windows is always low at their ends."""
 
+AHEAD = 10.0
+"""Seconds of calls that are made ready in advance: to open an image takes a fraction of one, to convert it a few."""
+
+COLD_PART = 16
+"""Of the most calls in flight, what a cold instance begins with; each round of successes doubles it. Dozens of them may
+start at once, and the quota so small that there is a call a minute for each."""
 FIRST_PAUSE = 0.75
 """Seconds to pause when throttled without a named time; doubled each time in a row."""
 PATIENT_REFUSALS = 3
@@ -57,6 +68,8 @@ SPREAD = 0.1
 """Part of a pause that is added at random, so that instances don't come back together."""
 FAILURES_IN_A_ROW = 5
 """Failures other than throttling that look like an outage rather than bad luck."""
+LIVELY = 3600.0
+"""Seconds for which a success says that the deployment answers."""
 MOST_DEPLOYMENTS = 64
 """Instruction files may name any deployment; beyond this many the one unused for longest is forgotten."""
 
@@ -72,6 +85,7 @@ class GovernorState:
     limit: int
     in_flight: int
     waiting: int
+    """For a turn, or outside the door."""
     pace: float | None
     """Cost a second; None until the service first throttles."""
     paused_for: float
@@ -117,6 +131,32 @@ class Governor:
             yield turn
         finally:
             gate.leave()
+
+    @asynccontextmanager
+    async def room(self, deployment: str, hold: float) -> AsyncIterator[None]:
+        """Wait, at most `hold` seconds, until it is worth while to begin work that will call `deployment`.
+
+        Whoever is in vain waits all that time, too: sent away at once, a backlog would go round between queue and
+        app as quickly as both can.
+
+            async with governor.room("vision", hold=300):
+                image = await download(…)
+                async with governor.turn("vision", cost=5_000) as turn: …
+
+        Raises:
+            Busy: there was no room.
+        """
+        gate = self._gate(deployment)
+        await gate.come_in(hold)
+        try:
+            yield
+        finally:
+            gate.go_out()
+
+    def answers(self, deployment: str) -> bool:
+        """Whether any call to it succeeded lately: who is refused then only lacks room."""
+        gate = self._gates.get(deployment)
+        return gate is not None and gate.answers
 
     @property
     def deployments(self) -> tuple[str, ...]:
@@ -186,35 +226,93 @@ class _Gate:
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[_Waiter] = deque()
         self._timer: asyncio.TimerHandle | None = None
+        self._outside: deque[asyncio.Future[None]] = deque()
+        self._door_timer: asyncio.TimerHandle | None = None
+        self._inside = 0
+        """Those who came through the door, whatever they do there."""
         self._in_flight = 0
-        # A cold instance begins gently, in case it is one of many.
-        self._limit = float(min(most_in_flight, max(4, most_in_flight // 4)))
+        self._limit = float(min(most_in_flight, max(2, most_in_flight // COLD_PART)))
         self._latency = 0.0
         """Seconds that a success takes, smoothed."""
+        self._cost = 0.0
+        """Of a call, smoothed."""
         self._pace = _Pace(self._loop.time())
         self._resume_at = 0.0
         self._episode_at = -1.0
         """When it last closed. What befell calls that had started before belongs to the same episode."""
         self._refused_in_a_row = 0
         self._failed_in_a_row = 0
+        self._succeeded_at: float | None = None
+
+    @property
+    def answers(self) -> bool:
+        return self._succeeded_at is not None and self._loop.time() - self._succeeded_at < LIVELY
 
     @property
     def idle(self) -> bool:
-        return not self._in_flight and not self._waiting
+        return not (self._in_flight or self._waiting or self._inside or self._outside)
 
     def state(self) -> GovernorState:
         now = self._loop.time()
         return GovernorState(
             limit=int(self._limit),
             in_flight=self._in_flight,
-            waiting=len(self._waiting),
+            waiting=len(self._waiting) + len(self._outside),
             pace=self._pace.current,
             paused_for=max(0.0, self._resume_at - now),
             wait=self._wait(now),
         )
 
+    async def come_in(self, hold: float) -> None:
+        comer = self._loop.create_future()
+        self._outside.append(comer)
+        self._open_door()
+        if comer.done():
+            return
+        try:
+            async with asyncio.timeout(hold):
+                await comer
+        except BaseException as error:
+            if comer in self._outside:
+                self._outside.remove(comer)
+            elif not comer.cancelled():
+                self.go_out()  # let in just now, and nobody comes any more
+            if not isinstance(error, TimeoutError):
+                raise
+            raise self._busy(self._loop.time()) from None
+
+    def go_out(self) -> None:
+        self._inside -= 1
+        self._open_door()
+
+    def _open_door(self) -> None:
+        """Let in those whose turn comes soon."""
+        if self._door_timer is not None:
+            self._door_timer.cancel()
+            self._door_timer = None
+        now = self._loop.time()
+        while self._outside and self._inside < self._most_in_flight:
+            ahead = max(0, self._inside - self._in_flight)
+            turn_at = max(now, self._pace.next_start) + ahead * self._step()
+            opens_at = max(self._resume_at, turn_at - AHEAD)
+            if opens_at > now:
+                self._door_timer = self._loop.call_at(opens_at, self._open_door)
+                return
+            comer = self._outside.popleft()
+            if not comer.done():
+                self._inside += 1
+                comer.set_result(None)
+
+    def _step(self) -> float:
+        """Seconds between two calls' starts, as far as one knows."""
+        by_limit = (self._latency or AHEAD) / self._limit
+        if (pace := self._pace.current) is None:
+            return by_limit
+        return max(by_limit, min(self._cost / pace, LONGEST_STEP))
+
     async def enter(self, cost: float) -> Turn:
         now = self._loop.time()
+        self._cost += (cost - self._cost) / (10 if self._cost else 1)
         if self._wait(now) > self._patience:
             raise self._busy(now)
         waiter = _Waiter(cost, now, self._loop.create_future())
@@ -238,6 +336,7 @@ class _Gate:
         now = self._loop.time()
         self._latency += (now - turn.started - self._latency) / (10 if self._latency else 1)
         self._refused_in_a_row = self._failed_in_a_row = 0
+        self._succeeded_at = now
         self._limit = min(self._limit + 1, float(self._most_in_flight))
         self._pace.look_at(_part_left(headers), turn, now)
         if turn.paced and turn.started > self._episode_at:
@@ -280,6 +379,10 @@ class _Gate:
             self._timer.cancel()
             self._timer = None
         now = self._loop.time()
+        self._let_in_order(now)
+        self._open_door()
+
+    def _let_in_order(self, now: float) -> None:
         while self._waiting:
             head = self._waiting[0]
             deadline = head.entered + self._patience
@@ -369,7 +472,8 @@ class _Pace:
             self._rate *= 1 - most * (1 - self._left / RESERVE)
         else:
             self._calm += 1
-            self._rate *= 1 + min(QUICKER * (1 + (self._calm / CALM) ** 2), most)
+            plenty = self._left is not None and self._left > PLENTY
+            self._rate *= 1 + (most if plenty else min(QUICKER * (1 + (self._calm / CALM) ** 2), most))
 
     def slow(self, now: float) -> None:
         self._calm = 0

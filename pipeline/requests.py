@@ -140,6 +140,15 @@ class RequestQueue:
         self._name = queue
         self._client = service.get_queue_client(queue, message_encode_policy=TextBase64EncodePolicy())
 
+    async def length(self) -> int:
+        """About how many messages there are, hidden ones included. One storage request.
+
+        Raises:
+            RetryableFailure: the queue can't be reached.
+        """
+        with translated(f"counting the messages of the queue {self._name}", "Storage Queue Data Contributor"):
+            return (await self._client.get_queue_properties()).approximate_message_count or 0
+
     async def send(self, request: Request | Redrive, delay: float) -> None:
         """Put `request` on the queue, to be seen after `delay` seconds. One storage request.
 

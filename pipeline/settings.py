@@ -145,7 +145,7 @@ class Settings(BaseModel):
     """Bytes of uploads held at the same time per instance; conversions may take twice as much beside it.
     An image larger than half of it is worked on when no other large one is."""
     model_timeout_seconds: float = Field(120, alias="MODEL_TIMEOUT_SECONDS", gt=0, le=540, examples=["120"])
-    """One model call's own deadline; its ceiling keeps it inside host.json's functionTimeout of ten minutes."""
+    """One model call's own deadline; its ceiling keeps it inside the deadline of a delivery."""
 
     # What may work later.
     retry_for_seconds: float = Field(86_400, alias="RETRY_FOR_SECONDS", gt=0, le=31_536_000, examples=["86400"])

@@ -22,6 +22,9 @@ RUN_SECONDS = 240
 """One run's time, well inside functionTimeout; the next one goes on where it stopped."""
 GRACE = timedelta(hours=1)
 """Ordinary work under way is younger, or it waits behind others; an event that was lost can wait as long."""
+MOST_QUEUED = 10_000
+"""Requests that wait, beyond which reconcile adds none. In a backlog of hours the images that wait on the host's own
+queue have neither result nor mark: without this, each of them would be queued once more, every hour."""
 REDRIVE_AGAIN_SECONDS = 60
 _PROGRESS = "reconciliation.json"
 
@@ -39,11 +42,14 @@ class Upkeep:
         images: str,
         state: str,
         grace: timedelta = GRACE,
+        most_queued: int = MOST_QUEUED,
     ) -> None:
         self._images = images
         self._results = results
         self._queue = queue
         self._waiting = waiting
+        self._most_queued = most_queued
+        self._may_queue = 0
         self._state = service.get_container_client(state)
         self._result_listing = ContainerListing(service.get_container_client(results.container), metadata=True)
         self._reconciliation = Reconciliation(
@@ -61,6 +67,11 @@ class Upkeep:
         Raises:
             RetryableFailure: storage can't be reached; the next run goes on.
         """
+        waiting = await self._queue.length()
+        if waiting >= self._most_queued:
+            logger.info("not reconciled: %d requests wait already", waiting)
+            return
+        self._may_queue = self._most_queued - waiting
         with translated(f"reading {_PROGRESS}", "Storage Blob Data Owner"):
             try:
                 stored = await (await self._state.get_blob_client(_PROGRESS).download_blob()).readall()
@@ -80,6 +91,9 @@ class Upkeep:
         return await self._waiting.is_marked(name)
 
     async def _queue_upload(self, name: str, _etag: str) -> None:
+        if self._may_queue <= 0:
+            raise RetryableFailure("Enough requests wait; the next pass goes on.")
+        self._may_queue -= 1
         await self._waiting.mark(name, 0)
         await self._queue.send(Request(container=self._images, name=name, since=datetime.now(UTC)), 0)
 

@@ -5,19 +5,19 @@ pytest tests/test_governor.py -rP -k quota        prints the ratios that were me
 
 import asyncio
 import math
-import selectors
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from random import Random
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.governor import MOST_DEPLOYMENTS, SLOWER, Busy, Governor, Turn
+from bench.simulation.clock import now, seeded, virtually
+from bench.simulation.service import Bucket, Service, Windows
+from pipeline.governor import AHEAD, MOST_DEPLOYMENTS, SLOWER, Busy, Governor, Turn
 from pipeline.retrying import (
     DEFERRALS,
     LONGEST_ASKED_WAIT,
@@ -27,119 +27,7 @@ from pipeline.retrying import (
     wait_in_place,
 )
 
-
-class JumpingClock(selectors.DefaultSelector):
-    """Instead of waiting, it is later."""
-
-    now = 0.0
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        ready = super().select(0)
-        if not ready:
-            assert timeout is not None, "everybody waits, and nothing will ever happen"
-            self.now += max(timeout, 0.0)
-        return ready
-
-
-class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    def __init__(self) -> None:
-        self._clock = JumpingClock()
-        super().__init__(self._clock)
-
-    def time(self) -> float:
-        return self._clock.now
-
-
-def virtually[T](main: Coroutine[Any, Any, T]) -> T:
-    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
-        return runner.run(main)
-
-
-def seeded(seed: int) -> Random:
-    return Random(seed)  # noqa: S311 - nothing secret, and the same every time
-
-
-def now() -> float:
-    return asyncio.get_running_loop().time()
-
-
 # A simulated service ---------------------------------------------------------------------------------------------
-
-
-class Bucket:
-    """A minute's quota that refills evenly, as localcloud's `Quota`."""
-
-    def __init__(self, tokens_per_minute: float) -> None:
-        self.per_minute = self.level = tokens_per_minute
-        self._at = 0.0
-
-    @property
-    def capacity(self) -> float:
-        return self.per_minute
-
-    def refill(self) -> None:
-        self.level = min(self.capacity, self.level + (now() - self._at) * self.per_minute / 60)
-        self._at = now()
-
-    def wait_for(self, cost: float) -> float:
-        return (cost - self.level) * 60 / self.per_minute if self.per_minute else 3600.0
-
-
-class Windows(Bucket):
-    """A sixth of a minute's quota for each ten seconds; what is left over is lost."""
-
-    @property
-    def capacity(self) -> float:
-        return self.per_minute / 6
-
-    def refill(self) -> None:
-        if now() // 10 != self._at // 10 or not self._at:
-            self.level = self.capacity
-        self._at = now()
-
-    def wait_for(self, cost: float) -> float:  # noqa: ARG002 - the window's end is the same for all
-        return 10 - now() % 10
-
-
-@dataclass
-class Service:
-    quota: Bucket
-    talkative: bool
-    """Whether it sends x-ratelimit headers, and retry-after-ms when it refuses."""
-    accepted: list[tuple[float, float]] = field(default_factory=list)
-    """When, and the tokens charged."""
-    refused: list[float] = field(default_factory=list)
-
-    def change_quota(self, tokens_per_minute: float) -> None:
-        self.quota.refill()
-        self.quota.per_minute = tokens_per_minute
-        self.quota.level = min(self.quota.level, self.quota.capacity)
-
-    def arrive(self, tokens: float) -> tuple[bool, dict[str, str]]:
-        """Whether the request is accepted, and the headers of its answer: what is left as the request found it."""
-        self.quota.refill()
-        accepted = self.quota.level >= tokens
-        if accepted:
-            self.quota.level -= tokens
-            self.accepted.append((now(), tokens))
-        else:
-            self.refused.append(now())
-        if not self.talkative:
-            return accepted, {}
-        headers = {
-            "x-ratelimit-limit-tokens": f"{self.quota.capacity:.0f}",
-            "x-ratelimit-remaining-tokens": f"{self.quota.level:.0f}",
-        }
-        return accepted, headers | ({} if accepted else {"retry-after-ms": f"{self.quota.wait_for(tokens) * 1000:.0f}"})
-
-    def used(self, since: float, until: float) -> float:
-        """Part of the present quota."""
-        used = sum(tokens for at, tokens in self.accepted if since <= at < until)
-        return used / (self.quota.per_minute / 60 * (until - since))
-
-    def refused_share(self, since: float, until: float) -> float:
-        refused = sum(since <= at < until for at in self.refused)
-        return refused / max(1, refused + sum(since <= at < until for at, _ in self.accepted))
 
 
 async def call(governor: Governor, service: Service, tokens: float, told: float, rng: Random) -> bool:
@@ -288,10 +176,10 @@ def test_turns_are_taken_in_the_order_of_asking() -> None:
 def test_the_limit_opens_with_success_up_to_the_ceiling() -> None:
     async def main() -> None:
         caller = Caller(governor(most_in_flight=40))
-        assert caller.governor.state("vision").limit == 10
-        await asyncio.gather(*caller.later(*map(str, range(100))))
+        assert caller.governor.state("vision").limit == 2
+        await asyncio.gather(*caller.later(*map(str, range(110))))
         starts = [at for _, at in caller.turns]
-        assert [starts.count(float(second)) for second in range(4)] == [10, 20, 40, 30]
+        assert [starts.count(float(second)) for second in range(6)] == [2, 4, 8, 16, 32, 40]
         assert caller.governor.state("vision").limit == 40
 
     virtually(main())
@@ -432,9 +320,132 @@ def test_nobody_waits_longer_than_the_patience() -> None:
     virtually(main())
 
 
+class Visitor:
+    """Work that comes to the door, and calls when it is in."""
+
+    def __init__(self, governor: Governor, hold: float = 300) -> None:
+        self.governor = governor
+        self.hold = hold
+        self.begun: list[tuple[str, float]] = []
+
+    async def visit(
+        self, name: str, preparing: float = 0.0, seconds: float = 1.0, report: Callable[[Turn], None] | None = None
+    ) -> None:
+        async with self.governor.room("vision", self.hold):
+            self.begun.append((name, now()))
+            await asyncio.sleep(preparing)
+            async with self.governor.turn("vision") as turn:
+                await asyncio.sleep(seconds)
+                (report or (lambda turn: turn.succeeded({})))(turn)
+
+    def later(self, *names: str) -> list[asyncio.Task[None]]:
+        return [asyncio.create_task(self.visit(name)) for name in names]
+
+
+def test_work_that_would_only_wait_for_its_turn_is_not_begun() -> None:
+    """At a call in four seconds those are begun whose turn comes within ten; the others in the order they came."""
+
+    async def main() -> None:
+        several = governor(most_in_flight=32)
+        visitor = Visitor(several)
+        await asyncio.gather(visitor.visit("a", seconds=10), visitor.visit("b", seconds=4, report=throttle()))
+        pace = several.state("vision").pace
+        assert pace is not None
+        names = list(map(str, range(20)))
+        visitors = visitor.later(*names)
+        started, ended = now(), 0
+        while ended < len(names):
+            await asyncio.sleep(1)
+            ended = sum(task.done() for task in visitors)
+            assert len(visitor.begun) - 2 <= ended + 2 + AHEAD * pace * 1.2
+        assert [name for name, _ in visitor.begun[2:]] == names
+        assert now() - started >= 0.8 * len(names) / pace
+
+    virtually(main())
+
+
+def test_after_an_outage_no_more_are_let_in_than_can_be_called() -> None:
+    """The pace is still what it was, the limit is one: all at once they would be sent away as quickly as they come."""
+
+    async def main() -> None:
+        several = governor(most_in_flight=64)
+        visitor = Visitor(several)
+        await asyncio.gather(*[visitor.visit(f"well {number}", seconds=5) for number in range(200)])
+        await asyncio.gather(visitor.visit("well", seconds=5), visitor.visit("refused", report=throttle()))
+        for number in range(12):
+            await visitor.visit(f"down {number}", report=fail)
+        state = several.state("vision")
+        assert state.limit == 1
+        assert state.pace is not None
+        begun = len(visitor.begun)
+        visitors = [asyncio.create_task(visitor.visit(str(number), seconds=5)) for number in range(300)]
+        await asyncio.gather(*visitors)  # none of them is Busy
+        assert len(visitor.begun) - begun == 300
+
+    virtually(main())
+
+
+def test_a_pause_keeps_the_door_shut() -> None:
+    async def main() -> None:
+        visitor = Visitor(governor())
+        await visitor.visit("a", report=throttle(retry_after="20"))
+        await asyncio.gather(*visitor.later("b", "c"))
+        assert all(21 <= at <= 23.5 for _, at in visitor.begun[1:])
+
+    virtually(main())
+
+
+def test_who_comes_in_vain_is_held_all_the_time_nevertheless() -> None:
+    """Sent away at once, a backlog would go round between queue and app as quickly as both can."""
+
+    async def main() -> None:
+        several = governor(most_in_flight=2)
+        inside = Visitor(several).later("a", "b")
+        await asyncio.gather(*inside)
+        hanging = [asyncio.create_task(Visitor(several).visit(name, preparing=10_000)) for name in "cd"]
+        await asyncio.sleep(1)
+        arrived = now()
+        visitor = Visitor(several, hold=100)
+        with pytest.raises(Busy):
+            await visitor.visit("e")
+        assert now() - arrived == pytest.approx(100)
+        assert visitor.begun == []
+        assert several.state("vision").waiting == 0
+        for task in hanging:
+            task.cancel()
+
+    virtually(main())
+
+
+def test_who_is_cancelled_at_the_door_leaves_the_place_to_the_next() -> None:
+    """While outside, and in the very moment of being let in."""
+
+    async def main() -> None:
+        several = governor(most_in_flight=1)
+        visitor = Visitor(several)
+        waiting: list[asyncio.Task[None]] = []
+
+        def cancel_next(turn: Turn) -> None:
+            turn.succeeded({})
+            # Runs after the next was let in, before the waiting task knows of it.
+            asyncio.get_running_loop().call_soon(waiting[1].cancel)
+
+        first = asyncio.create_task(visitor.visit("a", report=cancel_next))
+        waiting += visitor.later("outside", "entering", "last")
+        outside, entering, last = waiting
+        await asyncio.sleep(0.5)
+        outside.cancel()
+        await asyncio.gather(first, last)
+        assert [name for name, _ in visitor.begun] == ["a", "last"]
+        assert (outside.cancelled(), entering.cancelled()) == (True, True)
+        await asyncio.wait_for(visitor.visit("another"), 5)
+
+    virtually(main())
+
+
 def test_an_outage_closes_the_gate_and_one_success_opens_it() -> None:
     async def main() -> None:
-        caller = Caller(governor(most_in_flight=32))
+        caller = Caller(governor(most_in_flight=128))
         for _ in range(4):
             await caller.call("bad luck", fail)
         assert caller.governor.state("vision").paused_for == 0
@@ -464,6 +475,31 @@ def test_the_pace_slows_before_the_service_refuses() -> None:
     virtually(main())
 
 
+def test_who_sees_most_of_the_quota_left_is_soon_quicker() -> None:
+    """From a call in ten seconds to one a second, in minutes; its successes, few as they are, tell that far later."""
+
+    async def main(left: int) -> float:
+        caller = Caller(governor(most_in_flight=64))
+        headers = {"x-ratelimit-limit-tokens": "100", "x-ratelimit-remaining-tokens": str(left)}
+        await asyncio.gather(caller.call("a", seconds=20), caller.call("b", throttle(), seconds=10))
+        assert caller.governor.state("vision").pace == pytest.approx(0.1)
+
+        async def call_on() -> None:
+            while True:
+                await caller.call("x", lambda turn: turn.succeeded(headers))
+
+        callers, began = [asyncio.create_task(call_on()) for _ in range(2)], now()
+        while (caller.governor.state("vision").pace or 0) < 1:
+            await asyncio.sleep(1)
+        for task in callers:
+            task.cancel()
+        return (now() - began) / 60
+
+    plenty, half = virtually(main(90)), virtually(main(50))
+    assert plenty <= 5
+    assert half >= 3 * plenty
+
+
 def test_a_quiet_hour_is_not_taken_for_a_small_quota() -> None:
     async def main() -> None:
         caller = Caller(governor(most_in_flight=40))
@@ -488,7 +524,7 @@ def test_forgets_the_deployment_unused_for_longest() -> None:
             assert len(known) == MOST_DEPLOYMENTS
             assert known[0] == "busy all the time"
             assert known[-1] == f"deployment {MOST_DEPLOYMENTS * 2 - 1}"
-            assert several.state("never seen").limit == 4
+            assert several.state("never seen").limit == 2
             assert several.deployments == known
 
     virtually(main())

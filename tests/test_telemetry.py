@@ -518,7 +518,7 @@ async def test_the_governor_can_be_watched_from_the_exporters_thread(collected: 
     governor = Governor(most_in_flight=32, patience=1)
     watch(governor)
     async with governor.turn("watched"):
-        for name, value in {"limit": 8, "in_flight": 1, "waiting": 0, "paused": 0}.items():
+        for name, value in {"limit": 2, "in_flight": 1, "waiting": 0, "paused": 0}.items():
             [point] = await collected.points(f"blobsight.governor.{name}")
             assert isinstance(point, NumberDataPoint)
             assert (point.value, dict(point.attributes or {})) == (value, {"gen_ai.request.model": "watched"}), name

@@ -1,17 +1,22 @@
 """What fails for now waits in the queue: how long, how often, and what becomes of it in the end."""
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import pytest
-from person import Person
+from person import ROOT, Person
 from workshop import BUSY, RETRY_FOR, THROTTLED, Workshop, failing, workshop
 
 from pipeline.app import InvocationCancelled, uncancelled
+from pipeline.deliveries import DEADLINE_SECONDS, HOLD_SECONDS
 from pipeline.errors import ErrorCode, OperatorFailure, PermanentFailure, RetryableFailure
+from pipeline.governor import Busy, Governor
 from pipeline.instructions import InstructionSources
+from pipeline.instructions.options import Options
 from pipeline.requests import Redrive, Request
 from pipeline.retrying import DEFERRALS
 
@@ -93,6 +98,55 @@ async def test_work_without_a_turn_has_not_failed_however_long_it_waits(shop: Wo
     await shop.deliveries().handle(request)
     assert shop.queue.sent[0][0].attempt == 2
     assert await shop.results() == []
+
+
+async def test_work_that_is_refused_while_others_get_through_has_not_failed(shop: Workshop) -> None:
+    """In a backlog of days an image may be refused today and tomorrow, and nothing be wrong with it."""
+    governor = Governor(most_in_flight=8, patience=30)
+    async with governor.turn(shop.settings.openai_deployment) as turn:
+        turn.succeeded({})
+    request = await shop.drop("a.png")
+    for _ in range(3):
+        shop.model.behaviours.append(THROTTLED)
+        await shop.deliveries(governor).handle(request)
+        request, delay = shop.queue.sent.pop()
+        assert (request.attempt, delay) == (1, 7)
+        shop.time += RETRY_FOR
+    await shop.deliveries(governor).handle(request)
+    assert (await shop.result("a.png"))["status"] == "succeeded"
+
+
+class NoRoom:
+    """A governor that is full for as long as anybody waits."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, float]] = []
+
+    @asynccontextmanager
+    async def room(self, deployment: str, hold: float) -> AsyncIterator[None]:
+        self.asked.append((deployment, hold))
+        raise Busy("There is no room.", retry_after=33)
+        yield
+
+    def answers(self, _deployment: str) -> bool:
+        return True
+
+
+async def test_work_for_which_there_is_no_room_is_put_off_unopened(shop: Workshop) -> None:
+    """Neither image nor claim is touched: all that waiting costs is its message and its mark."""
+    rooms = NoRoom()
+    deliveries, request = shop.deliveries(rooms), await shop.drop("a.png")
+    shop.connection.is_refused = lambda _method, path: "/waiting/" not in path
+    await deliveries.handle(request)
+    await deliveries.handle(request.model_copy(update={"options": Options(deployment="another")}))
+    assert [(sent.attempt, delay) for sent, delay in shop.queue.sent] == [(1, 33), (1, 33)]
+    assert rooms.asked == [(shop.settings.openai_deployment, HOLD_SECONDS), ("another", HOLD_SECONDS)]
+
+
+def test_a_delivery_ends_before_the_host_would_kill_its_worker_however_long_it_was_held() -> None:
+    host = json.loads((ROOT / "host.json").read_text(encoding="utf-8"))
+    hours, minutes, seconds = map(int, host["functionTimeout"].split(":"))
+    assert hours * 3600 + minutes * 60 + seconds - 30 >= HOLD_SECONDS + DEADLINE_SECONDS
 
 
 async def test_work_that_somebody_else_does_is_looked_at_again_when_their_claim_would_end(shop: Workshop) -> None:
@@ -249,6 +303,18 @@ async def test_reconcile_queues_what_has_no_current_result_once(shop: Workshop) 
         await shop.deliveries().handle(request)
     assert len(await shop.results()) == 3
     assert sorted(await shop.state()) == ["reconciliation.json", "waiting"]
+
+
+async def test_reconcile_leaves_a_long_queue_alone(shop: Workshop) -> None:
+    """While a backlog lasts for hours, what waits on the host's queue looks like what was lost."""
+    for name in ("a.png", "b.png", "c.png"):
+        await shop.drop(name)
+    await shop.upkeep(most_queued=2).reconcile()
+    await shop.upkeep(most_queued=2).reconcile()
+    assert await shop.hidden() == 2
+    assert len(await shop.queued()) == 2
+    await shop.upkeep(most_queued=2).reconcile()
+    assert len(await shop.queued()) == 1
 
 
 async def test_a_redrive_queues_what_failed_so_and_nothing_else(shop: Workshop) -> None:

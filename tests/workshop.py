@@ -22,9 +22,9 @@ from pictures import picture
 from localcloud.cloud import LocalCloud
 from pipeline.analysis import Analyzer
 from pipeline.claims import Claims
-from pipeline.deliveries import Deliveries
+from pipeline.deliveries import Deliveries, Rooms
 from pipeline.errors import RetryableFailure
-from pipeline.governor import Busy
+from pipeline.governor import Busy, Governor
 from pipeline.images import PreparedImage
 from pipeline.model import Question, Reply
 from pipeline.requests import Redrive, Request, RequestQueue, parse_message
@@ -123,17 +123,19 @@ class Workshop:
         uploads, results = Uploads(self.service, "shop-images"), Results(self.service, "shop-results")
         return Analyzer(self.settings, uploads, results, self.claims, self.model)
 
-    def deliveries(self, **options: Any) -> Deliveries:
+    def deliveries(self, rooms: Rooms | None = None, **options: Any) -> Deliveries:
         return Deliveries(
             self.analyzer,
             self.queue,
             self.waiting,
+            rooms or Governor(most_in_flight=8, patience=30),
+            deployment=self.settings.openai_deployment,
             retry_for=RETRY_FOR.total_seconds(),
             now=lambda: self.time,
             **options,
         )
 
-    def upkeep(self) -> Upkeep:
+    def upkeep(self, **options: Any) -> Upkeep:
         return Upkeep(
             self.service,
             Results(self.service, "shop-results"),
@@ -142,6 +144,7 @@ class Workshop:
             images="shop-images",
             state="shop-state",
             grace=timedelta(0),
+            **options,
         )
 
     async def drop(self, name: str) -> Request:

@@ -1,0 +1,59 @@
+"""`python -m bench.simulation`: what `make simulate` runs."""
+
+import argparse
+import sys
+from dataclasses import replace
+
+from bench.measure import ROOT
+from bench.simulation import report
+from bench.simulation.burst import Report, Scenario, simulate
+from bench.simulation.days import days
+from localcloud.terminal import talk
+
+LONG, QUICK, OF_EACH_DAY = 1_000_000, 20_000, 20_000
+"""Images."""
+
+
+def main() -> int:
+    """The exit status: 0 when every image has its result, 1 otherwise, 130 for Ctrl-C."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.simulation",
+        description="A burst of images over many instances that share a quota, with the app's own code.",
+        epilog="examples: make simulate ARGS=--quick    make simulate ARGS='--instances 100 --quota 1000000'",
+    )
+    usual = Scenario()
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK:,} images instead of {LONG:,}: under a minute")
+    parser.add_argument("--images", type=int, help="how many")
+    parser.add_argument("--instances", type=int, default=usual.instances, help="at most (default: %(default)s)")
+    parser.add_argument("--quota", type=float, default=usual.quota, help="tokens a minute (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=usual.seed, help="decides everything (default: %(default)s)")
+    parser.add_argument("--days", action="store_true", help=f"other sizes and bad days: {OF_EACH_DAY:,} images each")
+    parser.add_argument("--docs", action="store_true", help="all of it, into docs/scaling.md: an hour or less")
+    asked = parser.parse_args()
+    images = asked.images or (QUICK if asked.quick else LONG)
+    chosen: dict[str, Scenario] = {}
+    if asked.days or asked.docs:
+        chosen |= days(asked.images or OF_EACH_DAY, asked.seed)
+    if asked.docs or not asked.days:
+        burst = replace(usual, images=images, instances=asked.instances, quota=asked.quota, seed=asked.seed)
+        chosen[f"{images:,} images, {asked.instances} instances"] = burst
+    reports: dict[str, Report] = {}
+    try:
+        for name, scenario in chosen.items():
+            with talk.status(f"{name} ..."):
+                reports[name] = simulate(scenario)
+            talk.print(f"{name}: simulated in {reports[name].wall_seconds:,.0f} s")
+    except KeyboardInterrupt:
+        talk.print("Stopped.")
+        return 130
+    report.show(reports)
+    folder = report.write(reports)
+    report.plot(reports, ROOT / folder / "scaling.svg")
+    talk.print(f"Written to {folder}.", markup=False)
+    if asked.docs:
+        report.publish(reports)
+    return 0 if all(one.is_complete for one in reports.values()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
