@@ -2,13 +2,14 @@
 
 import argparse
 import importlib
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from bench import growth, report
-from bench.measure import ContenderError, Row, Say
+from bench.measure import ContenderError, Row, Say, stop_contenders
 from localcloud.errors import LocalCloudError
 from localcloud.terminal import talk
 
@@ -34,6 +35,8 @@ def main() -> int:
         parser.error(f"no such benchmark: {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}")
     if asked.docs and (asked.quick or asked.benchmarks):
         parser.error("--docs wants all benchmarks, and not quickly")
+    for sent in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(sent, _stop)
     repeats = asked.repeats or (1 if asked.quick else REPEATS)
     try:
         rows = _measure(chosen, repeats, quick=asked.quick, long=asked.long)
@@ -49,6 +52,11 @@ def main() -> int:
     if asked.docs:
         told.publish()
     return 0
+
+
+def _stop(*_: object) -> None:
+    stop_contenders()  # first: a thread that waits for one would be waited for
+    raise KeyboardInterrupt
 
 
 def _measure(chosen: Sequence[str], repeats: int, *, quick: bool, long: bool) -> list[Row]:

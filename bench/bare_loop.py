@@ -1,4 +1,6 @@
-"""A contender: the storage and model calls of one image, by the same SDKs, as many at a time, and nothing besides.
+"""A contender: the storage and model calls of one image, as many at a time, and nothing besides.
+
+Storage by the SDK, with its defaults; the model by plain aiohttp, with the body put together from bytes.
 
 No worker runtime, no claims (only their requests), no instructions, no checks, no governor, no retries of ours, no
 telemetry: what remains is the floor that the whole function is measured against.
@@ -11,7 +13,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-import httpx2
+import aiohttp
 import psutil
 import pybase64
 from azure.core import MatchConditions
@@ -19,7 +21,6 @@ from azure.core.exceptions import ResourceNotFoundError
 from azure.identity.aio import ManagedIdentityCredential, get_bearer_token_provider
 from azure.storage.blob import ContentSettings
 from azure.storage.blob.aio import BlobServiceClient
-from openai import AsyncOpenAI
 
 from bench.measure import answer
 from bench.stages import Stage, in_flight
@@ -57,7 +58,7 @@ async def run(task: Mapping[str, Any]) -> dict[str, Any]:
     account = os.environ["DataStorage__blobServiceUri"]  # noqa: SIM112 - the platform's spelling
     blobs = BlobServiceClient(account, credential, max_single_get_size=FIRST_READ_BYTES)
     token = get_bearer_token_provider(credential, "https://cognitiveservices.azure.com/.default")
-    model = AsyncOpenAI(base_url=f"{os.environ['AZURE_OPENAI_ENDPOINT']}/openai/v1/", api_key=token, max_retries=0)
+    model, url = aiohttp.ClientSession(), f"{os.environ['AZURE_OPENAI_ENDPOINT']}/openai/v1/chat/completions"
     process = psutil.Process()
     ready, idle = time.time() - process.create_time(), process.memory_info().rss
     uploads, results = os.environ["INPUT_CONTAINER"], os.environ["OUTPUT_CONTAINER"]
@@ -76,13 +77,10 @@ async def run(task: Mapping[str, Any]) -> dict[str, Any]:
             pass
         else:
             raise AssertionError(f"{name} was analyzed before")
-        replied = await model.post(
-            "/chat/completions",
-            cast_to=httpx2.Response,
-            content=b"".join((head, pybase64.b64encode(data), tail)),
-            options={"headers": {"Content-Type": "application/json"}},
-        )
-        text = json.loads(replied.content)["choices"][0]["message"]["content"]
+        body = b"".join((head, pybase64.b64encode(data), tail))
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {await token()}"}
+        async with model.post(url, data=body, headers=headers, raise_for_status=True) as replied:
+            text = (await replied.json())["choices"][0]["message"]["content"]
         await image.get_blob_properties()
         await result.upload_blob(
             json.dumps({"answer": text, "more": "." * 1500}),

@@ -20,7 +20,7 @@ IMAGE_BYTES = 20_000
 STAGES = (1_000, 9_000)
 LONG_STAGES = (1_000, 9_000, 40_000)
 """About ten minutes."""
-QUICK_STAGES = (100, 300)
+QUICK_STAGES = (50, 100)
 AT_MOST = 1.1
 """Of what the first events took."""
 
@@ -58,7 +58,8 @@ def _rows(case: str, stage: Mapping[str, Any], first: Mapping[str, Any], baselin
         return tuple([factor * one[key] / one["images"]] for one in (stage, first))  # type: ignore[return-value]
 
     return [
-        row(NAME, case, "ms/event", *each("wall", 1e3), baseline_name=baseline_name, at_most=AT_MOST),
+        # No target: here the two can't take turns, and whatever else the machine does meets only one of them.
+        row(NAME, case, "ms/event", *each("wall", 1e3), baseline_name=baseline_name),
         row(NAME, case, "ms CPU/event", *each("cpu", 1e3), baseline_name=baseline_name, at_most=AT_MOST),
         row(
             NAME, case, "MB held", [stage["rss"] / 1e6], [first["rss"] / 1e6],

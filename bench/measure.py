@@ -190,24 +190,39 @@ def contender(module: str, task: Mapping[str, Any], environment: Mapping[str, st
     Raises:
         ContenderError: it failed, or did not end.
     """
-    command = [sys.executable, "-m", module, json.dumps(task)]
-    try:
-        ended = subprocess.run(  # noqa: S603 - our own modules
-            command,
-            cwd=ROOT,
-            env=os.environ | dict(environment or {}),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=CONTENDER_SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise ContenderError(f"{module} did not end within {CONTENDER_SECONDS} s") from None
-    if ended.returncode != 0:
-        said = "\n".join(ended.stderr.splitlines()[-10:])
-        raise ContenderError(f"{module} ended with code {ended.returncode}:\n{said}")
-    return json.loads(ended.stdout.splitlines()[-1])
+    process = subprocess.Popen(  # noqa: S603 - our own modules
+        [sys.executable, "-m", module, json.dumps(task)],
+        cwd=ROOT,
+        env=os.environ | dict(environment or {}),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        _running.add(process)
+        try:
+            told, said = process.communicate(timeout=CONTENDER_SECONDS)
+        except BaseException as error:
+            process.kill()
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise ContenderError(f"{module} did not end within {CONTENDER_SECONDS} s") from None
+            raise
+        finally:
+            _running.discard(process)
+    if process.returncode != 0:
+        end = "\n".join(said.splitlines()[-10:])
+        raise ContenderError(f"{module} ended with code {process.returncode}:\n{end}")
+    return json.loads(told.splitlines()[-1])
+
+
+def stop_contenders() -> None:
+    """End those that run, for a program that is to stop. Their `contender` raises."""
+    for process in tuple(_running):
+        process.terminate()
+
+
+_running: set[subprocess.Popen[str]] = set()
 
 
 def answer(work: Callable[[Any], Mapping[str, Any]]) -> None:

@@ -100,7 +100,8 @@ class _StandIn:
             return web.Response(status=201, headers={"ETag": etag, "Last-Modified": WRITTEN})
         found = self._blobs.get(path)
         if found is None:
-            return web.Response(status=404, headers={"x-ms-error-code": "BlobNotFound"})
+            # Without a length the client would take the answer to a HEAD to end with the connection.
+            return web.Response(status=404, headers={"x-ms-error-code": "BlobNotFound", "Content-Length": "0"})
         if request.method == "DELETE":
             del self._blobs[path]
             return web.Response(status=202)

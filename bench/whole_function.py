@@ -15,7 +15,7 @@ from typing import Any
 
 from azure.storage.blob.aio import BlobServiceClient, ContainerClient
 
-from bench.measure import ROOT, Row, Say, contender, row
+from bench.measure import ROOT, ContenderError, Row, Say, contender, row
 from bench.pictures import jpeg_of
 from bench.stages import in_flight
 from bench.stand_in import Services, stand_in
@@ -27,7 +27,9 @@ BARE = "bare loop"
 AT_LEAST = 0.6
 """Of what the bare loop does."""
 WARM_UP = 40
-"""Images before those that are measured: connections are open then, and what is imported late is there."""
+"""Images before those that are measured: as many connections are open then as are used at a time."""
+PREFIX = "images"
+"""Of the uploads' names. Everybody analyzes the same ones, into result containers of their own."""
 AT_ONCE = 16
 """Uploads, before anything is measured."""
 
@@ -47,16 +49,16 @@ def run(repeats: int, quick: bool, say: Say) -> list[Row]:  # noqa: FBT001 - the
 
 
 async def _run(repeats: int, *, quick: bool, say: Say) -> list[Row]:
-    rows = []
+    rows, warm_up = [], 5 if quick else WARM_UP
     with tempfile.TemporaryDirectory(prefix="blobsight-") as directory:
-        for size, images in ((100_000, 30),) if quick else ((100_000, 300), (1_000_000, 200)):
+        for size, images in ((100_000, 20),) if quick else ((100_000, 300), (1_000_000, 200)):
             case = f"stand-in, {_size(size)}"
             async with stand_in(Path(directory), jpeg_of(size)) as services:
-                turns = _Turns(services.settings, images, case, say, services)
+                turns = _Turns(services.settings, images, warm_up, case, say, services)
                 await turns.take(repeats)
             rows += turns.rows()
-        size, images = (100_000, 20) if quick else (1_000_000, 150)
-        rows += await _with_emulator(Path(directory), size, images, repeats, say)
+        size, images = (100_000, 10) if quick else (1_000_000, 150)
+        rows += await _with_emulator(Path(directory), size, (warm_up, images), repeats, say)
     return rows
 
 
@@ -70,6 +72,7 @@ class _Turns:
 
     settings: Mapping[str, str]
     images: int
+    warm_up: int
     case: str
     say: Say
     services: Services
@@ -82,12 +85,25 @@ class _Turns:
             turns = [(OURS, self.ours, "app"), (THEIRS, self.bare, "bare")]
             for module, results, name in turns[:: 1 if repeat % 2 == 0 else -1]:
                 self.say(f"{self.case}: {name}, repeat {repeat + 1} of {repeats}")
-                task = {"prefix": f"{name}-{repeat}", "stages": [WARM_UP, self.images]}
+                task = {"prefix": PREFIX, "stages": [self.warm_up, self.images]}
                 container = {"OUTPUT_CONTAINER": result_container(name, repeat)}
                 before = await self.services.counts()
                 told = await asyncio.to_thread(contender, module, task, dict(self.settings) | container)
                 self.operations[module] = await self.services.counts() - before
                 results.append(told["stages"][-1])
+                self._check(module, container["OUTPUT_CONTAINER"])
+
+    def _check(self, module: str, container: str) -> None:
+        """An invocation that put its image off has ended well, too, for the host."""
+        asked, written = self.operations[module]["POST model"], self.operations[module][f"PUT {container}"]
+        if asked != self._all or written not in {self._all, 0}:  # none with the emulator, which does not count
+            raise ContenderError(
+                f"{module}: of {self._all} images, {asked} were asked about and {written} have results"
+            )
+
+    @property
+    def _all(self) -> int:
+        return 1 + self.warm_up + self.images
 
     def rows(self) -> list[Row]:
         return [self.speed(), self.cpu(), self.storage_operations()]
@@ -105,7 +121,7 @@ class _Turns:
 
     def storage_operations(self) -> Row:
         ours, bare = (
-            [(self.operations[module].total() - self.operations[module]["POST model"]) / (1 + WARM_UP + self.images)]
+            [(self.operations[module].total() - self.operations[module]["POST model"]) / self._all]
             for module in (OURS, THEIRS)
         )
         return row(NAME, self.case, "storage operations/image", ours, bare, baseline_name=BARE, at_most=1)
@@ -115,10 +131,11 @@ def result_container(name: str, repeat: int) -> str:
     return f"results-{name}-{repeat}"
 
 
-async def _with_emulator(directory: Path, size: int, images: int, repeats: int, say: Say) -> list[Row]:
+async def _with_emulator(directory: Path, size: int, numbers: tuple[int, int], repeats: int, say: Say) -> list[Row]:
     """The emulator, with ours and the bare loop as before; then also from event to result through the local host."""
     say("starting the local cloud")
     picture = jpeg_of(size)
+    warm_up, images = numbers
     async with stand_in(directory, picture) as services:
         cloud = LocalCloud(
             directory=directory,
@@ -127,16 +144,14 @@ async def _with_emulator(directory: Path, size: int, images: int, repeats: int, 
             settings={"AZURE_OPENAI_ENDPOINT": services.model_url},
         )
         async with cloud, _past_the_events(cloud) as account:
-            prefixes = [f"{name}-{repeat}" for name in ("app", "bare") for repeat in range(repeats)]
             uploads = await account.create_container("uploads")
             say(f"emulator, {_size(size)}: uploading")
-            names = [f"{prefix}/{number}" for prefix in prefixes for number in range(1 + WARM_UP + images)]
-            await _upload(uploads, names, picture)
+            await _upload(uploads, [f"{PREFIX}/{number}" for number in range(1 + warm_up + images)], picture)
             for repeat in range(repeats):
                 for name in ("app", "bare"):
                     await account.create_container(result_container(name, repeat))
             settings = cloud.app_settings() | {"INPUT_CONTAINER": "uploads"}
-            turns = _Turns(settings, images, f"emulator, {_size(size)}", say, services)
+            turns = _Turns(settings, images, warm_up, f"emulator, {_size(size)}", say, services)
             await turns.take(repeats)
             events = []
             for repeat in range(repeats):

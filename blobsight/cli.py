@@ -6,9 +6,9 @@ import sys
 
 import click
 
-from blobsight.doctor import doctor
-from blobsight.estimate import estimate
-from blobsight.results import results
+from blobsight.doctor.command import doctor
+from blobsight.estimate.command import estimate
+from blobsight.results.command import results
 from blobsight.retry import retry
 from blobsight.show import show
 from blobsight.status import status

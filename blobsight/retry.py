@@ -20,7 +20,7 @@ import click
 
 from blobsight.account import Account, Place, account_options
 from blobsight.asking import Asked, asking_options
-from blobsight.estimate import DEFAULT_MAX_OUTPUT_TOKENS, Assumptions, Estimate, estimate_blobs
+from blobsight.estimate.command import DEFAULT_MAX_OUTPUT_TOKENS, Assumptions, Estimate, estimate_blobs
 from blobsight.image_states import ImageState, State, image_states
 from blobsight.terminal import Exit, plain, progress, say, table
 from pipeline.errors import ErrorCode, RetryableFailure
@@ -194,7 +194,7 @@ def _left_alone(state: ImageState, choice: Choice, youngest: datetime) -> str | 
         return f"came within {choice.older_than.total_seconds() / 60:g} minutes (--older-than)"
     # The app takes such a request for the upload's event, come again.
     own_question = state.state is State.SUCCEEDED and state.origin == Origin.REQUEST
-    if choice.chosen is Chosen.ALL and own_question and choice.asked.text is None:
+    if choice.chosen is Chosen.ALL and own_question and not choice.asked:
         return "were asked with instructions of their own by an earlier retry (give --instructions to ask anew)"
     return None
 

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, contextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -17,6 +17,7 @@ from pipeline import __version__
 from pipeline.budget import Budget
 from pipeline.claims import Claim, ClaimedElsewhere
 from pipeline.errors import ErrorCode, PermanentFailure
+from pipeline.governor import Busy
 from pipeline.images import (
     ImageFacts,
     ImageLimits,
@@ -44,14 +45,15 @@ from pipeline.result import (
     Usage,
 )
 from pipeline.settings import Settings
-from pipeline.storage import StoredResult, Upload, VersionGone
+from pipeline.storage import StoredResult, Upload, VersionGone, first_read_bytes
 from pipeline.structured import AnswerMismatch, AnswerSchema
 from pipeline.telemetry import Attempt, analyzing, count_taken_over
 
 logger = logging.getLogger(__name__)
 
-CONVERSION_BYTES = 1024 * 1024 * 1024
-"""What conversions at the same time may hold, by estimate: half of the default instance of 2 GB."""
+CONVERSIONS = 2
+"""What conversions at the same time may hold, by estimate, in `settings.image_memory_bytes`: half of an instance where
+that is a quarter of it."""
 MOST_RUNS = 5
 """Runs that may end without a word (a killed worker) before the work counts as what kills them. As many deliveries as
 the host gives."""
@@ -87,6 +89,10 @@ class VisionModel(Protocol):
     async def ask(self, question: Question, image: PreparedImage) -> Reply: ...
 
 
+class NoRoom(Busy):
+    """The images in work leave no memory for this one."""
+
+
 class Outcome(StrEnum):
     """How one delivery of one upload ended."""
 
@@ -103,10 +109,25 @@ class Outcome(StrEnum):
 
 
 class Analyzer:
-    """The use case, once per process. It holds at most `settings.max_concurrency` images at a time."""
+    """The use case, once per process.
 
-    def __init__(
-        self, settings: Settings, uploads: Uploads, results: Results, claims: Claims, model: VisionModel
+    It works on at most `settings.max_concurrency` images at a time, and holds at most `settings.image_memory_bytes` of
+    them: half of that for what comes with opening one, which is all of most, and half for the others as a whole. So
+    nobody who holds some of one half waits for more of it.
+
+    Args:
+        patience: seconds to wait for memory; an image that would wait longer gets `NoRoom`.
+    """
+
+    def __init__(  # noqa: PLR0913 - the parts of the app, and by keyword a time
+        self,
+        settings: Settings,
+        uploads: Uploads,
+        results: Results,
+        claims: Claims,
+        model: VisionModel,
+        *,
+        patience: float = 30.0,
     ) -> None:
         self._settings = settings
         self._uploads = uploads
@@ -115,9 +136,12 @@ class Analyzer:
         self._model = model
         self._sources = InstructionSources(uploads, settings.default_instructions)
         self._room = asyncio.Semaphore(settings.max_concurrency)
+        self._opening = first_read_bytes(settings.image_memory_bytes, settings.max_concurrency)
+        self._memory = Budget(settings.image_memory_bytes // 2)
+        self._patience = patience
         # A conversion keeps a processor busy and holds decoded pixels: more at a time would only cost memory.
         self._conversions = asyncio.Semaphore(os.process_cpu_count() or 1)
-        self._pixels = Budget(CONVERSION_BYTES)
+        self._pixels = Budget(CONVERSIONS * settings.image_memory_bytes)
         self._limits = ImageLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels)
 
     async def analyze(
@@ -165,7 +189,8 @@ class Analyzer:
             async with self._room:
                 with work.failures():
                     await self._find_question(work, {}, asked)
-                    await self._answer(work, data)
+                    await self._prepare(work, data)
+                    await self._ask(work)
             result = work.result()
             attempt.work_key, attempt.outcome = result.work_key, result.status
             attempt.error_code = result.error.code if result.error else None
@@ -320,15 +345,35 @@ class Analyzer:
             with work.failures():
                 if upload.size > self._limits.max_bytes:
                     raise too_many_bytes(upload.size, self._limits)
-                with work.timed("download"):
-                    data = await upload.read()
-                await self._answer(work, data)
+                async with AsyncExitStack() as memory:
+                    if upload.size > self._opening:
+                        await self._take_memory(memory, upload.size)
+                    with work.timed("download"):
+                        data = await upload.read()
+                    image = await self._prepare(work, data)
+                    if image.transformed:
+                        del data
+                        await memory.aclose()
+                    await self._ask(work)
 
-    async def _answer(self, work: "_Work", data: bytes) -> None:
-        assert work.question is not None  # noqa: S101 - callers stop at instructions that failed
+    async def _take_memory(self, taken: AsyncExitStack, size: int) -> None:
+        try:
+            async with asyncio.timeout(self._patience):
+                await taken.enter_async_context(self._memory.held(size))
+        except TimeoutError:
+            raise NoRoom(
+                f"No memory came free for an image of {size:,} bytes within {self._patience:g} seconds.",
+                retry_after=self._patience,
+            ) from None
+
+    async def _prepare(self, work: "_Work", data: bytes) -> PreparedImage:
         with work.timed("prepare"):
             work.inspection = inspect(data, self._limits)
             work.image = await self._prepared(data, work.inspection)
+        return work.image
+
+    async def _ask(self, work: "_Work") -> None:
+        assert work.question and work.image  # noqa: PT018, S101 - callers stop at instructions that failed
         with work.timed("model"):
             work.reply = await self._model.ask(work.question, work.image)
             if work.question.schema is not None:
@@ -487,7 +532,8 @@ def _is_done(work: _Work, request: Request, stored: StoredResult | None) -> bool
 
 def _asks_nothing_of_its_own(request: Request, stored: StoredResult) -> bool:
     """Whether `request` is an image's event come again, after somebody had the image asked something else."""
-    is_event = request.instructions is None and not request.rerun_failed and image_of_sidecar(request.name) is None
+    of_its_own = request.instructions is not None or request.options != Options() or request.rerun_failed
+    is_event = not of_its_own and image_of_sidecar(request.name) is None
     return is_event and stored.origin == Origin.REQUEST
 
 

@@ -1,6 +1,7 @@
 """One process of the app: its settings, and the clients that live as long as it does."""
 
 import asyncio
+import atexit
 import logging
 import os
 from collections.abc import Iterator
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 PATIENCE_SECONDS = 30
-"""How long an image waits in memory for its turn at the model; one that would wait longer goes back to the queue."""
+"""How long an image waits for memory, and then in memory for its turn at the model; one that would wait longer goes
+back to the queue."""
 
 
 class InvocationCancelled(Exception):
@@ -57,6 +59,9 @@ def app() -> App:
     It is built by the first invocation, on the event loop that runs them all: its imports take the better
     part of a second, and a cold start of Azure Functions has to index the app long before that.
     """
+    from urllib.request import getproxies
+
+    from azure.core.pipeline.transport import AioHttpTransport
     from azure.identity.aio import DefaultAzureCredential, ManagedIdentityCredential, get_bearer_token_provider
     from azure.storage.blob.aio import BlobServiceClient, ExponentialRetry
     from azure.storage.queue.aio import QueueServiceClient
@@ -67,7 +72,7 @@ def app() -> App:
     from pipeline.governor import Governor
     from pipeline.model import TOKEN_SCOPE, AzureOpenAIModel
     from pipeline.requests import RequestQueue
-    from pipeline.storage import FIRST_READ_BYTES, Results, Uploads
+    from pipeline.storage import Results, Uploads, first_read_bytes
     from pipeline.telemetry import watch
     from pipeline.upkeep import Upkeep
     from pipeline.waiting import Waiting
@@ -84,10 +89,21 @@ def app() -> App:
     )
     # The default waits 15 s before its first retry, with an image in memory.
     retry_policy = ExponentialRetry(initial_backoff=1, increment_base=2, retry_total=3)
+    # With these, a .netrc file is looked for before each request, in a thread. Only a proxy needs them.
+    use_env_settings = bool(getproxies())
     blobs = BlobServiceClient(
-        config.blob_service_uri, credential, max_single_get_size=FIRST_READ_BYTES, retry_policy=retry_policy
+        config.blob_service_uri,
+        credential,
+        max_single_get_size=first_read_bytes(config.image_memory_bytes, config.max_concurrency),
+        retry_policy=retry_policy,
+        transport=AioHttpTransport(use_env_settings=use_env_settings),
     )
-    queues = QueueServiceClient(config.queue_service_uri, credential, retry_policy=retry_policy)
+    queues = QueueServiceClient(
+        config.queue_service_uri,
+        credential,
+        retry_policy=retry_policy,
+        transport=AioHttpTransport(use_env_settings=use_env_settings),
+    )
     uploads, results = Uploads(blobs, config.input_container), Results(blobs, config.output_container)
     queue, waiting = RequestQueue(queues, config.requests_queue), Waiting(blobs, config.state_container)
     governor = Governor(most_in_flight=config.max_concurrency, patience=PATIENCE_SECONDS)
@@ -98,8 +114,10 @@ def app() -> App:
         config.model_timeout_seconds,
         governor,
     )
+    # Nobody tells the app that its process ends, and connections that are left open then complain in the log.
+    atexit.register(lambda: asyncio.run(model.close()))
     claims = Claims(blobs, config.state_container, config.claim_seconds)
-    analyzer = Analyzer(config, uploads, results, claims, model)
+    analyzer = Analyzer(config, uploads, results, claims, model, patience=PATIENCE_SECONDS)
     return App(
         analyzer,
         Deliveries(

@@ -8,17 +8,18 @@ from dataclasses import dataclass, replace
 from random import SystemRandom
 from typing import Annotated, Any
 
+import aiohttp
 import httpx2
-import pybase64
 from azure.core.exceptions import AzureError, ClientAuthenticationError
-from openai import APIConnectionError, APIStatusError, APITimeoutError, AsyncOpenAI
+from openai import APIConnectionError, APIStatusError, AsyncOpenAI, DefaultAioHttpClient
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from pipeline.errors import ErrorCode, Failure, OperatorFailure, PermanentFailure, RetryableFailure
 from pipeline.governor import Busy, Governor, Turn
 from pipeline.images import PreparedImage
+from pipeline.request_body import RequestBody
 from pipeline.retrying import asked_wait, wait_in_place
-from pipeline.settings import Detail, ReasoningEffort
+from pipeline.settings import MOST_CONCURRENCY, Detail, ReasoningEffort
 from pipeline.structured import AnswerSchema
 from pipeline.telemetry import calling_model, error_type
 
@@ -98,11 +99,18 @@ class AzureOpenAIModel:
             api_key=token,
             timeout=timeout,
             max_retries=0,  # the governor has to hear of every refusal, and decides when the next call starts
+            # Half the processor time of the default one, see docs/decisions/0006. It is the governor that limits calls.
+            http_client=DefaultAioHttpClient(limits=httpx2.Limits(max_connections=MOST_CONCURRENCY)),
         )
+        self._starting = asyncio.Lock()
         self._endpoint = endpoint
         self._timeout = timeout
         self._governor = governor
         self._rng = SystemRandom()
+
+    async def close(self) -> None:
+        """Close its connections."""
+        await self._client.close()
 
     async def ask(self, question: Question, image: PreparedImage) -> Reply:
         """Ask about `image`, again after a short wait if that is all it takes.
@@ -129,7 +137,7 @@ class AzureOpenAIModel:
                     await asyncio.sleep(wait)
             attempt += 1
 
-    async def _ask_once(self, question: Question, body: bytes) -> Reply:
+    async def _ask_once(self, question: Question, body: RequestBody) -> Reply:
         # As the service counts: the prompt, and all that the answer may need, are charged when the call arrives.
         async with self._governor.turn(question.deployment, PROMPT_TOKENS + question.max_output_tokens) as turn:
             with calling_model(
@@ -143,14 +151,18 @@ class AzureOpenAIModel:
                 replied(reply)
         return reply
 
-    async def _post(self, deployment: str, body: bytes, turn: Turn) -> httpx2.Response:
+    async def _post(self, deployment: str, body: RequestBody, turn: Turn) -> httpx2.Response:
         try:
             async with asyncio.timeout(self._timeout):
+                # Many may get their turns at once. One begins in each turn of the event loop, so that it is never held
+                # up for long, and the first is sent before the last is begun.
+                async with self._starting:
+                    await asyncio.sleep(0)
                 response = await self._client.post(
                     "/chat/completions",
                     cast_to=httpx2.Response,
                     content=body,
-                    options={"headers": {"Content-Type": "application/json"}},
+                    options={"headers": {"Content-Type": "application/json", "Content-Length": str(len(body))}},
                 )
         except TimeoutError:
             turn.failed()
@@ -164,9 +176,9 @@ class AzureOpenAIModel:
             else:  # an answer all the same: the service had room for the call
                 turn.succeeded(error.response.headers)
             raise failure from error
-        except APIConnectionError as error:
+        except (APIConnectionError, aiohttp.ClientError) as error:
             turn.failed()
-            raise _failure(error, deployment) from error
+            raise _connection_failure(error) from _on_the_wire(error)
         except ClientAuthenticationError as error:
             raise OperatorFailure(
                 "The managed identity got no token for the model: check AZURE_CLIENT_ID and that the identity is"
@@ -178,26 +190,10 @@ class AzureOpenAIModel:
         return response
 
 
-def request_body(question: Question, image: PreparedImage) -> bytes:
-    """The JSON of a chat completion request, its image encoded and copied just once.
-
-    A shared JSON encoder would scan, escape and copy the megabytes of base64 again at each step.
-    """
+def request_body(question: Question, image: PreparedImage) -> RequestBody:
+    """The JSON of a chat completion request."""
     request: dict[str, Any] = {
         "model": question.deployment,
-        "messages": [
-            {"role": "system", "content": question.system_prompt},
-            {
-                "role": "user",
-                "content": [
-                    {"type": "text", "text": question.instructions},
-                    {
-                        "type": "image_url",
-                        "image_url": {"url": f"data:{image.media_type};base64,", "detail": question.detail},
-                    },
-                ],
-            },
-        ],
         # GPT-5 models reject max_tokens and any temperature but their own.
         "max_completion_tokens": question.max_output_tokens,
     }
@@ -205,9 +201,15 @@ def request_body(question: Question, image: PreparedImage) -> bytes:
         request["reasoning_effort"] = question.reasoning_effort
     if question.schema is not None:
         request["response_format"] = question.schema.response_format
-    # A quotation mark inside a JSON string is escaped, so nobody's text can hold this end of a data URL.
-    head, end, tail = json.dumps(request).encode().partition(b';base64,"')
-    return b"".join((head, end[:-1], pybase64.b64encode(image.data), end[-1:], tail))
+    url = {"detail": question.detail, "url": f"data:{image.media_type};base64,"}
+    request["messages"] = [
+        {"role": "system", "content": question.system_prompt},
+        {
+            "role": "user",
+            "content": [{"type": "text", "text": question.instructions}, {"type": "image_url", "image_url": url}],
+        },
+    ]
+    return RequestBody.of(request, image.data)
 
 
 def _text_of_parts(content: Any) -> Any:
@@ -304,12 +306,25 @@ def read_reply(body: bytes, headers: Mapping[str, str]) -> Reply:
     )
 
 
-def _failure(error: APIStatusError | APIConnectionError, deployment: str) -> Failure:  # noqa: PLR0911 - one for each meaning
-    """What an SDK error means for the work."""
-    if isinstance(error, APITimeoutError):
+def _connection_failure(error: APIConnectionError | aiohttp.ClientError) -> RetryableFailure:
+    cause = _on_the_wire(error)
+    if isinstance(cause, TimeoutError):
         return RetryableFailure("The model did not answer in time.")
-    if isinstance(error, APIConnectionError):
-        return RetryableFailure(f"The connection to the model failed ({_first_line(error.__cause__ or error)}).")
+    return RetryableFailure(f"The connection to the model failed ({_first_line(cause)}).")
+
+
+def _on_the_wire(error: BaseException) -> BaseException:
+    """What happened, in aiohttp's words. Its adapter in the SDK calls a connection that was dropped a time-out, and
+    lets an answer that is no HTTP through as it is.
+    """
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, aiohttp.ClientError):
+        cause = cause.__cause__
+    return cause or error.__cause__ or error
+
+
+def _failure(error: APIStatusError, deployment: str) -> Failure:
+    """What a refusal means for the work."""
     status, body = error.status_code, error.body if isinstance(error.body, Mapping) else {}
     if status == 400 and error.code == "content_filter":
         inner = body.get("innererror")

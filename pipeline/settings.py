@@ -25,6 +25,9 @@ DEFAULT_SYSTEM_PROMPT = (
 MOST_OUTPUT_TOKENS = 1_000_000
 """More than any model writes. A larger number is a mistake that would be charged against everybody's quota."""
 
+MOST_CONCURRENCY = 1024
+"""Ceiling of MAX_CONCURRENCY."""
+
 
 class SettingsError(Exception):
     """The app cannot start; the message names every missing or wrong setting and how to mend it."""
@@ -133,11 +136,14 @@ class Settings(BaseModel):
 
     # Ceilings.
     max_image_bytes: int = Field(52_428_800, alias="MAX_IMAGE_BYTES", gt=0, examples=["52428800"])
-    """A larger upload becomes a failed result; no more than its first 8 MiB are downloaded."""
+    """A larger upload becomes a failed result; no more than its beginning, at most 8 MiB, is downloaded."""
     max_image_pixels: int = Field(80_000_000, alias="MAX_IMAGE_PIXELS", gt=0, examples=["80000000"])
     """Width times height; checked before anything is decoded."""
-    max_concurrency: int = Field(32, alias="MAX_CONCURRENCY", gt=0, le=1024, examples=["32"])
+    max_concurrency: int = Field(32, alias="MAX_CONCURRENCY", gt=0, le=MOST_CONCURRENCY, examples=["32"])
     """Images in work at the same time per instance."""
+    image_memory_bytes: int = Field(536_870_912, alias="IMAGE_MEMORY_BYTES", ge=33_554_432, examples=["536870912"])
+    """Bytes of uploads held at the same time per instance; conversions may take twice as much beside it.
+    An image larger than half of it is worked on when no other large one is."""
     model_timeout_seconds: float = Field(120, alias="MODEL_TIMEOUT_SECONDS", gt=0, le=540, examples=["120"])
     """One model call's own deadline; its ceiling keeps it inside the deadline of a delivery."""
 

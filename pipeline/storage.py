@@ -24,9 +24,14 @@ FIRST_READ_BYTES = 8 * 1024 * 1024
 blob that is going to be refused, no more than this is ever read."""
 
 
+def first_read_bytes(memory: int, at_once: int) -> int:
+    """What the opening request may bring, so that those of `at_once` uploads take no more than half of `memory`."""
+    return min(FIRST_READ_BYTES, memory // 2 // at_once)
+
+
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """One version of an uploaded blob. `read` brings its bytes: of this version, or `VersionGone`."""
+    """One version of an uploaded blob. `read` brings its bytes, once: of this version, or `VersionGone`."""
 
     container: str
     name: str
@@ -93,15 +98,8 @@ class Uploads:
             size=stream.size,
             content_type=properties.content_settings.content_type,
             metadata=dict(properties.metadata or {}),
-            read=lambda: self._read(stream, name),
+            read=_Reading(stream, f"reading {self.container}/{name}"),
         )
-
-    async def _read(self, stream: StorageStreamDownloader[bytes], name: str) -> bytes:
-        with translated(f"reading {self.container}/{name}", "Storage Blob Data Owner"):
-            try:
-                return await stream.readall()
-            except (ResourceModifiedError, ResourceNotFoundError) as error:
-                raise VersionGone from error
 
     async def read_start(self, name: str, length: int) -> bytes | None:
         """At most the first `length` bytes of the blob `name`, or None when there is none. One request."""
@@ -125,6 +123,22 @@ class Uploads:
             except ResourceNotFoundError:
                 return None
         return _bare(properties.etag)
+
+
+class _Reading:
+    """Reads a download to its end, and lets go of it: it would keep what the opening request brought, too."""
+
+    def __init__(self, stream: StorageStreamDownloader[bytes], what: str) -> None:
+        self._streams = [stream]
+        self._what = what
+
+    async def __call__(self) -> bytes:
+        stream = self._streams.pop()
+        with translated(self._what, "Storage Blob Data Owner"):
+            try:
+                return await stream.readall()
+            except (ResourceModifiedError, ResourceNotFoundError) as error:
+                raise VersionGone from error
 
 
 class Results:

@@ -10,6 +10,7 @@ from workshop import THROTTLED, Workshop, workshop
 
 from pipeline.analysis import Outcome
 from pipeline.claims import ClaimedElsewhere
+from pipeline.instructions.options import Options
 
 
 @pytest.fixture
@@ -34,6 +35,16 @@ async def test_duplicates_of_work_that_is_done_do_not_put_each_other_off(shop: W
     await shop.analyzer.analyze(request)
     outcomes = await asyncio.gather(*(shop.analyzer.analyze(request) for _ in range(10)))
     assert outcomes == [Outcome.ALREADY_DONE] * 10
+
+
+async def test_a_request_with_options_alone_is_no_event_come_again(shop: Workshop) -> None:
+    """An event that is, leaves the answer to a request's own question as it is."""
+    event = await shop.drop("a.png")
+    await shop.analyzer.analyze(event.model_copy(update={"instructions": "Something else?"}))
+    assert await shop.analyzer.analyze(event) is Outcome.ALREADY_DONE
+    closely = event.model_copy(update={"options": Options(detail="high")})
+    assert await shop.analyzer.analyze(closely) is Outcome.SUCCEEDED
+    assert shop.model.asked == ["Something else?", "?"]
 
 
 async def test_a_call_longer_than_a_claim_keeps_it(shop: Workshop) -> None:

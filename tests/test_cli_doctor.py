@@ -18,10 +18,11 @@ from person import Person
 from terminal import blobsight
 from workshop import Identity
 
-from blobsight import azure_checks, doctor
 from blobsight.account import Account, Place
-from blobsight.findings import Finding, Patient, Verdict
-from blobsight.resource_manager import Deployed, ResourceManager
+from blobsight.doctor import azure_checks
+from blobsight.doctor import command as doctor
+from blobsight.doctor.findings import Finding, Patient, Verdict
+from blobsight.doctor.resource_manager import Deployed, ResourceManager
 from localcloud.cloud import DATA_ACCOUNT
 from localcloud.model import errors
 

@@ -14,12 +14,12 @@ from some_results import failed, put_result, result_of
 from terminal import blobsight
 
 from blobsight.account import Place
-from blobsight.estimate import ASSUMED_OUTPUT, SAMPLE, Assumptions, estimate_blobs, estimated
-from blobsight.experience import learned
+from blobsight.estimate.command import ASSUMED_OUTPUT, SAMPLE, Assumptions, estimate_blobs, estimated
+from blobsight.estimate.experience import learned
+from blobsight.estimate.measuring import HEADS, Size, file_sizes
+from blobsight.estimate.ranges import Range
+from blobsight.estimate.text_tokens import MESSAGE_FORMAT, text_tokens
 from blobsight.local_files import LocalFile
-from blobsight.measuring import HEADS, Size, file_sizes
-from blobsight.ranges import Range
-from blobsight.text_tokens import MESSAGE_FORMAT, text_tokens
 from pipeline.listing import list_page
 from pipeline.settings import DEFAULT_SYSTEM_PROMPT
 

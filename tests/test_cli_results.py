@@ -24,9 +24,9 @@ from some_results import MOMENT, failed, put_result, result_of
 from terminal import Ran, blobsight, started
 
 from blobsight.account import Place
-from blobsight.export import Advance, JsonLines, new_file
-from blobsight.flattening import FIXED
-from blobsight.results import AT_ONCE, Tally, export_results
+from blobsight.results.command import AT_ONCE, Tally, export_results
+from blobsight.results.export import Advance, JsonLines, new_file
+from blobsight.results.flattening import FIXED
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from some_results import MOMENT, failed, result_of
 
-from blobsight.flattening import FIXED, REST, Columns, Kind, Value, as_kind, flattened, json_text, kind_of
+from blobsight.results.flattening import FIXED, REST, Columns, Kind, Value, as_kind, flattened, json_text, kind_of
 
 KEYS = st.text(st.characters(codec=None), max_size=4) | st.sampled_from(["a", "a.b", "a\\", "\\.", ".", ""])
 LEAVES = (

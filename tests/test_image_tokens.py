@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blobsight.image_tokens import RULES, UNKNOWN, Patches, Rule, Tiles, family, image_tokens, rules_of
-from blobsight.prices import price_of
-from blobsight.ranges import Range
-from blobsight.text_tokens import text_tokens
+from blobsight.estimate.image_tokens import RULES, UNKNOWN, Patches, Rule, Tiles, family, image_tokens, rules_of
+from blobsight.estimate.prices import price_of
+from blobsight.estimate.ranges import Range
+from blobsight.estimate.text_tokens import text_tokens
 from pipeline.settings import Detail
 
 SIDES = st.integers(1, 20_000)

@@ -76,6 +76,7 @@ def test_defaults_are_the_contract() -> None:
             "max_image_bytes": 52428800,
             "max_image_pixels": 80000000,
             "max_concurrency": 32,
+            "image_memory_bytes": 536870912,
             "model_timeout_seconds": 120,
             "retry_for_seconds": 86400,
             "claim_seconds": 60,

@@ -5,10 +5,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from azurefunctions.extensions.base import Datum
 from person import ROOT, Person
 
 from localcloud.functions_host.errors import HostError
 from localcloud.functions_host.process import FunctionsHostProcess
+from pipeline.blob_binding import BlobName, BlobNameConverter
 
 
 async def test_wrong_settings_fail_the_start_with_one_message(person: Person, tmp_path: Path) -> None:
@@ -47,3 +49,9 @@ def test_indexing_waits_for_no_sdk() -> None:
         [sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
     )
     assert done.stdout == "[]\n"
+
+
+def test_a_host_that_sends_no_name_is_told_so() -> None:
+    """Bytes would be an image that nobody asked the host for."""
+    with pytest.raises(ValueError, match="The host sent bytes instead of a blob's name"):
+        BlobNameConverter.decode(Datum(b"\xff\xd8", "bytes"), trigger_metadata={}, pytype=BlobName)

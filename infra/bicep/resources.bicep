@@ -372,7 +372,9 @@ module app 'modules/function-app.bicep' = {
     hostStorageName: hostStorage.outputs.name
     deploymentContainerUrl: hostStorage.outputs.deploymentContainerUrl
     applicationInsightsConnectionString: monitoring.outputs.applicationInsightsConnectionString
-    pipelineSettings: union(pipelineSettings, {
+    pipelineSettings: union({
+      IMAGE_MEMORY_BYTES: string(instanceMemoryMB * 262144) // a quarter of the instance's memory
+    }, pipelineSettings, {
       INPUT_CONTAINER: inputContainer
       OUTPUT_CONTAINER: outputContainer
       STATE_CONTAINER: stateContainer

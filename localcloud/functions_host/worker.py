@@ -157,6 +157,9 @@ async def serve(app: Path, channel: socket.socket) -> None:
         task.add_done_callback(running.discard)
     for task in running:
         task.cancel()
+    # Cancelled once, and then left alone to put their things in order: a second time would come, with the loop's end,
+    # in the middle of that. The host kills a worker that takes too long.
+    await asyncio.gather(*running, return_exceptions=True)
     with contextlib.suppress(ConnectionError):
         writer.close()
         await writer.wait_closed()

@@ -153,6 +153,7 @@ def test_settings_that_the_templates_give_start_the_app() -> None:
         "STATE_CONTAINER": RESOURCES.variables["stateContainer"],
         "REQUESTS_QUEUE": RESOURCES.variables["requestsQueue"],
         "PROCESS_IMAGE_ENABLED": "false",
+        "IMAGE_MEMORY_BYTES": str(512 * 262144),
     }
     assert not Settings.from_environment(values).process_image_enabled
 

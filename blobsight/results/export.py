@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
-from blobsight.flattening import Columns, Kind, Row, Value, as_kind, json_text
+from blobsight.results.flattening import Columns, Kind, Row, Value, as_kind, json_text
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -6,7 +6,7 @@ from enum import StrEnum
 from urllib.parse import urlsplit
 
 from blobsight.account import Account
-from blobsight.resource_manager import Deployed, ResourceManager
+from blobsight.doctor.resource_manager import Deployed, ResourceManager
 
 
 class Verdict(StrEnum):

@@ -11,7 +11,7 @@ from azure.storage.blob.aio import ContainerClient
 from azure.storage.queue import TextBase64EncodePolicy
 
 from blobsight.account import code
-from blobsight.findings import Finding, Patient, failed, ok, skipped
+from blobsight.doctor.findings import Finding, Patient, failed, ok, skipped
 
 STORAGE_SCOPE = "https://storage.azure.com/.default"
 

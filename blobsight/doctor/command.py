@@ -11,10 +11,10 @@ import click
 from pydantic import TypeAdapter, ValidationError
 from rich.text import Text
 
-from blobsight import azure_checks, storage_checks
 from blobsight.account import Place, account_options, explained
-from blobsight.findings import Check, Finding, Patient, Verdict, failed, skipped
-from blobsight.resource_manager import PUBLIC, Deployed, Refused, ResourceManager
+from blobsight.doctor import azure_checks, storage_checks
+from blobsight.doctor.findings import Check, Finding, Patient, Verdict, failed, skipped
+from blobsight.doctor.resource_manager import PUBLIC, Deployed, Refused, ResourceManager
 from blobsight.terminal import Exit, Trouble, out, plain, printable, progress, table
 from pipeline.settings import ServiceUrl
 

@@ -21,7 +21,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from blobsight.ranges import Range
+from blobsight.estimate.ranges import Range
 from pipeline.images.facts import SERVICE_MAX_SIDE
 from pipeline.settings import Detail
 

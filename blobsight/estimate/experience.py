@@ -10,9 +10,9 @@ from azure.core.exceptions import AzureError
 from azure.storage.blob.aio import ContainerClient
 from pydantic import ValidationError
 
-from blobsight.image_tokens import family, rules_of
-from blobsight.ranges import Range
-from blobsight.text_tokens import text_tokens
+from blobsight.estimate.image_tokens import family, rules_of
+from blobsight.estimate.ranges import Range
+from blobsight.estimate.text_tokens import text_tokens
 from pipeline.listing import list_page
 from pipeline.result import Result
 from pipeline.settings import DEFAULT_SYSTEM_PROMPT

@@ -13,14 +13,14 @@ from typing import Any
 import click
 
 from blobsight.account import Account, Place, optional_account
-from blobsight.experience import Experience, experience_of
-from blobsight.image_tokens import UNKNOWN, image_tokens, rules_of
+from blobsight.estimate.experience import Experience, experience_of
+from blobsight.estimate.image_tokens import UNKNOWN, image_tokens, rules_of
+from blobsight.estimate.measuring import Size, blob_sizes, file_sizes
+from blobsight.estimate.prices import CURRENCY, price_of
+from blobsight.estimate.ranges import Range
+from blobsight.estimate.text_tokens import MESSAGE_FORMAT, text_tokens
 from blobsight.local_files import LeftOut, LocalFile, find_files
-from blobsight.measuring import Size, blob_sizes, file_sizes
-from blobsight.prices import CURRENCY, price_of
-from blobsight.ranges import Range
 from blobsight.terminal import Exit, Trouble, plain, progress, say, table
-from blobsight.text_tokens import MESSAGE_FORMAT, text_tokens
 from pipeline.listing import ListedBlob, list_page
 from pipeline.names import wants_result
 from pipeline.settings import DEFAULT_SYSTEM_PROMPT, MOST_OUTPUT_TOKENS, Detail

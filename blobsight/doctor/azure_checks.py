@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from blobsight.findings import Finding, Patient, failed, ok, skipped
-from blobsight.resource_manager import Refused, ResourceManager
+from blobsight.doctor.findings import Finding, Patient, failed, ok, skipped
+from blobsight.doctor.resource_manager import Refused, ResourceManager
 from pipeline.requests import BLOB_CREATED
 from pipeline.settings import Settings, SettingsError
 

@@ -17,9 +17,9 @@ from azure.storage.blob.aio import ContainerClient
 from rich.highlighter import JSONHighlighter
 
 from blobsight.account import Place, account_options, code
-from blobsight.export import JSON_LINES, TABLES, Export, JsonLines, Table, new_file
-from blobsight.flattening import json_text
 from blobsight.image_states import SHORTENED_AT
+from blobsight.results.export import JSON_LINES, TABLES, Export, JsonLines, Table, new_file
+from blobsight.results.flattening import json_text
 from blobsight.terminal import Bar, Exit, Trouble, out, progress, say, talk
 from pipeline.listing import ListedBlob, list_page
 from pipeline.names import image_of_result, result_name

@@ -1,0 +1,10 @@
+"""`blobsight estimate`.
+
+command.py        the command, and `estimate_blobs` for others who have to name a price first
+measuring.py      the sizes of images, from the first bytes of their files
+image_tokens.py   how many tokens an image costs, by the published rules
+text_tokens.py    how many a text is, about
+experience.py     what the results so far tell about the next ones
+prices.py         what models cost
+ranges.py         numbers that are known only from … to
+"""

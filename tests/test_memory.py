@@ -1,0 +1,197 @@
+"""Images in work take no more memory than the setting says, whatever their sizes, and all get their turn."""
+
+import asyncio
+import tracemalloc
+import zlib
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from struct import pack
+from uuid import uuid4
+
+import pytest
+from person import Person
+from pictures import picture
+
+from pipeline.analysis import Analyzer, NoRoom, Outcome
+from pipeline.budget import Budget
+from pipeline.claims import Claim
+from pipeline.images import PreparedImage
+from pipeline.model import Question, Reply
+from pipeline.requests import Request
+from pipeline.settings import Settings
+from pipeline.storage import StoredResult, Upload, Uploads
+
+MEMORY = 32 * 1024 * 1024
+HALF = MEMORY // 2
+SETTINGS = Settings.from_environment(
+    {
+        "DataStorage__blobServiceUri": "https://a.blob.core.windows.net",
+        "DataStorage__queueServiceUri": "https://a.queue.core.windows.net",
+        "AZURE_OPENAI_ENDPOINT": "https://a.openai.azure.com",
+        "AZURE_OPENAI_DEPLOYMENT": "vision",
+        "IMAGE_MEMORY_BYTES": str(MEMORY),
+        "MAX_CONCURRENCY": "16",
+    }
+)
+
+
+def sized(size: int) -> bytes:
+    """A PNG of so many bytes, which the model takes as it is."""
+    plain = picture()
+    kind, text = b"tEXt", b"k\0".ljust(size - len(plain) - 12, b"x")
+    chunk = pack(">I", len(text)) + kind + text + pack(">I", zlib.crc32(kind + text))
+    end_of_header = 8 + 25
+    return plain[:end_of_header] + chunk + plain[end_of_header:]
+
+
+@dataclass
+class Shop:
+    """Storage and model, which note how many bytes are read and not let go of. A blob's name is its size."""
+
+    held: list[int] = field(default_factory=list)
+    most: int = 0
+    content: Callable[[int], bytes] = sized
+    asked: int = 0
+    answers: asyncio.Event | None = None
+    """Without it the model answers at once."""
+    container: str = "images"
+
+    async def open(self, name: str) -> Upload:
+        size = int(name)
+
+        async def read() -> bytes:
+            self.held.append(size)
+            self.most = max(self.most, sum(self.held))
+            return self.content(size)
+
+        now = datetime.now(UTC)
+        return Upload("images", name, f"https://a/{name}", uuid4().hex, now, size, None, {"instructions": "?"}, read)
+
+    async def current_etag(self, name: str) -> str:
+        return name
+
+    async def read_start(self, name: str, length: int) -> bytes | None:  # noqa: ARG002 - no files
+        return None
+
+    async def find(self, name: str) -> StoredResult | None:  # noqa: ARG002 - nothing is done
+        return None
+
+    async def write(self, name: str, body: bytes, metadata: Mapping[str, str], replacing: StoredResult | None) -> bool:  # noqa: ARG002 - taken
+        return True
+
+    @asynccontextmanager
+    async def claimed(self, key: str) -> AsyncIterator[Claim]:  # noqa: ARG002 - always free
+        yield Claim(1)
+
+    async def ask(self, question: Question, image: PreparedImage) -> Reply:  # noqa: ARG002 - any answer does
+        self.asked += 1
+        if self.answers:
+            await self.answers.wait()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        if not image.transformed:
+            self.held.remove(len(image.data))
+        return Reply("An answer.", "stop", "fake", None, 1, 1, None, None)
+
+
+class AlwaysFree:
+    def __init__(self, shop: Shop) -> None:
+        self.held = shop.claimed
+
+
+def analyzer(shop: Shop, patience: float = 60) -> Analyzer:
+    return Analyzer(SETTINGS, shop, shop, AlwaysFree(shop), shop, patience=patience)
+
+
+def request(size: int) -> Request:
+    return Request(container="images", name=str(size))
+
+
+async def test_large_images_wait_for_memory_and_all_get_it() -> None:
+    """Also one that is larger than all there is, and small ones, which came with their opening, beside them."""
+    shop = Shop()
+    work = analyzer(shop)
+    sizes = [5_000_000 + n for n in range(20)]
+    sizes[10:10] = [HALF + 1_000_000, 1000, 2000]
+    outcomes = await asyncio.gather(*(work.analyze(request(size)) for size in sizes))
+    assert set(outcomes) == {Outcome.SUCCEEDED}
+    assert HALF + 1_000_000 <= shop.most < HALF + 1_000_000 + 3000
+
+
+async def test_what_finds_no_memory_in_time_is_put_off_as_not_tried() -> None:
+    """`NoRoom` is `Busy`: it counts for no attempt, see tests/test_waiting.py."""
+    shop, release = Shop(), asyncio.Event()
+    work = analyzer(shop, patience=0.05)
+    shop.answers = release
+    first = asyncio.create_task(work.analyze(request(15_000_000)))
+    while not shop.held:
+        await asyncio.sleep(0)
+    with pytest.raises(NoRoom, match="No memory came free for an image of 15,000,001 bytes") as failed:
+        await work.analyze(request(15_000_001))
+    assert failed.value.retry_after == 0.05
+    release.set()
+    assert await first is Outcome.SUCCEEDED
+    assert await work.analyze(request(15_000_001)) is Outcome.SUCCEEDED
+
+
+async def test_what_was_converted_takes_no_more_memory_of_uploads() -> None:
+    """The first is still asked about while the second, which fits nowhere beside it, is read."""
+    bitmap = picture("BMP", (3000, 2000))
+    shop = Shop(content=lambda _size: bitmap, answers=asyncio.Event())
+    work = analyzer(shop)
+    assert len(bitmap) > HALF
+    tasks = [asyncio.create_task(work.analyze(request(len(bitmap)))) for _ in range(2)]
+    while shop.asked < 2:
+        await asyncio.sleep(0.01)
+    assert shop.answers
+    shop.answers.set()
+    assert await asyncio.gather(*tasks) == [Outcome.SUCCEEDED] * 2
+
+
+async def test_a_large_request_is_not_overtaken_for_ever() -> None:
+    budget, order, let_go = Budget(10), [], asyncio.Event()
+
+    async def take(amount: int) -> None:
+        async with budget.held(amount):
+            order.append(amount)
+            await let_go.wait()
+
+    tasks = [asyncio.create_task(take(amount)) for amount in (4, 9, 1, 2)]
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert order == [4]
+    let_go.set()
+    await asyncio.gather(*tasks)
+    assert order == [4, 9, 1, 2]
+
+
+async def test_who_gives_up_waiting_leaves_the_budget_as_it_was() -> None:
+    budget = Budget(10)
+    async with budget.held(10):
+        for _ in range(2):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0), budget.held(5):
+                    pytest.fail("there was no room")
+    async with budget.held(6), budget.held(4):
+        pass
+
+
+async def test_an_upload_that_was_read_is_held_once(person: Person) -> None:
+    """The storage SDK's download keeps the bytes of its first request for as long as it lives."""
+    data = sized(6_000_000)
+    async with person.blobs.get_container_client(f"memory-{uuid4().hex[:12]}") as container:
+        await container.create_container()
+        await container.upload_blob("a.png", data)
+        tracemalloc.start()
+        try:
+            upload = await Uploads(person.blobs, container.container_name).open("a.png")
+            assert upload
+            read = await upload.read()
+            held, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        await container.delete_container()
+    assert read == data
+    assert held < 1.5 * len(data)
