@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from localcloud.certificates import Certificates
 from pipeline.errors import ErrorCode, OperatorFailure, PermanentFailure, RetryableFailure
-from pipeline.governor import Governor
+from pipeline.governor import COLD_PART, Governor
 from pipeline.images import PreparedImage
 from pipeline.model import AzureOpenAIModel, Question, request_body
 from pipeline.request_body import SLICE_BYTES, TURN_BYTES
@@ -227,7 +227,7 @@ async def test_more_calls_than_any_pools_default_are_under_way_at_once(server: S
             await arrived.acquire()
         all_here.set()
 
-    async with asking(f"http://127.0.0.1:{server.port}", at_once=4 * everybody) as model:
+    async with asking(f"http://127.0.0.1:{server.port}", at_once=COLD_PART * everybody) as model:
         server.behaviours.extend([wait_for_all] * everybody)
         async with asyncio.TaskGroup() as group:
             group.create_task(let_go())

@@ -324,13 +324,14 @@ async def test_an_event_of_another_container_is_left_alone(person: Person) -> No
     assert await person.result_names("other.png.json.json") == []
 
 
-async def test_one_credential_serves_all_uploads(person: Person) -> None:
+async def test_one_credential_serves_all_uploads(tmp_path: Path) -> None:
     """Tokens are asked for once per process and resource, not per image."""
-    for n in range(5):
-        await person.drop(f"tokens/{n}.png", picture(), {"instructions": "Token"})
-    for n in range(5):
-        await person.result(f"tokens/{n}.png")
-    asked_by_app = [r.resource for r in person.cloud.identity.history if "cognitiveservices" in (r.resource or "")]
+    async with somebody(tmp_path) as person:
+        for n in range(5):
+            await person.drop(f"tokens/{n}.png", picture(), {"instructions": "Token"})
+        for n in range(5):
+            await person.result(f"tokens/{n}.png")
+        asked_by_app = [r.resource for r in person.cloud.identity.history if "cognitiveservices" in (r.resource or "")]
     assert len(asked_by_app) == 1
 
 

@@ -113,12 +113,11 @@ def read(path: Path) -> Template:
     )
 
 
-def last_object(call: Expression) -> dict[str, Any]:
-    """What `call` adds: the object at the end of union(a, { … })."""
+def union(call: Expression) -> list[Any]:
+    """What a call of union puts together: objects as such, everything else as it is written."""
     (declaration,) = _named(_PARSER.parse(f"var call = {call}".encode()).root_node)
-    *_, found = (node for node in _named(_named(_named(declaration)[-1])[-1]) if node.type == "object")
-    value: dict[str, Any] = _value(found)
-    return value
+    arguments = [node for node in _named(_named(_named(declaration)[-1])[-1]) if node.type != "comment"]
+    return [_value(node) if node.type == "object" else _text(node) for node in arguments]
 
 
 def _declaration(node: Node) -> Declaration:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from bicep_source import Template, last_object, read
+from bicep_source import Template, read, union
 from person import ROOT
 from pydantic import AliasChoices
 
@@ -36,6 +36,7 @@ SETTINGS = {
     "AZURE_OPENAI_ENDPOINT": "openAiAccess.outputs.endpoint",
     "AZURE_OPENAI_DEPLOYMENT": "modelDeploymentName",
     "PROCESS_IMAGE_ENABLED": "processImageEnabled ? 'true' : 'false'",
+    "IMAGE_MEMORY_BYTES": "string(instanceMemoryMB * 262144)",
 }
 """The pipeline's own, and where their values come from."""
 PLATFORM = {
@@ -69,13 +70,12 @@ def triggers(kind: str) -> dict[str, dict[str, Any]]:
 
 
 def app_settings() -> dict[str, str]:
-    """All settings of the function app. Those of somebody else's choice come first, so that they can't change these."""
+    """All settings of the function app. Those of somebody else's choice can change advice, and none of the others."""
     (app,) = (module for module in RESOURCES.modules if module.symbol == "app")
-    own = app.body["params"]["pipelineSettings"]
-    all_ = read(BICEP / "modules" / "function-app.bicep").resource("settings")["properties"]
-    assert own.startswith("union(pipelineSettings, {")
-    assert all_.startswith("union(pipelineSettings, {")
-    return last_object(own) | last_object(all_)
+    advice, theirs, ours = union(app.body["params"]["pipelineSettings"])
+    all_theirs, platform = union(read(BICEP / "modules" / "function-app.bicep").resource("settings")["properties"])
+    assert (theirs, all_theirs) == ("pipelineSettings", "pipelineSettings")
+    return dict(advice | ours | platform)
 
 
 def variables_read() -> dict[str, bool]:
