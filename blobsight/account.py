@@ -45,6 +45,8 @@ EMULATOR = (
 """What UseDevelopmentStorage=true means; the key is published with the emulator, and this SDK does not know the
 short form. https://learn.microsoft.com/azure/storage/common/storage-connect-azurite"""
 
+STORAGE_SCOPE = "https://storage.azure.com/.default"
+NOT_SIGNED_IN = "Nobody is signed in to Azure: run `az login`, or give --local for the local cloud."
 ACCOUNT_VARIABLES = ("BLOBSIGHT_ACCOUNT", "AZURE_STORAGE_BLOB_ENDPOINT", "AZURE_STORAGE_ACCOUNT")
 CONNECTION_STRING_VARIABLE = "AZURE_STORAGE_CONNECTION_STRING"
 
@@ -81,19 +83,31 @@ class Place:
         return f"{url.scheme}://{name}.queue.{rest}" if dot else None
 
     @asynccontextmanager
-    async def opened(self) -> AsyncIterator["Account"]:
+    async def opened(self, *, sign_in: bool = True) -> AsyncIterator["Account"]:
         """The account, with clients that live as long as the context.
+
+        Args:
+            sign_in: find out at once whether anybody is signed in: the clients would try again and again.
 
         Raises:
             Trouble: whatever goes wrong with it inside the context, said to a person.
         """
         with explained(self):
             async with AsyncExitStack() as stack:
-                yield await self._open(stack)
+                account = await self._open(stack)
+                if sign_in and account.credential is not None:
+                    await account.credential.get_token(STORAGE_SCOPE)
+                yield account
+
+    @property
+    def _is_here(self) -> bool:
+        return "://127.0.0.1" in (self.connection_string or self.account or "")
 
     async def _open(self, stack: AsyncExitStack) -> "Account":
-        # The default waits 15 s before its first retry.
-        options: dict[str, Any] = {"retry_policy": ExponentialRetry(initial_backoff=1, increment_base=2, retry_total=3)}
+        # The default waits 15 s before its first retry. Nobody is there on this machine? Then nobody comes soon.
+        connects = 0 if self._is_here else 3
+        retry_policy = ExponentialRetry(initial_backoff=1, increment_base=2, retry_total=3, retry_connect=connects)
+        options: dict[str, Any] = {"retry_policy": retry_policy}
         credential: AsyncTokenCredential | None = None
         if self.connection_string is not None:
             blobs = BlobServiceClient.from_connection_string(self.connection_string, **options)
@@ -219,7 +233,7 @@ def _place(given: Mapping[str, Any]) -> Place:
     account, connection_string, local = (given[name] for name in _NAMES[:3])
     named = [account is not None, connection_string is not None, local]
     if sum(named) > 1:
-        raise click.UsageError("--account, --connection-string and --local name three different accounts: give one.")
+        raise click.UsageError("--account, --connection-string and --local name different accounts: give one of them.")
     if not any(named):
         account, connection_string = _from_environment(os.environ)
     if local:
@@ -305,7 +319,9 @@ def _explanation(error: AzureError, place: Place) -> str:  # noqa: PLR0911 - one
     where = place.account or "the emulator"
     match error:
         case CredentialUnavailableError():
-            return "Nobody is signed in to Azure: run `az login`, or give --local for the local cloud."
+            return NOT_SIGNED_IN
+        case ClientAuthenticationError(status_code=None):  # no service answered: nobody gave a token
+            return NOT_SIGNED_IN
         case ClientAuthenticationError():
             return (
                 f"{where} does not accept who you are ({code(error)}): run `az login` with an account of its tenant,"

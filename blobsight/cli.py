@@ -46,22 +46,21 @@ blobsight.add_command(status)
 blobsight.add_command(upload)
 
 
-def main() -> None:
-    """Run the command line; does not return."""
+def run() -> int:
+    """Run the command that the process was started with; its exit status."""
     # The SDKs log what they also raise.
     logging.getLogger("azure").setLevel(logging.CRITICAL)
     try:
-        ended = blobsight(standalone_mode=False)
+        return blobsight(standalone_mode=False) or Exit.DONE
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
-        ended = Exit.USAGE
+        return Exit.USAGE
     except click.ClickException as error:
         error.show()
-        ended = error.exit_code
+        return error.exit_code
     except (KeyboardInterrupt, asyncio.CancelledError, click.Abort):
         say("Stopped.")
-        ended = Exit.INTERRUPTED
+        return Exit.INTERRUPTED
     except BrokenPipeError:  # `blobsight results | head`: who read us has enough
         sys.stderr.close()
-        ended = Exit.DONE
-    sys.exit(ended or Exit.DONE)
+        return Exit.DONE

@@ -13,7 +13,7 @@ from azure.core.exceptions import ResourceNotFoundError
 
 from blobsight.account import Account
 from blobsight.image_states import SHORTENED_AT, State
-from blobsight.terminal import progress, say, table
+from blobsight.terminal import counted, progress, say, table
 from pipeline.listing import list_page
 from pipeline.names import result_name
 
@@ -34,6 +34,8 @@ class Finished:
     name: str
     state: State
     error_code: str | None
+    origin: str | None
+    """Where its instructions came from."""
 
 
 async def follow(account: Account, etags: Mapping[str, str]) -> list[Finished]:
@@ -47,23 +49,34 @@ async def follow(account: Account, etags: Mapping[str, str]) -> list[Finished]:
         AzureError: as the SDK gives it.
     """
     waiting = {result_name(name): (name, etag) for name, etag in etags.items()}
-    finished: list[Finished] = []
+    finished = await _take(account, waiting)
     began, hinted = monotonic(), False
-    with progress("Waiting for results", len(etags)) as bar:
-        while waiting:
-            looked = monotonic()
-            for result, metadata in (await _look(account, waiting)).items():
-                name, _ = waiting.pop(result)
-                failed = metadata.get("status") == "failed"
-                finished.append(Finished(name, State.FAILED if failed else State.SUCCEEDED, metadata.get("errorcode")))
-                bar.advance()
-            if not finished and not hinted and monotonic() - began > HINT_AFTER_SECONDS:
-                hinted = True
-                say("No result yet: is the app running? `blobsight doctor` tells. Ctrl-C stops waiting, nothing else.")
-            if waiting:
+    try:
+        with progress("Waiting for results", len(waiting)) as bar:  # what is there already tells nothing of the rate
+            while waiting:
+                looked = monotonic()
+                came = await _take(account, waiting)
+                finished += came
+                bar.advance(len(came))
+                if not finished and not hinted and monotonic() - began > HINT_AFTER_SECONDS:
+                    hinted = True
+                    say("No result yet: is the app running? `blobsight doctor` tells. Ctrl-C stops waiting only.")
                 # Long listings are not made the app's main load.
-                await asyncio.sleep(max(LOOK_EVERY_SECONDS, 3 * (monotonic() - looked)))
+                await asyncio.sleep(max(LOOK_EVERY_SECONDS, 3 * (monotonic() - looked)) if waiting else 0)
+    except asyncio.CancelledError:
+        say(f"{counted(len(waiting), 'image')} had no result yet; the app goes on: `blobsight status` shows how far.")
+        raise
     return finished
+
+
+async def _take(account: Account, waiting: dict[str, tuple[str, str]]) -> list[Finished]:
+    """Those that have their results by now; they wait no more."""
+    came = []
+    for result, metadata in (await _look(account, waiting)).items():
+        name, _ = waiting.pop(result)
+        state = State.FAILED if metadata.get("status") == "failed" else State.SUCCEEDED
+        came.append(Finished(name, state, metadata.get("errorcode"), metadata.get("origin")))
+    return came
 
 
 async def _look(account: Account, waiting: Mapping[str, tuple[str, str]]) -> dict[str, Mapping[str, str]]:

@@ -314,7 +314,11 @@ async def _queue(place: Place, found: Sequence[ImageState], choice: Choice) -> N
 
                 await _each(found, send)
     finally:
-        hint = "" if sent == len(found) else " Run it again to queue the rest; what is queued twice is run once."
+        hint = (
+            " The app replaces their results as it gets to them; `blobsight doctor` tells how many requests wait."
+            if sent == len(found)
+            else " Run it again to queue the rest; what is queued twice is run once."
+        )
         say(f"Queued: {sent:,} of {len(found):,}.{hint}")
 
 

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from blobsight.account import Account, Place, account_options
-from blobsight.following import AT_ONCE, read_results, summary_of
+from blobsight.following import AT_ONCE, read_results
 from blobsight.image_states import ImageState, State, image_states
 from blobsight.terminal import Exit, out, plain, printable, progress, say, table
 
@@ -131,22 +131,24 @@ async def _run(place: Place, prefix: str, *, failed: bool, watch: bool, as_json:
     elif not failed:
         _show(counting.status)
     if not counting.status.images:
-        say(f"No images in {place.images}{f' whose names start with {prefix!r}' if prefix else ''}.")
+        say(f"'{place.images}' holds no images{f' whose names start with {prefix!r}' if prefix else ''}.")
     return Exit.DONE
 
 
 async def _list_failed(account: Account, names: list[str], *, as_json: bool) -> None:
-    """In portions, so that a hundred thousand failures need no more memory than their names."""
+    """Read in portions: of a hundred thousand failures their messages are held, but not their results."""
+    failures: list[tuple[str, dict[str, Any]]] = []
     with progress("Reading failed results", len(names)) as bar:
         for start in range(0, len(names), PORTION):
             portion = names[start : start + PORTION]
             results = await read_results(account, portion)
-            if as_json:
-                for name, result in results.items():
-                    plain(json.dumps({"name": name, **result["error"]}, ensure_ascii=False))
-            else:
-                table(("image", "why"), [(name, summary_of(result)) for name, result in results.items()])
+            failures += [(name, result["error"]) for name, result in results.items() if result["error"]]
             bar.advance(len(portion))
+    if as_json:
+        for name, error in failures:
+            plain(json.dumps({"name": name, **error}))
+    else:
+        table(("image", "why"), [(name, f"{error['code']}: {error['message']}") for name, error in failures])
 
 
 PORTION = 8 * AT_ONCE
@@ -154,7 +156,7 @@ PORTION = 8 * AT_ONCE
 
 def _rows(status: Status) -> list[tuple[str, str]]:
     rows = [(state.value, f"{status.counts[state]:,}") for state in State]
-    rows += [(f"  {code}", f"{count:,}") for code, count in status.by_code.most_common()]
+    rows += [(f"failed: {code}", f"{count:,}") for code, count in status.by_code.most_common()]
     return [*rows, ("all images", f"{status.images:,}")]
 
 
@@ -195,7 +197,7 @@ async def _watch(account: Account, prefix: str, *, as_json: bool) -> None:
             elif as_json:
                 plain(json.dumps(status.to_json()))
             else:
-                plain(", ".join(f"{title.strip()} {count}" for title, count in _rows(status)))
+                plain(", ".join(f"{title} {count}" for title, count in _rows(status)))
             sys.stdout.flush()
             if not status.counts[State.PENDING]:
                 return

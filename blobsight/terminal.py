@@ -44,15 +44,16 @@ class Trouble(click.ClickException):
 
     @override
     def show(self, file: object = None) -> None:
-        talk.print(f"error: {self.message}", markup=False, soft_wrap=True)
+        say(f"error: {self.message}")
 
 
 class _Rate(ProgressColumn):
-    """Pieces a second."""
+    """Pieces a second, or a minute where that says more."""
 
     @override
     def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:,.0f}/s" if task.speed else "")
+        speed = task.speed or 0
+        return Text(f"{speed:,.0f}/s" if speed >= 2 else f"{60 * speed:,.0f}/min" if speed else "")
 
 
 @contextmanager
@@ -110,8 +111,13 @@ def plain(line: str) -> None:
 
 
 def say(line: str, style: str | None = None) -> None:
-    """A line of talk on stderr."""
-    talk.print(Text(printable(line)), style=style, soft_wrap=True)
+    """A line of talk on stderr: broken between words on a terminal, nowhere in a pipe."""
+    talk.print(Text(printable(line)), style=style, soft_wrap=not talk.is_terminal)
+
+
+def counted(number: int, noun: str) -> str:
+    """For example "1 image" or "1,200 images"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def printable(text: str) -> str:

@@ -29,16 +29,18 @@ from azure.core.exceptions import (
     ServiceRequestError,
 )
 from azure.storage.blob import BlobProperties, ContentSettings
+from rich.filesize import decimal
 
 from blobsight.account import Account, Place, account_options, code
 from blobsight.asking import Asked, asking_options
 from blobsight.following import Finished, follow, show_finished, tally
 from blobsight.image_states import State
 from blobsight.local_files import HIDDEN, LeftOut, LocalFile, find_files
-from blobsight.terminal import Bar, Exit, plain, progress, say, table
+from blobsight.terminal import Bar, Exit, Trouble, counted, plain, progress, say, table
 from pipeline.budget import Budget
 from pipeline.errors import PermanentFailure
 from pipeline.images.recognise import recognise
+from pipeline.instructions import Origin
 from pipeline.listing import list_page
 from pipeline.names import wants_result
 
@@ -149,14 +151,22 @@ async def _run(  # noqa: PLR0913 - one for each option
             else:
                 files.append(found)
                 bar.advance()
+    if not files and not report.failed:
+        raise Trouble("There are no files in what you named: nothing to upload.")
+    _say_what_does_not_count(asked, files)
     finished: list[Finished] = []
     async with place.opened() as account:
         try:
             await _Sending(account, metadata, report, dry_run=dry_run).run(files)
+        except asyncio.CancelledError:
+            say("Files that were under way may have arrived besides; the same command, run again, goes on from there.")
+            raise
         finally:
-            _say_what_became(report, dry_run=dry_run)
+            if report.counts or not files:
+                _say_what_became(report, dry_run=dry_run)
         if wait and not dry_run:
             finished = await follow(account, report.etags)
+            _say_whose_question(asked, finished)
             if not as_json:
                 await show_finished(account, finished)
     if as_json:
@@ -165,6 +175,26 @@ async def _run(  # noqa: PLR0913 - one for each option
         table(("would be sent", "as"), sorted(report.would_be_sent))
     any_failed = report.failed or any(one.state is State.FAILED for one in finished)
     return Exit.SOME_FAILED if any_failed else Exit.DONE
+
+
+def _say_what_does_not_count(asked: Asked, files: Sequence[LocalFile]) -> None:
+    instructing = sum(not wants_result(file.name) and not file.name.endswith(".schema.json") for file in files)
+    if asked.text is not None and instructing:
+        say(
+            f"{counted(instructing, 'instruction file')} will not count for the images of this run:"
+            " --instructions goes before files.",
+            "yellow",
+        )
+
+
+def _say_whose_question(asked: Asked, finished: Sequence[Finished]) -> None:
+    others = sum(one.origin == Origin.REQUEST for one in finished)
+    if asked and others:
+        say(
+            f"{counted(others, 'result')} answer what an earlier `blobsight retry` asked. To ask this run's question:"
+            " `blobsight retry --all --instructions …`.",
+            "yellow",
+        )
 
 
 def _say_what_became(report: Report, *, dry_run: bool) -> None:
@@ -178,7 +208,7 @@ def _say_what_became(report: Report, *, dry_run: bool) -> None:
     would = "would be " if dry_run else ""
     counts = report.counts
     say(
-        f"{counts[Outcome.SENT]:,} {would}sent ({report.sent_bytes / 1e6:,.1f} MB),"
+        f"{counts[Outcome.SENT]:,} {would}sent ({decimal(report.sent_bytes)}),"
         f" {counts[Outcome.UNCHANGED]:,} unchanged, {counts[Outcome.LEFT_OUT]:,} left out,"
         f" {counts[Outcome.FAILED]:,} failed."
     )
@@ -229,6 +259,8 @@ class _Sending:
     async def _file(self, file: LocalFile) -> None:
         try:
             outcome = await self._bring(file)
+        except _EmptyFileError:
+            self._report.add(LeftOut(str(file.path), "it is empty: copy or save it again"))
         except OSError as error:
             self._report.add(LeftOut(str(file.path), f"it can't be read ({error.strerror or error})"))
         except PermanentFailure as no_image:
@@ -333,18 +365,23 @@ class _Content:
     media_type: str
 
 
+class _EmptyFileError(Exception):
+    """There is nothing in it."""
+
+
 def _read(file: LocalFile) -> _Content:
     """Read a file: in whole where it goes in one piece, else for its digest.
 
     Raises:
-        OSError: it can't be read, or is empty.
+        OSError: it can't be read.
+        _EmptyFileError: it is empty.
         PermanentFailure: it is no image.
     """
     with file.path.open("rb") as opened:
         if file.size <= IN_ONE_PIECE_BYTES:
             data = opened.read()
             if not data:
-                raise OSError(0, "it is empty")
+                raise _EmptyFileError
             return _Content(data, len(data), _base64(hashlib.md5(data, usedforsecurity=False)), _media_type(file, data))
         media_type = _media_type(file, opened.read(RECOGNISED_BY_BYTES))
         opened.seek(0)

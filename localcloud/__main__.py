@@ -28,6 +28,8 @@ def main() -> int:
     except (LocalCloudError, AzureError, OSError) as error:
         talk.print(f"error: {str(error).partition(chr(10))[0]}", markup=False, soft_wrap=True)
         return 1
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is stopped; only the interpreter's own end is left
 
 
 async def _until_stopped(command: Callable[[], Coroutine[Any, Any, int]]) -> int:

@@ -84,8 +84,8 @@ async def test_every_image_is_counted_once_by_its_state(
             ["pending", "3"],
             ["succeeded", "3"],
             ["failed", "3"],
-            ["corrupt_image", "2"],
-            ["content_filtered", "1"],
+            ["failed: corrupt_image", "2"],
+            ["failed: content_filtered", "1"],
             ["all images", "9"],
         ],
     )
@@ -120,7 +120,7 @@ async def test_watching_ends_when_nothing_is_pending(
 
 async def test_nothing_there_is_said(person: Person) -> None:
     ran = await blobsight(person, "status", "no-such-folder/")
-    assert (ran.status, ran.talk) == (0, "No images in images whose names start with 'no-such-folder/'.\n")
+    assert (ran.status, ran.talk) == (0, "'images' holds no images whose names start with 'no-such-folder/'.\n")
 
 
 def image(uploaded: timedelta, finished: timedelta | None, state: State = State.SUCCEEDED) -> ImageState:

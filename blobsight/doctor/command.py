@@ -92,7 +92,7 @@ def doctor(place: Place, /, resource_manager: str, host: str, *, as_json: bool, 
 
 
 async def _run(place: Place, deployed: Deployed, resource_manager: str, host: str, *, as_json: bool) -> Exit:
-    async with place.opened() as account, AsyncExitStack() as stack:
+    async with place.opened(sign_in=False) as account, AsyncExitStack() as stack:
         azure = (
             None
             if account.credential is None

@@ -10,10 +10,9 @@ from azure.core.exceptions import (
 from azure.storage.blob.aio import ContainerClient
 from azure.storage.queue import TextBase64EncodePolicy
 
-from blobsight.account import code
+from blobsight.account import STORAGE_SCOPE, code
 from blobsight.doctor.findings import Finding, Patient, failed, ok, skipped
-
-STORAGE_SCOPE = "https://storage.azure.com/.default"
+from blobsight.terminal import counted
 
 _NEW_ROLE = "A new role takes up to ten minutes to count."
 _IMPOSSIBLE_ETAG = '"0x0"'
@@ -114,7 +113,9 @@ async def requests(patient: Patient) -> Finding:
     """How much waits."""
     name = patient.account.place.requests
     count = await _count(patient, name)
-    return count if isinstance(count, Finding) else ok(f"{count:,} messages on '{name}', those put off included")
+    return (
+        count if isinstance(count, Finding) else ok(f"{counted(count, 'message')} on '{name}', those put off included")
+    )
 
 
 async def poison(patient: Patient) -> Finding:
@@ -125,7 +126,7 @@ async def poison(patient: Patient) -> Finding:
         if isinstance(count, Finding):
             return count
         if count:
-            found.append(f"{count:,} messages on '{name}'")
+            found.append(f"{counted(count, 'message')} on '{name}'")
     if found:
         return failed(
             ", ".join(found),

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from azure.core.exceptions import AzureError
+from azure.core.exceptions import HttpResponseError
 from azure.storage.blob.aio import ContainerClient
 from pydantic import ValidationError
 
@@ -70,8 +70,8 @@ async def experience_of(
                 return None
 
         found = await asyncio.gather(*(read(name) for name in names))
-    except AzureError:
-        return None  # an estimate needs no results
+    except HttpResponseError:
+        return None  # without a right to the results, or without the container, an estimate can do without them
     return learned([result for result in found if result is not None], model=model, instructions=instructions)
 
 

@@ -76,10 +76,10 @@ def _output(_context: click.Context, _parameter: click.Parameter, path: Path | N
     help="File to write: .jsonl, .csv or .parquet. A file of that name is replaced, once the new one is complete."
     "  [default: JSON Lines on stdout]",
 )
-@click.option("--succeeded", "wanted", flag_value="succeeded", help="Only what was answered.")
-@click.option("--failed", "wanted", flag_value="failed", help="Only what failed.")
+@click.option("--succeeded", is_flag=True, help="Only what was answered.")
+@click.option("--failed", is_flag=True, help="Only what failed.")
 @account_options
-def results(place: Place, prefix: str, output: Path | None, wanted: str | None) -> Exit:
+def results(place: Place, prefix: str, output: Path | None, *, succeeded: bool, failed: bool) -> Exit:
     """Export results, or show one.
 
     \b
@@ -94,6 +94,9 @@ def results(place: Place, prefix: str, output: Path | None, wanted: str | None) 
     JSON Lines hold whole results. In tables a column is called by its path, such as answer.data.total; the page "The
     command line" in docs/ says how the rest is laid out.
     """  # noqa: D301 - click's mark of lines to leave alone
+    if succeeded and failed:
+        raise click.UsageError("--succeeded and --failed leave nothing: give one of them, or none for all results.")
+    wanted = "succeeded" if succeeded else "failed" if failed else None
     if prefix and output is None and wanted is None and asyncio.run(_show(place, prefix)):
         return Exit.DONE
     prefix = prefix.removesuffix("*")

@@ -109,6 +109,8 @@ class LocalModel:
                 reply, deployment = await self._think(request, identifier)
         except RefusedError as refused:
             reply, deployment = replies.error(refused.reply), ""
+        except ConnectionResetError:  # the app was stopped while it asked: nobody hears the answer
+            return web.Response(status=499)
         return await self._send(reply, request, replies.common_headers(identifier, deployment))
 
     async def _think(self, request: web.Request, identifier: str) -> tuple[Reply, str]:
