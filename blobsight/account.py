@@ -100,20 +100,25 @@ class Place:
                 yield account
 
     @property
-    def _is_here(self) -> bool:
+    def is_here(self) -> bool:
+        """Whether it is on this machine."""
         return "://127.0.0.1" in (self.connection_string or self.account or "")
 
     async def _open(self, stack: AsyncExitStack) -> "Account":
         # The default waits 15 s before its first retry. Nobody is there on this machine? Then nobody comes soon.
-        connects = 0 if self._is_here else 3
+        connects = 0 if self.is_here else 3
         retry_policy = ExponentialRetry(initial_backoff=1, increment_base=2, retry_total=3, retry_connect=connects)
         options: dict[str, Any] = {"retry_policy": retry_policy}
         credential: AsyncTokenCredential | None = None
+        queues: QueueServiceClient | None
         if self.connection_string is not None:
-            blobs = BlobServiceClient.from_connection_string(self.connection_string, **options)
-            queues: QueueServiceClient | None = QueueServiceClient.from_connection_string(
-                self.connection_string, **options
-            )
+            try:
+                blobs = BlobServiceClient.from_connection_string(self.connection_string, **options)
+                queues = QueueServiceClient.from_connection_string(self.connection_string, **options)
+            except ValueError:  # what the SDK says may repeat what is secret
+                raise Trouble(
+                    "The connection string is none: it should hold AccountName=…;AccountKey=…;BlobEndpoint=…."
+                ) from None
         else:
             credential = await stack.enter_async_context(DefaultAzureCredential())
             blobs = BlobServiceClient(str(self.blob_url), credential, **options)
@@ -277,7 +282,7 @@ def _checked(account: str) -> str:
         good = bool(url.hostname) and (url.scheme == "https" or (url.scheme == "http" and local))
     except ValueError:
         good = False
-    if not good or url.query or url.username or url.password:
+    if not good or url.query or url.fragment or url.username or url.password:
         # What was pasted here may be a secret: it is not repeated.
         raise click.BadParameter(
             "it should be a name of 3 to 24 lowercase letters and digits, or an address such as"
@@ -302,13 +307,6 @@ def explained(place: Place) -> Iterator[None]:
         raise Trouble(_explanation(cause, place) if isinstance(cause, AzureError) else failure.message) from failure
     except AzureError as error:
         raise Trouble(_explanation(error, place)) from error
-    except ValueError as error:
-        # What the SDK says to a connection string that is none; it does not repeat it.
-        if place.connection_string is None or "onnection string" not in str(error):
-            raise
-        raise Trouble(
-            "The connection string is none: it should hold AccountName=…;AccountKey=…;BlobEndpoint=…."
-        ) from None
 
 
 def _first(error: Exception) -> Exception:
@@ -316,7 +314,7 @@ def _first(error: Exception) -> Exception:
 
 
 def _explanation(error: AzureError, place: Place) -> str:  # noqa: PLR0911 - one for each meaning
-    where = place.account or "the emulator"
+    where = place.account or ("the emulator" if place.is_here else "the account")
     match error:
         case CredentialUnavailableError():
             return NOT_SIGNED_IN
@@ -343,11 +341,7 @@ def _explanation(error: AzureError, place: Place) -> str:  # noqa: PLR0911 - one
         case HttpResponseError():
             return f"{where} answered with an error: {code(error)}. Try again."
         case ServiceRequestError():
-            hint = (
-                "Is `make up` running?"
-                if place.connection_string
-                else "Check its name and that this machine is online."
-            )
+            hint = "Is `make up` running?" if place.is_here else "Check its name and that this machine is online."
             return f"{where} can't be reached ({_first_line(error)}). {hint}"
         case _:
             return f"{where}: the connection failed ({_first_line(error)}). Try again."

@@ -11,12 +11,16 @@ import click
 
 from pipeline.instructions.files import InvalidFile, parse_file
 from pipeline.instructions.metadata_text import decode_text
-from pipeline.instructions.options import Options
+from pipeline.instructions.options import NAMES, Options
 from pipeline.settings import MOST_OUTPUT_TOKENS
 
 MAX_METADATA_BYTES = 8 * 1024
 """Of all names and values of one blob together.
 https://learn.microsoft.com/rest/api/storageservices/setting-and-retrieving-properties-and-metadata-for-blob-resources"""
+
+
+ASKING_KEYS = frozenset({"instructions", "instructions_b64", *NAMES})
+"""Of the metadata that says what to ask."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +37,16 @@ class Asked:
         """The same as blob metadata: ASCII, so that it survives HTTP, and read by the pipeline as it was meant.
 
         Raises:
-            click.UsageError: it is more than metadata holds.
+            click.UsageError: it is more than metadata holds, or nothing that it can hold.
         """
         given = self.options.model_dump(by_alias=True, exclude_none=True)
-        metadata = {key: str(value) for key, value in given.items()}
+        metadata = {key: str(value).strip() for key, value in given.items()}
+        for key, value in metadata.items():
+            if not (value.isascii() and value.isprintable()):
+                raise click.UsageError(
+                    f"--{key.replace('_', '-')} {value!r} can't travel with an image, whose metadata is ASCII: put it"
+                    " into the folder's _instructions.md, as an option."
+                )
         if self.text is not None:
             metadata |= _text_metadata(self.text)
         size = sum(len(key) + len(value) for key, value in metadata.items())

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import sys
+from io import TextIOWrapper
 
 import click
 
@@ -50,6 +51,9 @@ def run() -> int:
     """Run the command that the process was started with; its exit status."""
     # The SDKs log what they also raise.
     logging.getLogger("azure").setLevel(logging.CRITICAL)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files are not kept to anybody's code page
     try:
         return blobsight(standalone_mode=False) or Exit.DONE
     except click.exceptions.NoArgsIsHelpError as error:
@@ -64,3 +68,6 @@ def run() -> int:
     except BrokenPipeError:  # `blobsight results | head`: who read us has enough
         sys.stderr.close()
         return Exit.DONE
+    except OSError as error:  # stdout on a full disk
+        say(f"error: {error.strerror or error}: what should be written or read can't be.")
+        return Exit.CANNOT

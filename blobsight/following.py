@@ -1,7 +1,6 @@
 """Waiting for results, and showing what came of them."""
 
 import asyncio
-import json
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,9 +10,10 @@ from typing import Any
 
 from azure.core.exceptions import ResourceNotFoundError
 
-from blobsight.account import Account
+from blobsight.account import Account, code
 from blobsight.image_states import SHORTENED_AT, State
-from blobsight.terminal import counted, progress, say, table
+from blobsight.reading import NotAResultError, read_result
+from blobsight.terminal import counted, one_line, progress, say, table
 from pipeline.listing import list_page
 from pipeline.names import result_name
 
@@ -21,6 +21,8 @@ LOOK_EVERY_SECONDS = 1.0
 ASKED_ONE_BY_ONE = 100
 """Up to so many results are asked for each; more are listed."""
 AT_ONCE = 32
+CHANGE_SECONDS = 10
+"""Without any new result, after which the images themselves are looked at."""
 HINT_AFTER_SECONDS = 60
 """Without a single result."""
 SHOWN_ANSWERS = 50
@@ -50,7 +52,8 @@ async def follow(account: Account, etags: Mapping[str, str]) -> list[Finished]:
     """
     waiting = {result_name(name): (name, etag) for name, etag in etags.items()}
     finished = await _take(account, waiting)
-    began, hinted = monotonic(), False
+    began = quiet_since = monotonic()
+    hinted = False
     try:
         with progress("Waiting for results", len(waiting)) as bar:  # what is there already tells nothing of the rate
             while waiting:
@@ -58,6 +61,11 @@ async def follow(account: Account, etags: Mapping[str, str]) -> list[Finished]:
                 came = await _take(account, waiting)
                 finished += came
                 bar.advance(len(came))
+                if came:
+                    quiet_since = monotonic()
+                elif len(waiting) <= ASKED_ONE_BY_ONE and monotonic() - quiet_since > CHANGE_SECONDS:
+                    bar.advance(await _let_go_of_changed(account, waiting))
+                    quiet_since = monotonic()
                 if not finished and not hinted and monotonic() - began > HINT_AFTER_SECONDS:
                     hinted = True
                     say("No result yet: is the app running? `blobsight doctor` tells. Ctrl-C stops waiting only.")
@@ -67,6 +75,24 @@ async def follow(account: Account, etags: Mapping[str, str]) -> list[Finished]:
         say(f"{counted(len(waiting), 'image')} had no result yet; the app goes on: `blobsight status` shows how far.")
         raise
     return finished
+
+
+async def _let_go_of_changed(account: Account, waiting: dict[str, tuple[str, str]]) -> int:
+    """Wait no more for images that somebody has replaced or deleted meanwhile; how many they are."""
+
+    async def is_changed(name: str, etag: str) -> bool:
+        try:
+            properties = await account.images.get_blob_client(name).get_blob_properties()
+        except ResourceNotFoundError:
+            return True
+        return str(properties.etag).strip('"') != etag
+
+    results = list(waiting)
+    changed = await asyncio.gather(*(is_changed(*waiting[result]) for result in results))
+    for result in (result for result, is_so in zip(results, changed, strict=True) if is_so):
+        name, _ = waiting.pop(result)
+        say(f"{one_line(name)} was replaced or deleted meanwhile: its result is not waited for.", "yellow")
+    return sum(changed)
 
 
 async def _take(account: Account, waiting: dict[str, tuple[str, str]]) -> list[Finished]:
@@ -103,7 +129,9 @@ async def _asked(account: Account, names: Collection[str]) -> dict[str, Mapping[
     async def ask(name: str) -> tuple[str, Mapping[str, str]]:
         try:
             properties = await account.results.get_blob_client(name).get_blob_properties()
-        except ResourceNotFoundError:
+        except ResourceNotFoundError as error:
+            if code(error) == "ContainerNotFound":
+                raise
             return name, {}
         return name, {key.lower(): value for key, value in (properties.metadata or {}).items()}
 
@@ -127,26 +155,35 @@ async def show_finished(account: Account, finished: Sequence[Finished]) -> None:
     say(f"{counts['succeeded']:,} succeeded, {failed:,} failed{f' ({by_code})' if by_code else ''}.")
 
 
-async def read_results(account: Account, images: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """The results of these images, by the images' names; those that are gone are left out.
+async def read_results(account: Account, images: Sequence[str]) -> dict[str, Mapping[str, Any] | NotAResultError]:
+    """The results of these images, by the images' names; what is there instead, where that is none.
 
     Raises:
         AzureError: as the SDK gives it.
     """
     places = asyncio.Semaphore(AT_ONCE)
 
-    async def read(name: str) -> tuple[str, dict[str, Any]] | None:
+    async def read(name: str) -> tuple[str, Mapping[str, Any] | NotAResultError]:
         async with places:
             try:
-                body = await (await account.results.get_blob_client(result_name(name)).download_blob()).readall()
+                return name, await read_result(account.results, result_name(name))
             except ResourceNotFoundError:
-                return None
-        return name, json.loads(body)
+                return name, NotAResultError("it was deleted meanwhile.")
+            except NotAResultError as error:
+                return name, error
 
-    return dict(found for found in await asyncio.gather(*map(read, images)) if found is not None)
+    return dict(await asyncio.gather(*map(read, images)))
 
 
-def summary_of(result: Mapping[str, Any]) -> str:
+def why_failed(result: Mapping[str, Any] | NotAResultError) -> tuple[str | None, str]:
+    """Error code and message of a failed result."""
+    if isinstance(result, NotAResultError):
+        return None, f"its result can't be read: {result}"
+    return result["error"]["code"], result["error"]["message"]
+
+
+def summary_of(result: Mapping[str, Any] | NotAResultError) -> str:
     """The answer, or what is wrong and what to do."""
-    error, answer = result["error"], result["answer"]
-    return f"{error['code']}: {error['message']}" if error else str(answer["text"])
+    if isinstance(result, NotAResultError) or result["status"] == "failed":
+        return ": ".join(filter(None, why_failed(result)))
+    return str(result["answer"]["text"])

@@ -33,6 +33,8 @@ class ImageState:
     error_code: str | None = None
     finished: datetime | None = None
     """When the result was written; None while pending."""
+    result_etag: str | None = None
+    """Which result it is; None while pending."""
     origin: str | None = None
     """Where the question of the result came from; None while pending, or when that can't be told."""
 
@@ -89,6 +91,7 @@ def _state(image: ListedBlob, name: str, result: ListedBlob) -> ImageState:
         name,
         result.metadata.get("errorcode") if failed else None,
         result.last_modified,
+        result.etag,
         result.metadata.get("origin"),
     )
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TextIO
 
-from pipeline.names import MAX_BLOB_NAME, is_blob_name
+from pipeline.names import MAX_BLOB_NAME, is_blob_name, is_litter
 
 STDIN = "-"
 HIDDEN = "hidden"
@@ -76,8 +76,10 @@ def _candidates(paths: Sequence[str], stdin: TextIO) -> Iterator[tuple[Path | Le
 
 
 def _listed(stdin: TextIO) -> Iterator[tuple[Path | LeftOut, str]]:
-    text = stdin.read()
-    for line in text.split("\0") if "\0" in text else text.splitlines():
+    text = stdin.read().removeprefix("\ufeff")
+    separator = "\0" if "\0" in text else "\n"  # names may hold whatever else ends a line elsewhere
+    for entry in text.split(separator):
+        line = entry.rstrip("\r\n")
         if not line.strip():
             continue
         path, name = Path(line), name_in_list(Path(line))
@@ -99,41 +101,45 @@ def _matching(pattern: str) -> Iterator[tuple[Path | LeftOut, str]]:
     parts = Path(pattern).parts
     fixed = next(number for number, part in enumerate(parts) if glob.has_magic(part))
     start = Path(*parts[:fixed])
-    matches = [path for path in sorted(start.glob("/".join(parts[fixed:]))) if not path.is_dir()]
+    found = sorted(start.glob("/".join(parts[fixed:]), recurse_symlinks=False))
+    matches = [path for path in found if not path.is_dir() and not _is_hidden(path.relative_to(start))]
     if not matches:
         yield LeftOut(pattern, "it matches no file"), ""
     for path in matches:
         yield path, path.relative_to(start).as_posix()
 
 
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
 def _below(folder: Path) -> Iterator[Path | LeftOut]:
     """The files in `folder` and all folders below it."""
-    try:
-        yield from _walk(folder, (_identity(folder),))
-    except OSError as error:
-        yield LeftOut(str(folder), _said(error))
-
-
-def _walk(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[Path | LeftOut]:
-    """`above`: the folders that were gone through to get here, by what they are, whatever they are called."""
-    with os.scandir(folder) as scanned:
-        entries = sorted(scanned, key=lambda entry: entry.name)
-    for entry in entries:
-        path = folder / entry.name
-        if entry.name.startswith("."):
-            yield LeftOut(str(path), HIDDEN, problem=False)
-            continue
+    seen: set[tuple[int, int]] = set()
+    todo = [folder]
+    while todo:
+        current = todo.pop()
         try:
-            if not entry.is_dir():
-                yield path
+            identity = _identity(current)
+            if identity in seen:  # as it is, whatever it is called: links may go round in circles
+                yield LeftOut(str(current), "a link to a folder that is gone through anyway", problem=False)
                 continue
-            identity = _identity(path)
-            if identity in above:
-                yield LeftOut(str(path), "a link back to a folder above it", problem=False)
-            else:
-                yield from _walk(path, (*above, identity))
+            seen.add(identity)
+            with os.scandir(current) as scanned:
+                entries = sorted(scanned, key=lambda entry: entry.name)
         except OSError as error:
-            yield LeftOut(str(path), _said(error))
+            yield LeftOut(str(current), _said(error))
+            continue
+        folders: list[Path] = []
+        for entry in entries:
+            path = current / entry.name
+            if entry.name.startswith("."):
+                yield LeftOut(str(path), HIDDEN, problem=False)
+            elif entry.is_dir():
+                folders.append(path)
+            else:
+                yield path
+        todo += sorted(folders, key=Path.is_symlink)[::-1]  # last in, first out; links behind what they may lead to
 
 
 def _identity(folder: Path) -> tuple[int, int]:
@@ -150,6 +156,8 @@ def _looked_at(path: Path, name: str) -> LocalFile | LeftOut:
         return LeftOut(str(path), "it is no regular file")
     if not is_blob_name(name):
         return LeftOut(str(path), _unusable(name))
+    if is_litter(name):
+        return LeftOut(str(path), f"'{name}' is a name of what desktops leave behind", problem=False)
     return LocalFile(path, name, found.st_size)
 
 

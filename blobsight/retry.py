@@ -8,7 +8,6 @@ the state container, and all that a missing mark can cost is one more look by th
 """
 
 import asyncio
-import json
 import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -22,7 +21,7 @@ from blobsight.account import Account, Place, account_options
 from blobsight.asking import Asked, asking_options
 from blobsight.estimate.command import DEFAULT_MAX_OUTPUT_TOKENS, Assumptions, Estimate, estimate_blobs
 from blobsight.image_states import ImageState, State, image_states
-from blobsight.terminal import Exit, plain, progress, say, table
+from blobsight.terminal import Exit, progress, say, table, write_json
 from pipeline.errors import ErrorCode, RetryableFailure
 from pipeline.instructions import Origin
 from pipeline.requests import Request
@@ -127,7 +126,7 @@ def retry(  # noqa: PLR0913 - one for each option
         asked=asked,
         model=model,
     )
-    _require_fit(_request(place.images, "x", choice, rerun_failed=True))
+    _require_fit(_request(place.images, "x", choice, "0x"))
     found, cost = asyncio.run(_look(place, choice))
     if found and not dry_run:
         # Asked between two event loops: within one, Ctrl-C would wait for the answer.
@@ -137,7 +136,7 @@ def retry(  # noqa: PLR0913 - one for each option
             say("Nothing was queued.")
             found = []
     if as_json:
-        plain(json.dumps(_told(found, choice, cost, dry_run=dry_run)))
+        write_json(_told(found, choice, cost, dry_run=dry_run))
     elif dry_run:
         table(("image", "why"), [(state.image.name, _why(state)) for state in found])
     return Exit.DONE
@@ -148,7 +147,7 @@ async def _look(place: Place, choice: Choice) -> tuple[list[ImageState], Estimat
     async with place.opened() as account:
         found, left_alone = await _find(account, choice)
         for state in found:
-            _require_fit(_request(place.images, state.image.name, choice, rerun_failed=True))
+            _require_fit(_request(place.images, state.image.name, choice, state.result_etag))
         if left_alone:
             say(left_alone)
         if not found:
@@ -276,7 +275,8 @@ def _told(found: Sequence[ImageState], choice: Choice, cost: Estimate | None, *,
 # Queueing.
 
 
-def _request(container: str, name: str, choice: Choice, *, rerun_failed: bool) -> Request:
+def _request(container: str, name: str, choice: Choice, failed: str | None) -> Request:
+    """`failed`: the ETag of the result to be replaced, if that is a failed one."""
     return Request(
         container=container,
         name=name,
@@ -284,7 +284,8 @@ def _request(container: str, name: str, choice: Choice, *, rerun_failed: bool) -
         since=datetime.now(UTC) if choice.chosen is Chosen.MISSING else None,
         instructions=choice.asked.text,
         options=choice.asked.options,
-        rerun_failed=rerun_failed,
+        rerun_failed=failed is not None,
+        rerun_of=failed,
     )
 
 
@@ -307,8 +308,8 @@ async def _queue(place: Place, found: Sequence[ImageState], choice: Choice) -> N
 
                 async def send(state: ImageState) -> None:
                     nonlocal sent
-                    failed = state.state is State.FAILED
-                    await queue.send(_request(place.images, state.image.name, choice, rerun_failed=failed), 0)
+                    failed = state.result_etag if state.state is State.FAILED else None
+                    await queue.send(_request(place.images, state.image.name, choice, failed), 0)
                     sent += 1
                     bar.advance()
 

@@ -1,7 +1,6 @@
 """`blobsight show`: everything that is known of one image, and what is not known and why."""
 
 import asyncio
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,13 +15,14 @@ from azure.storage.blob.aio import ContainerClient
 from rich.text import Text
 
 from blobsight.account import Account, Place, account_options, code
-from blobsight.terminal import Exit, Trouble, out, plain, printable
+from blobsight.reading import NotAResultError, read_result
+from blobsight.terminal import Exit, Trouble, one_line, out, plain, printable, say, write_json
 from pipeline.errors import PermanentFailure, RetryableFailure
 from pipeline.images import ImageLimits, inspect
 from pipeline.instructions import Instructions, InstructionSources, Origin
 from pipeline.listing import list_page
 from pipeline.names import folders_of, result_name, wants_result
-from pipeline.storage import Results, Uploads
+from pipeline.storage import Uploads
 from pipeline.waiting import LOST_AFTER_SECONDS, Waiting
 
 HEADER_BYTES = 256 * 1024
@@ -53,7 +53,7 @@ async def _run(place: Place, name: str, *, as_json: bool) -> Exit:
     async with place.opened() as account:
         found = await _find(account, name)
     if as_json:
-        plain(json.dumps(_json(found), indent=2, ensure_ascii=False))
+        write_json(_json(found), indent=2)
     else:
         _print(found)
     return Exit.DONE
@@ -101,11 +101,11 @@ class Found:
 
 
 async def _find(account: Account, name: str) -> Found:
-    uploads, results = Uploads(account.blobs, account.place.images), Results(account.blobs, account.place.results)
-    image, body = await asyncio.gather(_properties(account, name), results.read(result_name(name)))
-    if image is None and body is None:
+    uploads = Uploads(account.blobs, account.place.images)
+    image, result = await asyncio.gather(_properties(account, name), _result(account, name))
+    if image is None and result is None:
         raise Trouble(await _not_there(account, name))
-    found = Found(name, image, result=json.loads(body) if body else None)
+    found = Found(name, image, result=result)
     if image is not None and not wants_result(name):
         return found
     found.earlier, found.in_work, found.waits_until = await asyncio.gather(
@@ -121,6 +121,18 @@ async def _find(account: Account, name: str) -> Found:
         except PermanentFailure as failure:
             found.asked = failure
     return found
+
+
+async def _result(account: Account, name: str) -> Mapping[str, Any] | None:
+    try:
+        return await read_result(account.results, result_name(name))
+    except ResourceNotFoundError as error:
+        if code(error) == "ContainerNotFound":
+            raise
+        return None
+    except NotAResultError as problem:
+        say(f"{one_line(result_name(name))} can't be read: {problem}", "red")
+        return None
 
 
 async def _properties(account: Account, name: str) -> BlobProperties | None:

@@ -1,9 +1,9 @@
 """`blobsight status`: how far things are, by listing alone."""
 
 import asyncio
-import json
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -17,9 +17,10 @@ from rich.table import Table
 from rich.text import Text
 
 from blobsight.account import Account, Place, account_options
-from blobsight.following import AT_ONCE, read_results
+from blobsight.following import AT_ONCE, read_results, why_failed
 from blobsight.image_states import ImageState, State, image_states
-from blobsight.terminal import Exit, out, plain, printable, progress, say, table
+from blobsight.reading import NotAResultError
+from blobsight.terminal import Exit, out, plain, printable, progress, say, table, write_json
 
 RECENT = timedelta(minutes=5)
 """The rate is counted over it: long enough for slow models, short enough to notice a standstill."""
@@ -127,7 +128,7 @@ async def _run(place: Place, prefix: str, *, failed: bool, watch: bool, as_json:
         if failed:
             await _list_failed(account, sorted(kept), as_json=as_json)
     if as_json and not failed:
-        plain(json.dumps(counting.status.to_json()))
+        write_json(counting.status.to_json())
     elif not failed:
         _show(counting.status)
     if not counting.status.images:
@@ -136,19 +137,24 @@ async def _run(place: Place, prefix: str, *, failed: bool, watch: bool, as_json:
 
 
 async def _list_failed(account: Account, names: list[str], *, as_json: bool) -> None:
-    """Read in portions: of a hundred thousand failures their messages are held, but not their results."""
-    failures: list[tuple[str, dict[str, Any]]] = []
+    """In portions: that many are read at a time."""
+    failures: list[tuple[str, str | None, str]] = []
     with progress("Reading failed results", len(names)) as bar:
         for start in range(0, len(names), PORTION):
             portion = names[start : start + PORTION]
             results = await read_results(account, portion)
-            failures += [(name, result["error"]) for name, result in results.items() if result["error"]]
+            failures += [(name, *why_failed(result)) for name, result in results.items() if _is_failed(result)]
             bar.advance(len(portion))
     if as_json:
-        for name, error in failures:
-            plain(json.dumps({"name": name, **error}))
+        for name, code, message in failures:
+            write_json({"name": name, "code": code, "message": message})
     else:
-        table(("image", "why"), [(name, f"{error['code']}: {error['message']}") for name, error in failures])
+        table(("image", "why"), [(name, f"{code}: {message}" if code else message) for name, code, message in failures])
+
+
+def _is_failed(result: Mapping[str, Any] | NotAResultError) -> bool:
+    """It may have succeeded since it was listed."""
+    return isinstance(result, NotAResultError) or result["status"] == "failed"
 
 
 PORTION = 8 * AT_ONCE
@@ -195,7 +201,7 @@ async def _watch(account: Account, prefix: str, *, as_json: bool) -> None:
             if live:
                 live.update(_picture(status), refresh=True)
             elif as_json:
-                plain(json.dumps(status.to_json()))
+                write_json(status.to_json())
             else:
                 plain(", ".join(f"{title} {count}" for title, count in _rows(status)))
             sys.stdout.flush()

@@ -1,10 +1,12 @@
 """What people see: data on stdout, talk on stderr, no colours or animation in pipes, NO_COLOR obeyed."""
 
+import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import IntEnum
 from typing import override
+from unicodedata import category
 
 import click
 from rich.console import Console
@@ -86,7 +88,7 @@ class Bar:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> None:
-    """Rows on stdout: lined up for people; separated by tabs, unbroken and without a head, in pipes.
+    """Rows on stdout: lined up for people; in pipes, a line each, without a head, separated by tabs.
 
     Args:
         head: one title for each column.
@@ -95,7 +97,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence
     """
     if not out.is_terminal:
         for row in rows:
-            plain("\t".join(" ".join(cell.split()) for cell in row))
+            plain("\t".join(map(one_line, row)))
         return
     shown = Table(box=None, pad_edge=False, header_style="bold")
     for number, title in enumerate(head):
@@ -106,8 +108,13 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence
 
 
 def plain(line: str) -> None:
-    """A line of data on stdout, as it is."""
+    """A line of data on stdout."""
     sys.stdout.write(f"{printable(line)}\n")
+
+
+def write_json(value: object, indent: int | None = None) -> None:
+    """A value on stdout, as JSON in ASCII: whatever the terminal or the pipe, programs read it."""
+    sys.stdout.write(f"{json.dumps(value, indent=indent)}\n")
 
 
 def say(line: str, style: str | None = None) -> None:
@@ -120,11 +127,22 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+_STEERING = {"Cc", "Cs", "Zl", "Zp", "Co", "Cn"}
+_BIDI = frozenset("\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
+
+
 def printable(text: str) -> str:
-    """`text`, with what no terminal can show (half characters of odd file names) and what would steer it escaped."""
+    """`text`, with what would steer a terminal, and what it can't show (half characters), escaped."""
+    if text.isprintable():
+        return text
     return "".join(
-        character
-        if character.isprintable() or character in "\n\t"
-        else character.encode("unicode_escape", "surrogatepass").decode()
+        character.encode("unicode_escape", "surrogatepass").decode()
+        if character not in "\n\t" and (category(character) in _STEERING or character in _BIDI)
+        else character
         for character in text
     )
+
+
+def one_line(text: str) -> str:
+    """The same with line breaks and tabs escaped, too: for names, and for cells of a table in a pipe."""
+    return printable(text).replace("\n", "\\n").replace("\t", "\\t")

@@ -8,10 +8,9 @@ everything is written on condition that nobody else has written it meanwhile: tw
 import asyncio
 import base64
 import hashlib
-import json
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -32,11 +31,11 @@ from azure.storage.blob import BlobProperties, ContentSettings
 from rich.filesize import decimal
 
 from blobsight.account import Account, Place, account_options, code
-from blobsight.asking import Asked, asking_options
+from blobsight.asking import ASKING_KEYS, Asked, asking_options
 from blobsight.following import Finished, follow, show_finished, tally
 from blobsight.image_states import State
 from blobsight.local_files import HIDDEN, LeftOut, LocalFile, find_files
-from blobsight.terminal import Bar, Exit, Trouble, counted, plain, progress, say, table
+from blobsight.terminal import Bar, Exit, Trouble, counted, one_line, progress, say, table, write_json
 from pipeline.budget import Budget
 from pipeline.errors import PermanentFailure
 from pipeline.images.recognise import recognise
@@ -136,14 +135,18 @@ def upload(  # noqa: PLR0913 - one for each option
     blobsight upload receipts/ --prefix 2026/receipts/ --instructions-file receipt.md
     find /scans -name '*.tif' -mtime -1 | blobsight upload -
     """  # noqa: D301 - click's mark of lines to leave alone
-    return asyncio.run(_run(place, asked, paths, prefix=prefix, wait=wait, dry_run=dry_run, as_json=as_json))
-
-
-async def _run(  # noqa: PLR0913 - one for each option
-    place: Place, asked: Asked, paths: Sequence[str], *, prefix: str, wait: bool, dry_run: bool, as_json: bool
-) -> Exit:
     metadata = asked.metadata()
-    report, files = Report(), []
+    # Before there is an event loop: within one, Ctrl-C would wait for the end of the search, or of stdin.
+    report, files = _find(paths, prefix)
+    if not files and not report.failed:
+        raise Trouble("There are no files in what you named: nothing to upload.")
+    _say_what_does_not_count(asked, files)
+    return asyncio.run(_run(place, asked, metadata, files, report, wait=wait, dry_run=dry_run, as_json=as_json))
+
+
+def _find(paths: Sequence[str], prefix: str) -> tuple[Report, list[LocalFile]]:
+    report = Report()
+    files: list[LocalFile] = []
     with progress("Looking for files") as bar:
         for found in find_files(paths, sys.stdin, prefix):
             if isinstance(found, LeftOut):
@@ -151,9 +154,20 @@ async def _run(  # noqa: PLR0913 - one for each option
             else:
                 files.append(found)
                 bar.advance()
-    if not files and not report.failed:
-        raise Trouble("There are no files in what you named: nothing to upload.")
-    _say_what_does_not_count(asked, files)
+    return report, files
+
+
+async def _run(  # noqa: PLR0913 - one for each option
+    place: Place,
+    asked: Asked,
+    metadata: Mapping[str, str],
+    files: Sequence[LocalFile],
+    report: Report,
+    *,
+    wait: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> Exit:
     finished: list[Finished] = []
     async with place.opened() as account:
         try:
@@ -170,7 +184,7 @@ async def _run(  # noqa: PLR0913 - one for each option
             if not as_json:
                 await show_finished(account, finished)
     if as_json:
-        plain(json.dumps(report.to_json() | {"dry_run": dry_run, "results": tally(finished) if wait else None}))
+        write_json(report.to_json() | {"dry_run": dry_run, "results": tally(finished) if wait else None})
     elif dry_run:
         table(("would be sent", "as"), sorted(report.would_be_sent))
     any_failed = report.failed or any(one.state is State.FAILED for one in finished)
@@ -199,10 +213,10 @@ def _say_whose_question(asked: Asked, finished: Sequence[Finished]) -> None:
 
 def _say_what_became(report: Report, *, dry_run: bool) -> None:
     for problem in report.failed:
-        say(f"{problem.path}: {problem.reason}", "red")
+        say(f"{one_line(problem.path)}: {problem.reason}", "red")
     left_out = [left for left in report.left_out if left.reason != HIDDEN]
     for left in left_out[:SHOWN]:
-        say(f"{left.path}: left out, {left.reason}", "dim")
+        say(f"{one_line(left.path)}: left out, {left.reason}", "dim")
     if len(left_out) > SHOWN:
         say(f"… and {len(left_out) - SHOWN:,} more left out (--json names them all)", "dim")
     would = "would be " if dry_run else ""
@@ -228,7 +242,7 @@ class _Sending:
 
     async def run(self, files: Sequence[LocalFile]) -> None:
         if len(files) > ASKED_ONE_BY_ONE:
-            await self._list(commonprefix([file.name for file in files]))  # noqa: RUF071 - the service's prefix is one
+            await self._list({file.name for file in files})
         # What images are asked by has to be there before them.
         instructing = [file for file in files if not wants_result(file.name)]
         with progress("Uploading", len(files)) as bar:
@@ -238,13 +252,16 @@ class _Sending:
                     for _ in range(AT_ONCE):
                         tasks.create_task(self._work(todo, bar))
 
-    async def _list(self, prefix: str) -> None:
+    async def _list(self, names: Collection[str]) -> None:
         listed: dict[str, There] = {}
+        prefix = commonprefix(list(names))  # noqa: RUF071 - the service's prefix is one
         token = None
         with progress("Looking at what is there already") as bar:
             while True:
                 page = await list_page(self._account.images, token, metadata=bool(self._metadata), prefix=prefix)
-                listed.update((blob.name, There(blob.etag, blob.md5, blob.metadata)) for blob in page.blobs)
+                listed |= {
+                    blob.name: There(blob.etag, blob.md5, blob.metadata) for blob in page.blobs if blob.name in names
+                }
                 bar.advance(len(page.blobs))
                 if (token := page.next_token) is None:
                     break
@@ -266,8 +283,13 @@ class _Sending:
         except PermanentFailure as no_image:
             what = (no_image.details or {}).get("seems_to_be", no_image.message)
             self._report.add(LeftOut(str(file.path), f"no image: it seems to be {what}", problem=False))
-        except (ResourceExistsError, ResourceModifiedError):
-            reason = "somebody else changed the blob while this ran: run the same command again to send yours"
+        except (ResourceExistsError, ResourceModifiedError) as error:
+            overtaken = code(error) in ("ConditionNotMet", "BlobAlreadyExists")
+            reason = (
+                "somebody else changed the blob while this ran: run the same command again to send yours"
+                if overtaken
+                else f"the service refuses to write the blob '{file.name}' ({code(error)})"
+            )
             self._report.add(LeftOut(str(file.path), reason))
         except AzureError as error:
             refused = getattr(error, "status_code", None) in (401, 403, 404)
@@ -341,7 +363,10 @@ class _Sending:
 
     def _is_same(self, file: LocalFile, content: "_Content", there: There) -> bool:
         """Whether what is there has this content, and is asked what we would ask."""
-        return there.md5 == content.md5 and self._metadata_for(file).items() <= there.metadata.items()
+        if there.md5 != content.md5:
+            return False
+        ours = self._metadata_for(file)
+        return not ours or ours == {key: value for key, value in there.metadata.items() if key in ASKING_KEYS}
 
     async def _ask(self, name: str) -> There | None:
         try:
@@ -396,7 +421,7 @@ def _base64(digest: "hashlib._Hash") -> str:
 def _media_type(file: LocalFile, start: bytes) -> str:
     if wants_result(file.name):
         return f"image/{recognise(start)}"
-    return TEXT_TYPES[file.path.suffix.lower()]
+    return TEXT_TYPES.get(file.path.suffix.lower(), "application/octet-stream")
 
 
 @contextmanager

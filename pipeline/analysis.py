@@ -527,7 +527,9 @@ def _crashed(runs: int) -> PermanentFailure:
 
 
 def _is_done(work: _Work, request: Request, stored: StoredResult | None) -> bool:
-    return stored is not None and stored.work_key == work.key and not (request.rerun_failed and stored.failed)
+    if stored is None or stored.work_key != work.key:
+        return False
+    return not (stored.failed and request.rerun_failed and request.rerun_of in (None, stored.etag))
 
 
 def _asks_nothing_of_its_own(request: Request, stored: StoredResult) -> bool:

@@ -116,7 +116,15 @@ async def list_page(
     pages = cast("AsyncPageIterator[str]", listing.by_page(token))
     await anext(pages)
     xml = responses[0].context[ContentDecodePolicy.CONTEXT_NAME]
-    return Page([_listed(blob) for blob in xml.iterfind("Blobs/Blob")], pages.continuation_token)
+    return Page(
+        [_listed(blob) for blob in xml.iterfind("Blobs/Blob") if not _is_folder(blob)], pages.continuation_token
+    )
+
+
+def _is_folder(blob: "Element") -> bool:
+    """Accounts with a hierarchical namespace list what stands for a folder, too."""
+    listed_as = blob.findtext("Properties/ResourceType")
+    return listed_as == "directory" or blob.findtext("Metadata/hdi_isfolder") == "true"
 
 
 def _listed(blob: "Element") -> ListedBlob:

@@ -35,6 +35,11 @@ def wants_result(name: str) -> bool:
     return not (_LITTER.fullmatch(leaf) or _INSTRUCTION_FILE.fullmatch(leaf))
 
 
+def is_litter(name: str) -> bool:
+    """Whether the upload `name` is what desktops leave behind in folders."""
+    return _LITTER.fullmatch(name.rpartition("/")[2]) is not None
+
+
 def image_of_sidecar(name: str) -> str | None:
     """The image that the upload `name` instructs, if that is what it does."""
     match = _SIDECAR.fullmatch(name)

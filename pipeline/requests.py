@@ -5,7 +5,9 @@ Our own message is a JSON object, version 1:
     {"version": 1, "container": "images", "name": "a/b.jpg",
      "attempt": 2, "since": "2026-03-01T12:00:00Z",                     work that was put off
      "instructions": "What is this?", "options": {"detail": "high"},    a re-analysis, asked differently
-     "rerun_failed": true}                                              a failed result does not count as done
+     "rerun_failed": true,                                              a failed result does not count as done,
+     "rerun_of": "0x8DE…"}                                              but only the one with this ETag: so that what
+                                                                        is queued twice is run again once
 
     {"version": 1, "redrive": ["retries_exhausted", "crashed"]}         all that failed so, once the cause is mended
 
@@ -60,6 +62,8 @@ class Request(BaseModel):
     instructions: str | None = None
     options: Options = Options()
     rerun_failed: bool = False
+    rerun_of: str | None = None
+    """With `rerun_failed`: the ETag of the failed result that is meant. Another one, written since, counts as done."""
 
     def again(self, *, since: datetime, attempt: int) -> Self:
         """The next try of the same work."""

@@ -133,7 +133,9 @@ class Upkeep:
         if name is None:
             return False
         await self._waiting.mark(name, 0)
-        request = Request(container=self._images, name=name, since=datetime.now(UTC), rerun_failed=True)
+        request = Request(
+            container=self._images, name=name, since=datetime.now(UTC), rerun_failed=True, rerun_of=result.etag
+        )
         await self._queue.send(request, 0)
         return True
 

@@ -10,7 +10,13 @@ from workshop import THROTTLED, Workshop, workshop
 
 from pipeline.analysis import Outcome
 from pipeline.claims import ClaimedElsewhere
+from pipeline.errors import ErrorCode, PermanentFailure
 from pipeline.instructions.options import Options
+
+
+async def refuse() -> None:
+    await asyncio.sleep(0)
+    raise PermanentFailure(ErrorCode.MODEL_REFUSED, "I can't help with that.")
 
 
 @pytest.fixture
@@ -45,6 +51,17 @@ async def test_a_request_with_options_alone_is_no_event_come_again(shop: Worksho
     closely = event.model_copy(update={"options": Options(detail="high")})
     assert await shop.analyzer.analyze(closely) is Outcome.SUCCEEDED
     assert shop.model.asked == ["Something else?", "?"]
+
+
+async def test_a_failed_result_is_run_again_once_however_often_that_is_queued(shop: Workshop) -> None:
+    """Two people, or one whose first command was killed, mean the same failed result."""
+    event = await shop.drop("a.png")
+    shop.model.behaviours += [refuse, refuse]
+    assert await shop.analyzer.analyze(event) is Outcome.FAILED
+    failed = await shop.person.blobs.get_blob_client("shop-results", "a.png.json").get_blob_properties()
+    again = event.model_copy(update={"rerun_failed": True, "rerun_of": failed.etag.strip('"')})
+    assert [await shop.analyzer.analyze(again) for _ in range(3)] == [Outcome.FAILED, *[Outcome.ALREADY_DONE] * 2]
+    assert len(shop.model.asked) == 2
 
 
 async def test_a_call_longer_than_a_claim_keeps_it(shop: Workshop) -> None:

@@ -1,17 +1,23 @@
 """`blobsight status`: how far things are, by listing alone."""
 
+import asyncio
+import json
+import os
+import shlex
+import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
 from azure.storage.blob.aio import ContainerClient
-from person import Person
+from person import ROOT, Person
 from pictures import picture
 from terminal import Ran, blobsight
 
 from blobsight.image_states import ImageState, State, image_states
 from blobsight.status import Counting
+from blobsight.terminal import printable
 from pipeline.listing import ListedBlob
 from pipeline.names import result_name
 
@@ -108,6 +114,45 @@ async def test_failed_images_are_listed_with_their_messages(person: Person) -> N
     rows = dict(ran.lines)
     assert (ran.status, set(rows)) == (0, {"failed-status/cut.png", "failed-status/page.jpg"})
     assert rows["failed-status/page.jpg"].startswith("unsupported_image: The file is no image")
+
+
+async def test_other_things_in_the_result_container_are_listed_as_such(
+    person: Person, containers: tuple[ContainerClient, ContainerClient]
+) -> None:
+    images, results = containers
+    for name, body in (("a", b"no JSON"), ("b", b"[]"), ("c", b'{"status": "failed"}')):
+        etag = (await (await images.upload_blob(name, b"x")).get_blob_properties()).etag.strip('"')
+        await results.upload_blob(f"{name}.json", body, metadata=CORRUPT | {"sourceetag": etag})
+    ran = await run(person, containers, "--failed")
+    assert [name for name, _ in ran.lines] == ["a", "b", "c"]
+    assert all("its result can't be read: it is" in why for _, why in ran.lines)
+    told = [json.loads(line) for line in (await run(person, containers, "--failed", "--json")).out.splitlines()]
+    assert [(one["name"], one["code"]) for one in told] == [("a", None), ("b", None), ("c", None)]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Combien\u00a0? 漢字 😀 \u202f\u200d", "Combien\u00a0? 漢字 😀 \u202f\u200d"),
+        ("a\x1b[31m\x9b\u202eb", "a\\x1b[31m\\x9b\\u202eb"),
+        ("\ud800\x00", "\\ud800\\x00"),
+        ("two\nlines", "two\nlines"),
+    ],
+)
+def test_what_would_steer_a_terminal_is_escaped_and_nothing_else(text: str, shown: str) -> None:
+    assert printable(text) == shown
+
+
+async def test_a_full_disk_and_a_closed_stdout_are_said(person: Person) -> None:
+    for redirected, status in ((">/dev/full", 3), (">&-", 0)):
+        process = await asyncio.create_subprocess_shell(
+            f"{shlex.quote(sys.executable)} -m blobsight status --json {redirected}",
+            cwd=ROOT,
+            stderr=asyncio.subprocess.PIPE,
+            env=os.environ | {"AZURE_STORAGE_CONNECTION_STRING": person.cloud.front.connection_string},
+        )
+        _, talk = await process.communicate()
+        assert (process.returncode, b"Traceback" in talk) == (status, False), talk
 
 
 async def test_watching_ends_when_nothing_is_pending(

@@ -116,7 +116,7 @@ async def test_what_is_no_image_is_left_out_and_what_cannot_be_read_is_listed(pe
     told = {Path(problem["path"]).name: (problem["failed"], problem["reason"]) for problem in ran.json()["problems"]}
     assert told == {
         ".DS_Store": (False, "hidden"),
-        "back": (False, "a link back to a folder above it"),
+        "back": (False, "a link to a folder that is gone through anyway"),
         "notes.pdf": (False, "no image: it seems to be a PDF document"),
         "page.jpg": (False, "no image: it seems to be an HTML page"),
         "empty.png": (True, "it is empty: copy or save it again"),
@@ -124,6 +124,39 @@ async def test_what_is_no_image_is_left_out_and_what_cannot_be_read_is_listed(pe
         "broken.png": (True, "it can't be read (Input/output error)"),
         "pipe.png": (True, "it is no regular file"),
     }
+
+
+async def test_what_desktops_leave_behind_and_lists_of_other_systems(person: Person, folder: Folder) -> None:
+    path = folder("a.png", "b\u2028c.png")
+    (path / "Thumbs.db").write_bytes(b"x")
+    (path / "desktop.ini").write_bytes(b"x")
+    ran = await blobsight(person, "upload", str(path), "--prefix", "litter/")
+    assert ran.status == 0
+    assert "2 sent" in ran.talk
+    assert "Thumbs.db' is a name of what desktops leave behind" in ran.talk
+    listed = f"\ufeff{path}/a.png\r\n{path}/b\u2028c.png\r\n\r\n"
+    ran = await blobsight(person, "upload", "-", "--dry-run", stdin=listed)
+    assert (ran.status, len(ran.lines)) == (0, 2)
+
+
+async def test_fewer_options_are_another_question_too(person: Person, folder: Folder) -> None:
+    path = folder("a.png")
+    arguments = ("upload", str(path), "--prefix", "fewer/", "-i", "Fewer?", "--json")
+    for options, sent in ((("--detail", "low"), 1), ((), 1), ((), 0)):
+        assert (await blobsight(person, *arguments, *options)).json()["sent"] == sent
+
+
+async def test_an_image_that_is_replaced_is_not_waited_for(person: Person, folder: Folder) -> None:
+    person.scripts["Replaced?"].append(Hang())
+    uploading = asyncio.create_task(
+        blobsight(person, "upload", str(folder("a.png")), "--prefix", "replaced/", "-i", "Replaced?", "--wait")
+    )
+    while not person.asked("Replaced?"):
+        await asyncio.sleep(0.05)
+    await person.drop("replaced/a.png", picture(), {"instructions": "By somebody else"})
+    ran = await uploading
+    assert (ran.status, ran.out) == (0, "")
+    assert "replaced/a.png was replaced or deleted meanwhile" in ran.talk
 
 
 async def test_names_that_people_and_file_systems_allow(person: Person, folder: Folder) -> None:
@@ -214,9 +247,12 @@ async def test_ctrl_c_says_how_far_it_came(person: Person, folder: Folder) -> No
         (["--account", "https://a.example/?sig=secret"], 2, "without a key or a SAS"),
         (["--connection-string", "secret"], 3, "The connection string is none"),
         (["--connection-string", "BlobEndpoint=http://127.0.0.1:9/a;AccountName=a;AccountKey=YQ=="], 3, "make up"),
+        (["--connection-string", "AccountName=a;AccountKey=secret;BlobEndpoint=http://[x"], 3, "string is none"),
+        (["--account", "https://a.example/#sig=secret"], 2, "without a key or a SAS"),
         (["-i", "x" * 9000], 2, "_instructions.md"),
+        (["-i", "?", "--schema", "größe"], 2, "metadata is ASCII"),
     ],
-    ids=["container", "address", "connection string", "nobody there", "too long"],
+    ids=["container", "SAS", "none", "nobody there", "no address", "fragment", "too long", "not ASCII"],
 )
 async def test_what_stops_it_is_one_clear_line(
     person: Person, folder: Folder, arguments: list[str], status: int, said: str

@@ -472,6 +472,8 @@ PAGE = """<?xml version="1.0" encoding="utf-8"?>
 <Etag>0x8DC</Etag></Properties><Metadata><SourceETag>0x8DB</SourceETag><errorcode /></Metadata></Blob>
 <Blob><Name Encoded="true">%EF%BF%BE%25.jpg.json</Name><Properties><Last-Modified>Sat, 14 Mar 2026 09:26:53 GMT
 </Last-Modified><Etag>"0x8DD"</Etag></Properties></Blob>
+<Blob><Name>a folder</Name><Properties><Last-Modified>Sat, 14 Mar 2026 09:26:53 GMT</Last-Modified><Etag>0x8DE</Etag>
+<ResourceType>directory</ResourceType></Properties></Blob>
 </Blobs><NextMarker>{next}</NextMarker></EnumerationResults>"""
 
 

@@ -30,6 +30,7 @@ requests = st.builds(
     instructions=st.none() | texts.filter(str.strip),
     options=options,
     rerun_failed=st.booleans(),
+    rerun_of=st.none() | texts,
 )
 redrives = st.builds(
     Redrive, redrive=st.lists(st.sampled_from(ErrorCode), min_size=1), token=st.none() | texts.filter(bool)
@@ -71,6 +72,7 @@ ours = [
     "instructions",
     "options",
     "rerun_failed",
+    "rerun_of",
     "redrive",
     "token",
 ]

@@ -197,7 +197,7 @@ async def model_answers(patient: Patient) -> Finding:
     name = deployed.model_deployment
     try:
         async with (
-            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as session,
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30), trust_env=True) as session,
             session.post(
                 url,
                 json={"model": name, "messages": []},

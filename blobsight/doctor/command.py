@@ -1,7 +1,6 @@
 """`blobsight doctor`: all that the pipeline needs, a line each, and what to do where it is not so."""
 
 import asyncio
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
@@ -15,7 +14,7 @@ from blobsight.account import Place, account_options, explained
 from blobsight.doctor import azure_checks, storage_checks
 from blobsight.doctor.findings import Check, Finding, Patient, Verdict, failed, skipped
 from blobsight.doctor.resource_manager import PUBLIC, Deployed, Refused, ResourceManager
-from blobsight.terminal import Exit, Trouble, out, plain, printable, progress, table
+from blobsight.terminal import Exit, Trouble, out, printable, progress, table, write_json
 from pipeline.settings import ServiceUrl
 
 LIMIT_SECONDS = 60
@@ -148,6 +147,8 @@ async def look(check: Check, patient: Patient) -> Finding:
         return azure_checks.refused(error)
     except Trouble as trouble:
         return Finding(Verdict.FAILED, trouble.message)  # which says what to do, too
+    except (KeyError, TypeError, AttributeError, ValueError) as error:  # of an answer in another shape than documented
+        return failed(f"an answer that makes no sense ({type(error).__name__})", "Try again; then look in the portal.")
     except (aiohttp.ClientError, OSError) as error:
         return failed(f"Azure can't be reached ({type(error).__name__})", "Is this machine online? Try again.")
 
@@ -158,7 +159,7 @@ def _show(findings: Mapping[str, Finding], *, as_json: bool) -> None:
             {"check": name, "verdict": found.verdict.value, "seen": found.seen, "cure": found.cure}
             for name, found in findings.items()
         ]
-        plain(json.dumps(told, indent=2, ensure_ascii=False))
+        write_json(told, indent=2)
     elif not out.is_terminal:
         table((), [(found.verdict.value, name, found.seen, found.cure or "") for name, found in findings.items()])
     else:

@@ -85,7 +85,7 @@ class ResourceManager:
         return f"{self._url}/.default"
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_ANSWER_SECONDS))
+        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_ANSWER_SECONDS), trust_env=True)
         return self
 
     async def __aexit__(

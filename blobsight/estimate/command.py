@@ -1,7 +1,6 @@
 """What images will cost, before anything is paid."""
 
 import asyncio
-import json
 import random
 import sys
 from collections import Counter
@@ -20,7 +19,7 @@ from blobsight.estimate.prices import CURRENCY, price_of
 from blobsight.estimate.ranges import Range
 from blobsight.estimate.text_tokens import MESSAGE_FORMAT, text_tokens
 from blobsight.local_files import LeftOut, LocalFile, find_files
-from blobsight.terminal import Exit, Trouble, plain, progress, say, table
+from blobsight.terminal import Exit, Trouble, progress, say, table, write_json
 from pipeline.listing import ListedBlob, list_page
 from pipeline.names import wants_result
 from pipeline.settings import DEFAULT_SYSTEM_PROMPT, MOST_OUTPUT_TOKENS, Detail
@@ -358,7 +357,7 @@ async def _of_prefix(place: Place, prefix: str, assumptions: Assumptions) -> Est
 
 def _show(answer: Estimate, *, as_json: bool) -> None:
     if as_json:
-        plain(json.dumps(_as_json(answer)))
+        write_json(_as_json(answer))
         return
     rows = [
         ("model", f"{answer.model}, detail {answer.detail}"),

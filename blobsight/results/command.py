@@ -1,7 +1,6 @@
 """The results, as one file."""
 
 import asyncio
-import json
 import sys
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -9,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from io import TextIOWrapper
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any
 
 import click
 from azure.core.exceptions import ResourceNotFoundError
@@ -18,6 +17,7 @@ from rich.highlighter import JSONHighlighter
 
 from blobsight.account import Place, account_options, code
 from blobsight.image_states import SHORTENED_AT
+from blobsight.reading import NotAResultError, read_result
 from blobsight.results.export import JSON_LINES, TABLES, Export, JsonLines, Table, new_file
 from blobsight.results.flattening import json_text
 from blobsight.terminal import Bar, Exit, Trouble, out, progress, say, talk
@@ -26,9 +26,6 @@ from pipeline.names import image_of_result, result_name
 
 AT_ONCE = 32
 """Downloads, and results that are held."""
-
-MAX_RESULT_BYTES = 64 * 1024 * 1024
-"""Several times what the longest answer needs."""
 
 _MOST_LISTED = 1000
 
@@ -49,18 +46,20 @@ class Tally:
             self.listed.append(f"{name}: {what}")
 
 
-class _NotAResultError(Exception):
-    """The text says what is there instead."""
-
-
 def _output(_context: click.Context, _parameter: click.Parameter, path: Path | None) -> Path | None:
     if path is None or str(path) == "-":
         return None
     known = (*JSON_LINES, *TABLES)
     if path.suffix.lower() not in known:
         raise click.BadParameter(f"'{path}' should end in one of {', '.join(known)}: that says what to write.")
+    try:
+        exists = path.exists()
+    except OSError as error:
+        raise click.BadParameter(f"'{path}' can't be a file's name: {error.strerror}.") from error
     if path.is_dir():
         raise click.BadParameter(f"'{path}' is a folder: give the name of a file in it.")
+    if exists and not path.is_file():
+        raise click.BadParameter(f"'{path}' is no regular file: leave out -o to write to a pipe.")
     if not path.absolute().parent.is_dir():
         raise click.BadParameter(f"there is no folder '{path.absolute().parent}': make it first.")
     return path
@@ -164,12 +163,12 @@ async def _show(place: Place, name: str) -> bool:
     async with place.opened() as account:
         target = result_name(name)
         try:
-            result = await _result(account.results, target)
+            result = await read_result(account.results, target)
         except ResourceNotFoundError as error:
             if code(error) == "ContainerNotFound":
                 raise
             return False
-        except _NotAResultError as error:
+        except NotAResultError as error:
             raise Trouble(f"{target}: {error}") from error
         shown = json_text(result, indent=2)
         if out.is_terminal:
@@ -207,7 +206,7 @@ async def export_results(  # noqa: PLR0913, PLR0917 - one place
             async for name, result in _fetched(account.results, prefix, wanted, tally):
                 if bar:
                     bar.advance()
-                if isinstance(result, _NotAResultError):
+                if isinstance(result, NotAResultError):
                     tally.problem(name, str(result))
                 elif _is_wanted(result, prefix, wanted):
                     _add(name, result, export, tally)
@@ -236,20 +235,18 @@ def _is_wanted(result: Mapping[str, Any], prefix: str, wanted: str | None) -> bo
 
 async def _fetched(
     container: ContainerClient, prefix: str, wanted: str | None, tally: Tally
-) -> AsyncIterator[tuple[str, Mapping[str, Any] | _NotAResultError]]:
+) -> AsyncIterator[tuple[str, Mapping[str, Any] | NotAResultError]]:
     """The results as they are listed; a bounded number of them is downloaded ahead."""
 
-    async def fetch(blob: ListedBlob) -> tuple[str, Mapping[str, Any] | _NotAResultError]:
-        if blob.size > MAX_RESULT_BYTES:
-            return blob.name, _NotAResultError(f"it is no result: {blob.size:,} bytes.")
+    async def fetch(blob: ListedBlob) -> tuple[str, Mapping[str, Any] | NotAResultError]:
         try:
-            return blob.name, await _result(container, blob.name)
-        except _NotAResultError as error:
+            return blob.name, await read_result(container, blob.name)
+        except NotAResultError as error:
             return blob.name, error
         except ResourceNotFoundError:
-            return blob.name, _NotAResultError("it was deleted meanwhile.")
+            return blob.name, NotAResultError("it was deleted meanwhile.")
 
-    ahead: deque[asyncio.Task[tuple[str, Mapping[str, Any] | _NotAResultError]]] = deque()
+    ahead: deque[asyncio.Task[tuple[str, Mapping[str, Any] | NotAResultError]]] = deque()
     try:
         async for found, chosen in _pages(container, prefix, wanted):
             tally.found += found
@@ -281,17 +278,3 @@ async def _pages(
         token = page.next_token
         if token is None:
             return
-
-
-async def _result(container: ContainerClient, name: str) -> Mapping[str, Any]:
-    """Raises ResourceNotFoundError, or _NotAResultError."""
-    body = await (await container.download_blob(name)).readall()
-    try:
-        result = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise _NotAResultError(f"it is no valid JSON ({error}).") from error
-    match result:
-        case {"status": "succeeded" | "failed", "source": dict()}:
-            return cast("Mapping[str, Any]", result)
-        case _:
-            raise _NotAResultError("it is JSON, but no result of Blobsight's.")

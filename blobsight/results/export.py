@@ -180,6 +180,8 @@ def new_file(path: Path) -> Iterator[Export]:
         else:
             with TemporaryFile("w+", encoding="utf-8", newline="\n", dir=path.parent) as spool:
                 yield Table(beside, spool, TABLES[path.suffix.lower()])
+        if path.exists():
+            beside.chmod(path.stat().st_mode & 0o777)
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
