@@ -218,7 +218,7 @@ async def test_poison_that_stays_is_red(person: Person) -> None:
         await queues.get_queue_client("sick-poison").send_message("x")
         ran = await blobsight(None, "doctor", "--connection-string", account, "--queue", "sick")
         await queues.delete_queue("sick-poison")
-    assert "failed\tpoison\t1 messages on 'sick-poison'\t" in ran.out
+    assert "failed\tpoison\t1 message on 'sick-poison'\t" in ran.out
 
 
 # Azure: one thing wrong at a time.
