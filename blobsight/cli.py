@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import sys
 from io import TextIOWrapper
 
@@ -55,7 +56,8 @@ def run() -> int:
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names of files are not kept to anybody's code page
     try:
-        return blobsight(standalone_mode=False) or Exit.DONE
+        ended = blobsight(standalone_mode=False) or Exit.DONE
+        sys.stdout.flush()
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         return Exit.USAGE
@@ -66,8 +68,15 @@ def run() -> int:
         say("Stopped.")
         return Exit.INTERRUPTED
     except BrokenPipeError:  # `blobsight results | head`: who read us has enough
-        sys.stderr.close()
+        _write_no_more()
         return Exit.DONE
     except OSError as error:  # stdout on a full disk
+        _write_no_more()
         say(f"error: {error.strerror or error}: what should be written or read can't be.")
         return Exit.CANNOT
+    return int(ended)
+
+
+def _write_no_more() -> None:
+    """What is still buffered goes nowhere; else the interpreter would stumble over it at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
