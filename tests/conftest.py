@@ -1,8 +1,10 @@
 """The whole local cloud, once for all tests: real emulator, real worker, real tokens over real TLS; and its parts."""
 
 from collections.abc import AsyncIterator
+from uuid import uuid4
 
 import pytest
+from azure.storage.blob.aio import ContainerClient
 from person import Person, somebody
 
 from localcloud.azurite import Azurite
@@ -15,6 +17,18 @@ from localcloud.identity import IdentityEndpoint
 async def person(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Person]:
     async with somebody(tmp_path_factory.mktemp("cloud")) as person:
         yield person
+
+
+@pytest.fixture
+async def containers(person: Person) -> AsyncIterator[tuple[ContainerClient, ContainerClient]]:
+    """Of images and results, where nobody is at work."""
+    name = f"idle-{uuid4().hex[:8]}"
+    images, results = (person.blobs.get_container_client(f"{name}-{kind}") for kind in ("images", "results"))
+    await images.create_container()
+    await results.create_container()
+    yield images, results
+    await images.delete_container()
+    await results.delete_container()
 
 
 # The parts by themselves, for the tests of the local cloud.

@@ -2,9 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 from azure.storage.blob.aio import ContainerClient
@@ -110,18 +108,6 @@ async def test_wrong_usage(folder: Path) -> None:
         refused = await blobsight(None, "estimate", *arguments)
         assert (refused.status, refused.out) == (status, "")
         assert said in refused.talk
-
-
-@pytest.fixture
-async def containers(person: Person) -> AsyncIterator[tuple[ContainerClient, ContainerClient]]:
-    """Of images and results, where nobody is at work."""
-    name = f"estimate-{uuid4().hex[:8]}"
-    images, results = (person.blobs.get_container_client(f"{name}-{kind}") for kind in ("images", "results"))
-    await images.create_container()
-    await results.create_container()
-    yield images, results
-    await images.delete_container()
-    await results.delete_container()
 
 
 async def test_images_in_a_container_by_a_sample_and_by_what_results_tell(

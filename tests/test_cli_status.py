@@ -5,9 +5,8 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from uuid import uuid4
 
 import pytest
 from azure.storage.blob.aio import ContainerClient
@@ -22,18 +21,6 @@ from pipeline.listing import ListedBlob
 from pipeline.names import result_name
 
 NOW = datetime(2026, 3, 14, 12, tzinfo=UTC)
-
-
-@pytest.fixture
-async def containers(person: Person) -> AsyncIterator[tuple[ContainerClient, ContainerClient]]:
-    """Of images and results, where nobody is at work."""
-    name = f"status-{uuid4().hex[:8]}"
-    images, results = (person.blobs.get_container_client(f"{name}-{kind}") for kind in ("images", "results"))
-    await images.create_container()
-    await results.create_container()
-    yield images, results
-    await images.delete_container()
-    await results.delete_container()
 
 
 async def put(images: ContainerClient, results: ContainerClient, name: str, result: Mapping[str, str] | None) -> None:
