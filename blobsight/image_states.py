@@ -45,7 +45,7 @@ async def image_states(
     """Every image whose name starts with `prefix`, each once, as soon as its state is known; pending ones at the end.
 
     Both containers are listed side by side, in about the same order, so that what waits for its counterpart stays
-    little: all that is held besides two pages is the pending images.
+    little: all that is held besides two pages is the pending images, and results whose images are gone.
 
     Args:
         images: the input container.

@@ -74,7 +74,6 @@ class Counting:
     def __init__(self, now: datetime) -> None:
         self.status = Status(now)
         self._earliest = now
-        self._latest_before = datetime.min.replace(tzinfo=UTC)
 
     def add(self, image: ImageState) -> None:
         status = self.status
