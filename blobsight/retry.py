@@ -104,8 +104,8 @@ def retry(  # noqa: PLR0913 - one for each option
     never paid twice: with --all and nothing new to ask, the model is asked only where the question has changed
     since, as by another _instructions.md. To stop at any time and run it again is harmless.
 
-    The codes: unsupported_image, empty_blob, image_too_large, corrupt_image, invalid_instructions, content_filtered,
-    model_refused, invalid_answer, request_rejected, retries_exhausted, crashed.
+    The codes: unsupported_image, empty_blob, unreadable_blob, image_too_large, corrupt_image, invalid_instructions,
+    content_filtered, model_refused, empty_answer, invalid_answer, request_rejected, retries_exhausted, crashed.
 
     \b
     blobsight retry --code retries_exhausted --code crashed     once the cause is mended

@@ -19,11 +19,13 @@ class ErrorCode(StrEnum):
 
     UNSUPPORTED_IMAGE = "unsupported_image"
     EMPTY_BLOB = "empty_blob"
+    UNREADABLE_BLOB = "unreadable_blob"
     IMAGE_TOO_LARGE = "image_too_large"
     CORRUPT_IMAGE = "corrupt_image"
     INVALID_INSTRUCTIONS = "invalid_instructions"
     CONTENT_FILTERED = "content_filtered"
     MODEL_REFUSED = "model_refused"
+    EMPTY_ANSWER = "empty_answer"
     INVALID_ANSWER = "invalid_answer"
     REQUEST_REJECTED = "request_rejected"
     RETRIES_EXHAUSTED = "retries_exhausted"
