@@ -13,7 +13,8 @@ from pipeline.listing import ContainerListing, ListedBlob, TokenRefused
 from pipeline.names import image_of_result
 from pipeline.reconciliation import Progress, Reconciliation
 from pipeline.requests import Redrive, Request, RequestQueue
-from pipeline.storage import Results, translated
+from pipeline.storage import Results
+from pipeline.storage_errors import translated
 from pipeline.waiting import Waiting
 
 logger = logging.getLogger(__name__)
@@ -85,7 +86,7 @@ class Upkeep:
 
     async def _source_etag(self, result: str) -> str | None:
         stored = await self._results.find(result)
-        return None if stored is None else stored.source_etag or ""
+        return None if stored is None else stored.facts.source_etag or ""
 
     async def _is_waiting(self, name: str, _etag: str) -> bool:
         return await self._waiting.is_marked(name)
