@@ -8,7 +8,7 @@ from typing import Protocol
 
 from pipeline.budget import Budget, Content
 from pipeline.errors import ErrorCode, PermanentFailure, RetryableFailure
-from pipeline.images import ImageLimits, Inspection, PreparedImage, as_stored, convert, inspect, too_many_bytes
+from pipeline.images import ImageLimits, Inspection, PreparedImage, as_stored, convert, inspect
 from pipeline.model import Question, Reply
 from pipeline.result import ImageSent
 from pipeline.settings import Settings
@@ -121,7 +121,12 @@ class ModelAnswerer:
         try:
             content.replace(await asyncio.to_thread(unpacked, content.data, limit))
         except TooLarge:
-            raise too_many_bytes(limit + 1, self._limits) from None
+            raise PermanentFailure(
+                ErrorCode.IMAGE_TOO_LARGE,
+                f"The file is compressed (gzip or deflate) and unpacks to more than the {limit:,} bytes that are accepted."
+                " Upload the image itself, saved smaller.",
+                {"max_bytes": limit},
+            ) from None
         except Broken as error:
             raise PermanentFailure(
                 ErrorCode.CORRUPT_IMAGE,
