@@ -123,8 +123,8 @@ class ModelAnswerer:
         except TooLarge:
             raise PermanentFailure(
                 ErrorCode.IMAGE_TOO_LARGE,
-                f"The file is compressed (gzip or deflate) and unpacks to more than the {limit:,} bytes that are accepted."
-                " Upload the image itself, saved smaller.",
+                f"The file is compressed (gzip or deflate) and unpacks to more than the {limit:,} bytes that are"
+                " accepted. Upload the image itself, saved smaller.",
                 {"max_bytes": limit},
             ) from None
         except Broken as error:
