@@ -271,10 +271,10 @@ async def test_other_events_on_the_queue_are_left_alone(fire: Fire) -> None:
 
 async def test_one_message_runs_again_what_failed_and_nothing_else(fire: Fire) -> None:
     """What an operator sends once the cause is mended."""
-    poison = {"ContainerName": "images"}
+    poison = {"version": 1, "container": "images", "name": "redrive/crashed.png"}
     for name in ("redrive/crashed.png", "redrive/good.png"):
         await fire.silent.get_blob_client("images", name).upload_blob(picture(), metadata={"instructions": name})
-    await fire.send("webjobs-blobtrigger-poison", json.dumps(poison | {"BlobName": "redrive/crashed.png"}))
+    await fire.send("analysis-requests-poison", json.dumps(poison))
     await fire.send("analysis-requests", json.dumps(event("redrive/good.png")))
     await fire.person.drop("redrive/text.png", b"no image")
     before = {name: await fire.person.result(f"redrive/{name}.png") for name in ("crashed", "good", "text")}
