@@ -281,7 +281,8 @@ def error_type(error: BaseException) -> str:
         return error.code
     if isinstance(error, RetryableFailure) and error.status is not None:
         return str(error.status)
-    if type(error) in {RetryableFailure, OperatorFailure, TimedOut}:  # their subclasses say more by their names than their causes
+    # The causes of these say more than their own names do.
+    if type(error) in {RetryableFailure, OperatorFailure, TimedOut}:
         error = error.__cause__ or error.__context__ or error
     return type(error).__name__
 
