@@ -149,6 +149,8 @@ class Analyzer:
     ) -> Outcome:
         """Bring the requested upload to its result; an upload that is an image's sidecar, that image.
 
+        A sidecar of no image, whose name shows that it will never have one, ends in a failed result of its own.
+
         With `verdict` the model is not asked: that is what becomes of the upload, unless it has its result already.
         With `attempt` the caller learns what was found out before a failure.
 
@@ -162,6 +164,9 @@ class Analyzer:
             if wants_result(name):
                 async with self._room:
                     outcome = await self._bring_to_result(name, request, verdict, attempt)
+                    if outcome is Outcome.GONE and name != request.name and await self._sources.misnamed(request.name):
+                        attempt.name = request.name
+                        outcome = await self._bring_to_result(request.name, request, verdict, attempt)
             else:
                 outcome = Outcome.NOT_AN_IMAGE
             attempt.outcome = outcome

@@ -18,6 +18,7 @@ from azure.storage.blob import BlobProperties, ContentSettings
 from azure.storage.blob.aio import BlobServiceClient, StorageStreamDownloader
 
 from pipeline.errors import OperatorFailure, RetryableFailure
+from pipeline.names import stands_for_folder
 
 FIRST_READ_BYTES = 8 * 1024 * 1024
 """What the opening request of a download brings along. Nearly every photo fits, so one request does; and of a 5 GB
@@ -77,7 +78,7 @@ class Uploads:
     async def open(self, name: str) -> Upload | None:
         """The current version of the upload `name`, or None when there is none. One request.
 
-        What only stands for a folder, in accounts with a hierarchical namespace, is no upload.
+        A blob that only marks a folder is not an upload.
         """
         blob = self._client.get_blob_client(name)
         with translated(f"reading {self.container}/{name}", "Storage Blob Data Owner"):
@@ -87,7 +88,7 @@ class Uploads:
                 _require_container(error, self.container)
                 return None
         properties: BlobProperties = stream.properties
-        if stream.size == 0 and (properties.metadata or {}).get("hdi_isfolder") == "true":
+        if stands_for_folder(name, stream.size, properties.metadata or {}):
             return None
         return Upload(
             container=self.container,

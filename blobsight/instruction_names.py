@@ -1,0 +1,143 @@
+"""Instruction files with nearly the right name, put right before anything is sent.
+
+On this machine the files beside tell what was meant, which a name alone does not: `b.instructions.txt` lies beside
+`b.jpg`. What remains in doubt is asked first, since the images would be paid with another question.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from unicodedata import normalize
+
+from blobsight.local_files import LeftOut, LocalFile
+from pipeline.instructions.misnamed import Misnamed, misnamed
+from pipeline.junk import has_image_ending
+from pipeline.names import image_of_sidecar, is_instruction_file
+
+
+@dataclass(slots=True)
+class Named:
+    """The files of a run, instruction files under the names that count."""
+
+    files: list[LocalFile] = field(default_factory=list)
+    renamed: list[tuple[LocalFile, str]] = field(default_factory=list)
+    """Some as they are here, and the names under which they are among `files`."""
+    left_out: list[LeftOut] = field(default_factory=list)
+    in_doubt: list[str] = field(default_factory=list)
+    """Sentences for the person, about each whose right name can't be told. They are among `files` as they are."""
+    of_no_image: list[str] = field(default_factory=list)
+    """Those of `files` that belong to an image which is not among them, and hardly in the container."""
+
+
+def rightly_named(files: Sequence[LocalFile]) -> Named:
+    """The same files, with the right names for instruction files where they can be told."""
+    if not any(misnamed(file.name) or image_of_sidecar(file.name) for file in files):
+        return Named(list(files))
+    images = _Images([file.name for file in files if not (is_instruction_file(file.name) or _is_certain(file.name))])
+    named = Named()
+    claims: dict[str, list[LocalFile]] = defaultdict(list)
+    for file in files:
+        right, doubt = _right_name(file.name, images)
+        if doubt:
+            named.in_doubt.append(f"{file.path} {doubt}")
+        claims[right].append(file)
+    for right, claimants in claims.items():
+        chosen = next((file for file in claimants if file.name == right), claimants[0])
+        others = [file for file in claimants if file is not chosen]
+        if chosen.name == right:
+            named.left_out += [
+                LeftOut(str(file.path), f"'{_leaf(right)}' is there, too, and counts", problem=False) for file in others
+            ]
+        elif others:
+            paths = " and ".join(str(file.path) for file in claimants)
+            named.in_doubt.append(f"{paths} would all be sent as '{_leaf(right)}': keep one of them.")
+        named.files.append(replace(chosen, name=right))
+        if chosen.name != right:
+            named.renamed.append((chosen, right))
+        if images.is_missed(right):
+            named.of_no_image.append(right)
+    return named
+
+
+def _is_certain(name: str) -> bool:
+    meant = misnamed(name)
+    return meant is not None and meant.is_certain
+
+
+def _right_name(name: str, images: "_Images") -> tuple[str, str | None]:
+    """The name that counts, and what is in doubt about it."""
+    meant = misnamed(name)
+    image = meant.image if meant else image_of_sidecar(name)
+    if image is not None:
+        return _sidecar(name, image, meant, images)
+    if meant is None or not (meant.is_certain or images.any_below(name)):
+        return name, None
+    if not meant.is_text:
+        return name, f"is no plain text: save what it says as '{_leaf(meant.right)}', or call it something else."
+    if not meant.is_certain:
+        return name, (
+            f"has nearly the name of an instruction file: call it '{_leaf(meant.right)}' if it says what to ask about"
+            " the images of its folder, and something else if not."
+        )
+    return meant.right, None
+
+
+def _sidecar(name: str, image: str, meant: Misnamed | None, images: "_Images") -> tuple[str, str | None]:
+    ending = (meant.right if meant else name).removeprefix(image)
+    found = images.like(image)
+    if meant and not (meant.is_certain or found):
+        return name, None
+    if meant and not meant.is_text:
+        return name, f"is no plain text: save what it says as '{_leaf((found or [image])[0])}{ending}'."
+    if len(found) > 1:
+        which = " or ".join(f"'{_leaf(one)}{ending}'" for one in found)
+        return name, f"may be meant for {len(found)} images: call it {which}."
+    return f"{found[0] if found else image}{ending}", None
+
+
+class _Images:
+    """The names of a run's images, to be found by names that are nearly theirs."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = frozenset(names)
+        self._alike: dict[str, list[str]] = defaultdict(list)
+        self._same_stem: dict[str, list[str]] = defaultdict(list)
+        for name in names:
+            self._alike[_key(name)].append(name)
+            if has_image_ending(name):
+                self._same_stem[_key(_stem(name))].append(name)
+
+    def like(self, image: str) -> list[str]:
+        """Those that `image` may mean: itself, or in other capitals or another Unicode form, or with an ending."""
+        if image in self._names:
+            return [image]
+        return self._alike.get(_key(image)) or self._same_stem.get(_key(image), [])
+
+    def is_missed(self, name: str) -> bool:
+        """Whether `name` is the instruction file of an image that is not here, and looks to be called otherwise."""
+        image = image_of_sidecar(name)
+        if image is None or image in self._names:
+            return False
+        return not has_image_ending(image) or _key(_stem(image)) in self._same_stem
+
+    def any_below(self, file: str) -> bool:
+        """Whether there are any in the folder of `file` or below it."""
+        folder = file[: file.rfind("/") + 1]
+        return any(name.startswith(folder) and misnamed(name) is None for name in self._names)
+
+
+def is_same_text(one: str, other: str) -> bool:
+    """Whether two names look alike, however their letters are encoded."""
+    return normalize("NFC", one) == normalize("NFC", other)
+
+
+def _leaf(name: str) -> str:
+    return name.rpartition("/")[2]
+
+
+def _stem(image: str) -> str:
+    return image.rpartition(".")[0]
+
+
+def _key(name: str) -> str:
+    return normalize("NFC", name).casefold()
