@@ -31,37 +31,38 @@ class Named:
 
 def rightly_named(files: Sequence[LocalFile]) -> Named:
     """The same files, with the right names for instruction files where they can be told."""
-    if not any(misnamed(file.name) or image_of_sidecar(file.name) for file in files):
-        return Named(list(files))
-    images = _Images([file.name for file in files if not (is_instruction_file(file.name) or _is_certain(file.name))])
+    images = _Images(files)
     named = Named()
-    claims: dict[str, list[LocalFile]] = defaultdict(list)
+    claims: dict[str, list[tuple[LocalFile, str]]] = defaultdict(list)
     for file in files:
         right, doubt = _right_name(file.name, images)
         if doubt:
             named.in_doubt.append(f"{file.path} {doubt}")
-        claims[right].append(file)
-    for right, claimants in claims.items():
-        chosen = next((file for file in claimants if file.name == right), claimants[0])
-        others = [file for file in claimants if file is not chosen]
-        if chosen.name == right:
-            named.left_out += [
-                LeftOut(str(file.path), f"'{_leaf(right)}' is there, too, and counts", problem=False) for file in others
-            ]
-        elif others:
-            paths = " and ".join(str(file.path) for file in claimants)
-            named.in_doubt.append(f"{paths} would all be sent as '{_leaf(right)}': keep one of them.")
-        named.files.append(replace(chosen, name=right))
-        if chosen.name != right:
-            named.renamed.append((chosen, right))
-        if images.is_missed(right):
-            named.of_no_image.append(right)
+        if is_instruction_file(right):
+            claims[_stem(right)].append((file, right))  # their endings only say which of them goes before the others
+        else:
+            named.files.append(file)
+    for claimants in claims.values():
+        _settle(claimants, named)
+    named.of_no_image = [file.name for file in named.files if images.is_missed(file.name)]
     return named
 
 
-def _is_certain(name: str) -> bool:
-    meant = misnamed(name)
-    return meant is not None and meant.is_certain
+def _settle(claimants: Sequence[tuple[LocalFile, str]], named: Named) -> None:
+    """Choose between files for the same image or folder, each with the name that it should have."""
+    counting = [file for file, right in claimants if file.name == right]
+    near_misses = [(file, right) for file, right in claimants if file.name != right]
+    named.files += counting
+    if counting:
+        reason = f"'{_leaf(counting[0].name)}' is there, too, and counts"
+        named.left_out += [LeftOut(str(file.path), reason, problem=False) for file, _ in near_misses]
+    elif len(near_misses) > 1:
+        paths = " and ".join(str(file.path) for file, _ in near_misses)
+        named.in_doubt.append(f"{paths} are nearly called '{_leaf(near_misses[0][1])}': keep one of them.")
+        named.files += [file for file, _ in near_misses]
+    else:
+        named.renamed += near_misses
+        named.files += [replace(file, name=right) for file, right in near_misses]
 
 
 def _right_name(name: str, images: "_Images") -> tuple[str, str | None]:
@@ -98,11 +99,15 @@ def _sidecar(name: str, image: str, meant: Misnamed | None, images: "_Images") -
 class _Images:
     """The names of a run's images, to be found by names that are nearly theirs."""
 
-    def __init__(self, names: Sequence[str]) -> None:
-        self._names = frozenset(names)
+    def __init__(self, files: Sequence[LocalFile]) -> None:
+        self._files = files
+        self._names: set[str] = set()
         self._alike: dict[str, list[str]] = defaultdict(list)
         self._same_stem: dict[str, list[str]] = defaultdict(list)
-        for name in names:
+        # Only those that have an instruction file beside them.
+        folders = {_folder(file.name) for file in files if misnamed(file.name) or image_of_sidecar(file.name)}
+        for name in (file.name for file in files if _folder(file.name) in folders and _is_image(file.name)):
+            self._names.add(name)
             self._alike[_key(name)].append(name)
             if has_image_ending(name):
                 self._same_stem[_key(_stem(name))].append(name)
@@ -122,8 +127,16 @@ class _Images:
 
     def any_below(self, file: str) -> bool:
         """Whether there are any in the folder of `file` or below it."""
-        folder = file[: file.rfind("/") + 1]
-        return any(name.startswith(folder) and misnamed(name) is None for name in self._names)
+        folder = _folder(file)
+        return any(other.name.startswith(folder) and _is_image(other.name) for other in self._files)
+
+
+def _is_image(name: str) -> bool:
+    return not is_instruction_file(name) and misnamed(name) is None
+
+
+def _folder(name: str) -> str:
+    return name[: name.rfind("/") + 1]
 
 
 def is_same_text(one: str, other: str) -> bool:
