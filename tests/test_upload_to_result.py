@@ -197,13 +197,21 @@ async def test_the_type_is_the_contents_never_the_names(person: Person) -> None:
 
 
 @pytest.mark.parametrize(
-    "litter",
-    [".DS_Store", "folder/Thumbs.db", "folder/._cat.jpg", "folder/_instructions.md", "folder/receipt.schema.json"],
+    "junk",
+    [
+        ".DS_Store",
+        "folder/Thumbs.db",
+        "nas/@eaDir/IMG_1.HEIC/SYNOFILE_THUMB_M.jpg",
+        "folder/.IMG_1.HEIC.icloud",
+        "folder/half.jpg.crdownload",
+        "folder/_instructions.md",
+        "folder/receipt.schema.json",
+    ],
 )
-async def test_litter_and_instruction_files_get_no_result(person: Person, litter: str) -> None:
-    await person.drop(litter, b"whatever")
-    await person.logged(f"images/{litter}: not an image")
-    assert await person.result_names(litter) == []
+async def test_junk_and_instruction_files_get_no_result(person: Person, junk: str) -> None:
+    await person.drop(junk, picture())
+    await person.logged(f"images/{junk}: not an image")
+    assert await person.result_names(junk) == []
 
 
 @pytest.mark.parametrize(
