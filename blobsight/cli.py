@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 from io import TextIOWrapper
+from typing import TextIO
 
 import click
 
@@ -14,7 +15,7 @@ from blobsight.results.command import results
 from blobsight.retry import retry
 from blobsight.show import show
 from blobsight.status import status
-from blobsight.terminal import Exit, say
+from blobsight.terminal import Exit, Unknown, say, write_json
 from blobsight.upload import upload
 from pipeline import __version__
 
@@ -35,7 +36,7 @@ def blobsight() -> None:
     or once for all in the environment: BLOBSIGHT_ACCOUNT.
 
     Data goes to stdout, everything else to stderr. Exit status: 0 done, 1 something of it failed and is listed, 2 wrong
-    usage, 3 it can't be done (no access, no connection), 130 interrupted.
+    usage, 3 it can't be done (no access, no connection), 130 interrupted, 141 the reader of a pipe has gone (`| head`).
     """  # noqa: D301 - click's mark of lines to leave alone
 
 
@@ -50,11 +51,24 @@ blobsight.add_command(upload)
 
 def run() -> int:
     """Run the command that the process was started with; its exit status."""
-    # The SDKs log what they also raise.
-    logging.getLogger("azure").setLevel(logging.CRITICAL)
+    # The SDKs log what they also raise, some of it as critical.
+    logging.getLogger("azure").setLevel(logging.CRITICAL + 1)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names of files are not kept to anybody's code page
+    if isinstance(sys.stdin, TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")  # likewise, in a list of them
+    try:
+        return _run()
+    except (BrokenPipeError, SystemExit) as error:
+        # `blobsight results | head`. Click and rich make a SystemExit of it.
+        if not isinstance(error, BrokenPipeError) and not isinstance(error.__context__, BrokenPipeError):
+            raise
+        _write_no_more(sys.stdout, sys.stderr)
+        return Exit.NOBODY_READS
+
+
+def _run() -> int:
     try:
         ended = blobsight(standalone_mode=False) or Exit.DONE
         sys.stdout.flush()
@@ -63,20 +77,23 @@ def run() -> int:
         return Exit.USAGE
     except click.ClickException as error:
         error.show()
+        if "--json" in sys.argv:  # wherever it stands: which command it belongs to may be what is wrong
+            write_json({"error": Unknown(error.format_message(), getattr(error, "code", None)).to_json()})
+            sys.stdout.flush()
         return error.exit_code
     except (KeyboardInterrupt, asyncio.CancelledError, click.Abort):
         say("Stopped.")
         return Exit.INTERRUPTED
-    except BrokenPipeError:  # `blobsight results | head`: who read us has enough
-        _write_no_more()
-        return Exit.DONE
+    except BrokenPipeError:
+        raise
     except OSError as error:  # stdout on a full disk
-        _write_no_more()
+        _write_no_more(sys.stdout)
         say(f"error: {error.strerror or error}: what should be written or read can't be.")
         return Exit.CANNOT
     return int(ended)
 
 
-def _write_no_more() -> None:
-    """What is still buffered goes nowhere; else the interpreter would stumble over it at its end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _write_no_more(*streams: TextIO) -> None:
+    """Send what is still buffered nowhere; else the interpreter would stumble over it at its end."""
+    for stream in streams:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

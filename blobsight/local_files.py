@@ -9,9 +9,11 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path, PurePath
 from typing import TextIO
 
+from blobsight.terminal import Unknown
 from pipeline.names import MAX_BLOB_NAME, is_blob_name, is_litter
 
 STDIN = "-"
@@ -34,6 +36,11 @@ class LeftOut:
     path: str
     reason: str
     problem: bool = True
+    code: str | None = None
+    """The service's own name of it, if it was the service that refused."""
+
+    def to_json(self) -> dict[str, object]:
+        return {"path": self.path, "error": Unknown(self.reason, self.code).to_json()}
 
 
 def find_files(paths: Sequence[str], stdin: TextIO, prefix: str = "") -> Iterator[LocalFile | LeftOut]:
@@ -101,16 +108,80 @@ def _matching(pattern: str) -> Iterator[tuple[Path | LeftOut, str]]:
     parts = Path(pattern).parts
     fixed = next(number for number, part in enumerate(parts) if glob.has_magic(part))
     start = Path(*parts[:fixed])
-    found = sorted(start.glob("/".join(parts[fixed:]), recurse_symlinks=False))
-    matches = [path for path in found if not path.is_dir() and not _is_hidden(path.relative_to(start))]
-    if not matches:
+    found = sorted(set(_at(start, parts[fixed:])), key=_path_of)
+    if not found:
         yield LeftOut(pattern, "it matches no file"), ""
-    for path in matches:
-        yield path, path.relative_to(start).as_posix()
+    for one in found:
+        yield one, "" if isinstance(one, LeftOut) else one.relative_to(start).as_posix()
 
 
-def _is_hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
+def _path_of(found: Path | LeftOut) -> Path:
+    return Path(found.path) if isinstance(found, LeftOut) else found
+
+
+def _matches(folder: Path, parts: Sequence[str]) -> Iterator[Path | LeftOut]:
+    """What below `folder` matches the parts of a glob, some of it repeatedly; and folders that can't be read.
+
+    `Path.glob` passes over those without a word. As there, `**` goes through no links.
+    """
+    part, rest = parts[0], parts[1:]
+    if part == "**":
+        yield from _matches(folder, rest or ("*",))
+        for entry in _shown(folder):
+            if isinstance(entry, LeftOut):
+                yield entry
+            elif _is_folder(entry) and not entry.is_symlink():
+                yield from _matches(folder / entry.name, parts)
+    elif glob.has_magic(part):
+        for entry in _shown(folder):
+            if isinstance(entry, LeftOut):
+                yield entry
+            elif fnmatch(entry.name, part) and _is_folder(entry) is bool(rest):
+                yield from _matches(folder / entry.name, rest) if rest else [folder / entry.name]
+    else:
+        yield from _at(folder / part, rest)
+
+
+def _at(path: Path, rest: Sequence[str]) -> Iterator[Path | LeftOut]:
+    """What matches below a `path` that is written out."""
+    match _is_a_folder(path):
+        case LeftOut() as problem:
+            yield problem
+        case True if rest:
+            yield from _matches(path, rest)
+        case False if not rest and os.path.lexists(path):
+            yield path
+
+
+def _shown(folder: Path) -> list[os.DirEntry[str]] | list[LeftOut]:
+    entries = _entries(folder)
+    return [entries] if isinstance(entries, LeftOut) else [each for each in entries if not each.name.startswith(".")]
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]] | LeftOut:
+    """What is in `folder`, by name."""
+    try:
+        with os.scandir(folder) as scanned:
+            return sorted(scanned, key=lambda entry: entry.name)
+    except OSError as error:
+        return LeftOut(str(folder), _said(error))
+
+
+def _is_a_folder(path: Path) -> bool | LeftOut:
+    try:
+        return stat.S_ISDIR(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        return LeftOut(str(path), _said(error))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is one that can be looked into; a link to itself, say, can't be followed."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def _below(folder: Path) -> Iterator[Path | LeftOut]:
@@ -125,17 +196,19 @@ def _below(folder: Path) -> Iterator[Path | LeftOut]:
                 yield LeftOut(str(current), "a link to a folder that is gone through anyway", problem=False)
                 continue
             seen.add(identity)
-            with os.scandir(current) as scanned:
-                entries = sorted(scanned, key=lambda entry: entry.name)
         except OSError as error:
             yield LeftOut(str(current), _said(error))
+            continue
+        entries = _entries(current)
+        if isinstance(entries, LeftOut):
+            yield entries
             continue
         folders: list[Path] = []
         for entry in entries:
             path = current / entry.name
             if entry.name.startswith("."):
                 yield LeftOut(str(path), HIDDEN, problem=False)
-            elif entry.is_dir():
+            elif _is_folder(entry):
                 folders.append(path)
             else:
                 yield path

@@ -1,19 +1,22 @@
 """Listing a container, a page of up to 5,000 blobs for each request."""
 
+import logging
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote
 
-from azure.core.exceptions import ResourceNotFoundError
+from azure.core.exceptions import DecodeError, ResourceNotFoundError
 from azure.core.pipeline.policies import ContentDecodePolicy
 from azure.storage.blob.aio import ContainerClient
 
 from pipeline.errors import OperatorFailure, RetryableFailure
+from pipeline.names import is_blob_name
 from pipeline.storage import translated
 
 if TYPE_CHECKING:
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
 
     from azure.core.async_paging import AsyncPageIterator
     from azure.core.pipeline import PipelineResponse
+
+logger = logging.getLogger(__name__)
 
 PAGE_SIZE = 5000
 """The most that Azure lists at a time. https://learn.microsoft.com/rest/api/storageservices/list-blobs"""
@@ -47,6 +52,19 @@ class Page:
 
     blobs: Sequence[ListedBlob]
     next_token: str | None
+    odd: Sequence["OddEntry"] = ()
+    """What is listed beside them and can't be understood."""
+
+
+@dataclass(frozen=True, slots=True)
+class OddEntry:
+    """An entry of a listing that lacks what the service always writes, or is no blob that can be asked for.
+
+    `name` is what stands there, '' for nothing; `why` says what is wrong with it.
+    """
+
+    name: str
+    why: str
 
 
 class TokenRefused(Exception):
@@ -75,7 +93,7 @@ class ContainerListing:
         try:
             with translated(f"listing {self.name}", "Storage Blob Data Owner"):
                 try:
-                    return await list_page(self._client, token, metadata=self._metadata, page_size=self._page_size)
+                    page = await list_page(self._client, token, metadata=self._metadata, page_size=self._page_size)
                 except ResourceNotFoundError as error:
                     raise OperatorFailure(
                         f"The container '{self.name}' does not exist: create it, or name one that does in the app's"
@@ -87,6 +105,27 @@ class ContainerListing:
             if token is not None and failure.status == 400:
                 raise TokenRefused(failure.message) from failure
             raise
+        if page.odd:
+            logger.warning(
+                "listing %s: %d entries can't be understood and are left out, the first is %s: %s",
+                *(self.name, len(page.odd), ascii(page.odd[0].name[:200]), page.odd[0].why),
+            )
+        return page
+
+
+async def listed(container: ContainerClient, *, metadata: bool, prefix: str | None = None) -> AsyncIterator[Page]:
+    """The pages of `container`, of the names that start with `prefix`, one after the other.
+
+    Raises:
+        AzureError: as the SDK gives it.
+    """
+    token: str | None = None
+    while True:
+        page = await list_page(container, token, metadata=metadata, prefix=prefix)
+        yield page
+        token = page.next_token
+        if token is None:
+            return
 
 
 async def list_page(
@@ -114,11 +153,21 @@ async def list_page(
         raw_response_hook=responses.append,
     )
     pages = cast("AsyncPageIterator[str]", listing.by_page(token))
-    await anext(pages)
-    xml = responses[0].context[ContentDecodePolicy.CONTEXT_NAME]
-    return Page(
-        [_listed(blob) for blob in xml.iterfind("Blobs/Blob") if not _is_folder(blob)], pages.continuation_token
-    )
+    with understood():
+        await anext(pages)
+        xml = responses[0].context[ContentDecodePolicy.CONTEXT_NAME]
+        entries = [_entry(blob) for blob in xml.iterfind("Blobs/Blob") if not _is_folder(blob)]
+    blobs = [entry for entry in entries if isinstance(entry, ListedBlob)]
+    return Page(blobs, pages.continuation_token, tuple(entry for entry in entries if isinstance(entry, OddEntry)))
+
+
+@contextmanager
+def understood() -> Iterator[None]:
+    """Make an AzureError of what the SDK stumbles over in an answer that is not the service's as documented."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise DecodeError(f"the answer is not as Blob Storage gives it ({type(error).__name__})") from error
 
 
 def _is_folder(blob: "Element") -> bool:
@@ -127,22 +176,36 @@ def _is_folder(blob: "Element") -> bool:
     return listed_as == "directory" or blob.findtext("Metadata/hdi_isfolder") == "true"
 
 
-def _listed(blob: "Element") -> ListedBlob:
+def _entry(blob: "Element") -> ListedBlob | OddEntry:
     name = blob.find("Name")
-    properties = blob.find("Properties")
-    assert name is not None and properties is not None  # noqa: S101, PT018 - the service's own format
-    text, metadata = name.text or "", blob.find("Metadata")
-    return ListedBlob(
-        # So the service writes names that XML has no characters for.
-        name=unquote(text) if name.get("Encoded") == "true" else text,
-        etag=properties.findtext("Etag", "").strip('"'),
-        last_modified=_moment(properties.findtext("Last-Modified", "")),
-        metadata={item.tag.lower(): item.text or "" for item in metadata} if metadata is not None else {},
-        size=int(properties.findtext("Content-Length", "0")),
-        md5=properties.findtext("Content-MD5") or None,
-    )
+    text = (name.text or "") if name is not None else ""
+    if name is not None and name.get("Encoded") == "true":  # names that XML has no characters for
+        text = unquote(text)
+    if not is_blob_name(text):
+        return OddEntry(text, "no blob can have this name")
+    etag = blob.findtext("Properties/Etag", "").strip('"')
+    if not etag:
+        return OddEntry(text, "the listing does not tell its ETag")
+    metadata = blob.find("Metadata")
+    try:
+        return ListedBlob(
+            name=text,
+            etag=etag,
+            last_modified=_moment(blob.findtext("Properties/Last-Modified", "")),
+            metadata={item.tag.lower(): item.text or "" for item in metadata} if metadata is not None else {},
+            size=int(blob.findtext("Properties/Content-Length") or 0),
+            md5=blob.findtext("Properties/Content-MD5") or None,
+        )
+    except ValueError:
+        return OddEntry(text, "the listing does not tell its size, or when it was changed")
 
 
 @lru_cache(maxsize=1024)  # blobs next to each other are often of the same second, and this is most of a listing's time
 def _moment(text: str) -> datetime:
-    return parsedate_to_datetime(text)
+    """A moment as HTTP writes it.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    moment = parsedate_to_datetime(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""The emulator with a doorkeeper: what it refuses, it refuses as Azure does for want of a role."""
+"""The emulator with a doorkeeper: it refuses as Azure does for want of a role, or answers by itself."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -13,28 +13,44 @@ type Refuses = Callable[[str, str], bool]
 """Gets method and path of each request; what it says yes to is answered with 403."""
 
 
+type Answers = Callable[[web.BaseRequest], web.StreamResponse | None]
+"""Gets each request; what it answers itself does not reach the emulator."""
+
+
 @asynccontextmanager
 async def guarded(person: Person, refuses: Refuses) -> AsyncIterator[str]:
     """The connection string of the data account behind a doorkeeper, which raises no events."""
+
+    def answers(request: web.BaseRequest) -> web.StreamResponse | None:
+        if refuses(request.method, request.raw_path):
+            message = "This request is not authorized to perform this operation using this permission."
+            return storage_error(403, "AuthorizationPermissionMismatch", message)
+        return None
+
+    async with answering(person, answers) as connection_string:
+        yield connection_string
+
+
+@asynccontextmanager
+async def answering(person: Person, answers: Answers) -> AsyncIterator[str]:
+    """The same behind one who answers some requests himself."""
     azurite = person.cloud.azurite
     async with AsyncExitStack() as stack:
-        blobs = await _door(stack, person, azurite.blob_url(DATA_ACCOUNT), refuses)
-        queues = await _door(stack, person, azurite.queue_url(DATA_ACCOUNT), refuses)
+        blobs = await _door(stack, person, azurite.blob_url(DATA_ACCOUNT), answers)
+        queues = await _door(stack, person, azurite.queue_url(DATA_ACCOUNT), answers)
         yield (
             f"DefaultEndpointsProtocol=http;AccountName={DATA_ACCOUNT};AccountKey={DATA_KEY};"
             f"BlobEndpoint={blobs};QueueEndpoint={queues};"
         )
 
 
-async def _door(stack: AsyncExitStack, person: Person, target: str, refuses: Refuses) -> str:
+async def _door(stack: AsyncExitStack, person: Person, target: str, answers: Answers) -> str:
     origin = target.rpartition("/")[0]
     forwarder = await stack.enter_async_context(Forwarder(origin, person.cloud.certificates.client_context()))
 
     async def answer(request: web.BaseRequest) -> web.StreamResponse:
-        if refuses(request.method, request.raw_path):
-            message = "This request is not authorized to perform this operation using this permission."
-            return storage_error(403, "AuthorizationPermissionMismatch", message)
-        return await forwarder.forward(request, _nothing)
+        own = answers(request)
+        return await forwarder.forward(request, _nothing) if own is None else own
 
     runner = web.ServerRunner(web.Server(answer, access_log=None, max_line_size=HEADER_BYTES))
     await runner.setup()

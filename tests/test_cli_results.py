@@ -24,9 +24,11 @@ from some_results import MOMENT, failed, put_result, result_of
 from terminal import Ran, blobsight, started
 
 from blobsight.account import Place
-from blobsight.results.command import AT_ONCE, Tally, export_results
+from blobsight.reading import AT_ONCE
+from blobsight.results.command import Tally, export_results
 from blobsight.results.export import Advance, JsonLines, new_file
 from blobsight.results.flattening import FIXED
+from blobsight.terminal import Problem, Unknown
 
 
 @pytest.fixture
@@ -175,7 +177,7 @@ async def test_results_that_vanish_meanwhile_are_named(person: Person, container
     exporting = export_results(place_of(connection_string, container.container_name), "", None, export, tally, None)
     await asyncio.to_thread(asyncio.run, exporting)  # the cloud goes on in this loop
     assert export.names == names[:-1]
-    assert tally.listed == [f"{names[-1]}.json: it was deleted meanwhile."]
+    assert tally.problems == [Problem(f"{names[-1]}.json", Unknown("it was deleted meanwhile", "BlobNotFound"))]
 
 
 def place_of(connection_string: str, results_container: str) -> Place:

@@ -188,7 +188,9 @@ async def test_a_result_of_an_earlier_version_is_not_passed_off_as_this_one(pers
             told = await show(person, "again.png", *SHOP)
             ran = await blobsight(person, "show", "again.png", *SHOP)
     assert (told["status"], told["result_is_current"]) == ("pending", False)
-    assert told["in_work"] == "images in work: 1; whether this is one of them can't be seen"
+    assert told["in_work"] == {
+        "error": {"code": None, "message": "images in work: 1; whether this is one of them can't be seen"}
+    }
     assert "Last result\n  of an earlier version of the image\n" in ran.out
 
 
