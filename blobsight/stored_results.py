@@ -52,8 +52,9 @@ def parse_result(content: Content) -> Mapping[str, Any]:
     try:
         result = json.loads(_unpacked(content), parse_float=_finite, parse_constant=_finite)
     except (ValueError, RecursionError) as error:
+        why = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else shortened(str(error))
         remark = f", and its Content-Encoding is '{shortened(content.encoding, 40)}'" if content.encoding else ""
-        raise UnreadableError(f"it is not valid JSON ({shortened(str(error))}){remark}") from error
+        raise UnreadableError(f"it is not valid JSON ({why}){remark}") from error
     match result:
         case {"status": "succeeded", "source": dict(), "answer": {"text": str()}}:
             pass
@@ -84,18 +85,30 @@ def _unpacked(content: Content) -> bytes:
 
 
 def _finite(text: str) -> float:
-    """JSON has no infinite numbers, and a number may be too large for any program to tell the difference."""
+    """A fraction. JSON has no infinite ones, and what is too large for a fraction would become one."""
     value = float(text)
     if not isfinite(value):
-        raise ValueError(f"the number {shortened(text, 20)} is too large")
+        raise ValueError(f"{shortened(text, 20)} is not a number that JSON has")
     return value
+
+
+_SHOULD_BE = {
+    "bool_type": "true or false",
+    "dict_type": "an object",
+    "int_type": "a whole number",
+    "list_type": "an array",
+    "model_type": "an object",
+    "string_type": "a text",
+    "value_error": "a moment",
+}
 
 
 def _first(error: ValidationError | RecursionError) -> str:
     if isinstance(error, RecursionError):
         return "it is too deep"
     wrong = error.errors(include_url=False, include_input=False)[0]
-    return shortened(f"{'.'.join(map(str, wrong['loc']))}: {wrong['msg']}")
+    path = shortened(".".join(map(str, wrong["loc"])))
+    return f"'{path}' should be {_SHOULD_BE.get(wrong['type'], 'something else')}"
 
 
 def _moment(text: str) -> str:

@@ -4,7 +4,7 @@ import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -70,7 +70,7 @@ async def experience_of(
 
     def take(name: str, result: Mapping[str, Any] | Unknown) -> None:
         if isinstance(result, Unknown):
-            failed[name] = result
+            failed[name] = replace(result, reason=f"the estimate learns nothing from it: {result.reason}")
         else:
             with suppress(ValidationError):  # of a newer version, perhaps
                 found.append(Result.model_validate(result, extra="ignore"))

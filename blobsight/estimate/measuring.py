@@ -4,6 +4,7 @@ import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 
 from azure.core.exceptions import ResourceNotFoundError
@@ -47,12 +48,12 @@ async def blob_sizes(
 
     def take(blob: ListedBlob, size: Size | Unknown | None) -> None:
         if isinstance(size, Unknown):
-            problems.append(Problem(blob.name, size))
+            problems.append(Problem(blob.name, replace(size, reason=f"the estimate leaves it out: {size.reason}")))
             size = None
         sizes[size] += 1
 
     await side_by_side(blobs, partial(_blob_size, images), take, at_once=_DOWNLOADS)
-    return sizes, problems
+    return sizes, sorted(problems, key=lambda problem: problem.name)
 
 
 async def _blob_size(images: ContainerClient, blob: ListedBlob) -> Size | None:
