@@ -19,6 +19,9 @@ from blobsight.terminal import Exit, Unknown, say, write_json
 from blobsight.upload import upload
 from pipeline import __version__
 
+NAME = "blobsight"
+COMPLETION = "_BLOBSIGHT_COMPLETE"
+"""https://click.palletsprojects.com/en/stable/shell-completion/"""
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
@@ -60,17 +63,14 @@ def run() -> int:
         sys.stdin.reconfigure(errors="surrogateescape")  # likewise, in a list of them
     try:
         return _run()
-    except (BrokenPipeError, SystemExit) as error:
-        # `blobsight results | head`. Click and rich make a SystemExit of it.
-        if not isinstance(error, BrokenPipeError) and not isinstance(error.__context__, BrokenPipeError):
-            raise
+    except BrokenPipeError:  # `blobsight results | head`
         _write_no_more(sys.stdout, sys.stderr)
         return Exit.NOBODY_READS
 
 
 def _run() -> int:
     try:
-        ended = blobsight(standalone_mode=False) or Exit.DONE
+        ended = _invoked() or Exit.DONE
         sys.stdout.flush()
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
@@ -81,8 +81,9 @@ def _run() -> int:
             write_json({"error": Unknown(error.format_message(), getattr(error, "code", None)).to_json()})
             sys.stdout.flush()
         return error.exit_code
-    except (KeyboardInterrupt, asyncio.CancelledError, click.Abort):
-        say("Stopped.")
+    except (KeyboardInterrupt, asyncio.CancelledError, click.Abort) as error:
+        # A terminal shows ^C without ending its line.
+        say("\nStopped." if isinstance(error, KeyboardInterrupt) else "Stopped.")
         return Exit.INTERRUPTED
     except BrokenPipeError:
         raise
@@ -91,6 +92,18 @@ def _run() -> int:
         say(f"error: {error.strerror or error}: what should be written or read can't be.")
         return Exit.CANNOT
     return int(ended)
+
+
+def _invoked() -> int | None:
+    """What `blobsight.main` does, which would make a plain failure of a pipe that nobody reads any more."""
+    if COMPLETION in os.environ:  # a shell asks
+        blobsight.main(prog_name=NAME, complete_var=COMPLETION)
+    try:
+        with blobsight.make_context(NAME, sys.argv[1:]) as context:
+            ended: int | None = blobsight.invoke(context)
+            return ended
+    except click.exceptions.Exit as ended_early:  # --help, --version
+        return ended_early.exit_code
 
 
 def _write_no_more(*streams: TextIO) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+import click
 from azure.storage.blob.aio import ContainerClient
 
 from blobsight.terminal import Problem, Unknown
@@ -13,6 +14,15 @@ from pipeline.names import result_name, wants_result
 
 SHORTENED_AT = 900
 """Characters of a name that even the shortened form of its result's name keeps."""
+
+
+def checked_prefix(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    """For an argument or option that is the start of names: what a terminal hands over need not be text."""
+    try:
+        (value or "").encode()
+    except UnicodeEncodeError:
+        raise click.BadParameter("it is not UTF-8, and names of blobs are.") from None
+    return value
 
 
 class State(StrEnum):

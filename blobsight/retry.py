@@ -20,7 +20,7 @@ import click
 from blobsight.account import Account, Place, account_options
 from blobsight.asking import Asked, asking_options
 from blobsight.estimate.estimating import DEFAULT_MAX_OUTPUT_TOKENS, Assumptions, Estimate, estimate_blobs
-from blobsight.image_states import ImageState, State, image_states
+from blobsight.image_states import ImageState, State, checked_prefix, image_states
 from blobsight.reading import side_by_side
 from blobsight.terminal import (
     Exit,
@@ -69,7 +69,7 @@ class Choice:
 
 
 @click.command()
-@click.argument("prefix", default="")
+@click.argument("prefix", default="", callback=checked_prefix)
 @click.option(
     "--code",
     "codes",

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from blobsight.account import Account, Place, account_options
 from blobsight.following import why_failed
-from blobsight.image_states import ImageState, State, image_states
+from blobsight.image_states import ImageState, State, checked_prefix, image_states
 from blobsight.reading import side_by_side
 from blobsight.stored_results import read_result
 from blobsight.terminal import (
@@ -109,7 +109,7 @@ class Counting:
 
 
 @click.command()
-@click.argument("prefix", default="")
+@click.argument("prefix", default="", callback=checked_prefix)
 @click.option("--failed", is_flag=True, help="List the failed images, and why.")
 @click.option("--watch", is_flag=True, help="Go on looking until nothing is pending any more.")
 @click.option("--json", "as_json", is_flag=True, help="For programs: one JSON object; with --failed a line an image.")

@@ -24,8 +24,15 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-talk = Console(stderr=True, highlight=False)
-out = Console(highlight=False)
+
+class _Console(Console):
+    @override
+    def on_broken_pipe(self) -> None:
+        raise  # noqa: PLE0704 - what it is called for; rich would end the process
+
+
+talk = _Console(stderr=True, highlight=False)
+out = _Console(highlight=False)
 
 
 class Exit(IntEnum):

@@ -24,6 +24,7 @@ from blobsight.estimate.experience import Experience
 from blobsight.estimate.measuring import Size, file_sizes
 from blobsight.estimate.prices import CURRENCY
 from blobsight.estimate.ranges import Range
+from blobsight.image_states import checked_prefix
 from blobsight.local_files import LeftOut, LocalFile, find_files
 from blobsight.terminal import Exit, Problem, Trouble, name_problems, one_line, progress, say, table, write_json
 from pipeline.names import wants_result
@@ -33,7 +34,11 @@ from pipeline.settings import MOST_OUTPUT_TOKENS, Detail
 @click.command()
 @click.argument("paths", nargs=-1, metavar="PATH...")
 @click.option(
-    "--in-container", "prefix", metavar="PREFIX", help="Images that are uploaded already; '' for all of them."
+    "--in-container",
+    "prefix",
+    metavar="PREFIX",
+    callback=checked_prefix,
+    help="Images that are uploaded already; '' for all of them.",
 )
 @click.option("--model", help="The model behind the deployment.  [default: what answered so far, or gpt-5.4-mini]")
 @click.option("--detail", type=click.Choice(["auto", "low", "high"]), default="auto", show_default=True)

@@ -16,7 +16,7 @@ from azure.storage.blob.aio import ContainerClient
 from rich.highlighter import JSONHighlighter
 
 from blobsight.account import Place, about_blob, account_options, is_everybodys, may_be_everybodys
-from blobsight.image_states import SHORTENED_AT, odd_ones
+from blobsight.image_states import SHORTENED_AT, checked_prefix, odd_ones
 from blobsight.reading import Content, UnreadableError, side_by_side
 from blobsight.results.export import JSON_LINES, TABLES, Export, JsonLines, Table, new_file
 from blobsight.results.flattening import json_text
@@ -69,7 +69,7 @@ def _output(_context: click.Context, _parameter: click.Parameter, path: Path | N
 
 
 @click.command()
-@click.argument("prefix", default="", metavar="[NAME | PREFIX]")
+@click.argument("prefix", default="", metavar="[NAME | PREFIX]", callback=checked_prefix)
 @click.option(
     "-o",
     "--output",
