@@ -366,7 +366,8 @@ _CURES = {
     "BlobUsesCustomerSpecifiedEncryption": (
         "it is encrypted with a key that only its uploader has: have it uploaded again without one"
     ),
-    "BlobImmutableDueToPolicy": "a policy or legal hold of the container keeps it as it is",
+    "BlobImmutableDueToPolicy": "an immutability policy or a legal hold protects it: exempt the container, or wait",
+    "LeaseIdMissing": "somebody holds a lease on it: break the lease",
     "BlobNotFound": "it was deleted meanwhile",
 }
 """What refuses one blob, and what to do.

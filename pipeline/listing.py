@@ -17,7 +17,7 @@ from azure.storage.blob.aio import ContainerClient
 
 from pipeline.errors import OperatorFailure, RetryableFailure
 from pipeline.names import is_blob_name
-from pipeline.storage import translated
+from pipeline.storage_errors import translated
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element

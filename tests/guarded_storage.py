@@ -1,4 +1,4 @@
-"""The emulator with a doorkeeper: it refuses as Azure does for want of a role, or answers by itself."""
+"""The emulator with a doorkeeper: it refuses as Azure does, or answers by itself."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -10,7 +10,14 @@ from localcloud.cloud import DATA_ACCOUNT, DATA_KEY
 from localcloud.front.forwarding import HEADER_BYTES, Forwarder, storage_error
 
 type Refuses = Callable[[str, str], bool]
-"""Gets method and path of each request; what it says yes to is answered with 403."""
+"""Gets method and path of each request; what it says yes to is answered with the refusal."""
+
+MISSING_ROLE = (
+    403,
+    "AuthorizationPermissionMismatch",
+    "This request is not authorized to perform this operation using this permission.",
+)
+"""Status, code and message."""
 
 
 type Answers = Callable[[web.BaseRequest], web.StreamResponse | None]
@@ -18,14 +25,11 @@ type Answers = Callable[[web.BaseRequest], web.StreamResponse | None]
 
 
 @asynccontextmanager
-async def guarded(person: Person, refuses: Refuses) -> AsyncIterator[str]:
+async def guarded(person: Person, refuses: Refuses, refusal: tuple[int, str, str] = MISSING_ROLE) -> AsyncIterator[str]:
     """The connection string of the data account behind a doorkeeper, which raises no events."""
 
     def answers(request: web.BaseRequest) -> web.StreamResponse | None:
-        if refuses(request.method, request.raw_path):
-            message = "This request is not authorized to perform this operation using this permission."
-            return storage_error(403, "AuthorizationPermissionMismatch", message)
-        return None
+        return storage_error(*refusal) if refuses(request.method, request.raw_path) else None
 
     async with answering(person, answers) as connection_string:
         yield connection_string
