@@ -156,7 +156,7 @@ async def list_page(
     with understood():
         await anext(pages)
         xml = responses[0].context[ContentDecodePolicy.CONTEXT_NAME]
-        entries = [_entry(blob) for blob in xml.iterfind("Blobs/Blob") if not _is_folder(blob)]
+        entries = [_entry(blob) for blob in xml.find("Blobs").iterfind("Blob") if not _is_folder(blob)]
     blobs = [entry for entry in entries if isinstance(entry, ListedBlob)]
     return Page(blobs, pages.continuation_token, tuple(entry for entry in entries if isinstance(entry, OddEntry)))
 
@@ -177,24 +177,23 @@ def _is_folder(blob: "Element") -> bool:
 
 
 def _entry(blob: "Element") -> ListedBlob | OddEntry:
-    name = blob.find("Name")
+    name, properties, metadata = blob.find("Name"), blob.find("Properties"), blob.find("Metadata")
     text = (name.text or "") if name is not None else ""
     if name is not None and name.get("Encoded") == "true":  # names that XML has no characters for
         text = unquote(text)
     if not is_blob_name(text):
         return OddEntry(text, "no blob can have this name")
-    etag = blob.findtext("Properties/Etag", "").strip('"')
-    if not etag:
+    etag = properties.findtext("Etag", "").strip('"') if properties is not None else ""
+    if properties is None or not etag:
         return OddEntry(text, "the listing does not tell its ETag")
-    metadata = blob.find("Metadata")
     try:
         return ListedBlob(
             name=text,
             etag=etag,
-            last_modified=_moment(blob.findtext("Properties/Last-Modified", "")),
+            last_modified=_moment(properties.findtext("Last-Modified", "")),
             metadata={item.tag.lower(): item.text or "" for item in metadata} if metadata is not None else {},
-            size=int(blob.findtext("Properties/Content-Length") or 0),
-            md5=blob.findtext("Properties/Content-MD5") or None,
+            size=int(properties.findtext("Content-Length") or 0),
+            md5=properties.findtext("Content-MD5") or None,
         )
     except ValueError:
         return OddEntry(text, "the listing does not tell its size, or when it was changed")
