@@ -73,7 +73,7 @@ def _candidates(paths: Sequence[str], stdin: TextIO) -> Iterator[tuple[Path | Le
         path = Path(given)
         if given == STDIN:
             yield from _listed(stdin)
-        elif path.is_dir():
+        elif os.path.isdir(path):  # noqa: PTH112 - `Path.is_dir` raises what it can't find out
             for file in _below(path):
                 yield file, "" if isinstance(file, LeftOut) else file.relative_to(path).as_posix()
         elif not os.path.lexists(path) and glob.has_magic(given):
@@ -92,7 +92,7 @@ def _listed(stdin: TextIO) -> Iterator[tuple[Path | LeftOut, str]]:
         path, name = Path(line), name_in_list(Path(line))
         if name is None:
             yield LeftOut(line, "a path with '..' in it makes no blob name: start from a folder above"), ""
-        elif path.is_dir():
+        elif os.path.isdir(path):  # noqa: PTH112 - likewise
             yield LeftOut(line, "a list on stdin holds files; give a folder as an argument"), ""
         else:
             yield path, name
@@ -203,16 +203,17 @@ def _below(folder: Path) -> Iterator[Path | LeftOut]:
         if isinstance(entries, LeftOut):
             yield entries
             continue
-        folders: list[Path] = []
+        folders: list[os.DirEntry[str]] = []
         for entry in entries:
             path = current / entry.name
             if entry.name.startswith("."):
                 yield LeftOut(str(path), HIDDEN, problem=False)
             elif _is_folder(entry):
-                folders.append(path)
+                folders.append(entry)
             else:
                 yield path
-        todo += sorted(folders, key=Path.is_symlink)[::-1]  # last in, first out; links behind what they may lead to
+        # Last in, first out; links behind what they may lead to.
+        todo += [current / folder.name for folder in sorted(folders, key=os.DirEntry.is_symlink)[::-1]]
 
 
 def _identity(folder: Path) -> tuple[int, int]:
