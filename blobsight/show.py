@@ -99,6 +99,7 @@ class Found:
     """What would be asked now; looked up only where the current result does not say."""
     earlier: list[Version] | Unknown = field(default_factory=list)
     in_work: bool | Unknown = False
+    """Unknown, unless nothing at all is."""
     waits_until: datetime | Unknown | None = None
 
     @property
@@ -132,7 +133,7 @@ async def _find(account: Account, name: str) -> Found:
     if image is not None and not wants_result(name):
         return found
     found.earlier, found.in_work, found.waits_until = await asyncio.gather(
-        earlier_results(account.results, name), _in_work(account, found), _waits(account, name)
+        earlier_results(account.results, name), _in_work(account), _waits(account, name)
     )
     if found.is_current and isinstance(result, Mapping):
         source = _of(result, "source")
@@ -207,19 +208,18 @@ def _is_current_version(blob: BlobProperties) -> bool:
     return blob.version_id is None or bool(blob.is_current_version)
 
 
-async def _in_work(account: Account, found: Found) -> bool | Unknown:
-    """Whether somebody has the claim on what the result answers.
+async def _in_work(account: Account) -> bool | Unknown:
+    """Whether the image is in work; False only when nothing is.
 
-    A claim is named for image, question and settings of the app together, which only the app and its results know: of
-    an image without a current result it can't be found.
+    A claim is named for the image's bytes, the question and the settings of the app together: only the app can tell
+    which image it is for.
     """
-    key = found.result.get("work_key") if found.is_current and isinstance(found.result, Mapping) else None
     try:
-        if key and is_blob_name(f"claims/{key}"):
-            return await properties_of(account.state, f"claims/{key}") is not None
-        claims = len((await list_page(account.state, None, metadata=False, prefix="claims/")).blobs)
+        listed = await list_page(account.state, None, metadata=True, prefix="claims/")
     except AzureError as error:
         return _of_state(error)
+    # One without an owner only keeps an answer until it can be delivered.
+    claims = sum(bool(claim.metadata.get("owner")) for claim in listed.blobs)
     return Unknown(f"images in work: {claims:,}; whether this is one of them can't be seen") if claims else False
 
 
@@ -421,8 +421,6 @@ def _history_lines(found: Found) -> list[str]:
         return [*lines, f"in work or waiting: {found.in_work.reason}"]
     if isinstance(found.in_work, Unknown):
         lines.append(f"in work: {found.in_work.reason}")
-    elif found.in_work:
-        lines.append("in work at this moment")
     if isinstance(found.waits_until, Unknown):
         lines.append(f"waiting: {found.waits_until.reason}")
     elif found.waits_until is not None:
