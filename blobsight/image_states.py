@@ -9,6 +9,7 @@ import click
 from azure.storage.blob.aio import ContainerClient
 
 from blobsight.terminal import Problem, Unknown
+from pipeline.instructions.misnamed import may_be_of_no_image
 from pipeline.listing import ListedBlob, Page, listed
 from pipeline.names import result_name, wants_result
 
@@ -60,6 +61,8 @@ async def image_states(
 ) -> AsyncIterator[ImageState]:
     """Every image whose name starts with `prefix`, each once, as soon as its state is known; pending ones at the end.
 
+    Instruction files that have a failed result, since they belong to no image, are among them.
+
     Both containers are listed side by side, in about the same order, so that what waits for its counterpart stays
     little: all that is held besides two pages is the pending images, and results whose images are gone.
 
@@ -75,12 +78,19 @@ async def image_states(
     problems = problems if problems is not None else []
     ahead = _Side(listed(images, metadata=False, prefix=prefix), problems)
     behind = _Side(listed(results, metadata=True, prefix=prefix[:SHORTENED_AT]), problems)
+    async for state in _matched(ahead, behind, problems):
+        if state.state is not State.PENDING or wants_result(state.image.name):
+            yield state
+
+
+async def _matched(ahead: "_Side", behind: "_Side", problems: list[Problem]) -> AsyncIterator[ImageState]:
+    """The states of images and of what may turn out to be one, with the results in `behind`."""
     waiting: dict[str, ListedBlob] = {}
     found: dict[str, ListedBlob] = {}
     while not (ahead.ended and behind.ended):
         if not ahead.ended and (behind.ended or ahead.last <= behind.last):
             for image in (await ahead.page()).blobs:
-                if wants_result(image.name):
+                if wants_result(image.name) or may_be_of_no_image(image.name):
                     name = result_name(image.name)
                     result = found.pop(name, None)
                     if result is None:

@@ -112,10 +112,10 @@ class Found:
 
     @property
     def status(self) -> str:
+        if self.image is not None and self.result is None and not wants_result(self.name):
+            return "no image"
         if self.image is None:
             return "deleted"
-        if not wants_result(self.name):
-            return "no image"
         if isinstance(self.image, Unknown) or isinstance(self.result, Unknown):
             return "unknown"
         return str(self.result["status"]) if self.result and self.is_current else "pending"
@@ -130,7 +130,7 @@ async def _find(account: Account, name: str) -> Found:
     if image is None and result is None:
         raise Trouble(await _not_there(account, name))
     found = Found(name, image, result=result)
-    if image is not None and not wants_result(name):
+    if image is not None and result is None and not wants_result(name):
         return found
     found.earlier, found.in_work, found.waits_until = await asyncio.gather(
         earlier_results(account.results, name), _in_work(account), _waits(account, name)
@@ -330,7 +330,7 @@ def _sections(found: Found) -> Iterator[tuple[str, list[str]]]:
     if found.image is not None:
         yield "Image", _image_lines(found)
     if found.status == "no image":
-        yield "Result", ["An instruction file, a schema or desktop litter: it gets none."]
+        yield "Result", ["An instruction file, a schema or a junk file: it gets none."]
         return
     if found.asked is not None:
         yield "Would be asked", _asked_lines(found.asked)

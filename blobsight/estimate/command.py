@@ -25,7 +25,7 @@ from blobsight.estimate.measuring import Size, file_sizes
 from blobsight.estimate.prices import CURRENCY
 from blobsight.estimate.ranges import Range
 from blobsight.image_states import checked_prefix
-from blobsight.local_files import LeftOut, LocalFile, find_files
+from blobsight.local_files import LeftOut, LocalFile, find_files, why_unreadable
 from blobsight.terminal import Exit, Problem, Trouble, name_problems, one_line, progress, say, table, write_json
 from pipeline.names import wants_result
 from pipeline.settings import MOST_OUTPUT_TOKENS, Detail
@@ -121,7 +121,7 @@ def _of_files(
     with progress("looking at images") as bar:
         for file, size in file_sizes(images()):
             if isinstance(size, OSError):
-                problems.append(LeftOut(str(file.path), f"it can't be read ({size.strerror or size})"))
+                problems.append(LeftOut(str(file.path), why_unreadable(file.path, size)))
             else:
                 sizes[size] += 1
             bar.advance()

@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -265,18 +265,16 @@ async def _wanted(
     """The results that may be wanted, as far as listing tells; all that there are are counted."""
     async for page in listed(container, metadata=True, prefix=prefix[:SHORTENED_AT]):
         tally.problems += odd_ones(page)
-        found, chosen = _chosen(page, wanted)
-        tally.found += found + len(page.odd)
-        for blob in chosen:
+        tally.found += len(page.blobs) + len(page.odd)
+        for blob in _chosen(page, wanted):
             yield blob
 
 
 async def _count(container: ContainerClient, prefix: str, wanted: str | None, bar: Bar) -> None:
     pages = listed(container, metadata=True, prefix=prefix[:SHORTENED_AT])
-    bar.says(total=sum([len(_chosen(page, wanted)[1]) async for page in pages]))
+    bar.says(total=sum([len(_chosen(page, wanted)) async for page in pages]))
 
 
-def _chosen(page: Page, wanted: str | None) -> tuple[int, Sequence[ListedBlob]]:
-    """(how many results there are, those that may be wanted as far as the listing tells)."""
-    results = [blob for blob in page.blobs if blob.metadata.get("hdi_isfolder") != "true"]
-    return len(results), [blob for blob in results if wanted in (None, blob.metadata.get("status", wanted))]
+def _chosen(page: Page, wanted: str | None) -> list[ListedBlob]:
+    """Those that may be wanted, as far as the listing tells."""
+    return [blob for blob in page.blobs if wanted in (None, blob.metadata.get("status", wanted))]
