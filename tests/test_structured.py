@@ -422,10 +422,13 @@ def test_definitions_are_sent_under_names_the_service_takes_and_only_if_used() -
     }
     assert schema.loosened is None
     assert sent(schema)["properties"] == {
-        "buyer": party | {"description": "Who pays."},
-        "seller": {"$ref": "#/$defs/Gr_e_1"},
+        "buyer": {"anyOf": [{"$ref": "#/$defs/Gr_e_1"}], "description": "Who pays."},
+        "seller": {"$ref": "#/$defs/alias"},
     }
-    assert sent(schema)["$defs"] == {"Gr_e_1": party | {"description": "A party."}}
+    assert sent(schema)["$defs"] == {
+        "Gr_e_1": party | {"description": "A party."},
+        "alias": {"anyOf": [{"$ref": "#/$defs/Gr_e_1"}]},
+    }
 
 
 def test_recursive_schemas_are_strict_and_lose_their_stand_in_nulls_at_every_level() -> None:

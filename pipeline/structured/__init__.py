@@ -21,12 +21,13 @@ Strict mode's rules, as documented:
     No allOf, not, dependentRequired, dependentSchemas, if, then, else. The limits there are now 5,000 properties, ten
     levels, 1,000 enum values and 120,000 characters of names and values; Azure's page has the older, lower ones.
         developers.openai.com/api/docs/guides/structured-outputs ("Supported schemas")
-    500 enum values, 15,000 characters of names and values, 7,500 characters in an enum of more than 250 strings: the
-    limits of OpenAI's page when its others were those that Azure's page still has.
+    500 enum values, 15,000 characters of names and values: the limits of OpenAI's page when its others were those that
+    Azure's page still has.
         docs.snaplogic.com/snaps/snaps-machine-learning/sp-azure-openai-llm/azure-openai-structured-outputs.html
 Not documented, but answered with 400:
-    oneOf ("is not permitted"), keywords beside a `$ref` ("$ref cannot have keywords"): openai-agents-python#1884,
-    langchainjs#11384; objects in an anyOf whose first properties have the same name: openai-python#2193.
+    oneOf ("is not permitted"); keywords beside a `$ref` ("$ref cannot have keywords"; beside an `anyOf` they may be):
+    openai-agents-python#1884, langchainjs#11384, pydantic_ai/profiles/openai.py; objects in an anyOf whose first
+    properties have the same name: openai-python#2193.
 Of two limits the lower one is taken: above it the schema goes as guidance, which works wherever it is.
 """
 
@@ -39,7 +40,7 @@ from typing import Any, Self
 from pipeline.structured.answers import AnswerMismatch, first_problems, measure, mismatch, parse, without_fence
 from pipeline.structured.document import COMBINATIONS, Document, Schema
 from pipeline.structured.plain import InvalidSchema
-from pipeline.structured.shapes import Shapes, without_stand_ins
+from pipeline.structured.stand_ins import without_stand_ins
 from pipeline.structured.strict import NotStrict, StrictForm, with_note
 from pipeline.structured.wording import compact
 
@@ -62,7 +63,6 @@ class AnswerSchema:
     loosened: str | None = field(compare=False)
     """Why the service is not held to the schema (`strict: false`); None when it is."""
     _document: Document = field(compare=False, repr=False)
-    _shapes: Shapes = field(compare=False, repr=False)
 
     @classmethod
     def of(cls, definition: Any) -> Self:
@@ -73,11 +73,9 @@ class AnswerSchema:
         """
         document = Document(definition)
         document.root_object()
-        shapes: Shapes = {}
         loosened = None
         try:
-            strict = StrictForm(document)
-            schema, shapes = strict.schema, strict.shapes
+            schema = StrictForm(document).schema
         except NotStrict as reason:
             schema, loosened = _guidance(document), str(reason)
         name = _name(document.root.get("title", ""))
@@ -89,7 +87,6 @@ class AnswerSchema:
             },
             loosened=loosened,
             _document=document,
-            _shapes=shapes,
         )
 
     @property
@@ -108,7 +105,8 @@ class AnswerSchema:
         if self._document.cost(None) * size > MAX_CHECKS:
             raise mismatch(f"it is too large to be checked against this schema ({size} values)")
         if self.strict:
-            value = without_stand_ins(written, self._shapes["#"], self._shapes)
+            sent = self.response_format["json_schema"]["schema"]
+            value = without_stand_ins(written, sent, sent)
         validator = self._document.validator
         if validator.is_valid(value):
             return value
