@@ -518,14 +518,23 @@ for _ in range(20):
             "at /properties/a/minLength: this is no JSON Schema",
         ),
         ({"type": "object", "properties": {"a": {"pattern": "(?=a)"}}}, "at /properties/a/pattern: "),
-        ({"type": "object", "properties": {"a": {"pattern": "(a{999}){999}"}}}, "write a smaller one"),
+        ({"type": "object", "properties": {"a": {"pattern": "(a{999}){999}"}}}, "write a simpler pattern"),
+        ({"type": "object", "properties": {"a": {"pattern": "a?" * 2001}}}, "more than 4,000 characters"),
+        ({"type": "object", "properties": {"a": {"pattern": r"\d" * 100}}}, "at /properties/a/pattern: the patterns"),
+        ({"type": "object", "properties": {"a": {"pattern": "(?i)a"}}}, "write both cases, as in [Aa]"),
+        ({"type": "object", "unevaluatedProperties": False}, 'write "additionalProperties"'),
+        (an_object(a={"type": "number", "minimum": 0, "exclusiveMinimum": True}), 'instead of "minimum"'),
+        (an_object(a={"type": "string", "required": True}), 'list the names of such properties, beside "properties"'),
         ({"type": "object", "properties": {"a/b": {"$ref": "http://x/y"}}}, "at /properties/a~1b/$ref: "),
         ({"type": "object", "properties": {"a": {"$ref": "#anchor"}}}, 'write "#/$defs/<name>"'),
         ({"type": "object", "properties": {"a": {"$ref": "#/$defs/ä"}}}, 'is no URI: write "#/$defs/%C3%A4"'),
         ({"type": "object", "properties": {"a": {"$ref": "#/$defs/x"}}}, 'there is no schema at "#/$defs/x"'),
         ({"type": "object", "properties": {"a": {"$ref": "#/x"}}, "x": {"type": 5}}, "at /x/type: "),
         ({"type": "object", "properties": {"a": {"$dynamicRef": "#"}}}, 'write "$ref"'),
-        ({"type": "object", "$defs": {"a": {"$id": "urn:x"}}}, "at /$defs/a: a schema inside a schema"),
+        (
+            {"type": "object", "properties": {"a": {"$ref": "#/$defs/a"}}, "$defs": {"a": {"$id": "urn:x"}}},
+            "at /$defs/a: a schema inside a schema",
+        ),
         ({"$ref": "#"}, "it refers to itself without going a level deeper"),
         (an_object(p={"anyOf": [{"$ref": "#/properties/p"}]}), "it refers to itself"),
         ({"type": "object", "$schema": "http://json-schema.org/draft-03/schema#"}, "at /$schema: "),
@@ -538,8 +547,9 @@ for _ in range(20):
         ({"type": "object", "description": "x" * 70_000}, "it is larger than 64 KB"),
         (nested(40), "it is nested deeper than 64 levels"),
         (ENDLESS, "it is nested deeper than 64 levels"),
-        (LAUGHS, "it is larger than 64 KB"),
-        (doubling("anyOf", 14), "unfold to more than 20000 schemas"),
+        (LAUGHS, "it holds more than 5,000 values"),
+        (doubling("anyOf", 14), "may take more than 20,000 steps"),
+        (an_object(**{"\x1b[2J" + "x" * 999: {"minLength": "x"}}), "at /properties/�[2Jxxx"),
         (doubling("allOf", 40), "more than 32 schemas stand for one value"),
     ],
 )
@@ -650,6 +660,34 @@ def test_the_worst_answers_take_bounded_time() -> None:
     with pytest.raises(AnswerMismatch):
         schema.check("{" + ",".join(f'"{i % 99_999}":1' for i in range(100_000)) + "}")
     assert perf_counter() - start < 20
+
+
+def test_no_schema_takes_much_time_or_memory_however_it_is_written() -> None:
+    """In a process of its own, with answers that are as hard to check; twenty of each are held at the same time."""
+    program = [sys.executable, "-m", "hostile_schemas"]
+    ran = subprocess.run(program, check=True, capture_output=True, text=True, cwd=Path(__file__).parent)
+    idle, *costs = map(json.loads, ran.stdout.splitlines())
+    assert {cost["kind"] for cost in costs if max(cost["making"], cost["checking"]) > 1} == set()
+    assert {cost["kind"] for cost in costs if cost["sent"] > 200_000} == set()
+    assert costs[-1]["peak"] - idle["peak"] < 100_000_000
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text"),
+    [
+        (r"^\d{4}-\d{2}-\d{2}$", "2026-03-14"),
+        (r"^(\+\d{1,3}[ -]?)?\(?\d{2,5}\)?([ -]?\d{2,4}){2,4}$", "+47 22 12 34 56"),
+        (r"^[\p{L}\p{M}' -]+$", "Žofie Nováková"),
+        (r"^.{1,255}$", "é" * 255),
+        (r"^[A-Z]{2}\d{2}([ ]?[A-Z0-9]{4}){2,7}[ ]?[A-Z0-9]{1,4}$", "NO93 8601 1117 9471 0000 12"),
+    ],
+)
+def test_patterns_as_people_write_them_are_checked_beside_the_text_of_whole_pages(pattern: str, text: str) -> None:
+    schema = AnswerSchema.of(an_object(p={"type": "string", "pattern": pattern}, page={"type": "string"}))
+    page = "Lorem ipsum " * 700
+    assert schema.check(json.dumps({"p": text, "page": page}))
+    with pytest.raises(AnswerMismatch):
+        schema.check(json.dumps({"p": "\n" * 300, "page": page}))
 
 
 @pytest.mark.parametrize("keyword", ["$schema", "$id", "$ref"])

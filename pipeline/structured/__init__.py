@@ -37,19 +37,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from pipeline.structured.answers import AnswerMismatch, first_problems, measure, mismatch, parse, without_fence
+from pipeline.structured.answers import AnswerMismatch, extent, parse, without_fence
+from pipeline.structured.checking import Checker
 from pipeline.structured.document import COMBINATIONS, Document, Schema
-from pipeline.structured.plain import InvalidSchema
+from pipeline.structured.plain import InvalidSchema, plain
 from pipeline.structured.stand_ins import without_stand_ins
 from pipeline.structured.strict import NotStrict, StrictForm, with_note
 from pipeline.structured.wording import compact
 
 __all__ = ["AnswerMismatch", "AnswerSchema", "InvalidSchema"]
-
-MAX_CHECKS = 5_000_000
-"""In the worst case; one takes some 20 to 50 ns."""
-MAX_EXPLAINED_CHECKS = 1_000_000
-"""Finding out what fails where takes microseconds for each check, and some recursions double them with each level."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +58,7 @@ class AnswerSchema:
     """The chat completion request's member of that name."""
     loosened: str | None = field(compare=False)
     """Why the service is not held to the schema (`strict: false`); None when it is."""
-    _document: Document = field(compare=False, repr=False)
+    _checker: Checker = field(compare=False, repr=False)
 
     @classmethod
     def of(cls, definition: Any) -> Self:
@@ -71,8 +67,9 @@ class AnswerSchema:
         Raises:
             InvalidSchema: it is no JSON Schema, or one that can't be asked for or can't be checked.
         """
-        document = Document(definition)
+        document = Document(plain(definition))
         document.root_object()
+        checker = Checker.of(document)
         loosened = None
         try:
             schema = StrictForm(document).schema
@@ -86,7 +83,7 @@ class AnswerSchema:
                 "json_schema": {"name": name, "strict": loosened is None, "schema": schema},
             },
             loosened=loosened,
-            _document=document,
+            _checker=checker,
         )
 
     @property
@@ -100,21 +97,12 @@ class AnswerSchema:
         Raises:
             AnswerMismatch: the text is no JSON, or its value does not meet the schema as it was written.
         """
-        value = written = parse(text if self.strict else without_fence(text))
-        size, levels = measure(value)
-        if self._document.cost(None) * size > MAX_CHECKS:
-            raise mismatch(f"it is too large to be checked against this schema ({size} values)")
-        if self.strict:
-            sent = self.response_format["json_schema"]["schema"]
-            value = without_stand_ins(written, sent, sent)
-        validator = self._document.validator
-        if validator.is_valid(value):
-            return value
-        if validator.is_valid(written):
-            return written
-        if self._document.cost(levels) * size > MAX_EXPLAINED_CHECKS:
-            raise mismatch("it does not match (it is too large, or the schema too recursive, to say where)")
-        raise AnswerMismatch(first_problems(validator.iter_errors(value)))
+        value = parse(text if self.strict else without_fence(text))
+        size = extent(value)
+        if not self.strict:
+            return self._checker.first_valid([value], size)
+        sent = self.response_format["json_schema"]["schema"]
+        return self._checker.first_valid([without_stand_ins(value, sent, sent), value], size)
 
 
 def _name(title: str) -> str:
@@ -125,7 +113,7 @@ def _name(title: str) -> str:
 def _guidance(document: Document) -> Schema:
     """The schema for `strict: false`. There, too, the root has to be a plain object: what else it says becomes text."""
     _, target = document.root_object()
-    aside = {key: document.root[key] for key in ("$defs", "definitions") if key in document.root}
+    aside = {to[0]: document.root[to[0]] for to in document.targets if to}
     schema = {key: value for key, value in (target | aside).items() if key not in ("$schema", "$id", "id")}
     combined = {key: schema.pop(key) for key in (*COMBINATIONS, "not", "enum", "const", "$ref") if key in schema}
     if combined:

@@ -22,7 +22,7 @@ _ONLY_CHECKS = (
 """A value that breaks one of these still has the right shape."""
 _INEXPRESSIBLE = (
     "allOf", "not", "if", "then", "else", "patternProperties", "dependentSchemas", "dependencies", "prefixItems",
-    "additionalItems", "unevaluatedProperties", "unevaluatedItems",
+    "additionalItems",
 )  # fmt: skip
 
 
