@@ -481,6 +481,126 @@ def test_the_name_is_made_of_the_title(title: str, name: str) -> None:
     assert schema.response_format["json_schema"]["name"] == name
 
 
+# ---- What people paste -----------------------------------------------------------------------------------------------
+
+CAT = an_object(name={"type": "string"}) | {"title": "Cat"}
+NAMED: Json = {"name": "pet", "strict": True, "schema": CAT}
+
+
+@pytest.mark.parametrize(
+    "pasted",
+    [
+        {"type": "json_schema", "json_schema": NAMED},
+        NAMED,
+        {"type": "json_schema", **NAMED},
+        {"response_format": {"type": "json_schema", "json_schema": NAMED}},
+        {"model": "gpt-5", "messages": [], "response_format": {"type": "json_schema", "json_schema": NAMED}},
+        {"model": "gpt-5", "text": {"format": {"type": "json_schema", **NAMED}}},
+        {"type": "function", "function": {"name": "pet", "parameters": CAT, "strict": True}},
+        {"type": "function", "name": "pet", "parameters": CAT},
+        {"name": "pet", "input_schema": CAT},
+        {"name": "pet", "inputSchema": CAT},
+    ],
+)
+def test_a_schema_in_the_wrapper_of_a_request_or_a_tool_is_that_schema(pasted: Json) -> None:
+    assert AnswerSchema.of(pasted) == AnswerSchema.of(CAT)
+
+
+def test_the_wrappers_name_and_description_are_kept_where_the_schema_has_none() -> None:
+    schema = AnswerSchema.of(
+        {"name": "pet", "description": "What it is.", "schema": an_object(name={"type": "string"})}
+    )
+    assert schema.response_format["json_schema"]["name"] == "pet"
+    assert sent(schema)["description"] == "What it is."
+
+
+@pytest.mark.parametrize(
+    ("nullable", "meant"),
+    [
+        ({"type": "string"}, {"type": ["string", "null"]}),
+        ({"type": "string", "enum": ["a"]}, {"type": ["string", "null"], "enum": ["a", None]}),
+        ({"type": "string", "enum": ["a", None]}, {"type": ["string", "null"], "enum": ["a", None]}),
+        ({"$ref": "#/$defs/a"}, {"anyOf": [{"$ref": "#/$defs/a"}, {"type": "null"}]}),
+        (
+            {"allOf": [{"$ref": "#/$defs/a"}], "description": "d"},
+            {"anyOf": [{"allOf": [{"$ref": "#/$defs/a"}]}, {"type": "null"}], "description": "d"},
+        ),
+    ],
+)
+def test_openapis_nullable_is_understood(nullable: Json, meant: Json) -> None:
+    rest = {"$defs": {"a": {"type": "string"}}}
+    schema = AnswerSchema.of(an_object(p=nullable | {"nullable": True}) | rest)
+    written_out = AnswerSchema.of(an_object(p=meant) | rest)
+    assert sent(schema) == sent(written_out)
+    assert schema.strict
+    assert schema.check('{"p": null}') == {"p": None}
+    assert AnswerSchema.of(an_object(p=nullable | {"nullable": False}) | rest) == AnswerSchema.of(
+        an_object(p=nullable) | rest
+    )
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"^(?!^[-+.]*$)[+-]?0*\d*\.?\d*$",
+        r"^(?!^[-+.]*$)[+-]?0*(?:\d{0,8}|(?=[\d.]{1,11}0*$)\d{0,8}\.\d{0,2}0*$)",
+    ],
+)
+def test_pydantics_decimals_are_understood(pattern: str) -> None:
+    schema = AnswerSchema.of(an_object(p={"anyOf": [{"type": "number"}, {"type": "string", "pattern": pattern}]}))
+    for value in (1.5, "1.50", "-3", ".5", "3."):
+        assert schema.check(json.dumps({"p": value})) == {"p": value}
+    for value in ("", "-", ".", "1,5", "EUR 1"):
+        with pytest.raises(AnswerMismatch):
+            schema.check(json.dumps({"p": value}))
+
+
+def test_a_property_may_be_called_like_what_is_understood() -> None:
+    names = ("nullable", "schema", "parameters", "name", "format", "$id", "id", "components")
+    definition = an_object(**{name: {"type": "boolean"} for name in names})
+    assert sent(AnswerSchema.of(definition)) == definition | {"additionalProperties": False}
+
+
+def test_a_document_of_openapi_is_understood_with_a_reference_to_the_schema_that_is_meant() -> None:
+    schemas = {"Pet": an_object(tag={"$ref": "#/components/schemas/Tag"}, more={}), "Tag": {"type": "string"}}
+    document = {"openapi": "3.0.3", "paths": {}, "components": {"schemas": schemas}}
+    with pytest.raises(InvalidSchema, match=r'add "\$ref": "#/components/schemas/<name>"'):
+        AnswerSchema.of(document)
+    schema = AnswerSchema.of(document | {"$ref": "#/components/schemas/Pet"})
+    assert sent(schema) == schemas["Pet"] | {"components": {"schemas": schemas}}
+    assert schema.check('{"tag": "x", "more": 1}')
+
+
+@pytest.mark.parametrize("key", ["id", "$id"])
+def test_ids_that_generators_write_are_passed_over_where_nothing_refers_to_anything(key: str) -> None:
+    dialect = "http://json-schema.org/draft-04/schema#" if key == "id" else "http://json-schema.org/draft-07/schema#"
+    definition = an_object(a={key: "/properties/a", "type": "string"}) | {"$schema": dialect, key: "http://x.org/a"}
+    assert AnswerSchema.of(definition).check('{"a": "b"}') == {"a": "b"}
+
+
+@pytest.mark.parametrize(
+    ("pasted", "message"),
+    [
+        (
+            {"vendor": "Café Nord", "total": 10.9},
+            'of an answer, not a schema: describe it, as in {"type": "object", "properties": {"vendor": {"type": "stri',
+        ),
+        ({"lines": [{"amount": 1}], "title": "x"}, '"properties": {"lines": {"type": "array"}, …}}'),
+        ({"name": {"type": "string"}, "schema": {"type": "string"}}, 'properties: write {"type": "object"'),
+        ({"function": CAT, "name": {"type": "string"}}, 'these are properties: write {"type": "object", "properties"'),
+        ({"$defs": {"Cat": CAT}}, 'add "$ref": "#/$defs/Cat"'),
+        ({"definitions": {"Cat": CAT}, "title": "x"}, 'add "$ref": "#/definitions/Cat"'),
+        ({"name": "pet", "schema": {"type": "array", "items": CAT}}, "example of an answer"),
+        ({"type": "json_schema", "json_schema": {"name": "x"}}, "example of an answer"),
+        ({"type": "OBJECT", "properties": {}}, "write one of array, boolean"),
+    ],
+)
+def test_what_is_no_schema_of_an_object_is_named_for_what_it_is(pasted: Json, message: str) -> None:
+    with pytest.raises(InvalidSchema) as caught:
+        AnswerSchema.of(pasted)
+    assert message in str(caught.value)
+
+
 # ---- What is refused -------------------------------------------------------------------------------------------------
 
 

@@ -40,6 +40,7 @@ from typing import Any, Self
 from pipeline.structured.answers import AnswerMismatch, extent, parse, without_fence
 from pipeline.structured.checking import Checker
 from pipeline.structured.document import COMBINATIONS, Document, Schema
+from pipeline.structured.pasted import unwrapped
 from pipeline.structured.plain import InvalidSchema, plain
 from pipeline.structured.stand_ins import without_stand_ins
 from pipeline.structured.strict import NotStrict, StrictForm, with_note
@@ -67,7 +68,7 @@ class AnswerSchema:
         Raises:
             InvalidSchema: it is no JSON Schema, or one that can't be asked for or can't be checked.
         """
-        document = Document(plain(definition))
+        document = Document(unwrapped(plain(definition)))
         document.root_object()
         checker = Checker.of(document)
         loosened = None

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import quote, unquote
 
+from pipeline.structured.pasted import not_an_object, translate
 from pipeline.structured.plain import MAX_SCHEMA_NESTING, InvalidSchema
 from pipeline.structured.wording import Pointer, compact, short
 
@@ -58,7 +59,7 @@ class Document:
     root: Schema
 
     def __init__(self, root: Any) -> None:
-        """Of what `plain` made; ids that say nothing are dropped from it."""
+        """Of what `plain` made; it is changed in place, so that it says what is meant."""
         if not isinstance(root, dict):
             raise InvalidSchema((), 'it must be a JSON object: write {"type": "object", "properties": {…}}')
         self.root = root
@@ -103,11 +104,7 @@ class Document:
             where = self.target(schema)
             schema = self.at(where)
         if not isinstance(schema, dict) or "object" not in (types_of(schema) or ()):
-            raise InvalidSchema(
-                (),
-                "the answer must be an object: write"
-                ' {"type": "object", "properties": {"answer": …}, "required": ["answer"]} around what you have',
-            )
+            raise InvalidSchema((), not_an_object(self.root))
         return where, schema
 
     def unfolded(self, weigh: Callable[[Any], int], levels: int | None = None) -> int:
@@ -140,6 +137,7 @@ class Document:
         for key, instead in _UNSUPPORTED.items():
             if key in schema:
                 raise InvalidSchema((*where, key), f'"{key}" is not supported: write "{instead}"')
+        translate(schema)
         if where and self._id in schema:
             self._with_ids.append(where)
         for path, step in _parts(schema):
