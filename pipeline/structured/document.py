@@ -157,9 +157,7 @@ class Document:
             raise InvalidSchema(
                 where, f'{written} leads elsewhere: copy what is there under "$defs" and write "#/$defs/<name>"'
             )
-        encoded = quote(reference, safe="#/%!$&'()*+,;=:@?")
-        if reference != encoded:
-            raise InvalidSchema(where, f"{written} is no URI: write {short(compact(encoded))}")
+        schema["$ref"] = quote(reference, safe="#/%!$&'()*+,;=:@?")
         to = self.target(schema)
         try:
             found = self.at(to)
