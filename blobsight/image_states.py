@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from azure.storage.blob.aio import ContainerClient
 
+from pipeline.instructions.misnamed import may_be_of_no_image
 from pipeline.listing import ListedBlob, Page, list_page
 from pipeline.names import result_name, wants_result
 
@@ -44,6 +45,8 @@ async def image_states(
 ) -> AsyncIterator[ImageState]:
     """Every image whose name starts with `prefix`, each once, as soon as its state is known; pending ones at the end.
 
+    Instruction files that have a failed result, since they belong to no image, are among them.
+
     Both containers are listed side by side, in about the same order, so that what waits for its counterpart stays
     little: all that is held besides two pages is the pending images, and results whose images are gone.
 
@@ -56,6 +59,14 @@ async def image_states(
     Raises:
         AzureError: as the SDK gives it.
     """
+    async for state in _states(images, results, prefix, metadata=metadata):
+        if state.state is not State.PENDING or wants_result(state.image.name):
+            yield state
+
+
+async def _states(
+    images: ContainerClient, results: ContainerClient, prefix: str, *, metadata: bool
+) -> AsyncIterator[ImageState]:
     ahead = _Side(images, prefix, metadata=metadata)
     behind = _Side(results, prefix[:SHORTENED_AT], metadata=True)
     waiting: dict[str, ListedBlob] = {}
@@ -63,7 +74,7 @@ async def image_states(
     while not (ahead.ended and behind.ended):
         if not ahead.ended and (behind.ended or ahead.last <= behind.last):
             for image in (await ahead.page()).blobs:
-                if wants_result(image.name):
+                if wants_result(image.name) or may_be_of_no_image(image.name):
                     name = result_name(image.name)
                     result = found.pop(name, None)
                     if result is None:

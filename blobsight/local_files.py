@@ -12,10 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TextIO
 
-from pipeline.names import MAX_BLOB_NAME, is_blob_name, is_litter
+from pipeline.instructions.misnamed import misnamed
+from pipeline.junk import has_image_ending, is_junk, placeholder_of
+from pipeline.names import MAX_BLOB_NAME, is_blob_name, is_instruction_file
 
 STDIN = "-"
 HIDDEN = "hidden"
+JUNK = "junk"
+_RECALLED = 0x40000 | 0x400000  # FILE_ATTRIBUTE_RECALL_ON_OPEN, FILE_ATTRIBUTE_RECALL_ON_DATA_ACCESS
+_DATALESS = 0x40000000  # SF_DATALESS
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +39,16 @@ class LeftOut:
     path: str
     reason: str
     problem: bool = True
+    files: int = 1
+    """How many, where it is a folder."""
+    cloud: str | None = None
+    """The service that has the file, of which there is only a placeholder here."""
 
 
 def find_files(paths: Sequence[str], stdin: TextIO, prefix: str = "") -> Iterator[LocalFile | LeftOut]:
     """Every file that `paths` mean, each name once, in a stable order; and what can't be sent.
 
-    Symbolic links are followed, but never round in circles. Hidden files and folders are left out.
+    Symbolic links are followed, but never round in circles. Hidden and junk files and folders are left out.
 
     Args:
         paths: files, folders, globs (for shells that expand none), or `-`.
@@ -102,15 +111,17 @@ def _matching(pattern: str) -> Iterator[tuple[Path | LeftOut, str]]:
     fixed = next(number for number, part in enumerate(parts) if glob.has_magic(part))
     start = Path(*parts[:fixed])
     found = sorted(start.glob("/".join(parts[fixed:]), recurse_symlinks=False))
-    matches = [path for path in found if not path.is_dir() and not _is_hidden(path.relative_to(start))]
+    matches = [path for path in found if not path.is_dir() and not _is_hidden(path.relative_to(start).as_posix())]
     if not matches:
         yield LeftOut(pattern, "it matches no file"), ""
     for path in matches:
         yield path, path.relative_to(start).as_posix()
 
 
-def _is_hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
+def _is_hidden(name: str) -> bool:
+    """Whether it is left out as hidden, and not for another reason or put right."""
+    is_hidden = name.startswith(".") or "/." in name
+    return is_hidden and not is_junk(name) and misnamed(name) is None
 
 
 def _below(folder: Path) -> Iterator[Path | LeftOut]:
@@ -133,7 +144,10 @@ def _below(folder: Path) -> Iterator[Path | LeftOut]:
         folders: list[Path] = []
         for entry in entries:
             path = current / entry.name
-            if entry.name.startswith("."):
+            name = path.relative_to(folder).as_posix()
+            if entry.is_dir() and is_junk(f"{name}/"):
+                yield from _junk_folder(path)
+            elif _is_hidden(name):
                 yield LeftOut(str(path), HIDDEN, problem=False)
             elif entry.is_dir():
                 folders.append(path)
@@ -142,12 +156,22 @@ def _below(folder: Path) -> Iterator[Path | LeftOut]:
         todo += sorted(folders, key=Path.is_symlink)[::-1]  # last in, first out; links behind what they may lead to
 
 
+def _junk_folder(folder: Path) -> Iterator[LeftOut]:
+    files = sum(len(names) for _, _, names in os.walk(folder))  # as far as it can be read: no matter
+    if files:
+        yield LeftOut(str(folder), JUNK, problem=False, files=files)
+
+
 def _identity(folder: Path) -> tuple[int, int]:
     found = folder.stat()
     return found.st_dev, found.st_ino
 
 
 def _looked_at(path: Path, name: str) -> LocalFile | LeftOut:
+    if cloud := _missing_from(path.name):
+        return LeftOut(str(path), f"it is in {cloud} only: download it first", cloud=cloud)
+    if is_junk(name):
+        return LeftOut(str(path), JUNK, problem=False)
     try:
         found = path.stat()
     except OSError as error:
@@ -156,9 +180,14 @@ def _looked_at(path: Path, name: str) -> LocalFile | LeftOut:
         return LeftOut(str(path), "it is no regular file")
     if not is_blob_name(name):
         return LeftOut(str(path), _unusable(name))
-    if is_litter(name):
-        return LeftOut(str(path), f"'{name}' is a name of what desktops leave behind", problem=False)
     return LocalFile(path, name, found.st_size)
+
+
+def _missing_from(leaf: str) -> str | None:
+    """The cloud service that has what the placeholder `leaf` stands for, if that would be sent."""
+    service, original = placeholder_of(leaf) or ("", "")
+    is_folder = leaf.lower().endswith(".cloudf")
+    return service if is_folder or has_image_ending(original) or is_instruction_file(original) else None
 
 
 def _unusable(name: str) -> str:
@@ -176,3 +205,23 @@ def _said(error: OSError) -> str:
             return "it can't be read: you lack the permission"
         case _:
             return f"it can't be read ({error.strerror or error})"
+
+
+def why_unreadable(path: Path, error: OSError) -> str:
+    """What to say of a file that was there and could not be read."""
+    try:
+        is_online = is_online_only(path.stat())
+    except OSError:
+        is_online = False
+    if is_online:
+        return f"it is in the cloud only and can't be downloaded now ({error.strerror or error}): download it first"
+    return f"it can't be read ({error.strerror or error})"
+
+
+def is_online_only(found: object) -> bool:
+    """Whether the file of this `os.stat_result` is one of OneDrive, iCloud, Dropbox or the like that reading downloads.
+
+    https://learn.microsoft.com/windows/win32/fileio/file-attribute-constants, sys/stat.h of macOS
+    """
+    on_windows = getattr(found, "st_file_attributes", 0) & (stat.FILE_ATTRIBUTE_OFFLINE | _RECALLED)
+    return bool(on_windows or getattr(found, "st_flags", 0) & _DATALESS)

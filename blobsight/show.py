@@ -93,7 +93,7 @@ class Found:
 
     @property
     def status(self) -> str:
-        if self.image is not None and not wants_result(self.name):
+        if self.image is not None and self.result is None and not wants_result(self.name):
             return "no image"
         if self.image is None:
             return "deleted"
@@ -106,7 +106,7 @@ async def _find(account: Account, name: str) -> Found:
     if image is None and result is None:
         raise Trouble(await _not_there(account, name))
     found = Found(name, image, result=result)
-    if image is not None and not wants_result(name):
+    if image is not None and result is None and not wants_result(name):
         return found
     found.earlier, found.in_work, found.waits_until = await asyncio.gather(
         earlier_results(account.results, name), _in_work(account, found), _waits(account, name)
@@ -194,7 +194,7 @@ async def _in_work(account: Account, found: Found) -> bool | str:
     try:
         if found.is_current and found.result:
             return await account.state.get_blob_client(f"claims/{found.result['work_key']}").exists()
-        claims = len((await list_page(account.state, None, metadata=False, prefix="claims/")).blobs)
+        claims = len((await list_page(account.state, None, metadata=True, prefix="claims/")).blobs)
     except AzureError as error:
         return _unknown(error)
     return f"images in work: {claims:,}; whether this is one of them can't be seen" if claims else False
@@ -288,7 +288,7 @@ def _sections(found: Found) -> Iterator[tuple[str, list[str]]]:
     if found.image is not None:
         yield "Image", _image_lines(found.image, found.facts)
     if found.status == "no image":
-        yield "Result", ["An instruction file, a schema or desktop litter: it gets none."]
+        yield "Result", ["An instruction file, a schema or a junk file: it gets none."]
         return
     if found.asked is not None:
         yield "Would be asked", _asked_lines(found.asked)

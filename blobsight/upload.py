@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from os.path import commonprefix
+from pathlib import PurePath
 from typing import IO, Any
 
 import click
@@ -34,12 +35,14 @@ from blobsight.account import Account, Place, account_options, code
 from blobsight.asking import ASKING_KEYS, Asked, asking_options
 from blobsight.following import Finished, follow, show_finished, tally
 from blobsight.image_states import State
-from blobsight.local_files import HIDDEN, LeftOut, LocalFile, find_files
+from blobsight.instruction_names import Named, is_same_text, rightly_named
+from blobsight.local_files import HIDDEN, JUNK, LeftOut, LocalFile, find_files, why_unreadable
 from blobsight.terminal import Bar, Exit, Trouble, counted, one_line, progress, say, table, write_json
 from pipeline.budget import Budget
 from pipeline.errors import PermanentFailure
 from pipeline.images.recognise import recognise
 from pipeline.instructions import Origin
+from pipeline.junk import has_image_ending
 from pipeline.listing import list_page
 from pipeline.names import wants_result
 
@@ -99,7 +102,7 @@ class Report:
     """Paths and names, for a dry run."""
 
     def add(self, problem: LeftOut) -> None:
-        self.counts[Outcome.FAILED if problem.problem else Outcome.LEFT_OUT] += 1
+        self.counts[Outcome.FAILED if problem.problem else Outcome.LEFT_OUT] += problem.files
         (self.failed if problem.problem else self.left_out).append(problem)
 
     def to_json(self) -> dict[str, Any]:
@@ -107,7 +110,7 @@ class Report:
         told["sent_bytes"] = self.sent_bytes
         told["would_be_sent"] = [{"path": path, "name": name} for path, name in sorted(self.would_be_sent)]
         told["problems"] = [
-            {"path": problem.path, "reason": problem.reason, "failed": problem.problem}
+            {"path": problem.path, "reason": problem.reason, "failed": problem.problem, "files": problem.files}
             for problem in (*self.failed, *self.left_out)
         ]
         return told
@@ -137,9 +140,13 @@ def upload(  # noqa: PLR0913 - one for each option
     """  # noqa: D301 - click's mark of lines to leave alone
     metadata = asked.metadata()
     # Before there is an event loop: within one, Ctrl-C would wait for the end of the search, or of stdin.
-    report, files = _find(paths, prefix)
+    report, found = _find(paths, prefix)
+    named = rightly_named(found)
+    files = named.files
     if not files and not report.failed:
+        _say_what_is_left_out(report.left_out)
         raise Trouble("There are no files in what you named: nothing to upload.")
+    _settle_names(asked, named, report)
     _say_what_does_not_count(asked, files)
     return asyncio.run(_run(place, asked, metadata, files, report, wait=wait, dry_run=dry_run, as_json=as_json))
 
@@ -191,6 +198,27 @@ async def _run(  # noqa: PLR0913 - one for each option
     return Exit.SOME_FAILED if any_failed else Exit.DONE
 
 
+def _settle_names(asked: Asked, named: Named, report: Report) -> None:
+    """Say which instruction files are sent under other names.
+
+    Raises:
+        Trouble: what some of them are meant for can't be told. The images would be paid with another question.
+    """
+    if named.in_doubt and asked.text is None:  # else files do not count
+        for doubt in named.in_doubt[:SHOWN]:
+            say(one_line(doubt), "red")
+        raise Trouble(f"Nothing was sent: {counted(len(named.in_doubt), 'instruction file')} to be named first.")
+    for problem in named.left_out:
+        report.add(problem)
+    for file, right in named.renamed[:SHOWN]:
+        alike = " (in the Unicode form of its image)" if is_same_text(file.name, right) else ""
+        say(one_line(f"{file.path} is sent as '{right.rpartition('/')[2]}'{alike}, the name that counts."), "yellow")
+    if len(named.renamed) > SHOWN:
+        say(f"… and {len(named.renamed) - SHOWN:,} more instruction files under the names that count.", "yellow")
+    for name in named.of_no_image[:SHOWN]:
+        say(one_line(f"'{name}' is for none of these images: it should be called like one, ending included."), "yellow")
+
+
 def _say_what_does_not_count(asked: Asked, files: Sequence[LocalFile]) -> None:
     instructing = sum(not wants_result(file.name) and not file.name.endswith(".schema.json") for file in files)
     if asked.text is not None and instructing:
@@ -213,12 +241,10 @@ def _say_whose_question(asked: Asked, finished: Sequence[Finished]) -> None:
 
 def _say_what_became(report: Report, *, dry_run: bool) -> None:
     for problem in report.failed:
-        say(f"{one_line(problem.path)}: {problem.reason}", "red")
-    left_out = [left for left in report.left_out if left.reason != HIDDEN]
-    for left in left_out[:SHOWN]:
-        say(f"{one_line(left.path)}: left out, {left.reason}", "dim")
-    if len(left_out) > SHOWN:
-        say(f"… and {len(left_out) - SHOWN:,} more left out (--json names them all)", "dim")
+        if problem.cloud is None:
+            say(f"{one_line(problem.path)}: {problem.reason}", "red")
+    _say_what_is_elsewhere(report.failed)
+    _say_what_is_left_out(report.left_out)
     would = "would be " if dry_run else ""
     counts = report.counts
     say(
@@ -226,6 +252,40 @@ def _say_what_became(report: Report, *, dry_run: bool) -> None:
         f" {counts[Outcome.UNCHANGED]:,} unchanged, {counts[Outcome.LEFT_OUT]:,} left out,"
         f" {counts[Outcome.FAILED]:,} failed."
     )
+
+
+def _say_what_is_elsewhere(failed: Sequence[LeftOut]) -> None:
+    """For example "3 photos are in iCloud only: download them first (trip/.IMG_1.HEIC.icloud, …)"."""
+    for cloud in dict.fromkeys(problem.cloud for problem in failed if problem.cloud):
+        paths = [problem.path for problem in failed if problem.cloud == cloud]
+        noun = "photo" if all(has_image_ending(path.rpartition(".")[0]) for path in paths) else "file"
+        are, them = ("is", "it") if len(paths) == 1 else ("are", "them")
+        shown = ", ".join([*map(one_line, paths[:3]), *["…"] * (len(paths) > 3)])
+        say(f"{counted(len(paths), noun)} {are} in {cloud} only: download {them} first ({shown})", "red")
+
+
+def _say_what_is_left_out(left_out: Sequence[LeftOut]) -> None:
+    named = [left for left in left_out if left.reason not in (HIDDEN, JUNK)]
+    for left in named[:SHOWN]:
+        say(f"{one_line(left.path)}: left out, {left.reason}", "dim")
+    if len(named) > SHOWN:
+        say(f"… and {len(named) - SHOWN:,} more left out (--json names them all)", "dim")
+    junk = Counter[str]()
+    for left in left_out:
+        if left.reason == JUNK:
+            junk[_kind_of_junk(left.path)] += left.files
+    if junk:
+        kinds = [f"{kind} ({count:,})" if count > 1 else kind for kind, count in junk.most_common(5)]
+        shown = ", ".join([*kinds, *["…"] * (len(junk) > 5)])
+        say(f"{counted(junk.total(), 'junk file')} left out: {shown}", "dim")
+    if hidden := sum(left.reason == HIDDEN for left in left_out):
+        say(f"{hidden:,} hidden left out", "dim")
+
+
+def _kind_of_junk(path: str) -> str:
+    """What many files that are junk in the same way have in common, to be counted by."""
+    leaf = PurePath(path).name
+    return "._*" if leaf.startswith("._") else one_line(leaf)
 
 
 class _Sending:
@@ -277,9 +337,11 @@ class _Sending:
         try:
             outcome = await self._bring(file)
         except _EmptyFileError:
-            self._report.add(LeftOut(str(file.path), "it is empty: copy or save it again"))
+            self._report.add(
+                LeftOut(str(file.path), "it is empty: save it again, or download it where a cloud service holds it")
+            )
         except OSError as error:
-            self._report.add(LeftOut(str(file.path), f"it can't be read ({error.strerror or error})"))
+            self._report.add(LeftOut(str(file.path), why_unreadable(file.path, error)))
         except PermanentFailure as no_image:
             what = (no_image.details or {}).get("seems_to_be", no_image.message)
             self._report.add(LeftOut(str(file.path), f"no image: it seems to be {what}", problem=False))

@@ -134,7 +134,7 @@ async def test_no_image_at_all_in_there(quiet: Person) -> None:
     assert "The PNG image is damaged: it ends within its header." in ran.out
     await put(quiet, "_instructions.txt", b"Hm?")
     ran = await blobsight(quiet, "show", "_instructions.txt", *QUIET)
-    assert (ran.status, "An instruction file, a schema or desktop litter: it gets none." in ran.out) == (0, True)
+    assert (ran.status, "An instruction file, a schema or a junk file: it gets none." in ran.out) == (0, True)
     await quiet.blobs.get_blob_client("show-images", "_instructions.txt").delete_blob()
 
 

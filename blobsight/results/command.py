@@ -273,8 +273,7 @@ async def _pages(
     token: str | None = None
     while True:
         page = await list_page(container, token, metadata=True, prefix=prefix[:SHORTENED_AT])
-        results = [blob for blob in page.blobs if blob.metadata.get("hdi_isfolder") != "true"]
-        yield len(results), [blob for blob in results if wanted in (None, blob.metadata.get("status", wanted))]
+        yield len(page.blobs), [blob for blob in page.blobs if wanted in (None, blob.metadata.get("status", wanted))]
         token = page.next_token
         if token is None:
             return

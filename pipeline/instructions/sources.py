@@ -20,8 +20,10 @@ from cachetools import TTLCache
 from pipeline.errors import ErrorCode, PermanentFailure
 from pipeline.instructions.files import MAX_FILE_BYTES, InstructionFile, InvalidFile, parse_file
 from pipeline.instructions.metadata_text import UndecodableText, decode_base64, decode_text
+from pipeline.instructions.misnamed import Misnamed, misnamed, other_forms, usual_form
 from pipeline.instructions.options import NAMES, InvalidOption, Options, parse_options
-from pipeline.names import folder_files, folders_of, is_blob_name, schema_blob, sidecars
+from pipeline.junk import has_image_ending
+from pipeline.names import folder_files, folders_of, image_of_sidecar, is_blob_name, schema_blob, sidecars
 from pipeline.structured import AnswerSchema, InvalidSchema
 
 BUILT_IN = "Describe this image."
@@ -94,9 +96,12 @@ class InstructionSources:
 
         Raises:
             PermanentFailure: `invalid_instructions`, when a source that was looked at can't be understood. The next
-                one is not asked then: the person meant this one.
+                one is not asked then: the person meant this one. Also for an upload that is itself an instruction file
+                under a wrong name, see `misnamed`.
             RetryableFailure: storage could not be read.
         """
+        if name is not None and (failure := await self.misnamed(name)):
+            raise failure
         # Metadata keys keep the case they were written in, but Azure compares them without it.
         metadata = {key.lower(): value for key, value in metadata.items()}
         options = (given or Options()).over(_metadata_options(metadata))
@@ -114,10 +119,37 @@ class InstructionSources:
             raise _invalid(f"The instructions ({origin_name or origin}) hold half a character: write it out.")
         return Instructions(text, origin, origin_name, options, await self._schema(options.schema_))
 
+    async def misnamed(self, name: str) -> PermanentFailure | None:
+        """The failure of an upload that was meant as an instruction file and does not count as one; None for others.
+
+        Nearly all is told by the name. Only of a sidecar, whose image the caller did not find, is it looked whether
+        that image is there under another form of its name.
+
+        Raises:
+            RetryableFailure: storage could not be read.
+        """
+        meant = misnamed(name)
+        if meant and (meant.is_certain or meant.image is None):
+            return _misnamed(name, meant)
+        image = image_of_sidecar(name)
+        if image is None:
+            return None
+        ending = name.removeprefix(image)
+        if not has_image_ending(image):
+            return _without_ending(name, image, ending)
+        for other in other_forms(image):
+            if await self._files.read_start(other, 1) is not None:
+                return _in_another_form(name, other + ending)
+        return None
+
     async def _instruction_files(self, name: str) -> AsyncIterator[tuple[Origin, str, InstructionFile]]:
         files, _ = await self._read(sidecars(name))
         for file in files:
             yield Origin.SIDECAR, *file
+        if (usual := usual_form(name)) != name:
+            # A sidecar in the usual form, which came first: its own event found no image. Few names are in another one.
+            for file_name, _ in await self._read(sidecars(usual)):
+                raise _in_another_form(file_name, name + file_name.removeprefix(usual))
         for folder in folders_of(name):
             for file in await self._remembered.get(("folder", folder), partial(self._read, folder_files(folder))):
                 yield Origin.FOLDER, *file
@@ -166,6 +198,40 @@ async def _compiled(text: str | bytes, called: str, **details: str) -> tuple[Ans
         return await asyncio.to_thread(lambda: AnswerSchema.of(json.loads(text))), len(text)
     except (InvalidSchema, ValueError, RecursionError) as error:
         raise _invalid(f"{called} can't be used: {error}.", **details) from None
+
+
+def _misnamed(name: str, meant: Misnamed) -> PermanentFailure:
+    if meant.image is not None and not has_image_ending(meant.image):
+        return _without_ending(name, meant.image, meant.right.removeprefix(meant.image))
+    asked = f"the image '{meant.image}'" if meant.image else "the images of its folder"
+    saved = "" if meant.is_text else "save it as plain text and "
+    return _invalid(
+        f"'{name}' is nearly the name of an instruction file, but not exactly, so it does not count as one. If it says"
+        f" what to ask about {asked}, {saved}upload it as '{meant.right}'.",
+        file=name,
+        right_name=meant.right,
+    )
+
+
+def _without_ending(name: str, image: str, ending: str) -> PermanentFailure:
+    example = f"{image}.jpg"
+    return _invalid(
+        f"'{name}' is the instruction file of an image called '{image}', and there is no such image. An instruction"
+        f" file has the whole name of its image, ending included: '{example}{ending}' for '{example}'. Upload it under"
+        f" that name. (If '{image}' is still to come, upload that: this file counts for it.)",
+        file=name,
+        right_name=f"{example}{ending}",
+    )
+
+
+def _in_another_form(name: str, right: str) -> PermanentFailure:
+    return _invalid(
+        f"The names of the instruction file '{name}' and of its image look alike, but their accented letters are"
+        " encoded in different ways (Unicode NFC and NFD). Copy the image's name, and upload the file under it;"
+        " `blobsight upload` does that.",
+        file=name,
+        right_name=right,
+    )
 
 
 def _is_encodable(text: str) -> bool:
