@@ -23,7 +23,7 @@ from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
 from pipeline import __version__
-from pipeline.errors import OperatorFailure, PermanentFailure, RetryableFailure
+from pipeline.errors import OperatorFailure, PermanentFailure, RetryableFailure, TimedOut
 
 _tracer = trace.get_tracer("pipeline", __version__)
 _meter = metrics.get_meter("pipeline", __version__)
@@ -47,6 +47,14 @@ _put_off = _meter.create_counter(
 )
 _taken_over = _meter.create_counter(
     "blobsight.claims.taken_over", unit="{claim}", description="Claims taken over from a run that ended without a word."
+)
+_reused = _meter.create_counter(
+    "blobsight.answers.reused", unit="{answer}", description="Answers that an earlier run had paid for."
+)
+_lost = _meter.create_counter(
+    "blobsight.answers.lost",
+    unit="{answer}",
+    description="Answers that were paid for and could not be stored anywhere.",
 )
 
 type Value = str | int
@@ -120,6 +128,14 @@ def count_put_off(failure: RetryableFailure) -> None:
 
 def count_taken_over() -> None:
     _taken_over.add(1)
+
+
+def count_reused_answer() -> None:
+    _reused.add(1)
+
+
+def count_lost_answer() -> None:
+    _lost.add(1)
 
 
 class Reply(Protocol):
@@ -265,7 +281,8 @@ def error_type(error: BaseException) -> str:
         return error.code
     if isinstance(error, RetryableFailure) and error.status is not None:
         return str(error.status)
-    if type(error) in {RetryableFailure, OperatorFailure}:  # their subclasses say more by their names than their causes
+    # The causes of these say more than their own names do.
+    if type(error) in {RetryableFailure, OperatorFailure, TimedOut}:
         error = error.__cause__ or error.__context__ or error
     return type(error).__name__
 
