@@ -189,6 +189,8 @@ def main() -> None:
         # One line for each storage request, and one for each invocation, would bury the app's own.
         logging.getLogger("azure").setLevel(logging.WARNING)
 
+    if "IDENTITY_HEADER" in os.environ:  # names this process to localcloud.identity
+        os.environ["IDENTITY_HEADER"] += f".{os.getpid()}"
     channel = socket.socket(fileno=arguments.channel)
     channel.set_inheritable(False)  # a process that the app starts must not keep it open
     app: Path = arguments.app

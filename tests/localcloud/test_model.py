@@ -64,9 +64,10 @@ SAMPLES = Path(__file__).parents[2] / "samples"
 TOKEN = "a-good-token"
 
 
-def verify(token: str) -> None:
+def verify(token: str) -> dict[str, str]:
     if token != TOKEN:
         raise TokenRefused("not this one")
+    return {}
 
 
 class Echo:
@@ -551,6 +552,7 @@ def asked(tokens: int, **options: Any) -> Asked:
         options=options,
         prompt_tokens=tokens,
         request_id="",
+        caller=None,
         headers={},
     )
 
