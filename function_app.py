@@ -29,12 +29,12 @@ async def analyze_request(request: func.QueueMessage) -> None:
 
 @app.queue_trigger(arg_name="poison", queue_name="webjobs-blobtrigger-poison", connection="DataStorage")
 async def record_poison_upload(poison: func.QueueMessage) -> None:
-    await pipeline.app.handle_poison(poison.get_body().decode(errors="backslashreplace"))
+    await pipeline.app.handle_poison_upload(poison.get_body().decode(errors="backslashreplace"))
 
 
 @app.queue_trigger(arg_name="poison", queue_name="%REQUESTS_QUEUE%-poison", connection="DataStorage")
 async def record_poison_request(poison: func.QueueMessage) -> None:
-    await pipeline.app.handle_poison(poison.get_body().decode(errors="backslashreplace"))
+    await pipeline.app.handle_poison_request(poison.get_body().decode(errors="backslashreplace"))
 
 
 @app.timer_trigger(arg_name="timer", schedule="0 5/15 * * * *")

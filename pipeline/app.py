@@ -162,13 +162,23 @@ async def handle_message(message: str) -> None:
                 await _handle(request)
 
 
-async def handle_poison(message: str) -> None:
-    """What used up its deliveries.
+async def handle_poison_upload(message: str) -> None:
+    """Take up an upload that the host gave up on.
+
+    Raises:
+        RetryableFailure, InvocationCancelled: it can't be queued now.
+    """
+    with uncancelled("a poison upload"):
+        await app().deliveries.requeue_poison_upload(message)
+
+
+async def handle_poison_request(message: str) -> None:
+    """Write the failed result of a request that used up its deliveries.
 
     Raises:
         RetryableFailure, InvocationCancelled: its result can't be written now.
     """
-    with uncancelled("a poison message"):
+    with uncancelled("a poison request"):
         await app().deliveries.record_crash(message)
 
 
