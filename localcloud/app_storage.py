@@ -53,7 +53,7 @@ class StorageWatch(Protocol):
         """Decide about a request that has arrived; None lets it through."""
         ...
 
-    def ended(self, request: BlobRequest, status: int | None, etag: str, *, refused: bool) -> None:
+    def ended(self, request: BlobRequest, status: int | None, *, refused: bool) -> None:
         """Hear how a request ended, before the app does. `status` is None when the emulator gave no answer."""
         ...
 
@@ -103,18 +103,18 @@ class AppStorage:
         told = self._read(request, body)
         refusal = self._watch.refuse(told)
         if refusal is not None:
-            self._watch.ended(told, refusal.status, "", refused=True)
+            self._watch.ended(told, refusal.status, refused=True)
             return storage_error(refusal.status, refusal.code, refusal.message)
         answered = False
 
         async def on_answer(answer: aiohttp.ClientResponse) -> None:
             nonlocal answered
             answered = True
-            self._watch.ended(told, answer.status, answer.headers.get("ETag", "").strip('"'), refused=False)
+            self._watch.ended(told, answer.status, refused=False)
 
         response = await self._forwarder.forward(request, on_answer, body=body)
         if not answered:
-            self._watch.ended(told, None, "", refused=False)
+            self._watch.ended(told, None, refused=False)
             if request.transport is not None:  # as without a proxy: no answer at all
                 request.transport.abort()
         return response

@@ -16,8 +16,8 @@ from bench.chaos.explanations import Cause, Witness
 from bench.chaos.faults import Call
 from bench.chaos.ledger import IMAGES
 from bench.chaos.plan import Kind
-from pipeline.analysis import work_key
 from pipeline.names import result_name
+from pipeline.work import work_key
 
 SCHEMA = json.loads((ROOT / "docs" / "result.schema.json").read_text(encoding="utf-8"))
 CLAIM_LOST = "lost, though the work goes on"
@@ -62,8 +62,8 @@ async def reckon(campaign: Campaign, seconds: float) -> Report:
     report.row("results of deleted images, made before", sum(result_name(sent.item.name) in stored for sent in gone))
     report.problems += [f"{sent.item.name}: deleted, and got a result afterwards" for sent in late]
     _reckon_calls(campaign, witness, results.values(), report)
-    current = [results[name] for sent in there if (name := result_name(sent.item.name)) in results]
-    await _reckon_leftovers(campaign, witness, {result["work_key"] for result in current}, report)
+    used = {result["model"]["request_id"] for result in results.values()}
+    await _reckon_leftovers(campaign, witness, used, report)
     _tell_faults(campaign, report)
     report.row("seconds, all / with faults", f"{seconds:.0f} / {seconds - campaign.settled_for:.0f}")
     report.row("images a second, all / with faults", _rates(campaign, seconds))
@@ -114,18 +114,20 @@ def _reckon_calls(campaign: Campaign, witness: Witness, results: Iterable[dict[s
             report.problems.append(f"{result['source']['name']}: an answer that the model never gave")
 
 
-async def _reckon_leftovers(campaign: Campaign, witness: Witness, current: set[str], report: Report) -> None:
-    """Messages, claims and marks. `current`: keys of the work on images that are there, which is done."""
+async def _reckon_leftovers(campaign: Campaign, witness: Witness, used: set[str], report: Report) -> None:
+    """Messages, claims and marks. `used`: the ids of the answers that are in results."""
     for queue, count in (await campaign.queued()).items():
         name = re.sub(r"(?<=blobtrigger-)(?!poison).*", "<host id>", queue)
         report.row(f"messages left: {name}", count)
         if count:
             report.problems.append(f"{count} messages left in {queue}")
     claims = [claim.name for claim in await campaign.listed("pipeline-state", "claims/")]
-    done = [claim for claim in claims if claim.removeprefix("claims/") in current]
-    unexplained = [claim for claim in claims if witness.why_claim_is_left(claim) is None]
-    report.row("claims left by a kill or an outage, on work that is done", len(set(done) - set(unexplained)))
-    report.row("… on versions that nobody wants any more", len(set(claims) - set(done) - set(unexplained)))
+    causes = {claim: witness.why_claim_is_left(claim, used) for claim in claims}
+    counts = Counter(causes.values())
+    unexplained = [claim for claim, cause in causes.items() if cause is None]
+    report.row("answers kept for images that were deleted or overwritten", counts[Cause.NOT_WANTED])
+    report.row("claims left by a kill", counts[Cause.KILL])
+    report.row("claims left by an outage", counts[Cause.OUTAGE])
     report.row("claims left with no explanation", len(unexplained))
     report.problems += [f"a claim left with no explanation: {claim}" for claim in unexplained]
     marks = [mark.name for mark in await campaign.listed("pipeline-state", "waiting/")]

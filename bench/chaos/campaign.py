@@ -1,7 +1,6 @@
 """The campaign: the cloud, somebody who uploads, faults until all is sent, then peace until nothing is pending."""
 
 import asyncio
-import hashlib
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -196,7 +195,7 @@ class Campaign:
                 sent.versions += 1
             blob = self.blobs.get_blob_client("images", sent.item.name)
             data, metadata = sent.item.content(sent.versions), sent.item.metadata(sent.versions)
-            self.model.names.by_digest[hashlib.sha256(data).hexdigest()] = sent.item.name
+            self.model.names.note(sent.item.name, data)
             headers = ContentSettings(content_encoding="gzip") if sent.item.kind is Kind.MISENCODED else None
             await blob.upload_blob(BytesIO(data), overwrite=True, metadata=metadata, content_settings=headers)
             sent.question = metadata.get("instructions", sent.question)

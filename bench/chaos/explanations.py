@@ -1,20 +1,19 @@
 """Why work was paid for twice, and why claims and marks were left: what cut off the very process that was at it.
 
 Nothing here is explained by what merely happened at the same time. A kill explains the calls of the process that was
-killed, and only those whose answer that process had neither stored nor given up. An outage of the emulator explains an
-answer only if a request of its own process about its own image got no answer, or the claim on its own work was cut off
-from being renewed and then taken over.
+killed, and only those whose answer that process had neither stored nor given up. An outage of the emulator explains a
+second call only if it kept the claim on that very work from being renewed, and the process that made the call took the
+claim over.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
 
 from bench.chaos.faults import Call, Kill, Work
 from bench.chaos.ledger import IMAGES, RESULTS, STATE, Ledger, Operation
-from pipeline.analysis import work_key
 from pipeline.names import result_name
 
 MARKING_SECONDS = 2.0
@@ -25,6 +24,7 @@ class Cause(StrEnum):
     KILL = "a kill"
     OUTAGE = "an outage of storage"
     LATE = "an answer that came after its caller's time"
+    NOT_WANTED = "its image was deleted or overwritten"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +78,8 @@ class Witness:
     def _why_again(self, call: Call, later: Call, excused: set[Operation]) -> Cause | None:
         """`excused`: takings over that explain an earlier payment for this work, and no other."""
         workers = {call.worker, later.worker}
-        for key in self._keys(call):
-            for loser, taking in _taken_over(self.ledger.on(STATE, f"claims/{key}")):
+        for claim in call.claims:
+            for loser, taking in _taken_over(self.ledger.on(STATE, claim)):
                 if taking not in excused and taking.at < later.at and {loser, taking.worker} == workers:
                     excused.add(taking)
                     return Cause.OUTAGE
@@ -88,8 +88,6 @@ class Witness:
             return None
         if self._was_killed_at_it(call, later):
             return Cause.KILL
-        if self._was_cut_off(call, later):
-            return Cause.OUTAGE
         if self.unheard.get(call.request_id, 0.0) > self.patience / 2:
             return Cause.LATE
         return None
@@ -100,33 +98,22 @@ class Witness:
         if kill is None or kill.at > later.at:
             return False
         return not any(
-            done.method == "DELETE" and done.worker == call.worker and call.at < done.at
-            for done in self._on_claims(call)
+            done.releases and done.worker == call.worker and call.at < done.at
+            for claim in call.claims
+            for done in self.ledger.on(STATE, claim)
         )
 
-    def _was_cut_off(self, call: Call, later: Call) -> bool:
-        """Whether its process, with the answer at hand, got no answer from storage about this very image."""
-        blobs = [(IMAGES, call.image), (RESULTS, result_name(call.image))]
-        blobs += [(STATE, f"answers/{key}") for key in self._keys(call)]
-        return any(
-            done.status is None and done.worker == call.worker and call.at < done.at < later.at
-            for blob in blobs
-            for done in self.ledger.on(*blob)
-        )
+    def why_claim_is_left(self, blob: str, used: Collection[str]) -> Cause | None:
+        """A claim is renewed at a third of its lifetime while it is held, and deleted in the end.
 
-    def _on_claims(self, call: Call) -> Iterator[Operation]:
-        for key in self._keys(call):
-            yield from self.ledger.on(STATE, f"claims/{key}")
-
-    def _keys(self, call: Call) -> set[str]:
-        """The work key, for each ETag under which the app saw this image."""
-        return {work_key(IMAGES, call.image, etag, call.question) for etag in self.ledger.etags[call.image]}
-
-    def why_claim_is_left(self, blob: str) -> Cause | None:
-        """Who holds a claim renews it at a third of its lifetime, and deletes it in the end."""
+        One that keeps an answer is left to the next run. `used`: the ids of the answers that are in results.
+        """
         holder, letting_go = self._last_written(blob)
         if holder is None:
             return None
+        if holder.releases:
+            kept = {answer for done in self.ledger.on(STATE, blob) if done.done for answer in done.answers}
+            return None if kept.intersection(used) else Cause.NOT_WANTED
         if holder.status is None or (letting_go is not None and letting_go.status is None):
             return Cause.OUTAGE
         kill = self.kills.get(holder.worker or "")
@@ -156,13 +143,13 @@ class Witness:
         return writing, deleting
 
     def looked_before_writing(self, image: str) -> bool:
-        """Whether each result of `image` was written by a process that had found the image there just before."""
+        """Whether no result of `image` was written by a process that had just found the image gone."""
         there: dict[str | None, bool] = {}
         seen = [*self.ledger.on(IMAGES, image), *self.ledger.on(RESULTS, result_name(image))]
         for done in sorted(seen, key=lambda done: done.at):
             if done.container == IMAGES and done.method == "HEAD":
-                there[done.worker] = done.done
-            elif done.method == "PUT" and done.done and not there.get(done.worker, False):
+                there[done.worker] = done.status != 404
+            elif done.method == "PUT" and done.done and not there.get(done.worker, True):
                 return False
         return True
 
@@ -172,10 +159,11 @@ def _taken_over(on_claim: Iterable[Operation]) -> Iterator[tuple[str | None, Ope
     holder: Operation | None = None
     cut_off = False
     for done in on_claim:
-        if done.method == "DELETE" and done.done:
-            holder = None
+        if done.releases:
+            holder = None if done.done else holder
         elif done.method == "PUT" and done.status is None:
-            holder, cut_off = holder or done, True
+            if holder is None or done.owner == holder.owner:
+                holder, cut_off = done, True
         elif done.method == "PUT" and done.done:
             if holder is not None and cut_off and done.owner != holder.owner:
                 yield holder.worker, done

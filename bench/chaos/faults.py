@@ -14,7 +14,7 @@ from typing import Literal
 
 import aiohttp
 
-from bench.chaos.ledger import RESULTS, Ledger, Refusing
+from bench.chaos.ledger import IMAGES, RESULTS, Ledger, Refusing
 from bench.chaos.plan import FILTERED, REFUSED, Names
 from localcloud.app_storage import BlobRequest, StorageRefusal
 from localcloud.cloud import LocalCloud
@@ -36,6 +36,7 @@ from localcloud.model import (
     Throttled,
 )
 from pipeline.model import Question
+from pipeline.work import work_key
 
 type Work = tuple[str, str]
 """What is paid for once: the question and the picture's digest, of which no two versions have the same."""
@@ -111,10 +112,10 @@ class Call:
     """One request to the model. Times are seconds since 1970."""
 
     work: Work
-    image: str
-    """The image's name."""
     question: list[object]
-    """The identity of all that was asked about it, see `pipeline.model.Question`."""
+    """The identity of all that was asked, see `pipeline.model.Question`."""
+    claims: tuple[str, ...]
+    """The blobs that claim this question about any version of the image; other versions' are mostly never there."""
     at: float
     fate: Fate
     request_id: str
@@ -141,11 +142,13 @@ class ModelFaults:
         work = (asked.instructions, asked.pictures[0].sha256)
         self._asked[work] += 1
         behaviour = self._behaviour(asked.instructions, work, self._asked[work])
+        image, question = self.names.of(*work), _identity(asked)
+        keys = [work_key(IMAGES, image, f"sha256:{digest}", question) for digest in self.names.digests(image)]
         self.calls.append(
             Call(
                 work=work,
-                image=self.names.of(*work),
-                question=_identity(asked),
+                question=question,
+                claims=tuple(f"claims/{key}" for key in keys),
                 at=time.time(),
                 fate=fate(behaviour),
                 request_id=asked.request_id,

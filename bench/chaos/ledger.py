@@ -30,13 +30,18 @@ class Operation:
     refused: bool = False
     """By a fault, not by the emulator."""
     owner: str | None = None
-    """Of a claim: which run holds it."""
+    """Of a claim: which run holds it; None when it is let go of, or only keeps an answer."""
     answers: frozenset[str] = frozenset()
     """The ids of the model's answers in what was written."""
 
     @property
     def writes(self) -> bool:
         return self.method in ("PUT", "DELETE")
+
+    @property
+    def releases(self) -> bool:
+        """Of an operation on a claim: whether its run let go of it."""
+        return self.method == "DELETE" or (self.method == "PUT" and self.owner is None)
 
     @property
     def done(self) -> bool:
@@ -53,15 +58,13 @@ class Ledger:
     operations: list[Operation] = field(default_factory=list)
     refusing: Refusing | None = None
     """What is refused at the moment."""
-    etags: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
-    """By image: the ETags under which the app ever saw it."""
     _on: defaultdict[tuple[str, str], list[Operation]] = field(default_factory=lambda: defaultdict(list))
     _stored: dict[str, float] = field(default_factory=dict)
 
     def refuse(self, request: BlobRequest) -> StorageRefusal | None:
         return self.refusing(request, self) if self.refusing is not None else None
 
-    def ended(self, request: BlobRequest, status: int | None, etag: str, *, refused: bool) -> None:
+    def ended(self, request: BlobRequest, status: int | None, *, refused: bool) -> None:
         owner = request.headers.get("x-ms-meta-owner")
         answers = frozenset(found.decode() for found in _REQUEST_ID.findall(request.body))
         self.add(
@@ -77,8 +80,6 @@ class Ledger:
                 answers=answers,
             )
         )
-        if request.container == IMAGES and etag:
-            self.etags[request.blob].add(etag)
 
     def add(self, operation: Operation) -> None:
         self.operations.append(operation)

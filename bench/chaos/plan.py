@@ -2,7 +2,8 @@
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from io import BytesIO
@@ -126,13 +127,23 @@ class Names:
     """Which image a call is about: its question tells, or, when that is the built-in one, the picture's digest."""
 
     by_number: Mapping[int, str]
-    by_digest: dict[str, str] = field(default_factory=dict)
-    """Filled as pictures are uploaded."""
+    _by_digest: dict[str, str] = field(default_factory=dict)
+    _digests: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+
+    def note(self, image: str, data: bytes) -> None:
+        """Learn the bytes of a version that is about to be uploaded."""
+        digest = hashlib.sha256(data).hexdigest()
+        self._by_digest[digest] = image
+        self._digests[image].append(digest)
 
     def of(self, question: str, digest: str) -> str:
         """The image's name."""
         found = re.search(r" item (\d+), version \d+\.$", question)
-        return self.by_number[int(found[1])] if found else self.by_digest[digest]
+        return self.by_number[int(found[1])] if found else self._by_digest[digest]
+
+    def digests(self, image: str) -> Sequence[str]:
+        """SHA-256 of each version of `image`."""
+        return self._digests[image]
 
 
 def items(uploads: int, seed: int) -> Iterator[Item]:
