@@ -42,6 +42,12 @@ async def reconcile(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the wor
     await pipeline.app.reconcile()
 
 
+# At each start, so that a deployment soon sees that its roles count, and then now and again until they do.
+@app.timer_trigger(arg_name="timer", schedule="30 */5 * * * *", run_on_startup=True)
+async def note_readiness(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the worker passes it
+    await pipeline.app.note_readiness()
+
+
 if settings.process_image_enabled:
 
     @app.route(route="process_image", methods=["POST"], auth_level=func.AuthLevel.FUNCTION)

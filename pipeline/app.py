@@ -15,6 +15,7 @@ from pipeline.settings import Settings
 if TYPE_CHECKING:
     from pipeline.analysis import Analyzer
     from pipeline.deliveries import Deliveries
+    from pipeline.readiness import Readiness
     from pipeline.requests import Request
     from pipeline.upkeep import Upkeep
 
@@ -50,6 +51,7 @@ class App:
     analyzer: "Analyzer"
     deliveries: "Deliveries"
     upkeep: "Upkeep"
+    readiness: "Readiness"
 
 
 @cache
@@ -71,6 +73,7 @@ def app() -> App:
     from pipeline.deliveries import Deliveries
     from pipeline.governor import Governor
     from pipeline.model import TOKEN_SCOPE, AzureOpenAIModel
+    from pipeline.readiness import Readiness
     from pipeline.requests import RequestQueue
     from pipeline.storage import Results, Uploads, first_read_bytes
     from pipeline.telemetry import watch
@@ -128,7 +131,16 @@ def app() -> App:
             deployment=config.openai_deployment,
             retry_for=config.retry_for_seconds,
         ),
-        Upkeep(blobs, results, queue, waiting, images=config.input_container, state=config.state_container),
+        Upkeep(
+            blobs,
+            results,
+            queue,
+            waiting,
+            images=config.input_container,
+            state=config.state_container,
+            dead_letters=config.dead_letter_container,
+        ),
+        Readiness(blobs, config.state_container, uploads, results, queue),
     )
 
 
@@ -190,6 +202,16 @@ async def reconcile() -> None:
     """
     with uncancelled("reconcile"):
         await app().upkeep.reconcile()
+
+
+async def note_readiness() -> None:
+    """Note whether the app's identity can do what the app needs.
+
+    Raises:
+        RetryableFailure, InvocationCancelled: the note can't be written; the next run tries again.
+    """
+    with uncancelled("readiness"):
+        await app().readiness.note()
 
 
 async def _handle(request: "Request") -> None:

@@ -104,6 +104,8 @@ class Settings(BaseModel):
     """Where results appear."""
     state_container: StorageName = Field("pipeline-state", alias="STATE_CONTAINER", examples=["pipeline-state"])
     """The app's own notes."""
+    dead_letter_container: StorageName = Field("dead-letters", alias="DEAD_LETTER_CONTAINER", examples=["dead-letters"])
+    """Where Event Grid puts events that it gave up on."""
     requests_queue: StorageName = Field("analysis-requests", alias="REQUESTS_QUEUE", examples=["analysis-requests"])
     """On the data account."""
 

@@ -307,26 +307,35 @@ class Results:
     async def require_writable(self) -> None:
         """Make sure that results may be written, before anything is paid that could not be.
 
-        One request, a write on a condition that no blob meets, in each process, and one more after each refused
-        write: it is refused with 412 where writing is allowed, and with 403 where a role is missing.
+        One request in each process, and one more after each refused write.
 
         Raises:
             OperatorFailure: they may not be written.
             RetryableFailure: storage can't be asked.
         """
         async with self._checking:
-            if self._writable:
-                return
-            condition: dict[str, Any] = {"etag": _NO_ETAG, "match_condition": MatchConditions.IfNotModified}
-            with translated(f"writing to {self.container}", ROLE):
-                try:
-                    await self._client.get_blob_client(_WRITE_CHECK).upload_blob(b"", overwrite=True, **condition)
-                except ResourceNotFoundError as error:
-                    require_container(error, self.container)
-                except HttpResponseError as error:
-                    if not is_lost_race(error):
-                        raise
-            self._writable = True
+            if not self._writable:
+                await self.try_writing()
+                self._writable = True
+
+    async def try_writing(self) -> None:
+        """Write on a condition that no blob meets: 412 where writing is allowed, and 403 where a role is missing.
+
+        One request, which writes nothing.
+
+        Raises:
+            OperatorFailure: results may not be written.
+            RetryableFailure: storage can't be asked.
+        """
+        condition: dict[str, Any] = {"etag": _NO_ETAG, "match_condition": MatchConditions.IfNotModified}
+        with translated(f"writing to {self.container}", ROLE):
+            try:
+                await self._client.get_blob_client(_WRITE_CHECK).upload_blob(b"", overwrite=True, **condition)
+            except ResourceNotFoundError as error:
+                require_container(error, self.container)
+            except HttpResponseError as error:
+                if not is_lost_race(error):
+                    raise
 
     async def write(self, name: str, body: bytes, metadata: Mapping[str, str], replacing: StoredResult | None) -> bool:
         """Write the result `name`, provided it is still as `replacing` says (None: there is none yet).

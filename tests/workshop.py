@@ -137,7 +137,7 @@ class Workshop:
             **options,
         )
 
-    def upkeep(self, **options: Any) -> Upkeep:
+    def upkeep(self, *, grace: timedelta = timedelta(0), **options: Any) -> Upkeep:
         return Upkeep(
             self.service,
             Results(self.service, "shop-results"),
@@ -145,7 +145,8 @@ class Workshop:
             self.waiting,
             images="shop-images",
             state="shop-state",
-            grace=timedelta(0),
+            dead_letters="shop-letters",
+            grace=grace,
             **options,
         )
 
