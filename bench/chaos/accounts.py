@@ -146,7 +146,7 @@ def _tell_faults(campaign: Campaign, report: Report) -> None:
     report.row("spells in which the model failed for all", disturbances.spells)
     refused = [done for done in campaign.ledger.operations if done.refused]
     report.row("spells in which results could not be written", disturbances.refusals.total())
-    report.row("… requests refused then, writes among them", f"{len(refused)} / {sum(it.writes for it in refused)}")
+    report.row("… writes of results refused then", sum(done.writes for done in refused))
 
 
 def _problem(

@@ -5,7 +5,7 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import cycle
@@ -142,19 +142,8 @@ class ModelFaults:
         work = (asked.instructions, asked.pictures[0].sha256)
         self._asked[work] += 1
         behaviour = self._behaviour(asked.instructions, work, self._asked[work])
-        image, question = self.names.of(*work), _identity(asked)
-        keys = [work_key(IMAGES, image, f"sha256:{digest}", question) for digest in self.names.digests(image)]
-        self.calls.append(
-            Call(
-                work=work,
-                question=question,
-                claims=tuple(f"claims/{key}" for key in keys),
-                at=time.time(),
-                fate=fate(behaviour),
-                request_id=asked.request_id,
-                worker=asked.caller,
-            )
-        )
+        image = self.names.of(*work)
+        self.calls.append(call_of(asked, image, self.names.digests(image), fate(behaviour)))
         return behaviour
 
     def _behaviour(self, question: str, work: Work, number: int) -> Behaviour:
@@ -171,6 +160,21 @@ class ModelFaults:
         elif question.startswith(REFUSED):
             final = Refusal()
         return Slow(rng.uniform(0.02, SLOWEST), final) if self.active else final
+
+
+def call_of(asked: Asked, image: str, digests: Sequence[str], fate: Fate) -> Call:
+    """The call about `image`, whose versions have these SHA-256 `digests`."""
+    question = _identity(asked)
+    keys = [work_key(IMAGES, image, f"sha256:{digest}", question) for digest in digests]
+    return Call(
+        work=(asked.instructions, asked.pictures[0].sha256),
+        question=question,
+        claims=tuple(f"claims/{key}" for key in keys),
+        at=asked.at.timestamp(),
+        fate=fate,
+        request_id=asked.request_id,
+        worker=asked.caller,
+    )
 
 
 def _identity(asked: Asked) -> list[object]:
