@@ -186,6 +186,8 @@ def main() -> None:
     # The platform's worker records the same, whatever the app imports: what is too much is for the app to say.
     logging.basicConfig(level=logging.DEBUG if arguments.debug else logging.INFO, handlers=[log])
 
+    if "IDENTITY_HEADER" in os.environ:  # names this process to localcloud.identity
+        os.environ["IDENTITY_HEADER"] += f".{os.getpid()}"
     channel = socket.socket(fileno=arguments.channel)
     channel.set_inheritable(False)  # a process that the app starts must not keep it open
     app: Path = arguments.app
