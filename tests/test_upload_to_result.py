@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import aiohttp
 import jsonschema
+import psutil
 import pytest
 from azure.storage.blob import BlobBlock
 from inline_snapshot import snapshot
@@ -363,11 +364,9 @@ async def test_the_app_gets_no_key(person: Person) -> None:
     """Neither in its settings nor in the environment of the processes that run it."""
     children = await functions_pids(person)
     for pid in children:
-        with open(f"/proc/{pid}/environ", "rb") as environment:  # noqa: ASYNC230, PTH123 - a virtual file
-            values = environment.read()
-        assert DATA_KEY.encode() not in values
-        assert b"AccountKey" not in values
-        assert b"API_KEY" not in values
+        environment = psutil.Process(pid).environ()
+        assert not {name for name in environment if "API_KEY" in name}
+        assert not {name for name, value in environment.items() if DATA_KEY in value or "AccountKey" in value}
     assert len(children) >= 2
 
 
