@@ -143,8 +143,7 @@ class InstructionSources:
         return None
 
     async def _instruction_files(self, name: str) -> AsyncIterator[tuple[Origin, str, InstructionFile]]:
-        files, _ = await self._read(sidecars(name))
-        for file in files:
+        for file in await self._read(sidecars(name)):
             yield Origin.SIDECAR, *file
         if (usual := usual_form(name)) != name:
             # A sidecar in the usual form, which came first: its own event found no image. Few names are in another one.
@@ -152,14 +151,21 @@ class InstructionSources:
             for file_name, _ in files:
                 raise _in_another_form(file_name, name + file_name.removeprefix(usual))
         for folder in folders_of(name):
-            for file in await self._remembered.get(("folder", folder), partial(self._read, folder_files(folder))):
+            for file in await self._remembered.get(("folder", folder), partial(self._read_folder, folder)):
                 yield Origin.FOLDER, *file
 
-    async def _read(self, names: list[str]) -> tuple[list[tuple[str, InstructionFile]], int]:
-        """Those of these files that exist, and how many bytes they have."""
+    async def _read_folder(self, folder: str) -> tuple[list[tuple[str, InstructionFile]], int]:
+        """Its instruction files, and how many bytes they have."""
+        contents = await self._contents(folder_files(folder))
+        return await _all_parsed(contents), sum(map(len, contents.values()))
+
+    async def _read(self, names: list[str]) -> list[tuple[str, InstructionFile]]:
+        """Those of these files that exist."""
+        return await _all_parsed(await self._contents(names))
+
+    async def _contents(self, names: list[str]) -> dict[str, bytes]:
         contents = await asyncio.gather(*(self._files.read_start(name, MAX_FILE_BYTES + 1) for name in names))
-        found = {name: data for name, data in zip(names, contents, strict=True) if data is not None}
-        return [(name, await _parsed(name, data)) for name, data in found.items()], sum(map(len, found.values()))
+        return {name: data for name, data in zip(names, contents, strict=True) if data is not None}
 
     async def _schema(self, schema: dict[str, Any] | str | None) -> AnswerSchema | None:
         if schema is None:
@@ -182,6 +188,10 @@ class InstructionSources:
         if len(data) > MAX_FILE_BYTES:
             raise _invalid(f"The schema '{name}' is larger than the {MAX_FILE_BYTES:,} bytes that are read.", file=name)
         return await _compiled(data, f"The schema '{name}'", file=name)
+
+
+async def _all_parsed(contents: Mapping[str, bytes]) -> list[tuple[str, InstructionFile]]:
+    return [(name, await _parsed(name, data)) for name, data in contents.items()]
 
 
 async def _parsed(name: str, data: bytes) -> InstructionFile:
