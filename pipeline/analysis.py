@@ -375,7 +375,7 @@ class Analyzer:
     async def _ask(self, work: "_Work") -> None:
         assert work.question and work.image  # noqa: PT018, S101 - callers stop at instructions that failed
         with work.timed("model"):
-            work.reply = await self._model.ask(work.question, work.image)
+            work.reply = work.paid = await self._model.ask(work.question, work.image)
             if work.question.schema is not None:
                 work.data = await self._structured(work, work.question.schema)
 
@@ -387,7 +387,8 @@ class Analyzer:
         except AnswerMismatch as mismatch:
             if work.reply.truncated:
                 raise _truncated(work.question) from mismatch
-        work.reply = (await self._model.ask(work.question, work.image)).after(work.reply)
+        work.reply = await self._model.ask(work.question, work.image)
+        work.paid = work.reply.after(work.paid)
         try:
             return schema.check(work.reply.text)
         except AnswerMismatch as mismatch:
@@ -424,6 +425,9 @@ class _Work:
     inspection: Inspection | None = None
     image: PreparedImage | None = None
     reply: Reply | None = None
+    """The answer."""
+    paid: Reply | None = None
+    """What all replies have cost, whether or not one is an answer."""
     data: Any = None
     failure: PermanentFailure | None = None
     attempts: int = 1
@@ -445,6 +449,7 @@ class _Work:
             yield
         except PermanentFailure as failure:
             self.failure = failure
+            self.paid = failure.reply.after(self.paid) if failure.reply else self.paid
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:
@@ -456,7 +461,7 @@ class _Work:
 
     def result(self) -> Result:
         facts: ImageFacts | None = self.inspection.facts if self.inspection else None
-        image, reply, asked, failure = self.image, self.reply, self.instructions, self.failure
+        image, reply, paid, asked, failure = self.image, self.reply, self.paid, self.instructions, self.failure
         return Result(
             status="failed" if failure else "succeeded",
             created_at=datetime.now(UTC),
@@ -486,16 +491,16 @@ class _Work:
             else None,
             model=ModelUsed(
                 deployment=self.deployment,
-                model=reply.model if reply else None,
-                request_id=reply.request_id if reply else None,
+                model=paid.model if paid else None,
+                request_id=paid.request_id if paid else None,
             ),
             usage=Usage(
-                input_tokens=reply.input_tokens,
-                output_tokens=reply.output_tokens,
-                reasoning_tokens=reply.reasoning_tokens,
-                cached_tokens=reply.cached_tokens,
+                input_tokens=paid.input_tokens,
+                output_tokens=paid.output_tokens,
+                reasoning_tokens=paid.reasoning_tokens,
+                cached_tokens=paid.cached_tokens,
             )
-            if reply
+            if paid
             else Usage(),
             timings_ms=TimingsMs(**self.steps, total=_ms_since(self.started)),
             error=ResultError(

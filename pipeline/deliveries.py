@@ -19,7 +19,7 @@ from typing import Protocol
 
 from pipeline.analysis import Analyzer, Outcome
 from pipeline.claims import ClaimedElsewhere
-from pipeline.errors import ErrorCode, PermanentFailure, RetryableFailure
+from pipeline.errors import ErrorCode, OperatorFailure, PermanentFailure, RetryableFailure
 from pipeline.governor import Busy
 from pipeline.requests import InvalidRequest, Redrive, Request, parse_message
 from pipeline.retrying import DEFERRALS, deferral_delay
@@ -138,7 +138,8 @@ class Deliveries:
         """Whether it was refused where others got through: in a long backlog that may well happen to an image today and
         tomorrow.
         """
-        return failure.status == 429 and self._rooms.answers(self._deployment_of(request))
+        throttled = failure.status == 429 and not isinstance(failure, OperatorFailure)
+        return throttled and self._rooms.answers(self._deployment_of(request))
 
     def _deployment_of(self, request: Request) -> str:
         return request.options.deployment or self._deployment

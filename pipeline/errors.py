@@ -3,7 +3,10 @@
 Failure
 ├── PermanentFailure    trying again would change nothing: it is written as a failed result at once
 └── RetryableFailure    waiting may help: throttling, outages, a connection that broke
-    └── OperatorFailure waiting for a person: a missing role, a wrong deployment name; retried all the same
+    ├── OperatorFailure waiting for a person: a missing role, a wrong deployment name; retried all the same
+    │   ├── QuotaUsedUp         the account's money, a gateway's quota, a quota by the day (refusals.py)
+    │   └── RequestTooLarge     one request needs more tokens than a minute's quota (refusals.py)
+    └── UnreadableAnswer    the model's answer can't be read: permanent after a few tries (replies.py)
 
 Adapters (storage, model) and the pure modules (images, instructions) raise these and nothing of their
 SDKs' own, so the job knows only this tree. A wrong setting is a `SettingsError` and stops the start instead.
@@ -11,7 +14,10 @@ SDKs' own, so the job knows only this tree. A wrong setting is a `SettingsError`
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pipeline.question import Reply
 
 
 class ErrorCode(StrEnum):
@@ -33,11 +39,15 @@ class ErrorCode(StrEnum):
 
 
 class Failure(Exception):
-    """Why a piece of work did not succeed. `message` is written for the person who dropped the file."""
+    """Why a piece of work did not succeed. `message` is written for the person who dropped the file.
+
+    `reply` is what the model service replied all the same: what was paid, and the call's id, with an empty text.
+    """
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
         self.message = message
+        self.reply: Reply | None = None
 
 
 class PermanentFailure(Failure):

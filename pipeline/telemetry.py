@@ -263,10 +263,11 @@ def error_type(error: BaseException) -> str:
     """What went wrong, in few enough different words for a metric: an error code, a status, or an exception's name."""
     if isinstance(error, PermanentFailure):
         return error.code
-    if isinstance(error, RetryableFailure) and error.status is not None:
-        return str(error.status)
-    if type(error) in {RetryableFailure, OperatorFailure}:  # their subclasses say more by their names than their causes
-        error = error.__cause__ or error.__context__ or error
+    if isinstance(error, RetryableFailure) and type(error) in {RetryableFailure, OperatorFailure}:
+        # Subclasses say more by their names.
+        if error.status is not None:
+            return str(error.status)
+        return type(error.__cause__ or error.__context__ or error).__name__
     return type(error).__name__
 
 
