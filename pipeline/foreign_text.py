@@ -1,6 +1,7 @@
 """Text that a stranger wrote, such as a service's error message, made fit for logs, messages and results. Pure."""
 
 import html
+import math
 import re
 from collections.abc import Iterable
 from itertools import groupby
@@ -10,9 +11,14 @@ from pipeline.structured.wording import short
 MOST_SHOWN = 300
 """Characters of a message. Azure OpenAI's longest have about 350, a link at the end included."""
 ECHO = 12
-"""Letters and digits in a row that two texts don't share by chance: longer than most two words of English."""
+"""Letters and digits in a row that two texts don't share by chance, in bytes of UTF-8: longer than most two words of
+English, and four characters of Japanese."""
 SHORT_ECHO = 8
 """The same for a text that has no more. "What is it?" is recognized as a whole; "Why?" gives nothing away."""
+MOST_ESCAPES = 3
+"""JSON in JSON in JSON."""
+MIXED = 12
+"""Characters of small letters, capitals and digits that look like base64."""
 
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|([nrt])|([\\\"'/]))")
 _DATA_URL = re.compile(r"data:[\w.+/-]*;base64,\S*", re.IGNORECASE)
@@ -34,7 +40,10 @@ def quoted(text: str, private: Iterable[str]) -> str:
 
     An ellipsis stands for each of those. Services quote parts of what they refuse: escaped, cut, in other capitals.
     """
-    text = html.unescape(_ESCAPE.sub(_unescaped, text[: 4 * MOST_SHOWN]))
+    text = text[: 4 * MOST_SHOWN]
+    for _ in range(MOST_ESCAPES):
+        text = _ESCAPE.sub(_unescaped, text)
+    text = html.unescape(text)
     text = _INPUT_VALUE.sub("input_value=…", _DATA_URL.sub("…", text))
     text = _SAME_AGAIN.sub("…", _LONG_RUN.sub(_unless_words, text))
     return shown(_without_echo(text, private))
@@ -45,8 +54,9 @@ def _without_echo(text: str, private: Iterable[str]) -> str:
     letters = _letters(text)
     hidden = bytearray(len(text))
     for source in map(_letters, private):
-        length = min(ECHO, len(source))
-        for first in range(len(letters) - length + 1) if length >= SHORT_ECHO else ():
+        size = len(source.encode(errors="replace"))
+        length = min(math.ceil(ECHO * len(source) / max(size, 1)), len(source))
+        for first in range(len(letters) - length + 1) if size >= SHORT_ECHO else ():
             if letters[first : first + length] in source:
                 start, end = places[first], places[first + length - 1] + 1
                 hidden[start:end] = b"\1" * (end - start)
@@ -65,7 +75,7 @@ def _unescaped(found: re.Match[str]) -> str:
 
 
 def _unless_words(found: re.Match[str]) -> str:
-    """Paths and identifiers are long, too, but they rarely mix small letters, capitals and digits."""
-    run = found.group()
-    mixed = any(map(str.islower, run)) and any(map(str.isupper, run)) and any(map(str.isdigit, run))
-    return "…" if mixed else run
+    """Paths and names are long, too, but hardly a part of one mixes small letters, capitals and digits."""
+    parts = (part for part in re.split(r"[-_/+=]", found.group()) if len(part) >= MIXED)
+    kinds = (str.islower, str.isupper, str.isdigit)
+    return "…" if any(all(any(map(kind, part)) for kind in kinds) for part in parts) else found.group()

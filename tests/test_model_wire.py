@@ -331,7 +331,7 @@ async def test_a_refusal_that_comes_before_the_body_is_read_is_heard(server: Ser
     with pytest.raises(PermanentFailure) as refused:
         await model.ask(QUESTION, image(20_000_000))
     assert refused.value.code is ErrorCode.REQUEST_REJECTED
-    assert refused.value.details == {"status": 413, "code": None, "param": None}
+    assert refused.value.details == {"status": 413, "code": None, "param": None, "service_message": "Too large."}
     assert (await model.ask(QUESTION, image(10))).text == "A boat."
 
 
