@@ -11,7 +11,7 @@ import httpx2
 from azure.core.exceptions import AzureError, ClientAuthenticationError
 from openai import APIConnectionError, APIStatusError, AsyncOpenAI, DefaultAioHttpClient
 
-from pipeline.errors import ErrorCode, Failure, OperatorFailure, PermanentFailure, RetryableFailure
+from pipeline.errors import ErrorCode, Failure, OperatorFailure, PermanentFailure, RetryableFailure, TimedOut
 from pipeline.foreign_text import shown
 from pipeline.governor import Busy, Governor, Turn
 from pipeline.images import PreparedImage
@@ -76,29 +76,37 @@ class AzureOpenAIModel:
             OperatorFailure: the identity lacks its role, the deployment does not exist, a quota is used up, …
         """
         body = request_body(question, image)
-        attempt, unreadable, paid = 1, 0, None
-        while True:
-            try:
-                return (await self._ask_once(question, body)).after(paid)
-            except Failure as failure:
-                failure.reply = paid = failure.reply.after(paid) if failure.reply else paid
-                if isinstance(failure, UnreadableAnswer):
-                    unreadable += 1
-                    if unreadable == UNREADABLE_TRIES:
-                        raise failure.for_good(unreadable) from None
-                wait = self._wait(failure, attempt, unreadable)
-                if wait is None:
-                    raise
-                told = {"deployment": question.deployment, "error_type": error_type(failure)}
-                logger.info("Asking again: %s", failure.message, extra=told)
-            await asyncio.sleep(wait)
-            attempt += 1
+        attempt, unreadable = 1, 0
+        paid: Reply | None = None
+        earlier: RetryableFailure | None = None
+        try:
+            while True:
+                try:
+                    return (await self._ask_once(question, body)).after(paid)
+                except Busy as busy:
+                    raise earlier or busy from None  # a call that failed was tried, whatever came of the next one
+                except Failure as failure:
+                    failure.reply = paid = failure.reply.after(paid) if failure.reply else paid
+                    if isinstance(failure, UnreadableAnswer):
+                        unreadable += 1
+                        if unreadable == UNREADABLE_TRIES:
+                            raise failure.for_good(unreadable) from None
+                    wait = self._wait(failure, attempt, unreadable)
+                    if wait is None or not isinstance(failure, RetryableFailure):
+                        raise
+                    earlier = failure
+                    told = {"deployment": question.deployment, "error_type": error_type(failure)}
+                    logger.info("Asking again: %s", failure.message, extra=told)
+                await asyncio.sleep(wait)
+                attempt += 1
+        finally:
+            earlier = None  # its traceback leads to this frame, and from here to the image
 
     def _wait(self, failure: Failure, attempt: int, unreadable: int) -> float | None:
         """Seconds until the next try in this process; None when there is none."""
         if isinstance(failure, UnreadableAnswer):
             return wait_in_place(unreadable, None, self._rng)
-        if not isinstance(failure, RetryableFailure) or isinstance(failure, Busy | OperatorFailure):
+        if not isinstance(failure, RetryableFailure) or isinstance(failure, OperatorFailure | TimedOut):
             return None
         wait = wait_in_place(attempt, failure.retry_after, self._rng)
         # When throttled, the governor holds the next turn for as long as it has to.
@@ -161,7 +169,7 @@ class AzureOpenAIModel:
                 )
         except TimeoutError:
             turn.failed()
-            raise RetryableFailure(f"The model did not answer within {self._timeout:g} seconds.") from None
+            raise TimedOut(f"The model did not answer within {self._timeout:g} seconds.") from None
         except APIStatusError as error:
             return error.status_code, error.response.headers, error.response.content
         except (APIConnectionError, aiohttp.ClientError) as error:
