@@ -23,7 +23,7 @@ from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
 from pipeline import __version__
-from pipeline.errors import OperatorFailure, PermanentFailure, RetryableFailure
+from pipeline.errors import OperatorFailure, PermanentFailure, RetryableFailure, TimedOut
 
 _tracer = trace.get_tracer("pipeline", __version__)
 _meter = metrics.get_meter("pipeline", __version__)
@@ -279,11 +279,9 @@ def error_type(error: BaseException) -> str:
     """What went wrong, in few enough different words for a metric: an error code, a status, or an exception's name."""
     if isinstance(error, PermanentFailure):
         return error.code
-    if isinstance(error, RetryableFailure) and type(error) in {RetryableFailure, OperatorFailure}:
-        # Subclasses say more by their names.
-        if error.status is not None:
-            return str(error.status)
-        return type(error.__cause__ or error.__context__ or error).__name__
+    if isinstance(error, RetryableFailure) and type(error) in {RetryableFailure, OperatorFailure, TimedOut}:
+        # Others say more by their names than by their status or cause.
+        return str(error.status or type(error.__cause__ or error.__context__ or error).__name__)
     return type(error).__name__
 
 

@@ -221,7 +221,7 @@ async def everything(person: Person, host: FunctionsHostProcess) -> None:
     names = [*(f"{what}.png" for what in BEHAVIOURS), "corrupt.png", "text.jpg", "sidecar.png", "folder/a.png"]
     await asyncio.gather(
         *(person.result(name) for name in [*names, "malformed.png", "schema.png", "default.png", "scan.tiff"]),
-        *(person.logged(f"images/{what}.png: put off") for what in OPERATORS),
+        *(person.logged(f"images/{what}.png: deferred") for what in OPERATORS),
     )
     await messages(person)
     await over_http(host)
@@ -344,8 +344,8 @@ async def test_a_delivery_is_one_line_of_text(run: Run) -> None:
 
 
 async def test_a_failed_attempt_is_one_line_with_its_ids(run: Run) -> None:
-    put_off = [line for line in run.log.splitlines() if "images/deployment.png: put off" in line]
-    [first] = [line for line in put_off if "attempt 1" in line]
+    deferred = [line for line in run.log.splitlines() if "images/deployment.png: deferred" in line]
+    [first] = [line for line in deferred if "attempt 1" in line]
     ids = r"HTTP 404, code DeploymentNotFound, request id \S+\)\. \(attempt 1, work [0-9a-f]{8}\)$"
     assert re.search(rf"WARNING pipeline\.deliveries: .* for \d+ s: .*{ids}", first)
 
@@ -365,9 +365,9 @@ async def test_a_delivery_has_its_fields_in_application_insights(run: Run) -> No
         "error_code": "model_refused",
         "logger_name": "pipeline.analysis",
     }
-    put_off = [data for data in run.insights.of_type("MessageData") if "deployment.png: put off" in data["message"]]
-    assert put_off[0]["severityLevel"] == 2
-    assert put_off[0]["properties"].items() >= {"blob": "deployment.png", "error_type": "404"}.items()
+    deferred = [data for data in run.insights.of_type("MessageData") if "deployment.png: deferred" in data["message"]]
+    assert deferred[0]["severityLevel"] == 2
+    assert deferred[0]["properties"].items() >= {"blob": "deployment.png", "error_type": "404"}.items()
 
 
 async def test_metrics_reach_application_insights(run: Run) -> None:
