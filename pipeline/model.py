@@ -52,7 +52,9 @@ class AzureOpenAIModel:
             timeout=timeout,
             max_retries=0,  # the governor has to hear of every refusal, and decides when the next call starts
             # Half the processor time of the default one, see docs/decisions/0006. It is the governor that limits calls.
-            http_client=DefaultAioHttpClient(limits=httpx2.Limits(max_connections=MOST_CONCURRENCY)),
+            http_client=DefaultAioHttpClient(
+                limits=httpx2.Limits(max_connections=MOST_CONCURRENCY), event_hooks={"response": [_note_status]}
+            ),
         )
         self._starting = asyncio.Lock()
         self._endpoint = endpoint
@@ -207,8 +209,15 @@ def request_body(question: Question, image: PreparedImage) -> RequestBody:
     return RequestBody.of(request, image.data)
 
 
+async def _note_status(response: httpx2.Response) -> None:
+    """Keep the status with the request: a body that can't be read hides it."""
+    response.request.extensions["status"] = response.status_code
+
+
 def _connection_failure(error: APIConnectionError | aiohttp.ClientError) -> RetryableFailure:
     cause = _on_the_wire(error)
+    if isinstance(error, APIConnectionError) and error.request.extensions.get("status") == 200:
+        return UnreadableAnswer(f"The model's answer broke off, or can't be decoded ({_first_line(cause)}).")
     if isinstance(cause, TimeoutError):
         return RetryableFailure("The model did not answer in time.")
     return RetryableFailure(f"The connection to the model failed ({_first_line(cause)}).")

@@ -283,19 +283,27 @@ async def cut_the_answer_off(peer: Peer) -> None:
     peer.writer.close()
 
 
+async def cut_the_refusal_off(peer: Peer) -> None:
+    await answering(response("503 Service Unavailable", length=5000))(peer)
+    peer.writer.close()
+
+
 async def never_answer(peer: Peer) -> None:
     await peer.read_body()
     await asyncio.sleep(3600)
 
 
 FAILED = "The connection to the model failed ("
+BROKE_OFF = "The model's answer broke off, or can't be decoded ("
 TROUBLE: list[tuple[Behaviour, str]] = [
     (drop_at_once, FAILED),
     (drop_instead_of_answering, FAILED),
     (close_instead_of_answering, FAILED),
-    (cut_the_answer_off, FAILED),
+    (cut_the_answer_off, BROKE_OFF),
+    (cut_the_refusal_off, FAILED),
     (answering(b"SSH-2.0-OpenSSH_9.6\r\n\r\n"), FAILED),
-    (answering(response("200 OK", b"no gzip at all", "Content-Encoding: gzip")), FAILED),
+    (answering(response("200 OK", b"no gzip at all", "Content-Encoding: gzip")), BROKE_OFF),
+    (answering(response("502 Bad Gateway", b"no gzip at all", "Content-Encoding: gzip")), FAILED),
 ]
 
 

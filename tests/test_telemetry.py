@@ -391,18 +391,20 @@ async def test_metrics_reach_application_insights(run: Run) -> None:
     } <= told
 
 
-async def test_a_model_call_belongs_to_its_delivery(run: Run) -> None:
+@pytest.mark.parametrize("blob", ["refused.png", "answer filtered.png", "thought of.png"])
+async def test_a_model_call_belongs_to_its_delivery(run: Run, blob: str) -> None:
+    """And tells what it has cost, though no answer came of it."""
     spans = [item for item in run.insights.items if item["data"]["baseType"] == "RemoteDependencyData"]
-    [delivery] = [
-        item for item in spans if item["data"]["baseData"]["properties"].get("blobsight.blob") == "refused.png"
-    ]
-    calls = [
-        item["data"]["baseData"]["name"]
+    [delivery] = [item for item in spans if item["data"]["baseData"]["properties"].get("blobsight.blob") == blob]
+    [call] = [
+        item["data"]["baseData"]
         for item in spans
         if item["tags"].get("ai.operation.parentId") == delivery["data"]["baseData"]["id"]
         and item["data"]["baseData"]["type"].startswith("GenAI")
     ]
-    assert calls == ["chat vision"]
+    assert call["name"] == "chat vision"
+    assert int(call["properties"]["gen_ai.usage.input_tokens"]) > 0
+    assert call["properties"]["azure.service.request.id"]
 
 
 # --- the parts
