@@ -269,7 +269,7 @@ async def run(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Run]:
         async with somebody(directory, settings) as person:
             await person.cloud.functions.stop()
             log = directory / "debug.log"
-            debugged = Person(person.cloud, person.blobs, log)
+            debugged = Person(person.cloud, person.blobs, log, patience=60)
             person.cloud.model.script.policy = debugged.behave
             async with FunctionsHostProcess(ROOT, person.cloud.app_settings(), log=log, debug=True) as host:
                 await person.cloud.events.subscribe(
