@@ -140,6 +140,8 @@ class Run:
     log: str
     insights: ApplicationInsights
     secrets: dict[str, str]
+    idle: list[str]
+    """What an instance told that had nothing to do."""
 
 
 def telling_picture() -> bytes:
@@ -267,6 +269,7 @@ async def run(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Run]:
         telling = {"DEFAULT_INSTRUCTIONS": prompt("default"), "SYSTEM_PROMPT": f"You like a {CANARY}."}
         settings = insights.settings | telling | {"TMPDIR": str(directory)}
         async with somebody(directory, settings) as person:
+            idle = await idle_lines(insights)
             await person.cloud.functions.stop()
             log = directory / "debug.log"
             debugged = Person(person.cloud, person.blobs, log, patience=60)
@@ -289,7 +292,21 @@ async def run(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Run]:
             }
             for token in insights.tokens:
                 person.cloud.identity.verify(token, "https://monitor.azure.com")
-        yield Run(person.log.read_text() + log.read_text(), insights, secrets)
+        yield Run(person.log.read_text() + log.read_text(), insights, secrets, idle)
+
+
+async def idle_lines(insights: ApplicationInsights) -> list[str]:
+    """The messages exported while metrics are, several times over, after those of the start."""
+
+    async def exported(metrics: int) -> int:
+        async with asyncio.timeout(30):
+            while len(insights.of_type("MetricData")) < metrics:
+                await asyncio.sleep(0.1)
+        return len(insights.of_type("MessageData"))
+
+    of_the_start = await exported(16)
+    await exported(48)
+    return [data["message"] for data in insights.of_type("MessageData")[of_the_start:]]
 
 
 async def told(insights: ApplicationInsights, metric: str) -> None:
@@ -325,6 +342,11 @@ async def test_a_request_that_is_no_http_is_reported_without_its_query(run: Run)
 
 
 # --- what is told
+
+
+async def test_an_instance_that_is_idle_tells_nothing(run: Run) -> None:
+    """No request of its telemetry is a line of telemetry."""
+    assert run.idle == []
 
 
 async def test_a_delivery_is_one_line_of_text(run: Run) -> None:
