@@ -15,6 +15,9 @@ param inputContainer string
 @description('Container where results appear.')
 param outputContainer string
 
+@description('Container of the pipeline\'s own notes.')
+param stateContainer string
+
 @description('Container of events that could not be delivered.')
 param deadLetterContainer string
 
@@ -68,6 +71,11 @@ resource results 'Microsoft.Storage/storageAccounts/blobServices/containers@2025
   name: outputContainer
 }
 
+resource state 'Microsoft.Storage/storageAccounts/blobServices/containers@2025-01-01' existing = {
+  parent: dataBlobs
+  name: stateContainer
+}
+
 resource deadLetters 'Microsoft.Storage/storageAccounts/blobServices/containers@2025-01-01' existing = {
   parent: dataBlobs
   name: deadLetterContainer
@@ -100,25 +108,29 @@ var onDataStorage = [
   storageQueueDataContributor
 ]
 
-resource appOnHostStorage 'Microsoft.Authorization/roleAssignments@2022-04-01' = [for role in onHostStorage: {
-  name: guid(hostStorage.id, appPrincipalId, role)
-  scope: hostStorage
-  properties: {
-    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', role)
-    principalId: appPrincipalId
-    principalType: 'ServicePrincipal'
+resource appOnHostStorage 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
+  for role in onHostStorage: {
+    name: guid(hostStorage.id, appPrincipalId, role)
+    scope: hostStorage
+    properties: {
+      roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', role)
+      principalId: appPrincipalId
+      principalType: 'ServicePrincipal'
+    }
   }
-}]
+]
 
-resource appOnDataStorage 'Microsoft.Authorization/roleAssignments@2022-04-01' = [for role in onDataStorage: {
-  name: guid(dataStorage.id, appPrincipalId, role)
-  scope: dataStorage
-  properties: {
-    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', role)
-    principalId: appPrincipalId
-    principalType: 'ServicePrincipal'
+resource appOnDataStorage 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
+  for role in onDataStorage: {
+    name: guid(dataStorage.id, appPrincipalId, role)
+    scope: dataStorage
+    properties: {
+      roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', role)
+      principalId: appPrincipalId
+      principalType: 'ServicePrincipal'
+    }
   }
-}]
+]
 
 resource appOnApplicationInsights 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   name: guid(applicationInsights.id, appPrincipalId, monitoringMetricsPublisher)
@@ -165,6 +177,17 @@ resource userOnImages 'Microsoft.Authorization/roleAssignments@2022-04-01' = if 
 resource userOnResults 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (!empty(userPrincipalId)) {
   name: guid(results.id, userPrincipalId, storageBlobDataReader)
   scope: results
+  properties: {
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', storageBlobDataReader)
+    principalId: userPrincipalId
+    principalType: userPrincipalType
+  }
+}
+
+// The app's own record of what it can read and write, readiness.json, is in there: the hook after a deployment waits for it.
+resource userOnState 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (!empty(userPrincipalId)) {
+  name: guid(state.id, userPrincipalId, storageBlobDataReader)
+  scope: state
   properties: {
     roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', storageBlobDataReader)
     principalId: userPrincipalId
