@@ -332,7 +332,7 @@ def unfinished_subscription(answers: dict[str, Any]) -> None:
         ("app roles", without_identity, "has no identity", "azd up"),
         ("model deployment", other_deployment, "has no deployment 'vision'", "It has another"),
         ("model deployment", unfinished_deployment, "'vision' is Failed", "Foundry"),
-        ("model deployment", retiring(30), "which retires on", "AZURE_OPENAI_MODEL"),
+        ("model deployment", retiring(119), "which retires on", "AZURE_OPENAI_MODEL"),
         ("model deployment", retiring(-30), "which retired on", "AZURE_OPENAI_MODEL"),
         ("event subscription", without_topic, "no Event Grid topic", "azd up"),
         ("event subscription", without_subscription, "there: none at all", "azd hooks run postdeploy"),

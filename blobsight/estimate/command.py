@@ -24,7 +24,7 @@ from pipeline.listing import ListedBlob, list_page
 from pipeline.names import wants_result
 from pipeline.settings import DEFAULT_SYSTEM_PROMPT, MOST_OUTPUT_TOKENS, Detail
 
-DEFAULT_MODEL = "gpt-5.4-mini"
+DEFAULT_MODEL = "gpt-5.6-luna"
 """What infra/ deploys."""
 
 DEFAULT_MAX_OUTPUT_TOKENS = 4096
@@ -73,7 +73,7 @@ class Estimate:
 
     @property
     def in_short(self) -> str:
-        """For example "1,200 images with gpt-5.4-mini: 2.21 to 7.93 USD"."""
+        """For example "1,200 images with gpt-5.6-luna: 2.21 to 7.93 USD"."""
         cost = said(self.money) if self.money else f"price not known, {_numbers(self.tokens)} tokens"
         return f"{self.images:,} images with {self.model}: {cost}"
 
@@ -243,7 +243,7 @@ def _how_sure_of_images(model: str, experience: Experience | None) -> str:
 @click.option(
     "--in-container", "prefix", metavar="PREFIX", help="Images that are uploaded already; '' for all of them."
 )
-@click.option("--model", help="The model behind the deployment.  [default: what answered so far, or gpt-5.4-mini]")
+@click.option("--model", help="The model behind the deployment.  [default: what answered so far, or gpt-5.6-luna]")
 @click.option("--detail", type=click.Choice(["auto", "low", "high"]), default="auto", show_default=True)
 @click.option(
     "--max-output-tokens",
