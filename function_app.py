@@ -29,17 +29,23 @@ async def analyze_request(request: func.QueueMessage) -> None:
 
 @app.queue_trigger(arg_name="poison", queue_name="webjobs-blobtrigger-poison", connection="DataStorage")
 async def record_poison_upload(poison: func.QueueMessage) -> None:
-    await pipeline.app.handle_poison(poison.get_body().decode(errors="backslashreplace"))
+    await pipeline.app.handle_poison_upload(poison.get_body().decode(errors="backslashreplace"))
 
 
 @app.queue_trigger(arg_name="poison", queue_name="%REQUESTS_QUEUE%-poison", connection="DataStorage")
 async def record_poison_request(poison: func.QueueMessage) -> None:
-    await pipeline.app.handle_poison(poison.get_body().decode(errors="backslashreplace"))
+    await pipeline.app.handle_poison_request(poison.get_body().decode(errors="backslashreplace"))
 
 
 @app.timer_trigger(arg_name="timer", schedule="0 5/15 * * * *")
 async def reconcile(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the worker passes it
     await pipeline.app.reconcile()
+
+
+# At each start, so that a deployment soon sees that its roles count, and then now and again until they do.
+@app.timer_trigger(arg_name="timer", schedule="30 */5 * * * *", run_on_startup=True)
+async def note_readiness(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the worker passes it
+    await pipeline.app.note_readiness()
 
 
 if settings.process_image_enabled:

@@ -35,14 +35,15 @@ from openai.types.chat import ChatCompletionMessageParam
 from bench.measure import answer, forget_peak, peak_bytes, rss_bytes
 from bench.pictures import jpeg_of
 from localcloud.identity import IdentityEndpoint
-from pipeline.analysis import Analyzer, Outcome
+from pipeline.analysis import Analyzer
 from pipeline.claims import Claim
 from pipeline.governor import Governor
 from pipeline.images import PreparedImage
 from pipeline.model import TOKEN_SCOPE, AzureOpenAIModel, Question, request_body
+from pipeline.race import Outcome
 from pipeline.requests import Request
 from pipeline.settings import DEFAULT_SYSTEM_PROMPT, Settings
-from pipeline.storage import StoredResult, Upload, first_read_bytes
+from pipeline.storage import OpenedUpload, StoredResult, Upload, first_read_bytes
 
 QUESTION = Question("What is in this picture?", "vision", DEFAULT_SYSTEM_PROMPT, "auto", 4096)
 SLICE_BYTES = 64 * 1024
@@ -161,7 +162,7 @@ class _Store:
         self._image = jpeg_of(size)
         self._opening = opening
 
-    async def open(self, name: str) -> Upload:
+    async def open(self, name: str) -> OpenedUpload:
         begun = [bytes(bytearray(self._image[: self._opening]))]
 
         async def read() -> bytes:
@@ -169,16 +170,26 @@ class _Store:
 
         now = datetime.now(UTC)
         asked = {"instructions": QUESTION.instructions}
-        return Upload("images", name, f"https://127.0.0.1/{name}", "1", now, len(self._image), None, asked, read)
+        url = f"https://127.0.0.1/{name}"
+        return OpenedUpload(Upload("images", name, url, "1", now, len(self._image), metadata=asked), read)
 
-    async def current_etag(self, _name: str) -> str:
-        return "1"
+    async def look(self, name: str) -> Upload:
+        return (await self.open(name)).facts
+
+    async def listed(self, name: str) -> Upload:
+        return (await self.open(name)).facts
 
     async def read_start(self, _name: str, _length: int) -> None:
         return None
 
     async def find(self, _name: str) -> None:
         return None
+
+    async def read(self, _name: str) -> None:
+        return None
+
+    async def require_writable(self) -> None:
+        return
 
     async def write(
         self, _name: str, _body: bytes, _metadata: Mapping[str, str], replacing: StoredResult | None
@@ -187,7 +198,11 @@ class _Store:
 
     @asynccontextmanager
     async def held(self, _key: str) -> AsyncIterator[Claim]:
-        yield Claim(1)
+        yield Claim(1, None, _never, lambda: None)
+
+
+async def _never(_answer: bytes) -> None:
+    raise AssertionError("every result can be written")
 
 
 # ---- The floor -------------------------------------------------------------------------------------------------------

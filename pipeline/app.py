@@ -15,6 +15,7 @@ from pipeline.settings import Settings
 if TYPE_CHECKING:
     from pipeline.analysis import Analyzer
     from pipeline.deliveries import Deliveries
+    from pipeline.readiness import Readiness
     from pipeline.requests import Request
     from pipeline.upkeep import Upkeep
 
@@ -50,6 +51,7 @@ class App:
     analyzer: "Analyzer"
     deliveries: "Deliveries"
     upkeep: "Upkeep"
+    readiness: "Readiness"
 
 
 @cache
@@ -71,6 +73,7 @@ def app() -> App:
     from pipeline.deliveries import Deliveries
     from pipeline.governor import Governor
     from pipeline.model import TOKEN_SCOPE, AzureOpenAIModel
+    from pipeline.readiness import Readiness
     from pipeline.requests import RequestQueue
     from pipeline.storage import Results, Uploads, first_read_bytes
     from pipeline.telemetry import watch
@@ -128,7 +131,16 @@ def app() -> App:
             deployment=config.openai_deployment,
             retry_for=config.retry_for_seconds,
         ),
-        Upkeep(blobs, results, queue, waiting, images=config.input_container, state=config.state_container),
+        Upkeep(
+            blobs,
+            results,
+            queue,
+            waiting,
+            images=config.input_container,
+            state=config.state_container,
+            dead_letters=config.dead_letter_container,
+        ),
+        Readiness(blobs, config.state_container, uploads, results, queue),
     )
 
 
@@ -162,13 +174,23 @@ async def handle_message(message: str) -> None:
                 await _handle(request)
 
 
-async def handle_poison(message: str) -> None:
-    """What used up its deliveries.
+async def handle_poison_upload(message: str) -> None:
+    """Take up an upload that the host gave up on.
+
+    Raises:
+        RetryableFailure, InvocationCancelled: it can't be queued now.
+    """
+    with uncancelled("a poison upload"):
+        await app().deliveries.requeue_poison_upload(message)
+
+
+async def handle_poison_request(message: str) -> None:
+    """Write the failed result of a request that used up its deliveries.
 
     Raises:
         RetryableFailure, InvocationCancelled: its result can't be written now.
     """
-    with uncancelled("a poison message"):
+    with uncancelled("a poison request"):
         await app().deliveries.record_crash(message)
 
 
@@ -180,6 +202,16 @@ async def reconcile() -> None:
     """
     with uncancelled("reconcile"):
         await app().upkeep.reconcile()
+
+
+async def note_readiness() -> None:
+    """Note whether the app's identity can do what the app needs.
+
+    Raises:
+        RetryableFailure, InvocationCancelled: the note can't be written; the next run tries again.
+    """
+    with uncancelled("readiness"):
+        await app().readiness.note()
 
 
 async def _handle(request: "Request") -> None:

@@ -5,29 +5,42 @@ A claim is a blob in the state container, and creating it on the condition that 
     instance A                     storage                    instance B
     create claim, if missing  ->   created
                                    already there         <-    create claim, if missing
-    ask the model                                              put the work off until A's claim would expire
+    ask the model                                              defer the work until A's claim would expire
     write the result
     delete claim              ->   gone
                                                                find the result: done already
 
-A claim names its owner, so that an answer which was lost on the wire does not shut out the one whom it was for: whoever
-finds the claim in another state than expected looks whether it is their own.
+A claim names its owner, so that a response which was lost on the wire does not shut out the instance that it was for:
+an instance that finds the claim in another state than expected looks whether it is its own.
 
 An instance that dies leaves its claim behind. One that lives renews it, so a claim that has not been renewed for its
-lifetime is a dead one's, and whoever comes next takes it over, again on condition that nobody else just did. Age is the
+lifetime is a dead one's, and the next instance takes it over, again on the condition that no other just did. Age is the
 storage service's clock against itself (Date against Last-Modified): instances' clocks do not matter.
 
 A claim counts how often the work was begun. Work that has killed its worker every time is not begun for ever.
+
+A claim also keeps what was paid for and can't be delivered yet: `keep` writes the answer into the claim and lets go of
+it in the same request. The next instance takes such a claim at once, and finds the answer in it.
+
+    instance A                     storage                    instance B
+    ask the model
+    write the result          ->   refused: a lease
+    keep the answer in the claim
+                              ->   kept, owned by nobody
+                                                        <-    create claim, if missing: already there
+                                                              take it over, read the answer
+                                   result written       <-    write the result
+                                   gone                 <-    delete claim
 """
 
 import asyncio
 import logging
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, Self
 
 from azure.core import MatchConditions
 from azure.core.exceptions import (
@@ -39,21 +52,30 @@ from azure.core.exceptions import (
 from azure.storage.blob import BlobProperties
 from azure.storage.blob.aio import BlobClient, BlobServiceClient
 
-from pipeline.errors import RetryableFailure
-from pipeline.storage import translated
+from pipeline.errors import NotTried
+from pipeline.storage_errors import is_lost_race, translated
 
 logger = logging.getLogger(__name__)
 
+_ROLE = "Storage Blob Data Owner"
 
-class ClaimedElsewhere(RetryableFailure):
-    """Somebody is at this work, or died at it; `retry_after` is when their claim expires if nobody renews it."""
+
+class ClaimedElsewhere(NotTried):
+    """Another run is at this work, or died at it; `retry_after` is when its claim expires if it is not renewed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """`runs`: how often this work was begun, this time included."""
+    """Work that is ours for now."""
 
     runs: int
+    """How often it was begun, this time included."""
+    kept: bytes | None
+    """The answer that an earlier run paid for and could not deliver."""
+    keep: Callable[[bytes], Awaitable[None]]
+    """Keep an answer for the next run. One storage request; raises RetryableFailure when that is not possible."""
+    discard: Callable[[], None]
+    """The answer, if one is kept, is of no use any more: the work has its result."""
 
 
 class Claims:
@@ -61,7 +83,7 @@ class Claims:
 
     Args:
         lifetime: seconds after which a claim that was not renewed is a dead one's. Renewed at a third of it, so most
-            calls of a model need no renewal, and two renewals may fail before anybody else begins.
+            calls of a model need no renewal, and two renewals may fail before another instance begins.
     """
 
     def __init__(self, service: BlobServiceClient, container: str, lifetime: float) -> None:
@@ -70,30 +92,35 @@ class Claims:
 
     @asynccontextmanager
     async def held(self, key: str) -> AsyncIterator[Claim]:
-        """Work on `key` while nobody else does. Two storage requests: create and delete.
+        """Work on `key` while no other instance does. Two storage requests: create and delete.
+
+        The claim ends with the work, unless it keeps an answer.
 
         Raises:
-            ClaimedElsewhere: somebody else has it.
+            ClaimedElsewhere: another run has it.
             RetryableFailure: storage can't be asked.
         """
         blob = self._container.get_blob_client(f"claims/{key}")
         held = await self._take(blob)
+        kept = await _read(blob) if held.keeps else None
         renewing = asyncio.create_task(self._renew(blob, held))
         try:
-            yield Claim(held.runs)
+            yield Claim(held.runs, kept, lambda answer: _keep(blob, held, answer), held.discard)
         finally:
             renewing.cancel()
             with suppress(asyncio.CancelledError):
                 await renewing
-            await self._release(blob, held)
+            await _release(blob, held)
 
     async def _take(self, blob: BlobClient) -> "_Held":
         owner = uuid.uuid4().hex
-        with translated(f"claiming {blob.blob_name}", "Storage Blob Data Owner"):
+        with translated(f"claiming {blob.blob_name}", _ROLE):
             try:
-                return await _write(blob, 1, owner, {"match_condition": MatchConditions.IfMissing})
-            except ResourceExistsError:
-                pass
+                created = _Held("", 1, owner)
+                return created.at(await _write(blob, b"", created, {"match_condition": MatchConditions.IfMissing}))
+            except ResourceExistsError as error:
+                if not is_lost_race(error):
+                    raise
             dates: list[str] = []
             try:
                 found = await blob.get_blob_properties(
@@ -101,28 +128,30 @@ class Claims:
                 )
             except ResourceNotFoundError:  # released meanwhile: the result is there, or the work failed for now
                 raise ClaimedElsewhere("Another run has just ended.", retry_after=1) from None
-            if _owner(found) == owner:
-                return _Held(str(found.etag), 1, owner)
+            earlier = _Held.of(found)
+            if earlier.owner == owner:
+                return earlier
             age = (parsedate_to_datetime(dates[-1]) - found.last_modified).total_seconds()
-            if age <= self._lifetime:
+            if earlier.owner and age <= self._lifetime:
                 raise ClaimedElsewhere("Another run is at this image.", retry_after=self._lifetime - age + 1)
-            runs = int(found.metadata.get("runs", "1")) + 1
+            taken = _Held(earlier.etag, earlier.runs + bool(earlier.owner), owner, keeps=earlier.keeps)
             try:
-                held = await _write(blob, runs, owner, _still(str(found.etag)))
+                taken.etag = await _mark(blob, taken)
             except (ResourceModifiedError, ResourceNotFoundError):
                 etag = await _etag_if_owned(blob, owner)
                 if etag is None:
                     raise ClaimedElsewhere("Another run has just begun.", retry_after=self._lifetime) from None
-                held = _Held(etag, runs, owner)
-        logger.warning("%s: taken over from a run that ended without a word, run %d", blob.blob_name, runs)
-        return held
+                taken.etag = etag
+        if earlier.owner:
+            logger.warning("%s: taken over from a run that ended without a word, run %d", blob.blob_name, taken.runs)
+        return taken
 
     async def _renew(self, blob: BlobClient, held: "_Held") -> None:
         while True:
             await asyncio.sleep(self._lifetime / 3)
             try:
                 try:
-                    held.etag = (await _write(blob, held.runs, held.owner, _still(held.etag))).etag
+                    held.etag = await _mark(blob, held)
                 except (ResourceModifiedError, ResourceNotFoundError):
                     etag = await _etag_if_owned(blob, held.owner)
                     if etag is None:
@@ -132,31 +161,85 @@ class Claims:
             except AzureError as error:
                 logger.warning("%s: not renewed (%s)", blob.blob_name, type(error).__name__)
 
-    async def _release(self, blob: BlobClient, held: "_Held") -> None:
-        try:
-            try:
-                await blob.delete_blob(**_still(held.etag))
-            except ResourceModifiedError:
-                # Taken over: it is the other's to release. Or renewed just now, and the answer not awaited.
-                etag = await _etag_if_owned(blob, held.owner)
-                if etag is not None:
-                    await blob.delete_blob(**_still(etag))
-        except (ResourceNotFoundError, ResourceModifiedError):
-            pass
-        except AzureError as error:  # what was worth doing is done; the claim expires by itself
-            logger.warning("%s: not released (%s)", blob.blob_name, type(error).__name__)
-
 
 @dataclass(slots=True)
 class _Held:
+    """A claim as it stands in storage."""
+
     etag: str
     runs: int
     owner: str
+    """Of the run that has it; empty when none has."""
+    keeps: bool = False
+    """Whether its content is an answer."""
+
+    @classmethod
+    def of(cls, found: BlobProperties) -> Self:
+        metadata = found.metadata or {}
+        return cls(str(found.etag), int(metadata.get("runs", "1")), metadata.get("owner", ""), "keeps" in metadata)
+
+    def at(self, etag: str) -> Self:
+        self.etag = etag
+        return self
+
+    def discard(self) -> None:
+        self.keeps = False
+
+    def metadata(self) -> Mapping[str, str]:
+        told = {"runs": str(self.runs), "owner": self.owner, "keeps": "answer" if self.keeps else ""}
+        return {key: value for key, value in told.items() if value}
 
 
-async def _write(blob: BlobClient, runs: int, owner: str, condition: dict[str, Any]) -> _Held:
-    written = await blob.upload_blob(b"", overwrite=True, metadata={"runs": str(runs), "owner": owner}, **condition)
-    return _Held(str(written["etag"]), runs, owner)
+async def _write(blob: BlobClient, content: bytes, held: _Held, condition: dict[str, Any]) -> str:
+    """Write the claim whole; its new ETag."""
+    written = await blob.upload_blob(content, overwrite=True, metadata=dict(held.metadata()), **condition)
+    return str(written["etag"])
+
+
+async def _mark(blob: BlobClient, held: _Held) -> str:
+    """Write what the claim says, and leave its content; its new ETag."""
+    return str((await blob.set_blob_metadata(dict(held.metadata()), **_still(held.etag)))["etag"])
+
+
+async def _read(blob: BlobClient) -> bytes:
+    with translated(f"reading {blob.blob_name}", _ROLE):
+        return await (await blob.download_blob(decompress=False)).readall()
+
+
+async def _keep(blob: BlobClient, held: _Held, answer: bytes) -> None:
+    keeping = _Held(held.etag, held.runs, held.owner, keeps=True)
+    with translated(f"keeping an answer in {blob.blob_name}", _ROLE):
+        try:
+            held.etag = await _write(blob, answer, keeping, _still(held.etag))
+        except ResourceModifiedError:  # renewed just now, or taken over
+            etag = await _etag_if_owned(blob, held.owner)
+            if etag is None:
+                raise
+            held.etag = await _write(blob, answer, keeping, _still(etag))
+    held.keeps = True
+
+
+async def _release(blob: BlobClient, held: _Held) -> None:
+    """Delete the claim, or leave it and the answer that it keeps to the next run."""
+
+    async def release(etag: str) -> None:
+        if held.keeps:
+            await _mark(blob, _Held(etag, held.runs, "", keeps=True))
+        else:
+            await blob.delete_blob(**_still(etag))
+
+    try:
+        try:
+            await release(held.etag)
+        except ResourceModifiedError:
+            # Taken over: it is the other's to release. Or renewed just now, and the answer not awaited.
+            etag = await _etag_if_owned(blob, held.owner)
+            if etag is not None:
+                await release(etag)
+    except (ResourceNotFoundError, ResourceModifiedError):
+        pass
+    except AzureError as error:  # what was worth doing is done; the claim expires
+        logger.warning("%s: not released (%s)", blob.blob_name, type(error).__name__)
 
 
 def _still(etag: str) -> dict[str, Any]:
@@ -169,8 +252,5 @@ async def _etag_if_owned(blob: BlobClient, owner: str) -> str | None:
         found = await blob.get_blob_properties()
     except ResourceNotFoundError:
         return None
-    return str(found.etag) if _owner(found) == owner else None
-
-
-def _owner(found: BlobProperties) -> str | None:
-    return (found.metadata or {}).get("owner")
+    held = _Held.of(found)
+    return held.etag if held.owner == owner else None

@@ -3,7 +3,14 @@
 Failure
 ├── PermanentFailure    trying again would change nothing: it is written as a failed result at once
 └── RetryableFailure    waiting may help: throttling, outages, a connection that broke
-    └── OperatorFailure waiting for a person: a missing role, a wrong deployment name; retried all the same
+    ├── OperatorFailure waiting for a person: a missing role, a wrong deployment name; retried all the same
+    ├── TimedOut        the model did not answer in time; repeated, it may be the image's or the question's fault
+    ├── AnswerKept      the answer is there and its result can't be written: the next run goes on from there
+    └── NotTried        nothing was tried, so nothing failed: another run has the work, or there is no place for it yet
+        ├── Busy                the model's turn would come too late (governor.py)
+        ├── ClaimedElsewhere    another run is at it (claims.py)
+        ├── NoMemory            the images in progress leave no memory for it (memory.py)
+        └── NotSettled          the blob is still being written (analysis.py)
 
 Adapters (storage, model) and the pure modules (images, instructions) raise these and nothing of their
 SDKs' own, so the job knows only this tree. A wrong setting is a `SettingsError` and stops the start instead.
@@ -62,4 +69,16 @@ class RetryableFailure(Failure):
 
 
 class OperatorFailure(RetryableFailure):
-    """The work succeeds once somebody has mended the deployment; `message` says what to mend."""
+    """The work succeeds once an operator has fixed the deployment; `message` says what to fix."""
+
+
+class TimedOut(RetryableFailure):
+    """The model did not answer in time."""
+
+
+class AnswerKept(RetryableFailure):
+    """The model has answered, and the result can't be written now. The answer is kept for the next run."""
+
+
+class NotTried(RetryableFailure):
+    """The work was not tried. It is deferred, which neither counts as an attempt nor towards RETRY_FOR_SECONDS."""

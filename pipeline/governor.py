@@ -24,7 +24,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from random import Random, SystemRandom
 
-from pipeline.errors import RetryableFailure
+from pipeline.errors import NotTried
 from pipeline.retrying import LONGEST_ASKED_WAIT, asked_wait
 
 # The numbers were chosen by the simulation in tests/test_governor.py. What they trade: while the pace hovers around the
@@ -74,7 +74,7 @@ MOST_DEPLOYMENTS = 64
 """Instruction files may name any deployment; beyond this many the one unused for longest is forgotten."""
 
 
-class Busy(RetryableFailure):
+class Busy(NotTried):
     """A turn would come too late to wait for it here; `retry_after` says in how many seconds it may come."""
 
 
@@ -157,6 +157,11 @@ class Governor:
         """Whether any call to it succeeded lately: who is refused then only lacks room."""
         gate = self._gates.get(deployment)
         return gate is not None and gate.answers
+
+    def answered_since(self, deployment: str, moment: float) -> bool:
+        """Whether a call to it succeeded since `moment`, by the event loop's clock."""
+        gate = self._gates.get(deployment)
+        return gate is not None and gate.succeeded_at is not None and gate.succeeded_at >= moment
 
     @property
     def deployments(self) -> tuple[str, ...]:
@@ -242,11 +247,12 @@ class _Gate:
         """When it last closed. What befell calls that had started before belongs to the same episode."""
         self._refused_in_a_row = 0
         self._failed_in_a_row = 0
-        self._succeeded_at: float | None = None
+        self.succeeded_at: float | None = None
+        """By the event loop's clock; None: never."""
 
     @property
     def answers(self) -> bool:
-        return self._succeeded_at is not None and self._loop.time() - self._succeeded_at < LIVELY
+        return self.succeeded_at is not None and self._loop.time() - self.succeeded_at < LIVELY
 
     @property
     def idle(self) -> bool:
@@ -336,7 +342,7 @@ class _Gate:
         now = self._loop.time()
         self._latency += (now - turn.started - self._latency) / (10 if self._latency else 1)
         self._refused_in_a_row = self._failed_in_a_row = 0
-        self._succeeded_at = now
+        self.succeeded_at = now
         self._limit = min(self._limit + 1, float(self._most_in_flight))
         self._pace.look_at(_part_left(headers), turn, now)
         if turn.paced and turn.started > self._episode_at:

@@ -14,7 +14,7 @@ from azure.core.pipeline.policies import ContentDecodePolicy
 from azure.storage.blob.aio import ContainerClient
 
 from pipeline.errors import OperatorFailure, RetryableFailure
-from pipeline.storage import translated
+from pipeline.storage_errors import translated
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element

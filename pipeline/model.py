@@ -14,7 +14,7 @@ from azure.core.exceptions import AzureError, ClientAuthenticationError
 from openai import APIConnectionError, APIStatusError, AsyncOpenAI, DefaultAioHttpClient
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
-from pipeline.errors import ErrorCode, Failure, OperatorFailure, PermanentFailure, RetryableFailure
+from pipeline.errors import ErrorCode, Failure, OperatorFailure, PermanentFailure, RetryableFailure, TimedOut
 from pipeline.governor import Busy, Governor, Turn
 from pipeline.images import PreparedImage
 from pipeline.request_body import RequestBody
@@ -121,13 +121,16 @@ class AzureOpenAIModel:
             OperatorFailure: the identity lacks its role, the deployment does not exist or is retired.
         """
         body = request_body(question, image)
-        attempt = 1
+        attempt, earlier = 1, None
         while True:
             try:
                 return await self._ask_once(question, body)
-            except (Busy, OperatorFailure):
+            except Busy as busy:
+                raise earlier or busy from None  # a call that failed was tried, whatever came of the next one
+            except (OperatorFailure, TimedOut):
                 raise
             except RetryableFailure as failure:
+                earlier = failure
                 wait = wait_in_place(attempt, failure.retry_after, self._rng)
                 if wait is None:
                     raise
@@ -166,7 +169,7 @@ class AzureOpenAIModel:
                 )
         except TimeoutError:
             turn.failed()
-            raise RetryableFailure(f"The model did not answer within {self._timeout:g} seconds.") from None
+            raise TimedOut(f"The model did not answer within {self._timeout:g} seconds.") from None
         except APIStatusError as error:
             failure = _failure(error, deployment)
             if error.status_code == 429:

@@ -153,12 +153,13 @@ class Reconciliation:
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     clock: Callable[[], float] = monotonic
 
-    async def run(self, progress: Progress | None, *, seconds: float) -> Progress:
+    async def run(self, progress: Progress | None, *, seconds: float, allowance: int) -> Progress:
         """Go on with the pass that `progress` tells of, or start one: None, a finished one, other containers.
 
         Returns after about `seconds`: it stops in front of the next page or after a few look-ups, but never
-        before it has got anywhere. Store what it returns for the next run. Where a run fails or is killed, the
-        next one starts from the progress stored before and leaves alone what `is_waiting` says was queued.
+        before it has got anywhere. It stops, too, once it has queued as many images as its `allowance`. Store
+        what it returns for the next run. Where a run fails or is killed, the next one starts from the progress
+        stored before and leaves alone what `is_waiting` says was queued.
 
         Raises:
             RetryableFailure: a container can't be listed.
@@ -169,7 +170,7 @@ class Reconciliation:
             logger.warning("The containers have changed, the reconciliation starts anew.")
             progress = self._start()
         try:
-            return await _Run(self, progress, _Pace(self.clock, seconds)).run()
+            return await _Run(self, progress, _Pace(self.clock, seconds), allowance).run()
         except TokenRefused as refusal:
             logger.warning(
                 "The listings of the pass begun at %s can't be continued, the next run starts anew: %s",
@@ -185,8 +186,8 @@ class Reconciliation:
         return (progress.images_container, progress.results_container) == (self.images.name, self.results.name)
 
 
-class _TimeUp(Exception):
-    """A run has had its time. Raised only where nothing is half done."""
+class _Stopped(Exception):
+    """A run has used up its time or its allowance. Raised only where nothing is half done."""
 
 
 class _Pace:
@@ -199,7 +200,7 @@ class _Pace:
 
     def pause_if_due(self) -> None:
         if self.moved and self._clock() >= self._deadline:
-            raise _TimeUp
+            raise _Stopped
 
 
 class _Cursor:
@@ -262,8 +263,9 @@ class _Held:
 class _Run:
     """One run of a pass."""
 
-    def __init__(self, job: Reconciliation, progress: Progress, pace: _Pace) -> None:
+    def __init__(self, job: Reconciliation, progress: Progress, pace: _Pace, allowance: int) -> None:
         self._job = job
+        self._allowance = allowance
         self._progress = progress
         self._pace = pace
         self._images = _Cursor(job.images, progress.images, pace)
@@ -277,7 +279,7 @@ class _Run:
         try:
             await self._compare()
             finished = True
-        except _TimeUp:
+        except _Stopped:
             finished = False
         await self._check_candidates()
         self._summary.pages += self._images.pages + self._results.pages
@@ -287,7 +289,7 @@ class _Run:
             results=self._results.position,
             held=tuple((held.name, held.etag) for held in self._held),
             summary=self._summary,
-            finished=finished,
+            finished=finished and not self._held,
         )
 
     async def _compare(self) -> None:
@@ -323,6 +325,8 @@ class _Run:
         self._candidates.append(held)
         if len(self._candidates) == CHECKED_AT_A_TIME:
             await self._check_candidates()
+            if self._allowance <= 0:
+                raise _Stopped
             self._pace.pause_if_due()
 
     async def _check_candidates(self) -> None:
@@ -332,27 +336,35 @@ class _Run:
         self._candidates.clear()
 
     async def _check(self, held: _Held) -> None:
+        if self._allowance <= 0:  # the next run goes on with it
+            heapq.heappush(self._held, held)
+            return
+        self._allowance -= 1
+        self._allowance += not await self._queued(held)
+
+    async def _queued(self, held: _Held) -> bool:
         job, summary = self._job, self._summary
         summary.candidates += 1
         try:
             etag = await job.source_etag(held.result)
             if etag == held.etag:
-                return
+                return False
             if etag is None:
                 summary.missing += 1
             else:
                 summary.stale += 1
             if await job.is_waiting(held.name, held.etag):
                 summary.waiting += 1
-                return
+                return False
             await job.queue(held.name, held.etag)
         except RetryableFailure as failure:
             # One name that can't be checked must not keep the pass from all the others.
             summary.unchecked += 1
             logger.warning("%s/%s is left to the next pass: %s", job.images.name, held.name, failure.message)
-        else:
-            summary.queued += 1
-            logger.info("%s/%s has no current result: queued", job.images.name, held.name)
+            return False
+        summary.queued += 1
+        logger.info("%s/%s has no current result: queued", job.images.name, held.name)
+        return True
 
 
 def _order(name: str) -> bytes:

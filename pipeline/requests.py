@@ -3,7 +3,7 @@
 Our own message is a JSON object, version 1:
 
     {"version": 1, "container": "images", "name": "a/b.jpg",
-     "attempt": 2, "since": "2026-03-01T12:00:00Z",                     work that was put off
+     "attempt": 2, "since": "2026-03-01T12:00:00Z", "timed_out": 0,     work that was deferred
      "instructions": "What is this?", "options": {"detail": "high"},    a re-analysis, asked differently
      "rerun_failed": true,                                              a failed result does not count as done,
      "rerun_of": "0x8DE…"}                                              but only the one with this ETag: so that what
@@ -28,7 +28,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from pipeline.errors import ErrorCode, OperatorFailure
 from pipeline.instructions.options import Options
 from pipeline.names import is_blob_name
-from pipeline.storage import translated
+from pipeline.storage_errors import translated
 
 BLOB_CREATED = "Microsoft.Storage.BlobCreated"
 
@@ -59,15 +59,17 @@ class Request(BaseModel):
     """Which try this is."""
     since: AwareDatetime | None = None
     """When the first try failed; for work that was queued or put off and not tried yet, when that was."""
+    timed_out: int = Field(0, ge=0)
+    """Tries whose call timed out while calls for other images were answered."""
     instructions: str | None = None
     options: Options = Options()
     rerun_failed: bool = False
     rerun_of: str | None = None
     """With `rerun_failed`: the ETag of the failed result that is meant. Another one, written since, counts as done."""
 
-    def again(self, *, since: datetime, attempt: int) -> Self:
+    def again(self, *, since: datetime, attempt: int, timed_out: int) -> Self:
         """The next try of the same work."""
-        return self.model_copy(update={"attempt": attempt, "since": since})
+        return self.model_copy(update={"attempt": attempt, "since": since, "timed_out": timed_out})
 
     def to_message(self) -> str:
         return self.model_dump_json(by_alias=True, exclude_none=True)

@@ -1,8 +1,10 @@
 """The result JSON, version 1: what downstream systems read."""
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, PlainSerializer, WithJsonSchema
 from pydantic_core import PydanticSerializationError
@@ -46,6 +48,8 @@ class Source(_Section):
     size_bytes: int | None
     content_type: str | None
     """What the uploader declared; `format` is what the content is."""
+    sha256: str | None = None
+    """Of the bytes as stored, hexadecimal; null when they were not read."""
     format: str | None = None
     """Type by content: jpeg, png, …; null when it is no image."""
     width: int | None = None
@@ -85,6 +89,9 @@ class Answer(_Section):
     """As the model gave it: stop, length, …"""
     truncated: bool
     """The answer hit the ceiling on output tokens and ends early."""
+    reused_from: str | None = None
+    """The ETag of the earlier version that this answer was paid for: the same bytes, asked the same question. Null when
+    the model was asked for this version."""
 
 
 class ModelUsed(_Section):
@@ -97,7 +104,7 @@ class ModelUsed(_Section):
 
 
 class Usage(_Section):
-    """Tokens as the service counted them, null when there was no answer."""
+    """Tokens as the service counted them, null when nothing was paid."""
 
     input_tokens: int | None = None
     output_tokens: int | None = None
@@ -145,12 +152,93 @@ class Result(_Section):
     error: ResultError | None
     """Null when succeeded."""
 
+    @property
+    def paid(self) -> bool:
+        """Whether the model was paid for it."""
+        return self.usage.input_tokens is not None or self.usage.output_tokens is not None or self.answer is not None
+
     def to_json(self) -> bytes:
         """UTF-8, indented: people open these."""
         try:
             return self.model_dump_json(indent=2).encode()
         except PydanticSerializationError:  # half a surrogate pair, in a text of somebody else's, has no UTF-8
             return json.dumps(self.model_dump(), indent=2).encode()
+
+
+@dataclass(frozen=True, slots=True)
+class ResultMetadata:
+    """What a listing of the results tells without reading them: the result blob's metadata."""
+
+    status: str | None = None
+    error_code: str | None = None
+    source_etag: str | None = None
+    source_modified: datetime | None = None
+    source_sha256: str | None = None
+    origin: str | None = None
+    """Where its instructions came from."""
+    work_key: str | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+
+    @property
+    def failed(self) -> bool:
+        return self.status == "failed"
+
+    @classmethod
+    def of(cls, result: Result) -> Self:
+        return cls(
+            status=result.status,
+            error_code=result.error.code.value if result.error else None,
+            source_etag=result.source.etag,
+            source_modified=result.source.last_modified,
+            source_sha256=result.source.sha256,
+            origin=result.instructions.origin,
+            work_key=result.work_key,
+            input_tokens=result.usage.input_tokens,
+            output_tokens=result.usage.output_tokens,
+        )
+
+    @classmethod
+    def from_blob(cls, metadata: Mapping[str, str]) -> Self:
+        """What `metadata` says. Keys may be in any case; what another program wrote there counts as not there."""
+        said = {key.lower(): value for key, value in metadata.items()}
+        return cls(
+            status=said.get("status"),
+            error_code=said.get("errorcode"),
+            source_etag=said.get("sourceetag"),
+            source_modified=_moment(said.get("sourcemodified")),
+            source_sha256=said.get("sourcesha256"),
+            origin=said.get("origin"),
+            work_key=said.get("workkey"),
+            input_tokens=_count(said.get("inputtokens")),
+            output_tokens=_count(said.get("outputtokens")),
+        )
+
+    def to_blob(self) -> dict[str, str]:
+        said = {
+            "status": self.status,
+            "errorcode": self.error_code,
+            "sourceetag": self.source_etag,
+            "sourcemodified": self.source_modified.isoformat() if self.source_modified else None,
+            "sourcesha256": self.source_sha256,
+            "origin": self.origin,
+            "workkey": self.work_key,
+            "inputtokens": self.input_tokens,
+            "outputtokens": self.output_tokens,
+        }
+        return {key: str(value) for key, value in said.items() if value is not None}
+
+
+def _moment(text: str | None) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(text or "")
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else None
+
+
+def _count(text: str | None) -> int | None:
+    return int(text) if text and text.isascii() and text.isdecimal() and len(text) < 16 else None
 
 
 def json_schema() -> str:

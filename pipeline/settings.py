@@ -104,6 +104,8 @@ class Settings(BaseModel):
     """Where results appear."""
     state_container: StorageName = Field("pipeline-state", alias="STATE_CONTAINER", examples=["pipeline-state"])
     """The app's own notes."""
+    dead_letter_container: StorageName = Field("dead-letters", alias="DEAD_LETTER_CONTAINER", examples=["dead-letters"])
+    """Where Event Grid puts events that it gave up on."""
     requests_queue: StorageName = Field("analysis-requests", alias="REQUESTS_QUEUE", examples=["analysis-requests"])
     """On the data account."""
 
@@ -150,6 +152,9 @@ class Settings(BaseModel):
     # What may work later.
     retry_for_seconds: float = Field(86_400, alias="RETRY_FOR_SECONDS", gt=0, le=31_536_000, examples=["86400"])
     """How long a failure that may pass is tried again before it becomes a failed result."""
+    settle_seconds: float = Field(30, alias="SETTLE_SECONDS", ge=0, le=600, examples=["30"])
+    """How long after its last change an empty upload fails, or one written in pieces (an append or page blob) is
+    analyzed: some programs create a blob first and fill it later."""
     claim_seconds: float = Field(60, alias="CLAIM_SECONDS", ge=1, le=3600, examples=["60"])
     """How long after its worker died a piece of work is taken up again."""
 

@@ -48,6 +48,14 @@ _put_off = _meter.create_counter(
 _taken_over = _meter.create_counter(
     "blobsight.claims.taken_over", unit="{claim}", description="Claims taken over from a run that ended without a word."
 )
+_reused = _meter.create_counter(
+    "blobsight.answers.reused", unit="{answer}", description="Answers that an earlier run had paid for."
+)
+_lost = _meter.create_counter(
+    "blobsight.answers.lost",
+    unit="{answer}",
+    description="Answers that were paid for and could not be stored anywhere.",
+)
 
 type Value = str | int
 
@@ -120,6 +128,14 @@ def count_put_off(failure: RetryableFailure) -> None:
 
 def count_taken_over() -> None:
     _taken_over.add(1)
+
+
+def count_reused_answer() -> None:
+    _reused.add(1)
+
+
+def count_lost_answer() -> None:
+    _lost.add(1)
 
 
 class Reply(Protocol):

@@ -8,12 +8,14 @@ from time import monotonic
 from azure.core.exceptions import ResourceNotFoundError
 from azure.storage.blob.aio import BlobServiceClient
 
+from pipeline.dead_letters import DeadLetters
 from pipeline.errors import RetryableFailure
 from pipeline.listing import ContainerListing, ListedBlob, TokenRefused
-from pipeline.names import image_of_result
+from pipeline.names import image_of_result, wants_result
 from pipeline.reconciliation import Progress, Reconciliation
 from pipeline.requests import Redrive, Request, RequestQueue
-from pipeline.storage import Results, translated
+from pipeline.storage import Results
+from pipeline.storage_errors import translated
 from pipeline.waiting import Waiting
 
 logger = logging.getLogger(__name__)
@@ -41,6 +43,7 @@ class Upkeep:
         *,
         images: str,
         state: str,
+        dead_letters: str,
         grace: timedelta = GRACE,
         most_queued: int = MOST_QUEUED,
     ) -> None:
@@ -49,8 +52,8 @@ class Upkeep:
         self._queue = queue
         self._waiting = waiting
         self._most_queued = most_queued
-        self._may_queue = 0
         self._state = service.get_container_client(state)
+        self._dead_letters = DeadLetters(service, dead_letters, state)
         self._result_listing = ContainerListing(service.get_container_client(results.container), metadata=True)
         self._reconciliation = Reconciliation(
             images=ContainerListing(service.get_container_client(images), metadata=False),
@@ -62,7 +65,7 @@ class Upkeep:
         )
 
     async def reconcile(self) -> None:
-        """Go on looking for uploads without a current result, and queue them.
+        """Queue uploads whose events Event Grid gave up on; go on looking for others without a current result.
 
         Raises:
             RetryableFailure: storage can't be reached; the next run goes on.
@@ -71,29 +74,39 @@ class Upkeep:
         if waiting >= self._most_queued:
             logger.info("not reconciled: %d requests wait already", waiting)
             return
-        self._may_queue = self._most_queued - waiting
+        allowance = self._most_queued - waiting
+        lost = await self._dead_letters.queue_new(self._queue_lost, most=allowance)
+        if lost:
+            logger.warning("%d uploads were queued whose events Event Grid gave up on", lost)
+        allowance -= lost
         with translated(f"reading {_PROGRESS}", "Storage Blob Data Owner"):
             try:
-                stored = await (await self._state.get_blob_client(_PROGRESS).download_blob()).readall()
+                stored = await (await self._state.get_blob_client(_PROGRESS).download_blob(decompress=False)).readall()
             except ResourceNotFoundError:
                 stored = None
         before = Progress.from_json(stored) if stored else None
-        progress = await self._reconciliation.run(before, seconds=RUN_SECONDS)
+        progress = await self._reconciliation.run(before, seconds=RUN_SECONDS, allowance=allowance)
         with translated(f"writing {_PROGRESS}", "Storage Blob Data Owner"):
             await self._state.upload_blob(_PROGRESS, progress.to_json(), overwrite=True)
         logger.info("reconciled%s: %s", "" if progress.finished else " so far", progress.summary)
 
     async def _source_etag(self, result: str) -> str | None:
         stored = await self._results.find(result)
-        return None if stored is None else stored.source_etag or ""
+        return None if stored is None else stored.facts.source_etag or ""
 
     async def _is_waiting(self, name: str, _etag: str) -> bool:
         return await self._waiting.is_marked(name)
 
+    async def _queue_lost(self, request: Request) -> bool:
+        """Queue the upload of a dead letter, unless it is another container's or waits already."""
+        if request.container != self._images or not wants_result(request.name):
+            return False
+        if await self._waiting.is_marked(request.name):
+            return False
+        await self._queue_upload(request.name, "")
+        return True
+
     async def _queue_upload(self, name: str, _etag: str) -> None:
-        if self._may_queue <= 0:
-            raise RetryableFailure("Enough requests wait; the next pass goes on.")
-        self._may_queue -= 1
         await self._waiting.mark(name, 0)
         await self._queue.send(Request(container=self._images, name=name, since=datetime.now(UTC)), 0)
 

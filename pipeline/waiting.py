@@ -6,7 +6,7 @@ import time
 from azure.core.exceptions import ResourceNotFoundError
 from azure.storage.blob.aio import BlobServiceClient
 
-from pipeline.storage import translated
+from pipeline.storage_errors import translated
 
 LOST_AFTER_SECONDS = 3600
 """How long after its time a message may come late (a busy queue); later it counts as lost."""

@@ -8,7 +8,10 @@ import pytest
 from person import ROOT
 
 NETWORK = {"azure", "openai", "httpx2", "aiohttp", "requests"}
-ADAPTERS = {"app", "claims", "http_api", "listing", "model", "requests", "storage", "upkeep", "waiting"}
+ADAPTERS = {
+    *("app", "claims", "dead_letters", "http_api", "listing", "model", "readiness", "requests", "storage"),
+    *("storage_errors", "upkeep", "waiting"),
+}
 """The modules of `pipeline` that know an SDK."""
 
 

@@ -19,6 +19,7 @@ from terminal import Ran, blobsight, started
 from workshop import Workshop, workshop
 
 from localcloud.model.script import Refusal
+from pipeline.answering import Failing
 from pipeline.errors import ErrorCode, PermanentFailure
 from pipeline.instructions.options import Options
 from pipeline.requests import Request
@@ -65,7 +66,7 @@ async def put(shop: Workshop, name: str, data: bytes, **metadata: str) -> Reques
 
 
 async def fail(shop: Workshop, name: str, code: ErrorCode) -> None:
-    await shop.analyzer.analyze(await shop.drop(name), PermanentFailure(code, "It failed."))
+    await shop.analyzer.analyze(await shop.drop(name), Failing(PermanentFailure(code, "It failed.")))
 
 
 async def deliver(shop: Workshop) -> list[str]:
@@ -204,8 +205,8 @@ async def test_what_was_asked_by_an_earlier_retry_is_left_alone_and_said(shop: W
 
 async def test_a_failed_retry_with_instructions_says_that_they_are_not_asked_again(shop: Workshop) -> None:
     request = await shop.drop("a.png")
-    verdict = PermanentFailure(ErrorCode.RETRIES_EXHAUSTED, "It failed.")
-    await shop.analyzer.analyze(request.model_copy(update={"instructions": "Something else?"}), verdict)
+    failing = Failing(PermanentFailure(ErrorCode.RETRIES_EXHAUSTED, "It failed."))
+    await shop.analyzer.analyze(request.model_copy(update={"instructions": "Something else?"}), failing)
     ran = await retry(shop, "--yes")
     assert "1 of them failed at instructions of an earlier retry." in ran.talk
 

@@ -16,6 +16,7 @@ from terminal import blobsight
 from workshop import Workshop, workshop
 
 from blobsight.show import Version, earlier_results
+from pipeline.answering import Failing
 from pipeline.errors import ErrorCode, PermanentFailure
 from pipeline.requests import Request
 from pipeline.waiting import Waiting
@@ -195,7 +196,7 @@ async def test_a_result_of_an_earlier_version_is_not_passed_off_as_this_one(pers
 async def test_a_failed_image_that_runs_again_is_in_work(person: Person) -> None:
     async with workshop(person) as shop:
         request = await shop.drop("rerun.png")
-        await shop.analyzer.analyze(request, PermanentFailure(ErrorCode.CRASHED, "It failed."))
+        await shop.analyzer.analyze(request, Failing(PermanentFailure(ErrorCode.CRASHED, "It failed.")))
         async with at_work(shop, request.model_copy(update={"rerun_failed": True})):
             ran = await blobsight(person, "show", "rerun.png", *SHOP)
         assert "  in work at this moment\n" in ran.out

@@ -1,11 +1,18 @@
 """What a hostile or careless person drops costs a failed result, and nobody else anything."""
 
 import asyncio
+import gzip
 import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from threading import Event
 from time import monotonic
 
 import aiohttp
+import psutil
 import pytest
+from azure.storage.blob import ContentSettings
 from azure.storage.queue import TextBase64EncodePolicy
 from azure.storage.queue.aio import QueueClient
 from person import Person
@@ -69,6 +76,49 @@ async def test_others_are_served_meanwhile(person: Person) -> None:
     assert monotonic() - started < 3
     for n in range(4):
         await person.result(f"slow/{n}.png")
+
+
+@contextmanager
+def most_memory(pids: list[int]) -> Iterator[Callable[[], int]]:
+    """What the largest of these processes holds at most while the block runs, in bytes."""
+    processes, most, ended = [psutil.Process(pid) for pid in pids], [0], Event()
+
+    def watch() -> None:
+        while not ended.wait(0.01):
+            most[0] = max(most[0], *(process.memory_info().rss for process in processes))
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(watch)
+        try:
+            yield lambda: most[0]
+        finally:
+            ended.set()
+
+
+async def test_compressed_bombs_cost_their_own_failed_results_and_no_memory(person: Person) -> None:
+    """Each would be 300 MB unpacked; the images beside them are answered."""
+    bomb = gzip.compress(bytes(300_000_000), 9)
+    disguised = ContentSettings(content_type="image/png", content_encoding="gzip")
+    await person.drop("bombs/first.png", picture(), {"instructions": "Before the bombs"})
+    await person.result("bombs/first.png")
+    with most_memory(await workers_of(person)) as most:
+        for n in range(12):
+            await person.drop(f"bombs/{n}.png", bomb, {"instructions": "Bomb"}, content_settings=disguised)
+            await person.drop(f"bombs/{n}-beside.png", picture(), {"instructions": "Beside a bomb"})
+        codes = {(await person.result(f"bombs/{n}.png"))["error"]["code"] for n in range(12)}
+        beside = {(await person.result(f"bombs/{n}-beside.png"))["status"] for n in range(12)}
+    assert (codes, beside) == ({"image_too_large"}, {"succeeded"})
+    assert most() < 350_000_000
+
+
+async def workers_of(person: Person) -> list[int]:
+    functions = person.cloud.functions
+    headers = {"x-functions-key": functions.master_key}
+    async with (
+        aiohttp.ClientSession() as http,
+        http.get(f"{functions.url}/admin/host/status", headers=headers) as got,
+    ):
+        return [worker["pid"] for worker in (await got.json())["local"]["workers"]]
 
 
 async def test_an_empty_file_hides_no_other_and_the_earlier_one_with_text_wins(person: Person) -> None:

@@ -14,14 +14,15 @@ import pytest
 from person import Person
 from pictures import picture
 
-from pipeline.analysis import Analyzer, NoRoom, Outcome
-from pipeline.budget import Budget
+from pipeline.analysis import Analyzer
+from pipeline.budget import Budget, NoMemory
 from pipeline.claims import Claim
 from pipeline.images import PreparedImage
 from pipeline.model import Question, Reply
+from pipeline.race import Outcome
 from pipeline.requests import Request
 from pipeline.settings import Settings
-from pipeline.storage import StoredResult, Upload, Uploads
+from pipeline.storage import OpenedUpload, StoredResult, Upload, Uploads
 
 MEMORY = 32 * 1024 * 1024
 HALF = MEMORY // 2
@@ -58,7 +59,7 @@ class Shop:
     """Without it the model answers at once."""
     container: str = "images"
 
-    async def open(self, name: str) -> Upload:
+    async def open(self, name: str) -> OpenedUpload:
         size = int(name)
 
         async def read() -> bytes:
@@ -67,10 +68,14 @@ class Shop:
             return self.content(size)
 
         now = datetime.now(UTC)
-        return Upload("images", name, f"https://a/{name}", uuid4().hex, now, size, None, {"instructions": "?"}, read)
+        asked = {"instructions": "?"}
+        return OpenedUpload(Upload("images", name, f"https://a/{name}", uuid4().hex, now, size, metadata=asked), read)
 
-    async def current_etag(self, name: str) -> str:
-        return name
+    async def look(self, name: str) -> Upload:
+        return (await self.open(name)).facts
+
+    async def listed(self, name: str) -> Upload:
+        return (await self.open(name)).facts
 
     async def read_start(self, name: str, length: int) -> bytes | None:  # noqa: ARG002 - no files
         return None
@@ -78,12 +83,21 @@ class Shop:
     async def find(self, name: str) -> StoredResult | None:  # noqa: ARG002 - nothing is done
         return None
 
+    async def read(self, name: str) -> bytes | None:  # noqa: ARG002 - nothing is done
+        return None
+
+    async def require_writable(self) -> None:
+        return
+
     async def write(self, name: str, body: bytes, metadata: Mapping[str, str], replacing: StoredResult | None) -> bool:  # noqa: ARG002 - taken
         return True
 
     @asynccontextmanager
     async def claimed(self, key: str) -> AsyncIterator[Claim]:  # noqa: ARG002 - always free
-        yield Claim(1)
+        yield Claim(1, None, self.keep, lambda: None)
+
+    async def keep(self, answer: bytes) -> None:
+        raise AssertionError(answer)
 
     async def ask(self, question: Question, image: PreparedImage) -> Reply:  # noqa: ARG002 - any answer does
         self.asked += 1
@@ -121,14 +135,14 @@ async def test_large_images_wait_for_memory_and_all_get_it() -> None:
 
 
 async def test_what_finds_no_memory_in_time_is_put_off_as_not_tried() -> None:
-    """`NoRoom` is `Busy`: it counts for no attempt, see tests/test_waiting.py."""
+    """`NoMemory` is `NotTried`: it counts for no attempt, see tests/test_waiting.py."""
     shop, release = Shop(), asyncio.Event()
     work = analyzer(shop, patience=0.05)
     shop.answers = release
     first = asyncio.create_task(work.analyze(request(15_000_000)))
     while not shop.held:
         await asyncio.sleep(0)
-    with pytest.raises(NoRoom, match="No memory came free for an image of 15,000,001 bytes") as failed:
+    with pytest.raises(NoMemory, match="No memory came free for 15,000,001 bytes") as failed:
         await work.analyze(request(15_000_001))
     assert failed.value.retry_after == 0.05
     release.set()

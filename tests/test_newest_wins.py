@@ -1,10 +1,13 @@
 """Whatever the order in which uploads, deletions, instruction files, deliveries and kills happen, the newest wins.
 
+And nothing is paid twice: not for another version of the same bytes, nor while results can't be written.
+
 The real job runs against storage in memory. It stops in front of every request that it makes, and the examples choose
 which one is answered next. So they run through interleavings that no real storage would show in years.
 """
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar, copy_context
@@ -17,18 +20,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pictures import picture
 
-from pipeline.analysis import Analyzer, Outcome
+from pipeline.analysis import Analyzer
 from pipeline.claims import Claim, ClaimedElsewhere
 from pipeline.errors import RetryableFailure
 from pipeline.images import PreparedImage
 from pipeline.model import Question, Reply
+from pipeline.race import Outcome
 from pipeline.requests import Request
+from pipeline.result import ResultMetadata
 from pipeline.settings import Settings
-from pipeline.storage import StoredResult, Upload, VersionGone
+from pipeline.storage import OpenedUpload, StoredResult, Upload, VersionGone
 
 NAME = "image.png"
 SIDECAR = "image.png.instructions.md"
-IMAGE = picture()
+IMAGES = [picture(size=(2 + n, 2)) for n in range(60)]
 MOST_CHANGES = 20
 MOST_TROUBLES = 3
 """So that the examples spend their steps on races rather than on ever more versions and kills."""
@@ -42,10 +47,8 @@ class Run:
     """One delivery under way."""
 
     request: Request
-    questions: list[int] = field(default_factory=list)
-    """What the model was asked, by the number of the question."""
     read: int = 0
-    """The version that it read."""
+    """The content that it read."""
     killed: bool = False
 
 
@@ -58,10 +61,25 @@ class Version:
     modified: datetime
     uploaded: bool
     """Event Grid tells of uploads, but not of changed metadata."""
+    content: int
+    """Which bytes: a changed ETag does not mean changed bytes."""
 
     @property
     def etag(self) -> str:
         return f"0x{self.number}"
+
+    @property
+    def image(self) -> bytes:
+        return IMAGES[self.content]
+
+
+@dataclass
+class Held:
+    """A claim: how often its work was begun, by which run (None: it is free), and the answer that it keeps."""
+
+    runs: int
+    run: Run | None
+    answer: bytes | None = None
 
 
 @dataclass
@@ -74,12 +92,14 @@ class Storage:
     image: Version | None = None
     numbers: int = 0
     question: int = 0
-    result: tuple[StoredResult, tuple[int, int]] | None = None
-    """And of which version of image and question it is."""
-    claims: dict[str, tuple[int, "Run"]] = field(default_factory=dict)
+    result: tuple[StoredResult, tuple[int, int], bytes] | None = None
+    """And of which version of image and question it is, and its JSON."""
+    claims: dict[str, "Held"] = field(default_factory=dict)
     asked: list[tuple[int, int]] = field(default_factory=list)
-    """Image and question, each time the model answered."""
+    """Content and question, each time the model answered."""
     refusals: int = 0
+    unwritable: int = 0
+    """Writes of results that are refused yet."""
     open_requests: list[tuple[Run, asyncio.Future[None]]] = field(default_factory=list)
 
     async def turn(self) -> None:
@@ -91,7 +111,8 @@ class Storage:
         await answered
 
     # Uploads
-    async def open(self, name: str) -> Upload | None:
+    async def open(self, name: str) -> OpenedUpload | None:
+        assert name == NAME
         await self.turn()
         version = self.image
         if version is None:
@@ -101,17 +122,22 @@ class Storage:
             await self.turn()
             if self.image is not version:
                 raise VersionGone
-            CURRENT.get().read = version.number
-            return IMAGE
+            CURRENT.get().read = version.content
+            return version.image
 
-        return Upload(
-            self.container, name, f"https://x/{name}", version.etag, version.modified, len(IMAGE), None, {}, read
-        )
+        return OpenedUpload(self.facts(version), read)
 
-    async def current_etag(self, name: str) -> str | None:
+    def facts(self, version: Version) -> Upload:
+        size = len(version.image)
+        return Upload(self.container, NAME, f"https://x/{NAME}", version.etag, version.modified, size)
+
+    async def look(self, name: str) -> Upload | None:
         assert name == NAME
         await self.turn()
-        return self.image.etag if self.image else None
+        return self.facts(self.image) if self.image else None
+
+    async def listed(self, name: str) -> Upload | None:
+        return await self.look(name)
 
     async def read_start(self, name: str, length: int) -> bytes | None:
         if name != SIDECAR:
@@ -125,55 +151,69 @@ class Storage:
         await self.turn()
         return self.result[0] if self.result else None
 
+    async def read(self, name: str) -> bytes | None:
+        assert name == f"{NAME}.json"
+        await self.turn()
+        return self.result[2] if self.result else None
+
+    async def require_writable(self) -> None:
+        return
+
     async def write(self, name: str, body: bytes, metadata: Mapping[str, str], replacing: StoredResult | None) -> bool:
         assert body
         assert name == f"{NAME}.json"
         await self.turn()
+        if self.unwritable:
+            self.unwritable -= 1
+            raise RetryableFailure("The result is leased.")
         if (self.result[0] if self.result else None) != replacing:
             return False
-        of = (int(metadata["sourceetag"].removeprefix("0x")), CURRENT.get().questions[-1])
+        of = (int(metadata["sourceetag"].removeprefix("0x")), _number(json.loads(body)["instructions"]["text"]))
         if self.result is not None:
             assert of >= self.result[1], "a newer result was replaced by an older one"
         self.numbers += 1
-        stored = StoredResult(
-            etag=f"r{self.numbers}",
-            work_key=metadata["workkey"],
-            failed=metadata["status"] == "failed",
-            source_etag=metadata["sourceetag"],
-            source_modified=datetime.fromisoformat(metadata["sourcemodified"]),
-            origin=metadata.get("origin"),
-        )
-        self.result = stored, of
+        self.result = StoredResult(f"r{self.numbers}", len(body), ResultMetadata.from_blob(metadata)), of, body
         return True
 
     # Claims
     @asynccontextmanager
     async def held(self, key: str) -> AsyncIterator[Claim]:
         await self.turn()
-        runs = 1
-        if key in self.claims:
-            runs, holder = self.claims[key]
-            if not holder.killed:
-                raise ClaimedElsewhere("Another run is at this image.")
-            runs += 1
-        self.claims[key] = runs, CURRENT.get()
+        found = self.claims.get(key)
+        if found and found.run and not found.run.killed:
+            raise ClaimedElsewhere("Another run is at this image.")
+        held = self.claims[key] = Held(
+            found.runs + bool(found.run) if found else 1, CURRENT.get(), found.answer if found else None
+        )
+
+        async def keep(answer: bytes) -> None:
+            await self.turn()
+            held.answer = answer
+
+        def discard() -> None:
+            held.answer = None
+
         try:
-            yield Claim(runs)
+            yield Claim(held.runs, held.answer, keep, discard)
         finally:
             await self.turn()
-            del self.claims[key]
+            held.run = None
+            if held.answer is None:
+                del self.claims[key]
 
     # VisionModel
     async def ask(self, question: Question, image: PreparedImage) -> Reply:
-        assert image.data == IMAGE
+        assert image.data == IMAGES[CURRENT.get().read]
         await self.turn()
         if self.refusals:
             self.refusals -= 1
             raise RetryableFailure("The model is throttling.")
-        number = int(question.instructions) if question.instructions.isdigit() else 0
-        CURRENT.get().questions.append(number)
-        self.asked.append((CURRENT.get().read, number))
-        return Reply("An answer.", "stop", None, None, None, None, None, None)
+        self.asked.append((CURRENT.get().read, _number(question.instructions)))
+        return Reply("An answer.", "stop", None, None, 1, 1, None, None)
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isdigit() else 0
 
 
 class World:
@@ -202,6 +242,7 @@ class World:
         self.last: Run | None = None
         """Whose request was answered last."""
         self.changes = 0
+        self.contents = 0
         self.troubles = 0
 
     def do(self, rng: Random) -> None:
@@ -214,7 +255,12 @@ class World:
             "deliver": [partial(self.deliver, number) for number in range(len(self.events))],
             "change": change if self.changes < MOST_CHANGES else [],
             "tick": [self.tick],
-            "trouble": [self.duplicate, self.refuse, *(partial(self.kill, task) for task in self.runs)]
+            "trouble": [
+                self.duplicate,
+                self.refuse,
+                self.make_unwritable,
+                *(partial(self.kill, task) for task in self.runs),
+            ]
             if self.troubles < MOST_TROUBLES
             else [],
         }
@@ -222,17 +268,20 @@ class World:
             rng.choice(choice)()
 
     def upload(self) -> None:
-        self._new_version(uploaded=True)
+        """Other bytes, or sometimes the same again."""
+        again = self.storage.image is not None and self.changes % 3 == 0
+        self._new_version(uploaded=True, same_content=again)
         self.events.append(Request(container="images", name=NAME))
 
     def change_metadata(self) -> None:
         if self.storage.image:
-            self._new_version(uploaded=False)
+            self._new_version(uploaded=False, same_content=True)
 
-    def _new_version(self, *, uploaded: bool) -> None:
+    def _new_version(self, *, uploaded: bool, same_content: bool) -> None:
         self.changes += 1
         self.storage.numbers += 1
-        self.storage.image = Version(self.storage.numbers, self.storage.now, uploaded)
+        self.contents += not same_content
+        self.storage.image = Version(self.storage.numbers, self.storage.now, uploaded, self.contents)
 
     def delete(self) -> None:
         self.changes += 1
@@ -249,6 +298,10 @@ class World:
     def refuse(self) -> None:
         self.troubles += 1
         self.storage.refusals += 1
+
+    def make_unwritable(self) -> None:
+        self.troubles += 1
+        self.storage.unwritable += 1
 
     def duplicate(self) -> None:
         self.troubles += 1
@@ -314,7 +367,7 @@ class World:
 async def test_the_newest_wins_whatever_happens_when(seed: int) -> None:
     """No newer result is ever replaced by an older one, and in the end the result is of what lies there now.
 
-    Nothing is paid twice either: no answer to the same question about the same version, unless a run was killed.
+    Nothing is paid twice either: no answer to the same question about the same bytes, unless a run was killed.
     """
     rng = Random(seed)  # noqa: S311 - repeatable on purpose
     world = World()
@@ -333,7 +386,8 @@ async def test_the_newest_wins_whatever_happens_when(seed: int) -> None:
             assert storage.result is not None
             assert storage.result[1] == (storage.image.number, storage.question)
         if not world.killed:
-            assert storage.claims == {}
+            # An answer that was kept stays when its image is deleted or overwritten, and nobody asks for it any more.
+            assert all(held.run is None and held.answer for held in storage.claims.values())
             assert len(storage.asked) == len(set(storage.asked)), "paid twice"
     finally:
         await world.close()

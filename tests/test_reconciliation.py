@@ -72,6 +72,9 @@ class Container:
         return Page([self.blobs[name] for name in listed], listed[-1] if more else None)
 
 
+ANY_NUMBER = 10**9
+
+
 @dataclass
 class World:
     """Two containers and a queue. Time stands still for uploads and ticks with every look for a run's deadline."""
@@ -124,16 +127,21 @@ class World:
             clock=lambda: next(self.ticks),
         )
 
-    async def run(self, progress: Progress | None = None, *, seconds: float = 1e9) -> Progress:
+    async def run(
+        self, progress: Progress | None = None, *, seconds: float = 1e9, allowance: int = ANY_NUMBER
+    ) -> Progress:
         """One run, as a timer makes it: what it stores is all that the next one knows."""
-        return Progress.from_json((await self.job().run(progress, seconds=seconds)).to_json()) or pytest.fail("unread")
+        done = await self.job().run(progress, seconds=seconds, allowance=allowance)
+        return Progress.from_json(done.to_json()) or pytest.fail("unread")
 
-    async def whole_pass(self, seconds: Iterator[int]) -> list[Progress]:
-        """Runs of so many seconds each until the pass is finished."""
-        runs = [await self.run(seconds=next(seconds))]
+    async def whole_pass(self, seconds: Iterator[int], allowance: int = ANY_NUMBER) -> list[Progress]:
+        """Runs of so many seconds each, which queue so many, until the pass is finished."""
+        runs = [await self.run(seconds=next(seconds), allowance=allowance)]
         while not runs[-1].finished:
             assert len(runs) < 10_000, "the pass doesn't end"
-            runs.append(await self.run(runs[-1], seconds=next(seconds)))
+            queued = len(self.queued)
+            runs.append(await self.run(runs[-1], seconds=next(seconds), allowance=allowance))
+            assert len(self.queued) <= queued + allowance
         return runs
 
 
@@ -197,6 +205,27 @@ async def test_exactly_the_missing_and_stale_are_queued_once_per_pass(
         queued=len(world.queued),
     )
     assert summary.candidates == world.lookups >= len(world.queued)
+
+
+@settings(max_examples=200, deadline=None)
+@given(uploads, orders, st.integers(1, 7), interruptions, st.integers(1, 5))
+async def test_a_run_stops_where_its_allowance_is_reached_and_the_next_goes_on(
+    contents: dict[str, str], order: Order, page_size: int, seconds: Iterator[int], allowance: int
+) -> None:
+    world = a_world(contents)
+    world.images.order = world.results.order = order
+    world.images.page_size = world.results.page_size = page_size
+    await world.whole_pass(seconds, allowance)
+    assert sorted(world.queued) == sorted(world.lacking)
+
+
+async def test_what_is_above_the_allowance_costs_nothing() -> None:
+    """Of 3,000 images without results, a run that may queue 10 looks at little more than those."""
+    world = a_world({f"{n:04}.jpg": "missing" for n in range(3000)})
+    progress = await world.run(allowance=10)
+    assert (len(world.queued), world.lookups, world.asked) == (10, 10, 10)
+    await world.run(progress, allowance=20)
+    assert (len(set(world.queued)), world.lookups) == (30, 30)
 
 
 @settings(max_examples=100, deadline=None)
@@ -283,7 +312,7 @@ async def test_a_result_written_while_the_pass_runs_is_respected() -> None:
     listed = Container("results", blobs=dict(world.results.blobs))
     for name in ("a", "b"):
         world.upload(name, result_of="v1")
-    await world.job(results=listed).run(None, seconds=60)
+    await world.job(results=listed).run(None, seconds=60, allowance=ANY_NUMBER)
     assert (world.lookups, world.queued) == (2, [])
 
 
@@ -331,7 +360,7 @@ async def test_one_upload_that_cannot_be_checked_does_not_keep_the_pass_from_the
             raise RetryableFailure("The queue is full.")
         await queue(name, etag)
 
-    progress = await replace(world.job(), queue=moody).run(None, seconds=60)
+    progress = await replace(world.job(), queue=moody).run(None, seconds=60, allowance=ANY_NUMBER)
     assert (progress.finished, progress.summary.unchecked, progress.summary.queued) == (True, 1, 2)
     assert sorted(world.queued) == ["a", "c"]
     assert "images/b is left to the next pass: The queue is full." in caplog.text
@@ -349,7 +378,7 @@ async def test_candidates_are_checked_side_by_side_but_not_all_at_once() -> None
         now -= 1
         return False
 
-    await replace(world.job(), is_waiting=slow).run(None, seconds=60)
+    await replace(world.job(), is_waiting=slow).run(None, seconds=60, allowance=ANY_NUMBER)
     assert (most, len(world.queued)) == (32, 100)
 
 
@@ -382,7 +411,7 @@ async def a_pass_over(count: int) -> tuple[World, Progress, float]:
     world = World()
     images, results = Numbered("images", count), Numbered("results", count, ".json", lacks=10_000)
     started = perf_counter()
-    progress = await world.job(images, results).run(None, seconds=1e9)
+    progress = await world.job(images, results).run(None, seconds=1e9, allowance=ANY_NUMBER)
     return world, progress, perf_counter() - started - images.seconds - results.seconds
 
 
@@ -453,9 +482,9 @@ async def test_a_pass_over_the_emulator_finds_what_is_lost(person: Person) -> No
         source_etag=source_etag,
         now=lambda: datetime.now(UTC) + timedelta(hours=1),
     )
-    progress = await job.run(None, seconds=0)
+    progress = await job.run(None, seconds=0, allowance=ANY_NUMBER)
     while not progress.finished:
-        progress = await job.run(progress, seconds=0)
+        progress = await job.run(progress, seconds=0, allowance=ANY_NUMBER)
     assert Counter(world.queued) == Counter(["a-b", "😀", "é", "x" * 1024])
     assert (progress.summary.missing, progress.summary.stale, world.lookups) == (2, 2, 4)
 

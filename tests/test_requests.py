@@ -119,4 +119,6 @@ def test_a_refusal_says_what_is_wrong(message: str, problem: str) -> None:
 def test_the_next_try_is_the_same_work() -> None:
     now = datetime(2026, 3, 14, tzinfo=UTC)
     request = Request(container="images", name="a.png", instructions="What?", rerun_failed=True)
-    assert request.again(since=now, attempt=2) == request.model_copy(update={"since": now, "attempt": 2})
+    assert request.again(since=now, attempt=2, timed_out=1) == request.model_copy(
+        update={"since": now, "attempt": 2, "timed_out": 1}
+    )

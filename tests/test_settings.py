@@ -66,6 +66,7 @@ def test_defaults_are_the_contract() -> None:
             "input_container": "images",
             "output_container": "results",
             "state_container": "pipeline-state",
+            "dead_letter_container": "dead-letters",
             "requests_queue": "analysis-requests",
             "openai_endpoint": "https://ai.openai.azure.com",
             "openai_deployment": "vision",
@@ -79,6 +80,7 @@ def test_defaults_are_the_contract() -> None:
             "image_memory_bytes": 536870912,
             "model_timeout_seconds": 120,
             "retry_for_seconds": 86400,
+            "settle_seconds": 30,
             "claim_seconds": 60,
             "process_image_enabled": False,
         }

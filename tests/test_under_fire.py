@@ -227,13 +227,16 @@ async def test_messages_that_can_not_be_understood_end_in_failed_results(fire: F
     await fire.drained("analysis-requests", "analysis-requests-poison")
 
 
-async def test_an_upload_that_the_host_calls_poison_ends_in_a_failed_result(fire: Fire) -> None:
+async def test_an_upload_that_the_host_calls_poison_is_queued_again(fire: Fire) -> None:
+    """The host may have given up on it before the function ever ran."""
     await fire.silent.get_blob_client("images", "poison.png").upload_blob(picture())
     poison = {"Type": "BlobTrigger", "FunctionId": "Host.Functions.analyze_image", "BlobType": "Block"}
     poison |= {"ContainerName": "images", "BlobName": "poison.png", "ETag": '"0x0"'}
     await fire.send("webjobs-blobtrigger-poison", json.dumps(poison))
-    assert (await fire.person.result("poison.png"))["error"]["code"] == "crashed"
     await fire.drained("webjobs-blobtrigger-poison")
+    requests = fire.queues.get_queue_client("analysis-requests")
+    assert (await requests.get_queue_properties()).approximate_message_count == 1
+    await requests.clear_messages()
 
 
 async def test_events_on_the_queue_are_analyzed_without_any_key(fire: Fire) -> None:
@@ -268,10 +271,10 @@ async def test_other_events_on_the_queue_are_left_alone(fire: Fire) -> None:
 
 async def test_one_message_runs_again_what_failed_and_nothing_else(fire: Fire) -> None:
     """What an operator sends once the cause is mended."""
-    poison = {"ContainerName": "images"}
+    poison = {"version": 1, "container": "images", "name": "redrive/crashed.png"}
     for name in ("redrive/crashed.png", "redrive/good.png"):
         await fire.silent.get_blob_client("images", name).upload_blob(picture(), metadata={"instructions": name})
-    await fire.send("webjobs-blobtrigger-poison", json.dumps(poison | {"BlobName": "redrive/crashed.png"}))
+    await fire.send("analysis-requests-poison", json.dumps(poison))
     await fire.send("analysis-requests", json.dumps(event("redrive/good.png")))
     await fire.person.drop("redrive/text.png", b"no image")
     before = {name: await fire.person.result(f"redrive/{name}.png") for name in ("crashed", "good", "text")}

@@ -11,8 +11,9 @@ import pytest
 from person import ROOT, Person
 from workshop import BUSY, RETRY_FOR, THROTTLED, Workshop, failing, workshop
 
+from pipeline.answering import Failing
 from pipeline.app import InvocationCancelled, uncancelled
-from pipeline.deliveries import DEADLINE_SECONDS, HOLD_SECONDS
+from pipeline.deliveries import DEADLINE_SECONDS, HOLD_SECONDS, POISON_DELAY_SECONDS
 from pipeline.errors import ErrorCode, OperatorFailure, PermanentFailure, RetryableFailure
 from pipeline.governor import Busy, Governor
 from pipeline.instructions import InstructionSources
@@ -40,13 +41,15 @@ async def test_failed_work_waits_longer_each_time_and_then_succeeds(
         await shop.deliveries().handle(request)
         request, delay = shop.queue.sent.pop()
         assert shop.queue.sent == []
-        assert request == first.again(since=shop.time - timedelta(seconds=attempt - 1), attempt=attempt + 1)
+        assert request == first.again(
+            since=shop.time - timedelta(seconds=attempt - 1), attempt=attempt + 1, timed_out=0
+        )
         assert 0.8 <= delay / DEFERRALS[min(attempt, len(DEFERRALS)) - 1] <= 1.2
         assert await shop.state() == ["waiting"]
         shop.time += timedelta(seconds=1)
-    put_off = [record.getMessage() for record in caplog.records if "put off" in record.getMessage()]
-    assert len(put_off) == tries
-    assert all("shop-images/a.png" in line and "HTTP 429" in line for line in put_off)
+    deferred = [record.getMessage() for record in caplog.records if "deferred" in record.getMessage()]
+    assert len(deferred) == tries
+    assert all("shop-images/a.png" in line and "HTTP 429" in line for line in deferred)
     await shop.deliveries().handle(request)
     assert ((await shop.result("a.png"))["status"], (await shop.result("a.png"))["attempts"]) == (
         "succeeded",
@@ -131,6 +134,9 @@ class NoRoom:
     def answers(self, _deployment: str) -> bool:
         return True
 
+    def answered_since(self, _deployment: str, _moment: float) -> bool:
+        return True
+
 
 async def test_work_for_which_there_is_no_room_is_put_off_unopened(shop: Workshop) -> None:
     """Neither image nor claim is touched: all that waiting costs is its message and its mark."""
@@ -178,7 +184,7 @@ async def test_no_storage_trouble_reaches_the_host_while_the_queue_can_be_reache
 
 
 async def test_a_result_counts_though_the_mark_can_not_be_removed(shop: Workshop) -> None:
-    request = (await shop.drop("a.png")).again(since=shop.time, attempt=2)
+    request = (await shop.drop("a.png")).again(since=shop.time, attempt=2, timed_out=0)
     shop.connection.is_refused = lambda method, path: method == "DELETE" and "/waiting/" in path
     await shop.deliveries().handle(request)
     assert (await shop.result("a.png"))["status"] == "succeeded"
@@ -217,13 +223,9 @@ async def test_a_cancelled_invocation_ends_as_an_ordinary_exception_and_leaves_n
     assert (await shop.state(), shop.queue.sent) == ([], [])
 
 
-async def test_a_crashed_upload_becomes_a_failed_result_once_it_can_be_written(shop: Workshop) -> None:
+async def test_a_crashed_request_becomes_a_failed_result_once_it_can_be_written(shop: Workshop) -> None:
     """While storage fails the poison message is kept: the host sees an exception, and never deletes it."""
-    await shop.drop("folder/a.png")
-    poison = (
-        '{"Type":"BlobTrigger","FunctionId":"Host.Functions.analyze_image","BlobType":"Block",'
-        '"ContainerName":"shop-images","BlobName":"folder/a.png","ETag":"\\"0x1\\""}'
-    )
+    poison = (await shop.drop("folder/a.png")).to_message()
     shop.connection.is_down = True
     with pytest.raises(RetryableFailure):
         await shop.deliveries().record_crash(poison)
@@ -231,6 +233,20 @@ async def test_a_crashed_upload_becomes_a_failed_result_once_it_can_be_written(s
     await shop.deliveries().record_crash(poison)
     result = await shop.result("folder/a.png")
     assert (result["status"], result["error"]["code"], shop.model.asked) == ("failed", "crashed", [])
+
+
+async def test_an_upload_that_the_host_gave_up_on_is_looked_at_again(shop: Workshop) -> None:
+    """The host's message does not tell whether the function ever ran: a role may have been missing for the trigger."""
+    await shop.drop("folder/a.png")
+    poison = (
+        '{"Type":"BlobTrigger","FunctionId":"Host.Functions.analyze_image","BlobType":"Block",'
+        '"ContainerName":"shop-images","BlobName":"folder/a.png","ETag":"\\"0x1\\""}'
+    )
+    await shop.deliveries().requeue_poison_upload(poison)
+    ((request, delay),) = shop.queue.sent
+    assert (request, delay) == (Request(container="shop-images", name="folder/a.png"), POISON_DELAY_SECONDS)
+    await shop.deliveries().handle(request)
+    assert (await shop.result("folder/a.png"))["status"] == "succeeded"
 
 
 async def test_what_crashes_the_analysis_and_its_crash_record_still_gets_a_failed_result(
@@ -319,10 +335,10 @@ async def test_reconcile_leaves_a_long_queue_alone(shop: Workshop) -> None:
 
 async def test_a_redrive_queues_what_failed_so_and_nothing_else(shop: Workshop) -> None:
     exhausted, crashed = (
-        PermanentFailure(code, "It failed.") for code in (ErrorCode.RETRIES_EXHAUSTED, ErrorCode.CRASHED)
+        Failing(PermanentFailure(code, "It failed.")) for code in (ErrorCode.RETRIES_EXHAUSTED, ErrorCode.CRASHED)
     )
-    for name, verdict in {"a.png": exhausted, "b.png": crashed, "c.png": None, "d.png": exhausted}.items():
-        await shop.analyzer.analyze(await shop.drop(name), verdict)
+    for name, answerer in {"a.png": exhausted, "b.png": crashed, "c.png": None, "d.png": exhausted}.items():
+        await shop.analyzer.analyze(await shop.drop(name), answerer)
     before = {name: await shop.result(name) for name in ("b.png", "c.png")}
     shop.model.asked.clear()
     redrive = Redrive(redrive=[ErrorCode.RETRIES_EXHAUSTED])
@@ -346,7 +362,7 @@ async def test_a_redrive_queues_what_failed_so_and_nothing_else(shop: Workshop) 
 
 async def test_a_redrive_waits_until_storage_can_be_listed(shop: Workshop) -> None:
     """A role that was given a moment ago counts everywhere only minutes later."""
-    await shop.analyzer.analyze(await shop.drop("a.png"), PermanentFailure(ErrorCode.CRASHED, "It failed."))
+    await shop.analyzer.analyze(await shop.drop("a.png"), Failing(PermanentFailure(ErrorCode.CRASHED, "It failed.")))
     shop.connection.is_down = True
     redrive = Redrive(redrive=[ErrorCode.CRASHED])
     await shop.upkeep().redrive(redrive)

@@ -41,6 +41,7 @@ class Model:
     """Does what it is told to, in this order; then it answers."""
 
     behaviours: deque[Callable[[], Any]] = field(default_factory=deque)
+    replies: deque[Reply] = field(default_factory=deque)
     asked: list[str] = field(default_factory=list)
 
     async def ask(self, question: Question, image: PreparedImage) -> Reply:
@@ -48,7 +49,7 @@ class Model:
         self.asked.append(question.instructions)
         if self.behaviours:
             await self.behaviours.popleft()()
-        return Reply("An answer.", "stop", "fake", None, 1, 1, None, None)
+        return self.replies.popleft() if self.replies else Reply("An answer.", "stop", "fake", None, 1, 1, None, None)
 
 
 def failing(failure: RetryableFailure) -> Callable[[], Any]:
@@ -108,6 +109,7 @@ class Workshop:
     model: Model = field(default_factory=Model)
     time: datetime = datetime(2026, 3, 14, tzinfo=UTC)
     claim_seconds: float = 60
+    retry_for: timedelta = RETRY_FOR
 
     def __post_init__(self) -> None:
         self.settings = Settings.from_environment(self.person.cloud.app_settings())
@@ -130,12 +132,12 @@ class Workshop:
             self.waiting,
             rooms or Governor(most_in_flight=8, patience=30),
             deployment=self.settings.openai_deployment,
-            retry_for=RETRY_FOR.total_seconds(),
+            retry_for=self.retry_for.total_seconds(),
             now=lambda: self.time,
             **options,
         )
 
-    def upkeep(self, **options: Any) -> Upkeep:
+    def upkeep(self, *, grace: timedelta = timedelta(0), **options: Any) -> Upkeep:
         return Upkeep(
             self.service,
             Results(self.service, "shop-results"),
@@ -143,7 +145,8 @@ class Workshop:
             self.waiting,
             images="shop-images",
             state="shop-state",
-            grace=timedelta(0),
+            dead_letters="shop-letters",
+            grace=grace,
             **options,
         )
 

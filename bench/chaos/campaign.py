@@ -327,6 +327,7 @@ class Campaign:
             Waiting(self.blobs, "pipeline-state"),
             images="images",
             state="pipeline-state",
+            dead_letters="dead-letters",
             grace=timedelta(seconds=QUIET_SECONDS),
         )
 

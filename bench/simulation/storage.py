@@ -14,7 +14,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from azure.core import MatchConditions
-from azure.core.exceptions import ResourceExistsError, ResourceModifiedError, ResourceNotFoundError
+from azure.core.exceptions import HttpResponseError, ResourceExistsError, ResourceModifiedError, ResourceNotFoundError
+from azure.storage.blob import BlobType
 
 from bench.simulation.clock import now
 
@@ -26,6 +27,10 @@ BEGINNING = datetime(2026, 3, 14, tzinfo=UTC)
 
 def date() -> datetime:
     return BEGINNING + timedelta(seconds=now())
+
+
+def _response() -> Any:
+    return SimpleNamespace(http_response=SimpleNamespace(headers={"Date": format_datetime(date())}))
 
 
 @dataclass
@@ -51,6 +56,7 @@ class _Blob:
             etag=self.etag,
             last_modified=BEGINNING + timedelta(seconds=self.modified),
             metadata=json.loads(self.metadata),
+            size=0,
         )
 
 
@@ -86,7 +92,7 @@ class BlobClient:
         self,
         data: bytes,  # noqa: ARG002 - what is written is not read
         *,
-        metadata: Mapping[str, str],
+        metadata: Mapping[str, str] | None = None,
         etag: str | None = None,
         match_condition: MatchConditions | None = None,
         **_options: object,
@@ -94,18 +100,18 @@ class BlobClient:
         await self.container.operations.one("blob write")
         found = self.container.blobs.get(self.blob_name)
         if match_condition is MatchConditions.IfMissing and found:
-            raise ResourceExistsError
+            raise _refused(ResourceExistsError, "BlobAlreadyExists")
         self._check(found, etag)
-        written = _Blob(self.container.next_etag(), now(), json.dumps(dict(metadata)).encode())
+        written = _Blob(self.container.next_etag(), now(), json.dumps(dict(metadata or {})).encode())
         self.container.blobs[self.blob_name] = written
-        self.container.written(self.blob_name, metadata)
+        self.container.written(self.blob_name, metadata or {})
         return {"etag": written.etag}
 
     async def get_blob_properties(self, raw_response_hook: Callable[[Any], None] | None = None) -> Any:
         await self.container.operations.one("blob read")
         found = self.container.blobs.get(self.blob_name)
         if raw_response_hook:
-            raw_response_hook(SimpleNamespace(http_response=SimpleNamespace(headers={"Date": format_datetime(date())})))
+            raw_response_hook(_response())
         if found is None:
             raise ResourceNotFoundError
         return found.properties()
@@ -121,7 +127,16 @@ class BlobClient:
     @staticmethod
     def _check(found: _Blob | None, etag: str | None) -> None:
         if etag is not None and (found is None or found.etag.strip('"') != etag.strip('"')):
-            raise ResourceModifiedError
+            raise _refused(ResourceModifiedError, "ConditionNotMet")
+
+    async def set_blob_metadata(self, metadata: Mapping[str, str], **options: Any) -> dict[str, str]:
+        return await self.upload_blob(b"", metadata=metadata, **options)
+
+
+def _refused[Refusal: HttpResponseError](kind: type[Refusal], code: str) -> Refusal:
+    error = kind(code)
+    error.error_code = code  # type: ignore[attr-defined]  # as the storage SDK does
+    return error
 
 
 class Images:
@@ -133,9 +148,10 @@ class Images:
             etag='"0x1"',
             last_modified=BEGINNING,
             metadata={"instructions": "What is in this image?"},
-            content_settings=SimpleNamespace(content_type="image/jpeg"),
+            content_settings=SimpleNamespace(content_type="image/jpeg", content_encoding=None),
+            size=len(image),
+            blob_type=BlobType.BLOCKBLOB,
         )
-        self.size = len(image)
         self._image = image
 
     def get_blob_client(self, name: str) -> "Images":  # noqa: ARG002 - they are all the same
@@ -143,15 +159,17 @@ class Images:
 
     url = "https://simulated.blob.core.windows.net/images/image.jpg"
 
-    async def download_blob(self) -> "Images":
+    async def download_blob(self, *, raw_response_hook: Callable[[Any], None], **_options: object) -> "Images":
         await self.operations.one("blob read")
+        raw_response_hook(_response())
         return self
 
     async def readall(self) -> bytes:
         return self._image
 
-    async def get_blob_properties(self) -> Any:
+    async def get_blob_properties(self, *, raw_response_hook: Callable[[Any], None]) -> Any:
         await self.operations.one("blob read")
+        raw_response_hook(_response())
         return self.properties
 
 

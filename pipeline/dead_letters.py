@@ -1,0 +1,118 @@
+"""Events that Event Grid gave up on: the images that they tell of are queued, minutes after the event was lost.
+
+An app that wakes from zero instances may refuse the webhook's first event with 401, and Event Grid does not repeat what
+was refused like that: it writes the event into the dead-letter container within about five minutes.
+https://learn.microsoft.com/azure/event-grid/manage-event-delivery
+https://github.com/Azure/azure-functions-host/issues/11834
+"""
+
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from azure.core.exceptions import ResourceNotFoundError
+from azure.storage.blob.aio import BlobServiceClient
+from pydantic import TypeAdapter
+
+from pipeline.errors import PermanentFailure
+from pipeline.listing import ListedBlob, list_page
+from pipeline.requests import InvalidRequest, Request, parse_message
+from pipeline.storage import Uploads
+from pipeline.storage_errors import translated
+
+logger = logging.getLogger(__name__)
+
+MOST_BYTES = 4 * 1024 * 1024
+"""Of one dead letter that are read. Event Grid puts events together up to 1 MB."""
+OVERLAP = timedelta(minutes=1)
+"""Before the newest letter that was read. A letter of that time may be listed late, so those that were read are
+remembered by name."""
+_NOTE_NAME = "dead-letters.json"
+_ROLE = "Storage Blob Data Owner"
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """When the newest letter that was read was written, and the names of those read that are at most OVERLAP older."""
+
+    until: datetime = datetime.min.replace(tzinfo=UTC) + OVERLAP
+    names: frozenset[str] = frozenset()
+
+    def includes(self, letter: ListedBlob) -> bool:
+        return letter.name in self.names or letter.last_modified <= self.until - OVERLAP
+
+
+_NOTE = TypeAdapter(_Seen)
+
+
+class DeadLetters:
+    """The dead-letter container; where reading has come to is noted in the state container."""
+
+    def __init__(self, service: BlobServiceClient, container: str, state: str) -> None:
+        self._name = container
+        self._container = service.get_container_client(container)
+        self._letters = Uploads(service, container)
+        self._state = service.get_container_client(state)
+
+    async def queue_new(self, queue: Callable[[Request], Awaitable[bool]], *, most: int) -> int:
+        """Hand the uploads in dead letters that are new to `queue`.
+
+        Args:
+            queue: says whether it queued the upload.
+            most: stop before the next letter once so many were queued.
+
+        Returns:
+            How many it queued. One storage operation for each page of 5,000 letters, one for each new letter, two for
+            the note.
+
+        Raises:
+            RetryableFailure: storage can't be asked; what was not read is read by the next run.
+        """
+        seen = await self._seen()
+        letters = sorted(await self._new(seen), key=lambda letter: letter.last_modified)
+        read: list[ListedBlob] = []
+        queued = 0
+        for letter in letters:
+            if queued >= most:
+                break
+            for request in await self._uploads_in(letter):
+                queued += await queue(request)
+            read.append(letter)
+        if read:
+            until = max(seen.until, read[-1].last_modified)
+            recent = {letter.name for letter in read if letter.last_modified > until - OVERLAP}
+            kept = seen.names if until - seen.until < OVERLAP else frozenset()
+            with translated(f"writing {_NOTE_NAME}", _ROLE):
+                await self._state.upload_blob(_NOTE_NAME, _NOTE.dump_json(_Seen(until, kept | recent)), overwrite=True)
+        return queued
+
+    async def _seen(self) -> _Seen:
+        with translated(f"reading {_NOTE_NAME}", _ROLE):
+            try:
+                note = await (await self._state.get_blob_client(_NOTE_NAME).download_blob(decompress=False)).readall()
+            except ResourceNotFoundError:
+                return _Seen()
+        return _NOTE.validate_json(note)
+
+    async def _new(self, seen: _Seen) -> list[ListedBlob]:
+        found: list[ListedBlob] = []
+        token: str | None = None
+        while True:
+            with translated(f"listing {self._name}", _ROLE):
+                try:
+                    page = await list_page(self._container, token, metadata=False)
+                except ResourceNotFoundError:  # there is none where events come by a queue
+                    return []
+            found += [blob for blob in page.blobs if not seen.includes(blob)]
+            token = page.next_token
+            if token is None:
+                return found
+
+    async def _uploads_in(self, letter: ListedBlob) -> list[Request]:
+        try:
+            text = (await self._letters.read_start(letter.name, MOST_BYTES) or b"").decode(errors="replace")
+            return [request for request in parse_message(text) if isinstance(request, Request)]
+        except (InvalidRequest, PermanentFailure) as problem:
+            logger.warning("The dead letter %s/%s can't be read: %s", self._name, letter.name, problem)
+            return []

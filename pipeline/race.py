@@ -1,0 +1,289 @@
+"""From claimed work to its result, against other runs on the same image.
+
+The claim keeps the same question about the same bytes from being asked twice. Different work on one image, as after an
+overwrite, may go on at the same time, and the newest has to win:
+
+    slow run              storage                quick run
+    open image v1
+    find result: none
+                          image v2 uploaded
+                                                 open v2, find result: none, answer
+                          result of v2    <---   write, if there is none yet
+    answer v1
+    write, if there is none yet: refused
+    find result of v2: newer, superseded
+
+A result is written only if it is still the one that was found, so a lost race starts over from there, without letting
+go of the claim. A result that was found is replaced only if it can't be a newer version's: because the image is still
+the one that was opened, or else because the result says so. A result of the same version may answer a newer question,
+since a sidecar has changed: so what is asked is looked up once more.
+
+What was paid for is never thrown away:
+
+- before the model is asked, it is known that the result can be written;
+- an answer that can't be written then is kept in the claim, for the next run to write; so is one whose image was
+  deleted or overwritten meanwhile, since some programs delete a file and write the same one again;
+- an answer to the same question about the same bytes, given for an earlier version, is carried over;
+- when nothing at all can be written, the answer stays in memory, and writing is tried until the delivery's deadline.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from pipeline.answering import Answerer, Failing, Interrupted
+from pipeline.budget import Content
+from pipeline.claims import Claim
+from pipeline.errors import AnswerKept, ErrorCode, PermanentFailure, RetryableFailure
+from pipeline.instructions import Origin
+from pipeline.instructions.options import Options
+from pipeline.names import image_of_sidecar, result_name
+from pipeline.requests import Request
+from pipeline.result import Result, ResultMetadata
+from pipeline.storage import StoredResult, Upload
+from pipeline.telemetry import count_lost_answer, count_reused_answer
+from pipeline.work import GIVEN_UP, PAID_FAILURES, Stopwatch, Work, assemble, carried_over, reply_so_far, result_in
+
+logger = logging.getLogger(__name__)
+
+MOST_RUNS = 5
+"""Runs that may end without a word (a killed worker) before the work counts as what kills them. As many deliveries as
+the host gives."""
+MOST_REUSED_BYTES = 16 * 1024 * 1024
+"""Of a stored result that is read for its answer. A million tokens, more than any model writes, take a quarter."""
+FIRST_PAUSE = 1.0
+LONGEST_PAUSE = 30.0
+"""Seconds between two tries to write an answer while the whole account is away."""
+
+
+class Outcome(StrEnum):
+    """How one delivery of one upload ended."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    ALREADY_DONE = "already done"
+    """What is asked of the image as it is now has its result."""
+    SUPERSEDED = "superseded"
+    """A newer version of the image has its result."""
+    CHANGED = "changed"
+    """Something else is asked about the image by now: the delivery goes on with that."""
+    GONE = "gone"
+    """The upload was deleted."""
+    NOT_AN_IMAGE = "not an image"
+    """Instruction file or junk file."""
+
+
+class Versions(Protocol):
+    """Which version of an image is current; see `pipeline.storage.Uploads`."""
+
+    async def look(self, name: str) -> Upload | None: ...
+
+
+class Results(Protocol):
+    """Where results go; see `pipeline.storage.Results`."""
+
+    async def find(self, name: str) -> StoredResult | None: ...
+    async def read(self, name: str) -> bytes | None: ...
+    async def require_writable(self) -> None: ...
+    async def write(
+        self, name: str, body: bytes, metadata: Mapping[str, str], replacing: StoredResult | None
+    ) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How the work ended. `error_code` is the failed result's, if it is this run that wrote it."""
+
+    outcome: Outcome
+    error_code: str | None = None
+
+
+class Race:
+    """One run of claimed work.
+
+    Args:
+        is_still_asked: whether the work is what is asked about the image as both are now.
+    """
+
+    def __init__(  # noqa: PLR0913 - what one run is about, by keyword
+        self,
+        results: Results,
+        versions: Versions,
+        *,
+        upload: Upload,
+        work: Work,
+        request: Request,
+        claim: Claim,
+        watch: Stopwatch,
+        is_still_asked: Callable[[], Awaitable[bool]],
+    ) -> None:
+        self._results = results
+        self._versions = versions
+        self._upload = upload
+        self._work = work
+        self._request = request
+        self._claim = claim
+        self._watch = watch
+        self._is_still_asked = is_still_asked
+        self._target = result_name(upload.name)
+        self.attempts = request.attempt + claim.runs - 1
+
+    async def run(self, answerer: Answerer, content: Content) -> Ended:
+        """Bring the work to its result.
+
+        Raises:
+            AnswerKept: there is an answer, and its result can't be written now.
+            RetryableFailure: there is no answer yet.
+        """
+        stored = await self._results.find(self._target)
+        if ended := await self._ended(stored, None):
+            return ended
+        result = await self._earlier(stored) or await self._answered(answerer, content)
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                if ended := await self._deliver(result, stored):
+                    return ended
+                stored = await self._results.find(self._target)
+                if ended := await self._ended(stored, result):
+                    return ended
+            except RetryableFailure as failure:
+                if not result.paid:
+                    raise
+                await self._keep_or_wait(result, failure, pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
+
+    async def _ended(self, stored: StoredResult | None, result: Result | None) -> Ended | None:
+        """How the work has ended already, going by the result that is there."""
+        if stored is None:
+            return None
+        given_up = stored.facts.error_code in GIVEN_UP
+        if is_done(self._work, self._request, stored) and not (result and given_up):
+            self._claim.discard()
+            return Ended(Outcome.ALREADY_DONE)
+        if stored.facts.source_etag == self._upload.etag:
+            if _asks_nothing_of_its_own(self._request, stored):
+                return Ended(Outcome.ALREADY_DONE)
+            if not await self._is_still_asked():
+                return Ended(Outcome.CHANGED)
+        elif result is None and stored.is_newer_than(self._upload):
+            overtaken = await self._overtaken(stored)
+            return Ended(overtaken) if overtaken else None
+        return None
+
+    async def _deliver(self, result: Result, stored: StoredResult | None) -> Ended | None:
+        """Write the result, if it is still wanted; None when another run wrote one meanwhile."""
+        if overtaken := await self._overtaken(stored):
+            await self._keep(result)
+            return Ended(overtaken)
+        metadata = ResultMetadata.of(result).to_blob()
+        if await self._results.write(self._target, result.to_json(), metadata, replacing=stored):
+            self._claim.discard()
+            return Ended(Outcome(result.status), result.error.code if result.error else None)
+        return None
+
+    async def _overtaken(self, stored: StoredResult | None) -> Outcome | None:
+        """Why no result of this version may be written over `stored` any more; None when it may."""
+        current = await self._versions.look(self._upload.name)
+        if current is None:
+            return Outcome.GONE
+        if current.etag != self._upload.etag and stored and stored.is_newer_than(self._upload):
+            return Outcome.SUPERSEDED
+        return None
+
+    async def _earlier(self, stored: StoredResult | None) -> Result | None:
+        """The result, if an earlier run has paid for its answer."""
+        earlier = result_in(self._claim.kept) if self._claim.kept is not None else None
+        if earlier is not None and reply_so_far(earlier):
+            return None
+        if earlier is None and stored and self._may_reuse(stored):
+            body = await self._results.read(self._target)
+            earlier = result_in(body) if body is not None else None
+            if earlier is not None and earlier.work_key != stored.facts.work_key:  # replaced since
+                return None
+        if earlier is None:
+            return None
+        count_reused_answer()
+        return carried_over(earlier, self._work, attempts=self.attempts, watch=self._watch)
+
+    def _may_reuse(self, stored: StoredResult) -> bool:
+        failed, code = stored.facts.failed, stored.facts.error_code
+        return (
+            self._work.is_of(stored)
+            and stored.size <= MOST_REUSED_BYTES
+            and not (failed and (code not in PAID_FAILURES or is_rerun(self._request, stored)))
+        )
+
+    async def _answered(self, answerer: Answerer, content: Content) -> Result:
+        if self._claim.runs > MOST_RUNS:
+            answerer = Failing(_crashed(self._claim.runs - 1))
+        await self._results.require_writable()
+        kept = result_in(self._claim.kept) if self._claim.kept is not None else None
+        try:
+            answered = await answerer.answer(
+                self._work.asked, content, self._watch, reply_so_far(kept) if kept else None
+            )
+        except Interrupted as interrupted:
+            await self._keep(assemble(self._work, interrupted.answered, attempts=self.attempts, watch=self._watch))
+            raise interrupted.cause from None
+        return assemble(self._work, answered, attempts=self.attempts, watch=self._watch)
+
+    async def _keep(self, result: Result) -> None:
+        """Keep what was paid and has no use now: the same bytes may come again, or the question be asked once more."""
+        if not result.paid:
+            return
+        try:
+            await self._claim.keep(result.to_json())
+        except RetryableFailure as failure:
+            count_lost_answer()
+            logger.warning("%s: an answer that was paid for is lost: %s", self._target, failure.message)
+
+    async def _keep_or_wait(self, result: Result, failure: RetryableFailure, pause: float) -> None:
+        """Keep an answer that can't be delivered because of `failure`; wait when that is not possible either.
+
+        Raises:
+            AnswerKept: it is kept.
+        """
+        try:
+            await self._claim.keep(result.to_json())
+        except RetryableFailure as another:
+            logger.warning("%s: %s Nor can the answer be kept: %s", self._target, failure.message, another.message)
+        else:
+            raise AnswerKept(failure.message, status=failure.status) from failure
+        try:
+            await asyncio.sleep(pause)
+        except asyncio.CancelledError:
+            count_lost_answer()
+            logger.error(  # noqa: TRY400 - the traceback of a cancellation says nothing
+                "%s: an answer that was paid for could not be stored anywhere and is lost", self._target
+            )
+            raise
+
+
+def is_done(work: Work, request: Request, stored: StoredResult | None) -> bool:
+    """Whether `stored` is the result of `work`, and not one that `request` wants replaced."""
+    return stored is not None and stored.facts.work_key == work.key and not is_rerun(request, stored)
+
+
+def is_rerun(request: Request, stored: StoredResult) -> bool:
+    """Whether `request` wants this failed result replaced."""
+    return stored.facts.failed and request.rerun_failed and request.rerun_of in (None, stored.etag)
+
+
+def _asks_nothing_of_its_own(request: Request, stored: StoredResult) -> bool:
+    """Whether `request` is an image's event come again, after a person had the image asked something else."""
+    of_its_own = request.instructions is not None or request.options != Options() or request.rerun_failed
+    is_event = not of_its_own and image_of_sidecar(request.name) is None
+    return is_event and stored.facts.origin == Origin.REQUEST
+
+
+def _crashed(runs: int) -> PermanentFailure:
+    return PermanentFailure(
+        ErrorCode.CRASHED,
+        f"The analysis of this image was begun {runs} times and ended without a word each time, as when a worker runs"
+        " out of memory. Try a smaller image; the app's log says more.",
+        {"runs": runs},
+    )

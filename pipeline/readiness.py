@@ -1,0 +1,89 @@
+"""A note of what the app has really done with its own identity: read the input, be allowed to write results.
+
+Roles count minutes after they were given, and an event that arrives before makes the blob trigger stop the whole host.
+So a deployment waits for this note before it subscribes to events (infra/hooks).
+"""
+
+import json
+import logging
+from collections.abc import Awaitable
+from datetime import UTC, datetime
+from typing import Protocol
+
+from azure.storage.blob.aio import BlobServiceClient
+
+from pipeline import __version__
+from pipeline.errors import RetryableFailure
+from pipeline.storage_errors import translated
+
+logger = logging.getLogger(__name__)
+
+NOTE = "readiness.json"
+"""In the state container."""
+_PROBE = ".blobsight-read-check"
+
+
+class Uploads(Protocol):
+    """See `pipeline.storage.Uploads`."""
+
+    async def read_start(self, name: str, length: int) -> bytes | None: ...
+
+
+class Results(Protocol):
+    """See `pipeline.storage.Results`."""
+
+    async def try_writing(self) -> None: ...
+
+
+class Queue(Protocol):
+    """See `pipeline.requests.RequestQueue`."""
+
+    async def length(self) -> int: ...
+
+
+class Readiness:
+    """Tries what the app needs of storage, and writes down what it found."""
+
+    def __init__(
+        self, service: BlobServiceClient, state: str, uploads: Uploads, results: Results, queue: Queue
+    ) -> None:
+        self._state = service.get_container_client(state)
+        self._uploads = uploads
+        self._results = results
+        self._queue = queue
+        self._noted = False
+
+    async def note(self) -> None:
+        """Write the note, once in the life of a process unless something does not work yet. Four storage operations.
+
+        Raises:
+            RetryableFailure: the state container can't be written.
+        """
+        if self._noted:
+            return
+        problems = {
+            "read_input": await _problem(self._uploads.read_start(_PROBE, 1)),
+            "write_results": await _problem(self._results.try_writing()),
+            "queue": await _problem(self._queue.length()),
+        }
+        met = [problem for problem in problems.values() if problem]
+        found = {
+            "version": 1,
+            "pipeline_version": __version__,
+            "checked_at": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+            **{name: problem is None for name, problem in problems.items()},
+            "problems": met,
+        }
+        with translated(f"writing {NOTE}", "Storage Blob Data Owner"):
+            await self._state.upload_blob(NOTE, json.dumps(found, indent=2), overwrite=True)
+        for problem in met:
+            logger.warning("Not ready: %s", problem)
+        self._noted = not met
+
+
+async def _problem(attempt: Awaitable[object]) -> str | None:
+    try:
+        await attempt
+    except RetryableFailure as failure:
+        return failure.message
+    return None

@@ -1,0 +1,77 @@
+"""The note that the app can do its work: what a deployment waits for before it subscribes to events."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from azure.core.exceptions import ResourceNotFoundError
+from azure.storage.blob.aio import BlobServiceClient
+from azure.storage.queue.aio import QueueServiceClient
+from guarded_storage import guarded
+from person import Person
+from workshop import Workshop, workshop
+
+from pipeline.readiness import NOTE, Readiness
+from pipeline.requests import RequestQueue
+from pipeline.storage import Results, Uploads
+
+
+@pytest.fixture
+async def shop(person: Person) -> AsyncIterator[Workshop]:
+    async with workshop(person) as shop:
+        yield shop
+
+
+async def note(person: Person, container: str) -> dict[str, Any]:
+    stream = await person.blobs.get_blob_client(container, NOTE).download_blob()
+    return dict(json.loads(await stream.readall()))
+
+
+async def test_a_missing_role_is_noted_until_it_counts(shop: Workshop) -> None:
+    refused = True
+
+    def refuses(method: str, path: str) -> bool:
+        return refused and method == "PUT" and "/shop-results/" in path
+
+    async with (
+        guarded(shop.person, refuses) as door,
+        BlobServiceClient.from_connection_string(door, retry_total=0) as blobs,
+        QueueServiceClient.from_connection_string(door, retry_total=0) as queues,
+    ):
+        readiness = Readiness(
+            blobs,
+            "shop-state",
+            Uploads(blobs, "shop-images"),
+            Results(blobs, "shop-results"),
+            RequestQueue(queues, "shop-requests"),
+        )
+        await readiness.note()
+        found = await note(shop.person, "shop-state")
+        assert (found["read_input"], found["write_results"], found["queue"]) == (True, False, True)
+        assert "Give it the role 'Storage Blob Data Owner'" in found["problems"][0]
+        refused = False
+        await readiness.note()
+        found = await note(shop.person, "shop-state")
+        assert (found["read_input"], found["write_results"], found["queue"], found["problems"]) == (
+            True,
+            True,
+            True,
+            [],
+        )
+        await shop.person.blobs.get_blob_client("shop-state", NOTE).delete_blob()
+        await readiness.note()  # once is enough
+        assert await shop.state() == []
+    assert await shop.results() == []
+
+
+async def test_the_running_app_notes_it_at_its_start(person: Person) -> None:
+    found: dict[str, Any] = {}
+    async with asyncio.timeout(person.patience):
+        while not found:
+            with suppress(ResourceNotFoundError):
+                found = await note(person, "pipeline-state")
+            await asyncio.sleep(0.05)
+    assert (found["version"], found["problems"]) == (1, [])
