@@ -367,7 +367,7 @@ async def test_what_is_wrong_in_azure_is_red_and_has_its_cure(
 
 
 async def test_a_model_that_stays_long_enough_is_green(patient: Patient, azure: FakeResourceManager) -> None:
-    retiring(61)(azure.answers)
+    retiring(121)(azure.answers)
     found = await doctor.look(doctor.AZURE["model deployment"], patient)
     assert (found.verdict, "'vision' is gpt-5.4-mini 2026-03-17" in found.seen) == (Verdict.OK, True)
 

@@ -21,7 +21,7 @@ def complaint(today: date) -> str | None:
         return None
     return (
         f"The default model {model['name']} {model['version']} retires on {retires}, in {(retires - today).days} days."
-        f" Look its date up, and choose another one, in {MODEL.relative_to(MODEL.parent.parent)}: its sources say where."
+        f" Look its date up, or choose another one: {MODEL.relative_to(MODEL.parent.parent)} names the sources."
     )
 
 

@@ -31,7 +31,7 @@ resource topic 'Microsoft.EventGrid/systemTopics@2025-02-15' existing = {
   name: systemTopicName
 }
 
-resource dataStorage 'Microsoft.Storage/storageAccounts@2025-01-01' existing = {
+resource dataStorage 'Microsoft.Storage/storageAccounts@2025-08-01' existing = {
   name: dataStorageName
 }
 

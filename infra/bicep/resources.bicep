@@ -373,6 +373,7 @@ module app 'modules/function-app.bicep' = {
         INPUT_CONTAINER: inputContainer
         OUTPUT_CONTAINER: outputContainer
         STATE_CONTAINER: stateContainer
+        DEAD_LETTER_CONTAINER: deadLetterContainer
         REQUESTS_QUEUE: requestsQueue
         DataStorage__blobServiceUri: dataStorage.outputs.blobEndpoint
         DataStorage__queueServiceUri: dataStorage.outputs.queueEndpoint

@@ -99,13 +99,9 @@ function Find-Record {
     }
 }
 
-# The app's timer writes the record: at once if Azure lets it be started from here, else within a quarter of an hour.
+# The app writes the record when it starts, and every five minutes until all of it works.
 function Wait-UntilReady {
-    $modified = az rest --method get --url "$app`?api-version=2025-03-01" --query properties.lastModifiedTimeUtc `
-        --output tsv 2>$null
-    $script:since = "$modified".PadRight(19).Substring(0, 19).Trim()
-    az rest --method post --url "$app/hostruntime/admin/functions/reconcile?api-version=2025-03-01" --body "{}" `
-        --output none 2>&1 | Out-Null
+    $script:since = "$env:BLOBSIGHT_DEPLOYED_AT"  # from predeploy.ps1
     for ($attempt = 1; ; $attempt++) {
         Find-Record
         if ($script:found -eq 'ready') { return }

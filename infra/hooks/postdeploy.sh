@@ -85,12 +85,9 @@ look_at_record() {
     fi
 }
 
-# The app's timer writes the record: at once if Azure lets it be started from here, else within a quarter of an hour.
+# The app writes the record when it starts, and every five minutes until all of it works.
 wait_until_ready() {
-    since="$(az rest --method get --url "$app?api-version=2025-03-01" --query properties.lastModifiedTimeUtc \
-        --output tsv 2>/dev/null | cut -c1-19)"
-    az rest --method post --url "$app/hostruntime/admin/functions/reconcile?api-version=2025-03-01" --body "{}" \
-        --output none >/dev/null 2>&1
+    since="${BLOBSIGHT_DEPLOYED_AT:-}" # from predeploy.sh
     attempt=1
     while look_at_record && [ "$found" != ready ]; do
         if [ "$found" = hidden ] && [ "$attempt" -ge "$attempts" ]; then

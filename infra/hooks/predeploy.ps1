@@ -29,6 +29,12 @@ $app = "/subscriptions/$env:AZURE_SUBSCRIPTION_ID/resourceGroups/$env:AZURE_RESO
 $deployed = az rest --method get --url "$app/functions?api-version=2025-03-01" --query 'length(value)' --output tsv 2>$null
 if ("$deployed" -match '^[1-9]') { exit 0 }
 
+# What the app has noted before this says nothing of this deployment: postdeploy.ps1.
+if (Get-Command azd -ErrorAction SilentlyContinue) {
+    azd env set BLOBSIGHT_DEPLOYED_AT ([DateTime]::UtcNow.ToString('s')) --environment "$env:AZURE_ENV_NAME" --no-prompt `
+        2>&1 | Out-Null
+}
+
 $attempts = if ($env:BLOBSIGHT_HOOK_ATTEMPTS) { [int] $env:BLOBSIGHT_HOOK_ATTEMPTS } else { 30 }
 $pause = if ($env:BLOBSIGHT_HOOK_PAUSE_SECONDS) { [int] $env:BLOBSIGHT_HOOK_PAUSE_SECONDS } else { 10 }
 $counted = 0

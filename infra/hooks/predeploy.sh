@@ -27,6 +27,10 @@ case "$deployed" in
 [1-9]*) exit 0 ;;
 esac
 
+# What the app has noted before this says nothing of this deployment: postdeploy.sh.
+azd env set BLOBSIGHT_DEPLOYED_AT "$(date -u +%Y-%m-%dT%H:%M:%S)" --environment "${AZURE_ENV_NAME:-}" --no-prompt \
+    >/dev/null 2>&1
+
 attempts="${BLOBSIGHT_HOOK_ATTEMPTS:-30}"
 pause="${BLOBSIGHT_HOOK_PAUSE_SECONDS:-10}"
 attempt=0

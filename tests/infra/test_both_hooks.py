@@ -64,7 +64,7 @@ def test_a_hook_that_loses_something_is_no_powershell(loses: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_both_call_azure_in_the_same_way(name: str) -> None:
-    assert len(azure_calls(SH[name])) == {"predeploy": 3, "postdeploy": 8}[name]
+    assert len(azure_calls(SH[name])) == {"predeploy": 3, "postdeploy": 6}[name]
     assert azure_calls(POWERSHELL[name]) == azure_calls(SH[name])
 
 

@@ -33,7 +33,7 @@ def test_the_parameter_file_and_the_page_name_it() -> None:
 
 
 def test_an_estimate_knows_what_it_costs() -> None:
-    assert DEFAULT_MODEL == CHOICE["name"]
+    assert CHOICE["name"] == DEFAULT_MODEL
     assert rules_of(DEFAULT_MODEL)
     assert price_of(DEFAULT_MODEL) is not None
 

@@ -2,15 +2,18 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from person import ROOT
 
 ENVIRONMENT = {
+    "AZURE_ENV_NAME": "test",
     "AZURE_SUBSCRIPTION_ID": "00000000-0000-0000-0000-000000000001",
     "AZURE_RESOURCE_GROUP": "rg-test",
     "AZURE_FUNCTION_APP_NAME": "func-test",
@@ -22,6 +25,7 @@ ENVIRONMENT = {
     "BLOBSIGHT_STATE_CONTAINER": "pipeline-state",
     "BLOBSIGHT_REQUESTS_QUEUE": "analysis-requests",
     "BLOBSIGHT_DEAD_LETTER_CONTAINER": "dead-letters",
+    "BLOBSIGHT_DEPLOYED_AT": "2026-11-27T10:00:00",
     "BLOBSIGHT_HOOK_ATTEMPTS": "4",
     "BLOBSIGHT_HOOK_PAUSE_SECONDS": "0",
 }
@@ -39,8 +43,6 @@ case "$1 $2" in
 "rest --method")
     case "$*" in
     *"--url /subscriptions/"*"/functions?api-version"*) echo "${FAKE_FUNCTIONS:-0}" ;;
-    *"/hostruntime/admin/functions/reconcile?"*) [ -z "${FAKE_NO_START:-}" ] || { echo "ERROR: Forbidden" >&2; exit 1; } ;;
-    *lastModifiedTimeUtc*) echo "${FAKE_MODIFIED-2026-11-27T10:00:00.1233333}" ;;
     *listkeys*)
         times=$(again rest)
         [ "$times" -gt "${FAKE_UNREACHABLE:-0}" ] || { echo 'ERROR: Bad Gateway' >&2; exit 1; }
@@ -85,7 +87,7 @@ def record(**over: object) -> str:
     said = {
         "version": 1,
         "pipeline_version": "0.1.0",
-        "checked_at": "2026-11-27T10:05:01.123456Z",
+        "checked_at": "2026-11-27T10:05:01Z",
         "read_input": True,
         "write_results": True,
         "queue": True,
@@ -97,25 +99,24 @@ def record(**over: object) -> str:
 type Hook = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def runner(tmp_path: Path, shell: str, name: str) -> Hook:
+def runner(tmp_path: Path, shell: str, name: str, *, azd: bool = True) -> Hook:
     """Runs a hook with these variables over the usual ones; None unsets one."""
     fake = tmp_path / "bin" / "az"
     fake.parent.mkdir()
     fake.write_text(FAKE_AZ, encoding="utf-8")
     fake.chmod(0o755)
-    hooks = ROOT / "infra" / "hooks"
-    command = {"sh": ["sh", hooks / f"{name}.sh"], "pwsh": ["pwsh", "-NoProfile", "-File", hooks / f"{name}.ps1"]}[
-        shell
-    ]
+    if azd:
+        (fake.parent / "azd").write_text('#!/bin/sh\nprintf "azd %s\\n" "$*" >>"$FAKE/calls"\n', encoding="utf-8")
+        (fake.parent / "azd").chmod(0o755)
+    file = str(ROOT / "infra" / "hooks" / f"{name}.{'sh' if shell == 'sh' else 'ps1'}")
+    command = ["sh", file] if shell == "sh" else ["pwsh", "-NoProfile", "-File", file]
 
     def run(**over: str | None) -> subprocess.CompletedProcess[str]:
         variables = {**ENVIRONMENT, **over}
         path = f"{fake.parent}{os.pathsep}{os.environ['PATH']}"
         environment = {"PATH": path, "HOME": str(tmp_path), "FAKE": str(tmp_path), "READY": record()}
         environment |= {key: value for key, value in variables.items() if value is not None}
-        return subprocess.run(  # noqa: S603 - our own scripts
-            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-        )
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
 
     return run
 
@@ -268,8 +269,8 @@ def test_a_record_of_an_earlier_deployment_does_not_count(hook: Hook) -> None:
     assert "its record is older than this deployment (1 of 8)" in done.stdout
 
 
-def test_a_record_counts_where_azure_does_not_say_when_the_app_was_made(hook: Hook) -> None:
-    done = hook(FAKE_MODIFIED="", FAKE_RECORD=record(checked_at="2026-11-27T09:59:59+00:00"))
+def test_any_record_counts_where_the_time_of_the_deployment_was_not_kept(hook: Hook) -> None:
+    done = hook(BLOBSIGHT_DEPLOYED_AT=None, FAKE_RECORD=record(checked_at="2026-11-27T09:59:59Z"))
     assert done.returncode == 0, done.stderr
 
 
@@ -319,15 +320,6 @@ def test_where_the_record_cannot_be_seen_it_waits_a_while_says_so_and_goes_on(
     assert calls(tmp_path, "deployment group create")
 
 
-def test_the_apps_timer_is_asked_to_run_and_need_not(hook: Hook, tmp_path: Path) -> None:
-    """Without it the record comes when the timer runs by itself."""
-    done = hook(FAKE_NO_START="yes", FAKE_RECORD_AFTER="1")
-    assert done.returncode == 0, done.stderr
-    (asked,) = [line for line in calls(tmp_path, "rest") if "hostruntime" in line]
-    assert asked.startswith("rest --method post --url /subscriptions/00000000-0000-0000-0000-000000000001/")
-    assert "/sites/func-test/hostruntime/admin/functions/reconcile?" in asked
-
-
 def test_an_unclear_answer_about_the_old_subscription_is_a_loud_failure(hook: Hook) -> None:
     done = hook(FAKE_ODD="Gateway Timeout")
     assert done.returncode == 1
@@ -345,6 +337,23 @@ def test_a_first_deployment_waits_until_roles_count(before: Hook, tmp_path: Path
     assert all("--auth-mode login --account-name stdatatest --container-name images" in look for look in looks)
 
 
+def test_a_first_deployment_keeps_its_time_for_the_hook_after_it(before: Hook, tmp_path: Path) -> None:
+    started = datetime.now(UTC)
+    assert before().returncode == 0
+    (kept,) = calls(tmp_path, "azd")
+    match = re.fullmatch(r"azd env set BLOBSIGHT_DEPLOYED_AT (\S+) --environment test --no-prompt", kept)
+    assert match
+    time = datetime.fromisoformat(f"{match[1]}Z")
+    assert timedelta(seconds=-1) <= time - started <= timedelta(minutes=1)
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_azd_need_not_be_there(tmp_path: Path, shell: str) -> None:
+    done = runner(tmp_path, shell, "predeploy", azd=False)()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("The new roles count.\n")
+
+
 def test_roles_that_never_count_do_not_hold_a_deployment_for_ever(before: Hook, tmp_path: Path) -> None:
     done = before(FAKE_ROLES_AFTER="99")
     assert done.returncode == 0, done.stderr
@@ -357,6 +366,7 @@ def test_a_later_deployment_does_not_wait_for_roles(before: Hook, tmp_path: Path
     done = before(FAKE_FUNCTIONS="7", FAKE_ROLES_AFTER="99")
     assert (done.returncode, done.stdout) == (0, "")
     assert not calls(tmp_path, "storage")
+    assert not calls(tmp_path, "azd")
 
 
 def test_what_is_missing_is_said_before_anything_is_deployed(before: Hook) -> None:

@@ -48,45 +48,45 @@ var storageQueueDataMessageSender = 'c6a89b2d-59bc-44d0-9896-0f6e12d7b80a'
 var storageTableDataContributor = '0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3'
 var monitoringMetricsPublisher = '3913510d-42f4-4e42-8a64-420c390055eb'
 
-resource hostStorage 'Microsoft.Storage/storageAccounts@2025-01-01' existing = {
+resource hostStorage 'Microsoft.Storage/storageAccounts@2025-08-01' existing = {
   name: hostStorageName
 }
 
-resource dataStorage 'Microsoft.Storage/storageAccounts@2025-01-01' existing = {
+resource dataStorage 'Microsoft.Storage/storageAccounts@2025-08-01' existing = {
   name: dataStorageName
 }
 
-resource dataBlobs 'Microsoft.Storage/storageAccounts/blobServices@2025-01-01' existing = {
+resource dataBlobs 'Microsoft.Storage/storageAccounts/blobServices@2025-08-01' existing = {
   parent: dataStorage
   name: 'default'
 }
 
-resource images 'Microsoft.Storage/storageAccounts/blobServices/containers@2025-01-01' existing = {
+resource images 'Microsoft.Storage/storageAccounts/blobServices/containers@2025-08-01' existing = {
   parent: dataBlobs
   name: inputContainer
 }
 
-resource results 'Microsoft.Storage/storageAccounts/blobServices/containers@2025-01-01' existing = {
+resource results 'Microsoft.Storage/storageAccounts/blobServices/containers@2025-08-01' existing = {
   parent: dataBlobs
   name: outputContainer
 }
 
-resource state 'Microsoft.Storage/storageAccounts/blobServices/containers@2025-01-01' existing = {
+resource state 'Microsoft.Storage/storageAccounts/blobServices/containers@2025-08-01' existing = {
   parent: dataBlobs
   name: stateContainer
 }
 
-resource deadLetters 'Microsoft.Storage/storageAccounts/blobServices/containers@2025-01-01' existing = {
+resource deadLetters 'Microsoft.Storage/storageAccounts/blobServices/containers@2025-08-01' existing = {
   parent: dataBlobs
   name: deadLetterContainer
 }
 
-resource dataQueues 'Microsoft.Storage/storageAccounts/queueServices@2025-01-01' existing = {
+resource dataQueues 'Microsoft.Storage/storageAccounts/queueServices@2025-08-01' existing = {
   parent: dataStorage
   name: 'default'
 }
 
-resource requests 'Microsoft.Storage/storageAccounts/queueServices/queues@2025-01-01' existing = {
+resource requests 'Microsoft.Storage/storageAccounts/queueServices/queues@2025-08-01' existing = {
   parent: dataQueues
   name: requestsQueue
 }
