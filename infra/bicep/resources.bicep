@@ -278,7 +278,6 @@ module roles 'modules/roles.bicep' = {
     stateContainer: stateContainer
     deadLetterContainer: deadLetterContainer
     requestsQueue: requestsQueue
-    eventDelivery: eventDelivery
     appPrincipalId: identity.outputs.principalId
     eventGridPrincipalId: topic.outputs.principalId
     userPrincipalId: userPrincipalId

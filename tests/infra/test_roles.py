@@ -41,12 +41,7 @@ GRANTS = {
     "appOnApplicationInsights": Grant("appPrincipalId", "applicationInsights", ("monitoringMetricsPublisher",)),
     "access": Grant("appPrincipalId", "account", ("cognitiveServicesOpenAiUser",)),
     "eventGridOnDeadLetters": Grant("eventGridPrincipalId", "deadLetters", ("storageBlobDataContributor",)),
-    "eventGridOnRequests": Grant(
-        "eventGridPrincipalId",
-        "requests",
-        ("storageQueueDataMessageSender",),
-        condition="(eventDelivery == 'queue')",
-    ),
+    "eventGridOnRequests": Grant("eventGridPrincipalId", "requests", ("storageQueueDataMessageSender",)),
     "userOnImages": Grant("userPrincipalId", "images", ("storageBlobDataContributor",), **ASKED_FOR),
     "userOnResults": Grant("userPrincipalId", "results", ("storageBlobDataReader",), **ASKED_FOR),
     "userOnState": Grant("userPrincipalId", "state", ("storageBlobDataReader",), **ASKED_FOR),

@@ -24,9 +24,6 @@ param deadLetterContainer string
 @description('Queue of work that waits.')
 param requestsQueue string
 
-@description('How Event Grid delivers.')
-param eventDelivery string
-
 @description('Object id of the function app\'s identity.')
 param appPrincipalId string
 
@@ -142,7 +139,8 @@ resource appOnApplicationInsights 'Microsoft.Authorization/roleAssignments@2022-
   }
 }
 
-// Event Grid: what it can't deliver goes into one container, what it delivers goes onto one queue.
+// Event Grid: what it can't deliver goes into one container, what it delivers by queue goes onto one queue. It has that
+// role with the webhook, too: one that is minutes old when the way of delivery changes would cost events.
 resource eventGridOnDeadLetters 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   name: guid(deadLetters.id, eventGridPrincipalId, storageBlobDataContributor)
   scope: deadLetters
@@ -153,7 +151,7 @@ resource eventGridOnDeadLetters 'Microsoft.Authorization/roleAssignments@2022-04
   }
 }
 
-resource eventGridOnRequests 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (eventDelivery == 'queue') {
+resource eventGridOnRequests 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   name: guid(requests.id, eventGridPrincipalId, storageQueueDataMessageSender)
   scope: requests
   properties: {
