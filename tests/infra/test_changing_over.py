@@ -21,7 +21,7 @@ async def test_uploads_go_on_while_the_subscription_changes(tmp_path: Path, new:
         somebody(tmp_path) as person,
         QueueServiceClient.from_connection_string(person.cloud.front.connection_string) as queues,
     ):
-        ways = {
+        ways: dict[str, WebHook | StorageQueue] = {
             "webhook": WebHook(person.cloud.functions.webhook_url("analyze_image")),
             "queue": StorageQueue(queues.get_queue_client("analysis-requests")),
         }
