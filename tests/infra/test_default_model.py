@@ -10,7 +10,7 @@ from check_model import MODEL, NOTICE, complaint
 from person import ROOT
 
 from blobsight.doctor.azure_checks import NEAR_RETIREMENT
-from blobsight.estimate.command import DEFAULT_MODEL
+from blobsight.estimate.estimating import DEFAULT_MODEL
 from blobsight.estimate.image_tokens import rules_of
 from blobsight.estimate.prices import price_of
 
