@@ -18,7 +18,7 @@ from pipeline.images import (
     inspect,
     inspect_by_decoder,
 )
-from pipeline.model import Question, Reply
+from pipeline.question import Question, Reply
 from pipeline.result import ImageSent
 from pipeline.settings import Settings
 from pipeline.structured import AnswerMismatch
@@ -78,7 +78,8 @@ class Failing:
         watch: Stopwatch,  # noqa: ARG002
         earlier: Reply | None = None,
     ) -> Answered:
-        return Answered(asked.failure if isinstance(asked, NotAsked) else self.failure, reply=earlier)
+        failure = asked.failure if isinstance(asked, NotAsked) else self.failure
+        return Answered(failure, reply=failure.reply.after(earlier) if failure.reply else earlier)
 
 
 class ModelAnswerer:
@@ -161,8 +162,8 @@ class ModelAnswerer:
         try:
             reply = await self._model.ask(question, image)
         except PermanentFailure as failure:
-            return replace(known, failure=failure, reply=earlier)
-        known = replace(known, reply=reply.after(earlier) if earlier else reply, failure=None)
+            return replace(known, failure=failure, reply=failure.reply.after(earlier) if failure.reply else earlier)
+        known = replace(known, reply=reply.after(earlier), failure=None)
         if question.schema is None:
             return known
         try:

@@ -20,6 +20,8 @@ _REDUCED, _MASK = 1, 4
 """Bits of NewSubfileType: a smaller version of another image, and a mask for one."""
 _OLD_REDUCED = 2
 """The value of SubfileType for the former."""
+_SHORT, _LONG, _LONG8 = 3, 4, 16
+"""Types of tags that are whole numbers."""
 
 # What a file may make the decoder do: each strip or tile is decoded, onto others if they are too many.
 _MAX_PIECES = 65_536
@@ -60,23 +62,33 @@ _JPEG = frozenset({6, 7})
 
 
 class _Layout(NamedTuple):
-    """How this file writes numbers and directories."""
+    """How this file writes numbers and directories, in the notation of `struct`."""
 
     order: str
-    big: bool
+    pointer: str
+    count_form: str
+    """Of the entries of a directory, at its start."""
+    count_bytes: int
+    entry: str
+    """Tag, type and count, before the value."""
+    entry_bytes: int
+    value_at: int
+    """Offset of the value, or of a pointer to it."""
 
     @property
-    def pointer(self) -> str:
-        return self.order + ("Q" if self.big else "I")
-
-    @property
-    def entry_size(self) -> int:
-        return 20 if self.big else 12
+    def first_pointer_at(self) -> int:
+        return 8 if self.count_bytes == 8 else 4
 
     def entries(self, data: bytes, directory: int) -> tuple[int, int]:
         """(offset of the first entry, how many)."""
-        (count,) = unpack_from(self.order + ("Q" if self.big else "H"), data, directory)
-        return directory + (8 if self.big else 2), count
+        return directory + self.count_bytes, unpack_from(self.count_form, data, directory)[0]
+
+
+def _layout(data: bytes) -> _Layout:
+    order = "<" if data.startswith(b"II") else ">"
+    if unpack_from(order + "H", data, 2)[0] == 43:
+        return _Layout(order, order + "Q", order + "Q", 8, order + "HHQ", 20, 12)
+    return _Layout(order, order + "I", order + "H", 2, order + "HHI", 12, 8)
 
 
 class _Directory(NamedTuple):
@@ -109,7 +121,7 @@ def read_tiff(data: bytes) -> Header:
 def beginning_with(data: bytes, directory: int) -> bytes:
     """`data` with that directory as its first: decoders look no further."""
     layout = _layout(data)
-    at = 8 if layout.big else 4
+    at = layout.first_pointer_at
     offset = pack(layout.pointer, directory)
     return b"".join((memoryview(data)[:at], offset, memoryview(data)[at + len(offset) :]))
 
@@ -131,7 +143,7 @@ def rare_kind(data: bytes, directory: int | None) -> str | None:
         what = f"of {numbers} numbers ({bits} bits)"
     elif bits not in _USUAL_BITS:
         what = f"of {bits} bits a colour"
-    elif layout == _Layout(">", big=True):
+    elif layout.order == ">" and layout.count_bytes == 8:
         what = "of the large kind (BigTIFF) with the high byte first"
     elif usual is None or usual != samples - counts.get(_EXTRA_SAMPLES, 0):
         what = "with an unusual number of colour channels" if usual else "of unusual colours"
@@ -142,20 +154,15 @@ def rare_kind(data: bytes, directory: int | None) -> str | None:
     return what
 
 
-def _layout(data: bytes) -> _Layout:
-    order = "<" if data.startswith(b"II") else ">"
-    return _Layout(order, big=unpack_from(order + "H", data, 2)[0] == 43)
-
-
 def _directories(data: bytes, layout: _Layout) -> Iterator[int]:
     """The offsets of all pages; a chain that breaks or turns back ends where it does."""
-    (directory,) = unpack_from(layout.pointer, data, 8 if layout.big else 4)
+    (directory,) = unpack_from(layout.pointer, data, layout.first_pointer_at)
     layout.entries(data, directory)  # the first has to be there
     seen: set[int] = set()
     while directory and directory not in seen and len(seen) < MAX_STEPS:
         try:
             first, count = layout.entries(data, directory)
-            (following,) = unpack_from(layout.pointer, data, first + count * layout.entry_size)
+            (following,) = unpack_from(layout.pointer, data, first + count * layout.entry_bytes)
         except (error, OverflowError):
             if seen:
                 return
@@ -167,9 +174,17 @@ def _directories(data: bytes, layout: _Layout) -> Iterator[int]:
 
 def _is_beside_the_picture(data: bytes, layout: _Layout, offset: int) -> bool:
     """Whether the page is a thumbnail or a mask. Tags stand in ascending order, and these are the lowest of all."""
-    values, _ = _read(data, layout, offset, most=2)
-    new, old = values.get(_SUBFILE_TYPE, 0), values.get(_OLD_SUBFILE_TYPE, 0)
-    return bool(new & (_REDUCED | _MASK)) or old == _OLD_REDUCED
+    at, count = layout.entries(data, offset)
+    for start in range(at, at + min(count, 2) * layout.entry_bytes, layout.entry_bytes):
+        tag, kind, _ = unpack_from(layout.entry, data, start)
+        if tag > _OLD_SUBFILE_TYPE:
+            break
+        (value,) = unpack_from(layout.order + ("H" if kind == _SHORT else "I"), data, start + layout.value_at)
+        if (tag == _SUBFILE_TYPE and value & (_REDUCED | _MASK)) or (
+            tag == _OLD_SUBFILE_TYPE and value == _OLD_REDUCED
+        ):
+            return True
+    return False
 
 
 def _pixels(data: bytes, layout: _Layout, offset: int) -> int:
@@ -181,19 +196,19 @@ def _read(data: bytes, layout: _Layout, offset: int, most: int = _MAX_TAGS) -> _
     at, count = layout.entries(data, offset)
     if count > _MAX_TAGS:
         raise unsupported(f"a TIFF of {count:,} tags, more than any program writes")
-    entry, value_at = (layout.order + "HHQ", 12) if layout.big else (layout.order + "HHI", 8)
-    formats = {3: (layout.order + "H", 2), 4: (layout.order + "I", 4), 16: (layout.order + "Q", 8)}
+    numbers = {_SHORT: (layout.order + "H", 2), _LONG: (layout.order + "I", 4), _LONG8: (layout.order + "Q", 8)}
+    room = layout.entry_bytes - layout.value_at
     values: dict[int, int] = {}
     counts: dict[int, int] = {}
-    whole = (len(data) - at) // layout.entry_size  # of a directory that is cut short, decoders take what is there
-    for start in range(at, at + min(count, most, whole) * layout.entry_size, layout.entry_size):
-        tag, kind, length = unpack_from(entry, data, start)
+    whole = (len(data) - at) // layout.entry_bytes  # of a directory that is cut short, decoders take what is there
+    for start in range(at, at + min(count, most, whole) * layout.entry_bytes, layout.entry_bytes):
+        tag, kind, length = unpack_from(layout.entry, data, start)
         counts[tag] = max(length, counts.get(tag, 0))
-        if value := formats.get(kind):
-            form, size = value
-            inline = length * size <= layout.entry_size - value_at
-            where = start + value_at if inline else unpack_from(layout.pointer, data, start + value_at)[0]
-            if length == 1 or (tag in _FIRST_OF_MANY and where + size <= len(data)):
+        if (number := numbers.get(kind)) and (length == 1 or tag in _FIRST_OF_MANY):
+            form, size = number
+            inline = length * size <= room
+            where = start + layout.value_at if inline else unpack_from(layout.pointer, data, start + layout.value_at)[0]
+            if where + size <= len(data):
                 (values[tag],) = unpack_from(form, data, where)
     return _Directory(values, counts)
 
