@@ -31,6 +31,8 @@ CACHE_SECONDS = 30
 """How long an instance goes by what a folder's instruction file (or a schema blob) said when it last looked."""
 CACHED_FILES = 1000
 """So the cache holds 64 MB at the very most; nearly all entries are folders without a file."""
+_SHOWN = 160
+"""Characters of a name in a message; its details have all of it."""
 PARSED_AT_ONCE_BYTES = 8 * 1024
 """What the slowest parser reads in a few milliseconds; anything longer is parsed in a thread."""
 
@@ -214,22 +216,23 @@ async def _compiled(text: str | bytes, called: str, **details: str) -> AnswerSch
 def _misnamed(name: str, meant: Misnamed) -> PermanentFailure:
     if meant.image is not None and not has_image_ending(meant.image):
         return _without_ending(name, meant.image, meant.right.removeprefix(meant.image))
-    asked = f"the image '{meant.image}'" if meant.image else "the images of its folder"
+    asked = f"the image '{_shown(meant.image)}'" if meant.image else "the images of its folder"
     saved = "" if meant.is_text else "save it as plain text and "
     return _invalid(
-        f"'{name}' is nearly the name of an instruction file, but not exactly, so it does not count as one. If it says"
-        f" what to ask about {asked}, {saved}upload it as '{meant.right}'.",
+        f"'{_shown(name)}' is nearly the name of an instruction file, but not exactly, so it does not count as one. If"
+        f" it says what to ask about {asked}, {saved}upload it as '{_shown(meant.right)}'.",
         file=name,
         right_name=meant.right,
     )
 
 
 def _without_ending(name: str, image: str, ending: str) -> PermanentFailure:
-    example = f"{image}.jpg"
+    shown, example = _shown(image), f"{image}.jpg"
     return _invalid(
-        f"'{name}' is the instruction file of an image called '{image}', and there is no such image. An instruction"
-        f" file has the whole name of its image, ending included: '{example}{ending}' for '{example}'. Upload it under"
-        f" that name. (If '{image}' is still to come, upload that: this file counts for it.)",
+        f"'{_shown(name)}' is the instruction file of an image called '{shown}', and there is no such image. An"
+        f" instruction file has the whole name of its image, ending included: '{_shown(example + ending)}' for"
+        f" '{_shown(example)}'. Upload it under that name. (If '{shown}' is still to come, upload that: this file"
+        " counts for it.)",
         file=name,
         right_name=f"{example}{ending}",
     )
@@ -237,12 +240,18 @@ def _without_ending(name: str, image: str, ending: str) -> PermanentFailure:
 
 def _in_another_form(name: str, right: str) -> PermanentFailure:
     return _invalid(
-        f"The names of the instruction file '{name}' and of its image look alike, but their accented letters are"
-        " encoded in different ways (Unicode NFC and NFD). Copy the image's name, and upload the file under it;"
+        f"The names of the instruction file '{_shown(name)}' and of its image look alike, but their accented letters"
+        " are encoded in different ways (Unicode NFC and NFD). Copy the image's name, and upload the file under it;"
         " `blobsight upload` does that.",
         file=name,
         right_name=right,
     )
+
+
+def _shown(name: str) -> str:
+    """A name in a message: one line, printable, and no longer than people read."""
+    text = "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in name)
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN // 2]}…{text[-_SHOWN // 2 :]}"
 
 
 def _is_encodable(text: str) -> bool:
