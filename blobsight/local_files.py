@@ -9,9 +9,11 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path, PurePath
 from typing import TextIO
 
+from blobsight.terminal import Unknown
 from pipeline.instructions.misnamed import misnamed
 from pipeline.junk import has_image_ending, is_junk, placeholder_of
 from pipeline.names import MAX_BLOB_NAME, is_blob_name, is_instruction_file
@@ -39,10 +41,15 @@ class LeftOut:
     path: str
     reason: str
     problem: bool = True
+    code: str | None = None
+    """The service's own name of it, if it was the service that refused."""
     files: int = 1
     """How many, where it is a folder."""
     cloud: str | None = None
     """The service that has the file, of which there is only a placeholder here."""
+
+    def to_json(self) -> dict[str, object]:
+        return {"path": self.path, "error": Unknown(self.reason, self.code).to_json()}
 
 
 def find_files(paths: Sequence[str], stdin: TextIO, prefix: str = "") -> Iterator[LocalFile | LeftOut]:
@@ -75,7 +82,7 @@ def _candidates(paths: Sequence[str], stdin: TextIO) -> Iterator[tuple[Path | Le
         path = Path(given)
         if given == STDIN:
             yield from _listed(stdin)
-        elif path.is_dir():
+        elif os.path.isdir(path):  # noqa: PTH112 - `Path.is_dir` raises what it can't find out
             for file in _below(path):
                 yield file, "" if isinstance(file, LeftOut) else file.relative_to(path).as_posix()
         elif not os.path.lexists(path) and glob.has_magic(given):
@@ -94,7 +101,7 @@ def _listed(stdin: TextIO) -> Iterator[tuple[Path | LeftOut, str]]:
         path, name = Path(line), name_in_list(Path(line))
         if name is None:
             yield LeftOut(line, "a path with '..' in it makes no blob name: start from a folder above"), ""
-        elif path.is_dir():
+        elif os.path.isdir(path):  # noqa: PTH112 - likewise
             yield LeftOut(line, "a list on stdin holds files; give a folder as an argument"), ""
         else:
             yield path, name
@@ -110,12 +117,81 @@ def _matching(pattern: str) -> Iterator[tuple[Path | LeftOut, str]]:
     parts = Path(pattern).parts
     fixed = next(number for number, part in enumerate(parts) if glob.has_magic(part))
     start = Path(*parts[:fixed])
-    found = sorted(start.glob("/".join(parts[fixed:]), recurse_symlinks=False))
-    matches = [path for path in found if not path.is_dir() and not _is_hidden(path.relative_to(start).as_posix())]
-    if not matches:
+    matches = sorted(set(_at(start, parts[fixed:])), key=_path_of)
+    found = [match for match in matches if not _is_hidden(_below_start(match, start))]
+    if not found:
         yield LeftOut(pattern, "it matches no file"), ""
-    for path in matches:
-        yield path, path.relative_to(start).as_posix()
+    for one in found:
+        yield one, "" if isinstance(one, LeftOut) else _below_start(one, start)
+
+
+def _below_start(found: Path | LeftOut, start: Path) -> str:
+    path = _path_of(found)
+    return "" if path == start else path.relative_to(start).as_posix()
+
+
+def _path_of(found: Path | LeftOut) -> Path:
+    return Path(found.path) if isinstance(found, LeftOut) else found
+
+
+def _matches(folder: Path, parts: Sequence[str]) -> Iterator[Path | LeftOut]:
+    """What below `folder` matches the parts of a glob, some of it repeatedly; and folders that can't be read.
+
+    `Path.glob` passes over those without a word. As there, `**` goes through no links.
+    """
+    part, rest = parts[0], parts[1:]
+    if part == "**":
+        yield from _matches(folder, rest or ("*",))
+        for entry in _entries(folder):
+            if isinstance(entry, LeftOut):
+                yield entry
+            elif _is_folder(entry) and not entry.is_symlink():
+                yield from _matches(folder / entry.name, parts)
+    elif glob.has_magic(part):
+        for entry in _entries(folder):
+            if isinstance(entry, LeftOut):
+                yield entry
+            elif fnmatch(entry.name, part) and _is_folder(entry) is bool(rest):
+                yield from _matches(folder / entry.name, rest) if rest else [folder / entry.name]
+    else:
+        yield from _at(folder / part, rest)
+
+
+def _at(path: Path, rest: Sequence[str]) -> Iterator[Path | LeftOut]:
+    """What matches below a `path` that is written out."""
+    match _is_a_folder(path):
+        case LeftOut() as problem:
+            yield problem
+        case True if rest:
+            yield from _matches(path, rest)
+        case False if not rest and os.path.lexists(path):
+            yield path
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]] | list[LeftOut]:
+    """What is in `folder`, by name; or that it can't be read."""
+    try:
+        with os.scandir(folder) as scanned:
+            return sorted(scanned, key=lambda entry: entry.name)
+    except OSError as error:
+        return [LeftOut(str(folder), _said(error))]
+
+
+def _is_a_folder(path: Path) -> bool | LeftOut:
+    try:
+        return stat.S_ISDIR(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        return LeftOut(str(path), _said(error))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is one that can be looked into; a link to itself, say, can't be followed."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def _is_hidden(name: str) -> bool:
@@ -136,24 +212,26 @@ def _below(folder: Path) -> Iterator[Path | LeftOut]:
                 yield LeftOut(str(current), "a link to a folder that is gone through anyway", problem=False)
                 continue
             seen.add(identity)
-            with os.scandir(current) as scanned:
-                entries = sorted(scanned, key=lambda entry: entry.name)
         except OSError as error:
             yield LeftOut(str(current), _said(error))
             continue
-        folders: list[Path] = []
-        for entry in entries:
+        folders: list[os.DirEntry[str]] = []
+        for entry in _entries(current):
+            if isinstance(entry, LeftOut):
+                yield entry
+                continue
             path = current / entry.name
             name = path.relative_to(folder).as_posix()
-            if entry.is_dir() and is_junk(f"{name}/"):
+            if _is_folder(entry) and is_junk(f"{name}/"):
                 yield from _junk_folder(path)
             elif _is_hidden(name):
                 yield LeftOut(str(path), HIDDEN, problem=False)
-            elif entry.is_dir():
-                folders.append(path)
+            elif _is_folder(entry):
+                folders.append(entry)
             else:
                 yield path
-        todo += sorted(folders, key=Path.is_symlink)[::-1]  # last in, first out; links behind what they may lead to
+        # Last in, first out; links behind what they may lead to.
+        todo += [current / folder.name for folder in sorted(folders, key=os.DirEntry.is_symlink)[::-1]]
 
 
 def _junk_folder(folder: Path) -> Iterator[LeftOut]:

@@ -51,6 +51,8 @@ class Asked:
     prompt_tokens: int
     request_id: str
     """What the answer's x-request-id says."""
+    caller: str | None
+    """Which process of the app asked; see `localcloud.identity`."""
     headers: Mapping[str, str]
     """Lower-case names; what identifies the client and its try, never the token."""
 
