@@ -24,9 +24,11 @@ from test_upload_to_result import deliver_again
 from pipeline.errors import PermanentFailure
 from pipeline.instructions.files import MAX_FILE_BYTES
 from pipeline.instructions.metadata_text import UndecodableText, decode_text
-from pipeline.model import read_reply
+from pipeline.question import Question
+from pipeline.replies import read_reply
 from pipeline.settings import Settings, SettingsError
 
+QUESTION = Question("?", "vision", "", "auto", 100)
 MANY = {f"漢{chr(0x4E00 + n)}": {"type": "string"} for n in range(900)}
 SLOW_SCHEMA = {
     "type": "object",
@@ -197,16 +199,16 @@ def test_what_was_paid_for_is_kept_however_odd_it_is_written() -> None:
         "choices": [{"message": {"content": [{"type": "text", "text": "A "}, {"type": "text", "text": "cat"}]}}],
         "usage": {"prompt_tokens": "many", "completion_tokens": 7.0},
     }
-    reply = read_reply(json.dumps(body).encode(), {})
+    reply = read_reply(json.dumps(body).encode(), {}, QUESTION)
     assert (reply.text, reply.input_tokens, reply.output_tokens) == ("A cat", None, 7)
-    half = read_reply(b'{"choices": [{"message": {"content": "half \\ud83d"}}]}', {})
+    half = read_reply(b'{"choices": [{"message": {"content": "half \\ud83d"}}]}', {}, QUESTION)
     assert half.text == "half ?"
 
 
 def test_a_content_filter_verdict_of_another_shape_is_one_all_the_same() -> None:
     body = {"choices": [{"message": {}, "finish_reason": "content_filter", "content_filter_results": ["odd"]}]}
     with pytest.raises(PermanentFailure, match="content filter"):
-        read_reply(json.dumps(body).encode(), {})
+        read_reply(json.dumps(body).encode(), {}, QUESTION)
 
 
 def test_codecs_that_are_no_character_sets_are_refused() -> None:

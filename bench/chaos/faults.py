@@ -42,8 +42,9 @@ type Work = tuple[str, str]
 """What is paid for once: the question and the picture's digest, of which no two versions have the same."""
 type Fate = Literal["answered", "lost on the wire", "turned away"]
 
-FAULTY_CALLS = 3
-"""Calls of one work that may meet a fault of their own; further ones meet only what meets everybody."""
+FAULTY_CALLS = 2
+"""Calls of one work that may meet a fault of their own; further ones meet only what meets everybody. Three answers in a
+row that can't be read would be a failed result."""
 SLOWEST = 0.6
 """Seconds that an answer takes at most, so that kills and changes find calls in flight."""
 
