@@ -25,6 +25,7 @@ from pipeline.instructions.options import NAMES, InvalidOption, Options, parse_o
 from pipeline.junk import has_image_ending
 from pipeline.names import folder_files, folders_of, image_of_sidecar, is_blob_name, schema_blob, sidecars
 from pipeline.structured import AnswerSchema, InvalidSchema
+from pipeline.structured.wording import short
 
 BUILT_IN = "Describe this image."
 
@@ -36,8 +37,6 @@ ENTRY_BYTES = 1_000
 """What is remembered of a file that is not there: nearly all entries are folders without one."""
 HELD_PER_BYTE = 32
 """What a byte of a file becomes at most when it is parsed: `[],` are 3, a list takes 64 and its place."""
-_SHOWN = 160
-"""Characters of a name in a message; its details have all of it."""
 PARSED_AT_ONCE_BYTES = 8 * 1024
 """What the slowest parser reads in a few milliseconds; anything longer is parsed in a thread."""
 
@@ -215,22 +214,22 @@ async def _compiled(text: str | bytes, called: str, **details: str) -> tuple[Ans
 def _misnamed(name: str, meant: Misnamed) -> PermanentFailure:
     if meant.image is not None and not has_image_ending(meant.image):
         return _without_ending(name, meant.image, meant.right.removeprefix(meant.image))
-    asked = f"the image '{_shown(meant.image)}'" if meant.image else "the images of its folder"
+    asked = f"the image '{short(meant.image)}'" if meant.image else "the images of its folder"
     saved = "" if meant.is_text else "save it as plain text and "
     return _invalid(
-        f"'{_shown(name)}' is nearly the name of an instruction file, but not exactly, so it does not count as one. If"
-        f" it says what to ask about {asked}, {saved}upload it as '{_shown(meant.right)}'.",
+        f"'{short(name)}' is nearly the name of an instruction file, but not exactly, so it does not count as one. If"
+        f" it says what to ask about {asked}, {saved}upload it as '{short(meant.right)}'.",
         file=name,
         right_name=meant.right,
     )
 
 
 def _without_ending(name: str, image: str, ending: str) -> PermanentFailure:
-    shown, example = _shown(image), f"{image}.jpg"
+    wanted, example = short(image), f"{image}.jpg"
     return _invalid(
-        f"'{_shown(name)}' is the instruction file of an image called '{shown}', and there is no such image. An"
-        f" instruction file has the whole name of its image, ending included: '{_shown(example + ending)}' for"
-        f" '{_shown(example)}'. Upload it under that name. (If '{shown}' is still to come, upload that: this file"
+        f"'{short(name)}' is the instruction file of an image called '{wanted}', and there is no such image. An"
+        f" instruction file has the whole name of its image, ending included: '{short(example + ending)}' for"
+        f" '{short(example)}'. Upload it under that name. (If '{wanted}' is still to come, upload that: this file"
         " counts for it.)",
         file=name,
         right_name=f"{example}{ending}",
@@ -239,18 +238,12 @@ def _without_ending(name: str, image: str, ending: str) -> PermanentFailure:
 
 def _in_another_form(name: str, right: str) -> PermanentFailure:
     return _invalid(
-        f"The names of the instruction file '{_shown(name)}' and of its image look alike, but their accented letters"
+        f"The names of the instruction file '{short(name)}' and of its image look alike, but their accented letters"
         " are encoded in different ways (Unicode NFC and NFD). Copy the image's name, and upload the file under it;"
         " `blobsight upload` does that.",
         file=name,
         right_name=right,
     )
-
-
-def _shown(name: str) -> str:
-    """A name in a message: one line, printable, and no longer than people read."""
-    text = "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in name)
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN // 2]}…{text[-_SHOWN // 2 :]}"
 
 
 def _is_encodable(text: str) -> bool:
