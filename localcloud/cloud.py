@@ -7,12 +7,13 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from azure.core.exceptions import ResourceExistsError
 from azure.storage.blob.aio import BlobServiceClient
 from azure.storage.queue.aio import QueueServiceClient
 
+from localcloud.app_storage import AppStorage, StorageWatch
 from localcloud.azurite import Azurite
 from localcloud.certificates import Certificates
 from localcloud.event_grid import Event, EventGrid, Fault, WebHook
@@ -56,6 +57,7 @@ class LocalCloud:
         brain: what answers about pictures; None is the one that reads them.
         upstream: base URL of an OpenAI-compatible server that answers instead.
         event_faults: what happens to events on their way; None is nothing.
+        storage_watch: sees, and may refuse, what the app asks of its blobs; None: the app talks to the emulator itself.
     """
 
     directory: Path
@@ -67,6 +69,7 @@ class LocalCloud:
     brain: Brain | None = None
     upstream: str | None = None
     event_faults: Callable[[Event], Fault] | None = None
+    storage_watch: StorageWatch | None = None
 
     certificates: Certificates = field(init=False)
     identity: IdentityEndpoint = field(init=False)
@@ -75,6 +78,7 @@ class LocalCloud:
     front: StorageFront = field(init=False)
     events: EventGrid = field(init=False)
     functions: FunctionsHostProcess = field(init=False)
+    _app_storage: AppStorage | None = field(init=False, default=None)
     _stack: AsyncExitStack = field(init=False, default_factory=AsyncExitStack)
 
     async def __aenter__(self) -> Self:
@@ -97,6 +101,10 @@ class LocalCloud:
         self.azurite = await stack.enter_async_context(
             Azurite(self.directory / "azurite", self.certificates, accounts, in_memory=self.in_memory)
         )
+        if self.storage_watch is not None:
+            self._app_storage = await stack.enter_async_context(
+                AppStorage(self.azurite.blob_url(DATA_ACCOUNT), self.certificates, self.identity, self.storage_watch)
+            )
         self.model = await stack.enter_async_context(
             LocalModel(
                 self.certificates,
@@ -130,8 +138,8 @@ class LocalCloud:
             apis=COMPLETING_CALLS,
         )
 
-    def _verify_model_token(self, token: str) -> None:
-        self.identity.verify(token, "https://cognitiveservices.azure.com")
+    def _verify_model_token(self, token: str) -> dict[str, Any]:
+        return self.identity.verify(token, "https://cognitiveservices.azure.com")
 
     def app_settings(self) -> dict[str, str]:
         """All that the function app gets: addresses and an identity, and no key."""
@@ -156,6 +164,8 @@ class LocalCloud:
                 f"{connection}__credential": "managedidentity",
                 f"{connection}__clientId": self.identity.client_id,
             }
+        if self._app_storage is not None:
+            settings["DataStorage__blobServiceUri"] = self._app_storage.blob_url
         settings |= self.settings
         return {name: value for name, value in settings.items() if value is not None}
 

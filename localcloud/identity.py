@@ -1,6 +1,10 @@
 """The managed identity endpoint of App Service and Functions, and the tokens it hands out.
 
 https://learn.microsoft.com/azure/app-service/overview-managed-identity#rest-endpoint-reference
+
+All processes of an app share one secret, IDENTITY_HEADER. A process may append a dot and a name of its own to it; the
+tokens that it gets then carry that name, so that the local storage and model can tell the processes apart. Worker
+processes append their process id.
 """
 
 import asyncio
@@ -8,6 +12,7 @@ import secrets
 import time
 import uuid
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -26,8 +31,16 @@ IDENTITY = (
     "/providers/Microsoft.ManagedIdentity/userAssignedIdentities/blobsight"
 )
 
+_CALLER = "localcloud_caller"
+"""The claim that names the caller. No token of Azure has it."""
+
 type Fault = int | Literal["hang"]
 """An HTTP status to answer with, or no answer at all until the client gives up."""
+
+
+def caller_of(claims: Mapping[str, Any]) -> str | None:
+    """The caller that a token's claims name; None where its process gave no name."""
+    return claims.get(_CALLER)
 
 
 class TokenRefused(Exception):
@@ -90,10 +103,10 @@ class IdentityEndpoint:
             "IDENTITY_HEADER": self._secret,
         }
 
-    def token(self, audience: str, *, lifetime: int = LIFETIME_SECONDS) -> str:
+    def token(self, audience: str, *, lifetime: int = LIFETIME_SECONDS, caller: str = "") -> str:
         """A token for `audience` (a resource, not a scope), as a v1 access token of an app.
 
-        `lifetime` is in seconds; a negative one makes a token that has expired.
+        `lifetime` is in seconds; a negative one makes a token that has expired. `caller`: see `caller_of`.
         """
         now = int(time.time())
         issued = min(now, now + lifetime)
@@ -112,6 +125,8 @@ class IdentityEndpoint:
             "ver": "1.0",
             "xms_mirid": IDENTITY,
         }
+        if caller:
+            claims[_CALLER] = caller
         return jwt.encode(claims, self._signing_key, algorithm="HS256")
 
     def verify(self, token: str, audience: str) -> dict[str, Any]:
@@ -137,13 +152,14 @@ class IdentityEndpoint:
 
     async def _answer(self, request: web.Request) -> web.Response:
         resource, client_id = request.query.get("resource"), request.query.get("client_id")
+        secret, _, caller = request.headers.get("X-IDENTITY-HEADER", "").partition(".")
         fault = self.faults.popleft() if self.faults else None
         if fault == "hang":
             self.history.append(TokenRequest(resource, client_id, status=None))
             await asyncio.Event().wait()
         if isinstance(fault, int):
             response = _refusal(fault, "Scripted fault.")
-        elif not secrets.compare_digest(request.headers.get("X-IDENTITY-HEADER", ""), self._secret):
+        elif not secrets.compare_digest(secret.encode(), self._secret.encode()):
             response = _refusal(401, "The X-IDENTITY-HEADER header is missing or wrong.")
         elif request.query.get("api-version") != API_VERSION:
             response = _refusal(400, f"The api-version query parameter must be {API_VERSION}.")
@@ -158,7 +174,7 @@ class IdentityEndpoint:
         else:
             response = web.json_response(
                 {
-                    "access_token": self.token(resource),
+                    "access_token": self.token(resource, caller=caller),
                     "expires_on": str(int(time.time()) + LIFETIME_SECONDS),
                     "resource": resource,
                     "token_type": "Bearer",

@@ -24,7 +24,15 @@ from typing import Protocol
 from pipeline.analysis import Analyzer
 from pipeline.answering import Failing
 from pipeline.claims import ClaimedElsewhere
-from pipeline.errors import AnswerKept, ErrorCode, NotTried, PermanentFailure, RetryableFailure, TimedOut
+from pipeline.errors import (
+    AnswerKept,
+    ErrorCode,
+    NotTried,
+    OperatorFailure,
+    PermanentFailure,
+    RetryableFailure,
+    TimedOut,
+)
 from pipeline.race import Outcome
 from pipeline.requests import InvalidRequest, Redrive, Request, parse_message
 from pipeline.retrying import DEFERRALS, deferral_delay
@@ -164,19 +172,22 @@ class Deliveries:
         """Whether it was throttled while others were answered: in a long backlog that may well happen to an image today
         and tomorrow.
         """
-        return failure.status == 429 and self._rooms.answers(self._deployment_of(request))
+        throttled = failure.status == 429 and not isinstance(failure, OperatorFailure)
+        return throttled and self._rooms.answers(self._deployment_of(request))
 
     def _deployment_of(self, request: Request) -> str:
         return request.options.deployment or self._deployment
 
     def _exhausted(self, request: Request, failure: RetryableFailure) -> PermanentFailure:
         hours = self._retry_for.total_seconds() / 3600
-        return PermanentFailure(
+        exhausted = PermanentFailure(
             ErrorCode.RETRIES_EXHAUSTED,
             f"Given up after {request.attempt} attempts in {hours:.1f} hours. The last one failed like this:"
             f" {failure.message} Once that is fixed, have the failed images run again.",
             {"attempts": request.attempt, "last_cause": failure.message, "status": failure.status},
         )
+        exhausted.reply = failure.reply
+        return exhausted
 
     async def _give_up(self, request: Request, failure: PermanentFailure) -> bool:
         """Write the failed result; False when that is not possible yet either, or another run has the work."""

@@ -4,6 +4,9 @@ Failure
 ├── PermanentFailure    trying again would change nothing: it is written as a failed result at once
 └── RetryableFailure    waiting may help: throttling, outages, a connection that broke
     ├── OperatorFailure waiting for a person: a missing role, a wrong deployment name; retried all the same
+    │   ├── QuotaUsedUp         the account's money, a gateway's quota, a quota by the day (refusals.py)
+    │   └── RequestTooLarge     one request needs more tokens than a minute's quota (refusals.py)
+    ├── UnreadableAnswer    the model's answer can't be read: permanent after a few tries (replies.py)
     ├── TimedOut        the model did not answer in time; repeated, it may be the image's or the question's fault
     ├── AnswerKept      the answer is there and its result can't be written: the next run goes on from there
     └── NotTried        nothing was tried, so nothing failed: another run has the work, or there is no place for it yet
@@ -18,7 +21,10 @@ SDKs' own, so the job knows only this tree. A wrong setting is a `SettingsError`
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pipeline.question import Reply
 
 
 class ErrorCode(StrEnum):
@@ -40,11 +46,15 @@ class ErrorCode(StrEnum):
 
 
 class Failure(Exception):
-    """Why a piece of work did not succeed. `message` is written for the person who dropped the file."""
+    """Why a piece of work did not succeed. `message` is written for the person who dropped the file.
+
+    `reply` is what the model service replied all the same: what was paid, and the call's id, with an empty text.
+    """
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
         self.message = message
+        self.reply: Reply | None = None
 
 
 class PermanentFailure(Failure):

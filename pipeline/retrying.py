@@ -32,9 +32,9 @@ def asked_wait(headers: Mapping[str, str]) -> float | None:
     has been seen to send neither and only the times at which its quotas are there again.
     """
     for header, per_second in (("retry-after-ms", 1000), ("retry-after", 1)):
-        if (told := _seconds(headers.get(header))) is not None:
+        if (told := seconds_of(headers.get(header))) is not None:
             return min(told / per_second, LONGEST_ASKED_WAIT)
-    resets = [_seconds(headers.get(f"x-ratelimit-reset-{of}")) for of in ("tokens", "requests")]
+    resets = [seconds_of(headers.get(f"x-ratelimit-reset-{of}")) for of in ("tokens", "requests")]
     longest = max((told for told in resets if told is not None), default=None)
     return None if longest is None else min(longest, LONGEST_ASKED_WAIT)
 
@@ -61,8 +61,8 @@ def deferral_delay(attempt: int, retry_after: float | None, rng: Random) -> floa
     return delay if retry_after is None else max(delay, retry_after * rng.uniform(1.0, 1.2))
 
 
-def _seconds(told: str | None) -> float | None:
-    """A number, or a duration as in "1s", "6m0s" and "120ms"; None for anything else."""
+def seconds_of(told: str | None) -> float | None:
+    """Seconds: a number, or a duration as in "1s", "6m0s" and "120ms"; None for anything else."""
     try:
         seconds = float(told or "")
     except ValueError:

@@ -279,11 +279,9 @@ def error_type(error: BaseException) -> str:
     """What went wrong, in few enough different words for a metric: an error code, a status, or an exception's name."""
     if isinstance(error, PermanentFailure):
         return error.code
-    if isinstance(error, RetryableFailure) and error.status is not None:
-        return str(error.status)
-    # The causes of these say more than their own names do.
-    if type(error) in {RetryableFailure, OperatorFailure, TimedOut}:
-        error = error.__cause__ or error.__context__ or error
+    if isinstance(error, RetryableFailure) and type(error) in {RetryableFailure, OperatorFailure, TimedOut}:
+        # Others say more by their names than by their status or cause.
+        return str(error.status or type(error.__cause__ or error.__context__ or error).__name__)
     return type(error).__name__
 
 

@@ -15,7 +15,7 @@ from pipeline import __version__
 from pipeline.errors import ErrorCode, PermanentFailure
 from pipeline.images import ImageFacts
 from pipeline.instructions import Instructions
-from pipeline.model import Question, Reply
+from pipeline.question import Question, Reply
 from pipeline.result import (
     Answer,
     ImageSent,
@@ -182,7 +182,9 @@ def assemble(work: Work, answered: Answered, *, attempts: int, watch: Stopwatch)
         work_key=work.key,
         attempts=attempts,
         source=work.source.model_copy(
-            update={"format": facts.format, "width": facts.width, "height": facts.height} if facts else {}
+            update={"format": facts.format, "width": facts.width, "height": facts.height, "pages": facts.pages}
+            if facts
+            else {}
         ),
         instructions=_instructions(asked),
         image_sent=answered.sent or ImageSent(),

@@ -15,16 +15,20 @@ import pytest
 from azure.storage.blob import ContentSettings
 from azure.storage.queue import TextBase64EncodePolicy
 from azure.storage.queue.aio import QueueClient
+from hostile_schemas import KINDS
 from person import Person
 from pictures import picture
 from test_settings import ENOUGH
 from test_upload_to_result import deliver_again
 
 from pipeline.errors import PermanentFailure
+from pipeline.instructions.files import MAX_FILE_BYTES
 from pipeline.instructions.metadata_text import UndecodableText, decode_text
-from pipeline.model import read_reply
+from pipeline.question import Question
+from pipeline.replies import read_reply
 from pipeline.settings import Settings, SettingsError
 
+QUESTION = Question("?", "vision", "", "auto", 100)
 MANY = {f"漢{chr(0x4E00 + n)}": {"type": "string"} for n in range(900)}
 SLOW_SCHEMA = {
     "type": "object",
@@ -111,6 +115,31 @@ async def test_compressed_bombs_cost_their_own_failed_results_and_no_memory(pers
     assert most() < 350_000_000
 
 
+async def test_schemas_that_are_small_to_write_and_large_to_compile_cost_no_memory(person: Person) -> None:
+    """Each has an image of its own and comes with the others at once; the images beside them are answered."""
+    files = {
+        f"schemas/{kind}-{n}.png": json.dumps({"schema": schema | {"title": str(n)}, "instructions": kind}).encode()
+        for kind, (schema, _) in KINDS.items()
+        for n in range(2)
+    }
+    names = [name for name, file in files.items() if len(file) < MAX_FILE_BYTES]
+    assert len(names) >= 40
+    await person.drop("schemas/first.png", picture(), {"instructions": "Before the schemas"})
+    await person.result("schemas/first.png")
+    workers = await workers_of(person)
+    before = max(psutil.Process(pid).memory_info().rss for pid in workers)
+    with most_memory(workers) as most:
+        for name in names:
+            await person.drop(f"{name}.instructions.json", files[name])
+        for name in names:
+            await person.drop(name, picture())
+            await person.drop(f"{name}-beside.png", picture(), {"instructions": "Beside a schema"})
+        codes = {(await person.result(name))["error"]["code"] for name in names}
+        beside = {(await person.result(f"{name}-beside.png"))["status"] for name in names}
+    assert (codes, beside) == ({"invalid_instructions", "invalid_answer"}, {"succeeded"})
+    assert most() - before < 100_000_000
+
+
 async def workers_of(person: Person) -> list[int]:
     functions = person.cloud.functions
     headers = {"x-functions-key": functions.master_key}
@@ -170,16 +199,16 @@ def test_what_was_paid_for_is_kept_however_odd_it_is_written() -> None:
         "choices": [{"message": {"content": [{"type": "text", "text": "A "}, {"type": "text", "text": "cat"}]}}],
         "usage": {"prompt_tokens": "many", "completion_tokens": 7.0},
     }
-    reply = read_reply(json.dumps(body).encode(), {})
+    reply = read_reply(json.dumps(body).encode(), {}, QUESTION)
     assert (reply.text, reply.input_tokens, reply.output_tokens) == ("A cat", None, 7)
-    half = read_reply(b'{"choices": [{"message": {"content": "half \\ud83d"}}]}', {})
+    half = read_reply(b'{"choices": [{"message": {"content": "half \\ud83d"}}]}', {}, QUESTION)
     assert half.text == "half ?"
 
 
 def test_a_content_filter_verdict_of_another_shape_is_one_all_the_same() -> None:
     body = {"choices": [{"message": {}, "finish_reason": "content_filter", "content_filter_results": ["odd"]}]}
     with pytest.raises(PermanentFailure, match="content filter"):
-        read_reply(json.dumps(body).encode(), {})
+        read_reply(json.dumps(body).encode(), {}, QUESTION)
 
 
 def test_codecs_that_are_no_character_sets_are_refused() -> None:

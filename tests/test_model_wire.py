@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from localcloud.certificates import Certificates
-from pipeline.errors import ErrorCode, OperatorFailure, PermanentFailure, RetryableFailure
+from pipeline.errors import ErrorCode, OperatorFailure, PermanentFailure, RetryableFailure, TimedOut
 from pipeline.governor import COLD_PART, Governor
 from pipeline.images import PreparedImage
 from pipeline.model import AzureOpenAIModel, Question, request_body
@@ -283,20 +283,27 @@ async def cut_the_answer_off(peer: Peer) -> None:
     peer.writer.close()
 
 
+async def cut_the_refusal_off(peer: Peer) -> None:
+    await answering(response("503 Service Unavailable", length=5000))(peer)
+    peer.writer.close()
+
+
 async def never_answer(peer: Peer) -> None:
     await peer.read_body()
     await asyncio.sleep(3600)
 
 
 FAILED = "The connection to the model failed ("
+BROKE_OFF = "The model's answer broke off, or can't be decoded ("
 TROUBLE: list[tuple[Behaviour, str]] = [
     (drop_at_once, FAILED),
     (drop_instead_of_answering, FAILED),
     (close_instead_of_answering, FAILED),
-    (cut_the_answer_off, FAILED),
+    (cut_the_answer_off, BROKE_OFF),
+    (cut_the_refusal_off, FAILED),
     (answering(b"SSH-2.0-OpenSSH_9.6\r\n\r\n"), FAILED),
-    (answering(response("200 OK", b"no gzip at all", "Content-Encoding: gzip")), FAILED),
-    (never_answer, "The model did not answer within 2 seconds."),
+    (answering(response("200 OK", b"no gzip at all", "Content-Encoding: gzip")), BROKE_OFF),
+    (answering(response("502 Bad Gateway", b"no gzip at all", "Content-Encoding: gzip")), FAILED),
 ]
 
 
@@ -305,8 +312,7 @@ async def test_trouble_on_the_wire_is_named_for_what_it_is_and_asked_again(caplo
     caplog.set_level(logging.INFO, "pipeline.model")
 
     async def meet(behaviour: Behaviour) -> str:
-        timeout = 2 if behaviour is never_answer else 60
-        async with Server.running() as server, asking(f"http://127.0.0.1:{server.port}", timeout) as model:
+        async with Server.running() as server, asking(f"http://127.0.0.1:{server.port}") as model:
             server.behaviours.append(behaviour)
             return (await model.ask(QUESTION, image(300_000))).text
 
@@ -320,6 +326,15 @@ async def test_trouble_on_the_wire_is_named_for_what_it_is_and_asked_again(caplo
         assert sum(message.startswith(start) for message in messages) == wanted.count(start), messages
 
 
+async def test_an_answer_that_does_not_come_in_time_is_given_up_at_once(server: Server) -> None:
+    """Whoever delivers the work decides whether it is the image's fault."""
+    server.behaviours.append(never_answer)
+    async with asking(f"http://127.0.0.1:{server.port}", timeout=1) as model:
+        with pytest.raises(TimedOut, match=r"The model did not answer within 1 seconds\."):
+            await model.ask(QUESTION, image(300_000))
+    assert len(server.history) == 1
+
+
 async def refuse_unread(peer: Peer) -> None:
     """As a gateway does: answer by the headers alone, and read the rest to throw it away."""
     await peer.send(response("413 Content Too Large", b'{"error": {"message": "Too large."}}'))
@@ -331,7 +346,7 @@ async def test_a_refusal_that_comes_before_the_body_is_read_is_heard(server: Ser
     with pytest.raises(PermanentFailure) as refused:
         await model.ask(QUESTION, image(20_000_000))
     assert refused.value.code is ErrorCode.REQUEST_REJECTED
-    assert refused.value.details == {"status": 413, "code": None, "param": None}
+    assert refused.value.details == {"status": 413, "code": None, "param": None, "service_message": "Too large."}
     assert (await model.ask(QUESTION, image(10))).text == "A boat."
 
 

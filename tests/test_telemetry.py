@@ -41,6 +41,7 @@ from localcloud.functions_host.process import FunctionsHostProcess
 from localcloud.identity import CLIENT_ID
 from localcloud.model import (
     DEPLOYMENT_NOT_FOUND,
+    INSUFFICIENT_QUOTA,
     RETIRED,
     ROLE_MISSING,
     UNAUTHORIZED,
@@ -48,17 +49,21 @@ from localcloud.model import (
     Answer,
     AnswerFiltered,
     Behaviour,
+    Changed,
     Dropped,
     Garbled,
     Hang,
     PromptFiltered,
     Refusal,
     Throttled,
+    Verbatim,
 )
 from pipeline.claims import ClaimedElsewhere
 from pipeline.errors import ErrorCode, OperatorFailure, PermanentFailure, RetryableFailure
 from pipeline.governor import Governor
-from pipeline.model import Reply
+from pipeline.model import UNREADABLE_TRIES, Reply
+from pipeline.refusals import QuotaUsedUp
+from pipeline.replies import UnreadableAnswer
 from pipeline.requests import Redrive, parse_message
 from pipeline.telemetry import Attempt, analyzing, calling_model, error_type, watch
 
@@ -135,6 +140,8 @@ class Run:
     log: str
     insights: ApplicationInsights
     secrets: dict[str, str]
+    idle: list[str]
+    """What an instance told that had nothing to do."""
 
 
 def telling_picture() -> bytes:
@@ -152,6 +159,17 @@ def telling_scan() -> bytes:
     return buffer.getvalue()
 
 
+def prompt(of: str) -> str:
+    return f"What kind of {CANARY} is this? ({of})"
+
+
+def repeating(of: str, status: int = 400) -> Verbatim:
+    """A refusal that repeats what was asked, as many do: whole, in capitals, cut and escaped."""
+    asked = prompt(of)
+    words = f"Invalid prompt {asked!r} (system: You like a {CANARY.upper()}.), near {json.dumps(asked[:30])}"
+    return Verbatim(status, json.dumps({"error": {"message": words, "code": "bad", "param": asked}}).encode())
+
+
 PICTURE = telling_picture()
 BEHAVIOURS: dict[str, tuple[Behaviour, ...]] = {
     "answered": (Answer(f"An answer with a {CANARY}."),),
@@ -163,17 +181,18 @@ BEHAVIOURS: dict[str, tuple[Behaviour, ...]] = {
     "refused": (Refusal(f"I won't describe a {CANARY}."),),
     "prompt filtered": (PromptFiltered(),),
     "answer filtered": (AnswerFiltered(text=CANARY),),
+    "repeated": (repeating("repeated"),),
+    "repeated in a 200": (repeating("repeated in a 200", status=200),) * UNREADABLE_TRIES,
+    "not a completion": (Garbled(json.dumps({"message": {"content": CANARY}}).encode()),) * UNREADABLE_TRIES,
+    "thought of": (Changed(lambda answer: answer | {"choices": [{"message": {"reasoning_content": CANARY}}]}),),
 }
 OPERATORS = {
+    "account": INSUFFICIENT_QUOTA,
     "role": ROLE_MISSING,
     "token": UNAUTHORIZED,
     "deployment": DEPLOYMENT_NOT_FOUND,
     "retired": RETIRED,
 }
-
-
-def prompt(of: str) -> str:
-    return f"What kind of {CANARY} is this? ({of})"
 
 
 async def everything(person: Person, host: FunctionsHostProcess) -> None:
@@ -250,9 +269,10 @@ async def run(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Run]:
         telling = {"DEFAULT_INSTRUCTIONS": prompt("default"), "SYSTEM_PROMPT": f"You like a {CANARY}."}
         settings = insights.settings | telling | {"TMPDIR": str(directory)}
         async with somebody(directory, settings) as person:
+            idle = await idle_lines(insights)
             await person.cloud.functions.stop()
             log = directory / "debug.log"
-            debugged = Person(person.cloud, person.blobs, log)
+            debugged = Person(person.cloud, person.blobs, log, patience=60)
             person.cloud.model.script.policy = debugged.behave
             async with FunctionsHostProcess(ROOT, person.cloud.app_settings(), log=log, debug=True) as host:
                 await person.cloud.events.subscribe(
@@ -272,7 +292,21 @@ async def run(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Run]:
             }
             for token in insights.tokens:
                 person.cloud.identity.verify(token, "https://monitor.azure.com")
-        yield Run(person.log.read_text() + log.read_text(), insights, secrets)
+        yield Run(person.log.read_text() + log.read_text(), insights, secrets, idle)
+
+
+async def idle_lines(insights: ApplicationInsights) -> list[str]:
+    """The messages exported while metrics are, several times over, after those of the start."""
+
+    async def exported(metrics: int) -> int:
+        async with asyncio.timeout(30):
+            while len(insights.of_type("MetricData")) < metrics:
+                await asyncio.sleep(0.1)
+        return len(insights.of_type("MessageData"))
+
+    of_the_start = await exported(16)
+    await exported(48)
+    return [data["message"] for data in insights.of_type("MessageData")[of_the_start:]]
 
 
 async def told(insights: ApplicationInsights, metric: str) -> None:
@@ -310,6 +344,11 @@ async def test_a_request_that_is_no_http_is_reported_without_its_query(run: Run)
 # --- what is told
 
 
+async def test_an_instance_that_is_idle_tells_nothing(run: Run) -> None:
+    """No request of its telemetry is a line of telemetry."""
+    assert run.idle == []
+
+
 async def test_a_delivery_is_one_line_of_text(run: Run) -> None:
     lines = [line for line in run.log.splitlines() if " pipeline.analysis: images/" in line]
     ends = {
@@ -329,7 +368,7 @@ async def test_a_delivery_is_one_line_of_text(run: Run) -> None:
 async def test_a_failed_attempt_is_one_line_with_its_ids(run: Run) -> None:
     deferred = [line for line in run.log.splitlines() if "images/deployment.png: deferred" in line]
     [first] = [line for line in deferred if "attempt 1" in line]
-    ids = r"HTTP 404, request id \S+\)\. \(attempt 1, work [0-9a-f]{8}\)$"
+    ids = r"HTTP 404, code DeploymentNotFound, request id \S+\)\. \(attempt 1, work [0-9a-f]{8}\)$"
     assert re.search(rf"WARNING pipeline\.deliveries: .* for \d+ s: .*{ids}", first)
 
 
@@ -374,18 +413,20 @@ async def test_metrics_reach_application_insights(run: Run) -> None:
     } <= told
 
 
-async def test_a_model_call_belongs_to_its_delivery(run: Run) -> None:
+@pytest.mark.parametrize("blob", ["refused.png", "answer filtered.png", "thought of.png"])
+async def test_a_model_call_belongs_to_its_delivery(run: Run, blob: str) -> None:
+    """And tells what it has cost, though no answer came of it."""
     spans = [item for item in run.insights.items if item["data"]["baseType"] == "RemoteDependencyData"]
-    [delivery] = [
-        item for item in spans if item["data"]["baseData"]["properties"].get("blobsight.blob") == "refused.png"
-    ]
-    calls = [
-        item["data"]["baseData"]["name"]
+    [delivery] = [item for item in spans if item["data"]["baseData"]["properties"].get("blobsight.blob") == blob]
+    [call] = [
+        item["data"]["baseData"]
         for item in spans
         if item["tags"].get("ai.operation.parentId") == delivery["data"]["baseData"]["id"]
         and item["data"]["baseData"]["type"].startswith("GenAI")
     ]
-    assert calls == ["chat vision"]
+    assert call["name"] == "chat vision"
+    assert int(call["properties"]["gen_ai.usage.input_tokens"]) > 0
+    assert call["properties"]["azure.service.request.id"]
 
 
 # --- the parts
@@ -536,6 +577,8 @@ def failed(failure: Exception, cause: Exception) -> Exception:
         (PermanentFailure(ErrorCode.CONTENT_FILTERED, ""), "content_filtered"),
         (RetryableFailure("", status=503), "503"),
         (OperatorFailure("", status=401), "401"),
+        (QuotaUsedUp("", status=429), "QuotaUsedUp"),
+        (UnreadableAnswer(""), "UnreadableAnswer"),
         (failed(OperatorFailure(""), ClientAuthenticationError("")), "ClientAuthenticationError"),
         (failed(ClaimedElsewhere(""), KeyError()), "ClaimedElsewhere"),
         (RetryableFailure(""), "RetryableFailure"),

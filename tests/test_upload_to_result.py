@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import aiohttp
 import jsonschema
+import psutil
 import pytest
 from azure.storage.blob import BlobBlock
 from inline_snapshot import snapshot
@@ -19,7 +20,15 @@ from pictures import picture
 from localcloud.cloud import DATA_KEY
 from localcloud.model import (
     DEPLOYMENT_NOT_FOUND,
+    FAILED_DEPENDENCY,
+    FILTERED_WITHOUT_MESSAGE,
+    FIREWALL_PAGE,
     FORBIDDEN,
+    INSUFFICIENT_QUOTA,
+    MODEL,
+    NO_CHOICES,
+    ONLY_REASONING,
+    REQUEST_TOO_LARGE,
     RETIRED,
     TRUNCATED,
     UNAUTHORIZED,
@@ -33,6 +42,7 @@ from localcloud.model import (
     Refusal,
     Slow,
     Throttled,
+    Verbatim,
 )
 
 SCHEMA = json.loads((ROOT / "docs" / "result.schema.json").read_text(encoding="utf-8"))
@@ -215,24 +225,49 @@ async def test_junk_and_instruction_files_get_no_result(person: Person, junk: st
 
 
 @pytest.mark.parametrize(
-    ("behaviour", "code", "words"),
+    ("behaviour", "code", "words", "output_tokens"),
     [
-        (PromptFiltered("violence"), "content_filtered", "violence"),
-        (AnswerFiltered("hate"), "content_filtered", "hate"),
-        (Refusal("I would rather not."), "model_refused", "I would rather not."),
+        (AnswerFiltered("hate", text="It sh"), "content_filtered", "hate", 2),
+        (FILTERED_WITHOUT_MESSAGE, "content_filtered", "hate", 3),
+        (Refusal("I would rather not."), "model_refused", "I would rather not.", 5),
+        (ONLY_REASONING, "empty_answer", "max_output_tokens (now 4,096)", 100),
+        (PromptFiltered("violence"), "content_filtered", "violence", None),
+        (Verbatim(422, b'{"detail": [{"msg": "Field required"}]}'), "request_rejected", "Field required", None),
     ],
-    ids=["prompt filtered", "answer filtered", "refused"],
+    ids=["answer filtered", "without message", "refused", "empty", "prompt filtered", "rejected"],
 )
 async def test_what_the_service_declines_is_a_failed_result_at_once(
-    person: Person, behaviour: Behaviour, code: str, words: str
+    person: Person, behaviour: Behaviour, code: str, words: str, output_tokens: int | None
 ) -> None:
-    asked = f"Decline: {code} {words}"
+    """It tells what was paid, and by which id the service knows the call."""
+    asked = f"Decline: {code} {output_tokens}"
     person.scripts[asked].append(behaviour)
-    await person.drop(f"declined/{code}-{len(words)}.png", picture(), {"instructions": asked})
-    result = await person.result(f"declined/{code}-{len(words)}.png")
-    assert (result["status"], result["error"]["code"]) == ("failed", code)
+    name = f"declined/{code}-{output_tokens}.png"
+    await person.drop(name, picture(), {"instructions": asked})
+    result = await person.result(name)
+    jsonschema.validate(result, SCHEMA)
+    assert (result["status"], result["error"]["code"], result["answer"]) == ("failed", code, None)
     assert words in result["error"]["message"]
-    assert len(person.asked(asked)) == 1
+    assert result["usage"]["output_tokens"] == output_tokens
+    assert (result["usage"]["input_tokens"] is None) == (output_tokens is None)
+    [call] = person.asked(asked)
+    assert result["model"] == {
+        "deployment": "vision",
+        "model": MODEL if output_tokens else None,
+        "request_id": call.request_id,
+    }
+
+
+async def test_an_answer_that_can_not_be_read_is_a_failed_result_after_three_calls(person: Person) -> None:
+    """Each was paid, and is counted."""
+    person.scripts["Nothing to choose from"].extend([NO_CHOICES] * 3)
+    await person.drop("unreadable.png", picture(), {"instructions": "Nothing to choose from"})
+    result = await person.result("unreadable.png")
+    calls = person.asked("Nothing to choose from")
+    assert (len(calls), result["error"]["code"], result["answer"]) == (3, "invalid_answer", None)
+    assert "holds no choices" in result["error"]["message"]
+    assert result["model"] == {"deployment": "vision", "model": MODEL, "request_id": calls[-1].request_id}
+    assert (result["usage"]["input_tokens"], result["usage"]["output_tokens"]) == (3 * calls[0].prompt_tokens, 9)
 
 
 async def test_a_truncated_answer_is_kept_and_marked(person: Person) -> None:
@@ -258,6 +293,10 @@ PASSING: dict[str, Behaviour] = {
     "unavailable": UNAVAILABLE,
     "no role": UNAUTHORIZED,
     "no network": FORBIDDEN,
+    "failed dependency": FAILED_DEPENDENCY,
+    "blocked by a firewall": FIREWALL_PAGE,
+    "no money": INSUFFICIENT_QUOTA,
+    "too large": REQUEST_TOO_LARGE,
     "no deployment": DEPLOYMENT_NOT_FOUND,
     "retired": RETIRED,
     "hang": Hang(),
@@ -363,11 +402,9 @@ async def test_the_app_gets_no_key(person: Person) -> None:
     """Neither in its settings nor in the environment of the processes that run it."""
     children = await functions_pids(person)
     for pid in children:
-        with open(f"/proc/{pid}/environ", "rb") as environment:  # noqa: ASYNC230, PTH123 - a virtual file
-            values = environment.read()
-        assert DATA_KEY.encode() not in values
-        assert b"AccountKey" not in values
-        assert b"API_KEY" not in values
+        environment = psutil.Process(pid).environ()
+        assert not {name for name in environment if "API_KEY" in name}
+        assert not {name for name, value in environment.items() if DATA_KEY in value or "AccountKey" in value}
     assert len(children) >= 2
 
 

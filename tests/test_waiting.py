@@ -18,6 +18,7 @@ from pipeline.errors import ErrorCode, OperatorFailure, PermanentFailure, Retrya
 from pipeline.governor import Busy, Governor
 from pipeline.instructions import InstructionSources
 from pipeline.instructions.options import Options
+from pipeline.question import Reply
 from pipeline.requests import Redrive, Request
 from pipeline.retrying import DEFERRALS
 
@@ -66,7 +67,9 @@ async def test_the_service_may_ask_for_a_longer_wait(shop: Workshop) -> None:
 
 async def test_after_a_day_of_failures_the_result_says_what_failed_and_how_often(shop: Workshop) -> None:
     request = await shop.drop("a.png")
-    shop.model.behaviours.extend([THROTTLED, failing(OperatorFailure("The deployment was not found.", status=404))])
+    not_found = OperatorFailure("The deployment was not found.", status=404)
+    not_found.reply = Reply("", None, None, "request-2")
+    shop.model.behaviours.extend([THROTTLED, failing(not_found)])
     await shop.deliveries().handle(request)
     request, _ = shop.queue.sent.pop()
     shop.time += RETRY_FOR
@@ -79,6 +82,7 @@ async def test_after_a_day_of_failures_the_result_says_what_failed_and_how_often
     )
     assert "2 attempts" in result["error"]["message"]
     assert "The deployment was not found." in result["error"]["message"]
+    assert (result["model"]["request_id"], result["answer"]) == ("request-2", None)
     assert (await shop.state(), shop.queue.sent) == ([], [])
 
 

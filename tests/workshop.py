@@ -219,10 +219,12 @@ async def workshop(person: Person) -> AsyncIterator[Workshop]:
         for container in CONTAINERS:
             await person.blobs.create_container(container)
         await queues.create_queue("shop-requests")
-        yield Workshop(person, service, connection, RequestQueue(queues, "shop-requests"))
-        await queues.delete_queue("shop-requests")
-        for container in CONTAINERS:
-            await person.blobs.delete_container(container)
+        try:
+            yield Workshop(person, service, connection, RequestQueue(queues, "shop-requests"))
+        finally:
+            await queues.delete_queue("shop-requests")
+            for container in CONTAINERS:
+                await person.blobs.delete_container(container)
 
 
 class Identity:

@@ -14,10 +14,12 @@ from typing import Any, Self
 import aiohttp
 from azure.core.credentials import AccessToken
 from azure.core.exceptions import AzureError, ResourceNotFoundError
+from azure.storage.blob import ContentSettings
 from azure.storage.blob.aio import BlobServiceClient
 from azure.storage.queue.aio import QueueServiceClient
 
 from bench.chaos.faults import Disturbances, EventFaults, ModelFaults, Outage
+from bench.chaos.ledger import Ledger
 from bench.chaos.plan import Item, Kind
 from localcloud.cloud import HOST_ACCOUNT, QUEUES, LocalCloud
 from localcloud.model import Question
@@ -41,11 +43,12 @@ LONGEST_DEFERRAL_SECONDS = 90
 """Longer than the app puts off what has failed three times."""
 
 CLAIM_SECONDS = 4
+MODEL_TIMEOUT_SECONDS = 4
 
 APP_SETTINGS = {
     "FUNCTIONS_WORKER_PROCESS_COUNT": "2",
     "CLAIM_SECONDS": str(CLAIM_SECONDS),
-    "MODEL_TIMEOUT_SECONDS": "4",
+    "MODEL_TIMEOUT_SECONDS": str(MODEL_TIMEOUT_SECONDS),
 }
 
 type Say = Callable[[str, int, int], None]
@@ -68,6 +71,8 @@ class Sent:
     """Uploads that were tried; one that failed may have arrived nevertheless."""
     question: str | None = None
     """What is asked of it in the end."""
+    touched_at: float | None = None
+    """Its ETag is younger than this, in seconds since 1970; its bytes and its question may be older."""
     deleted_at: float | None = None
     """By then it was certainly gone, in seconds since 1970."""
 
@@ -91,6 +96,7 @@ class Campaign:
     log: Path
     """The functions host's."""
     model: ModelFaults
+    ledger: Ledger
     events: EventFaults
     disturbances: Disturbances = field(init=False)
     plan: list[Item]
@@ -118,7 +124,7 @@ class Campaign:
         cloud = self.cloud
         cloud.model.script.policy = self.model
         self.disturbances = Disturbances(
-            cloud, self.model, self.model.seed, self._part_sent, self.restarts_at, self.kill_every
+            cloud, self.model, self.ledger, self.model.seed, self._part_sent, self.restarts_at, self.kill_every
         )
         key, bundle = cloud.front.connection_string, str(cloud.certificates.bundle)
         enter = self._stack.enter_async_context
@@ -172,16 +178,35 @@ class Campaign:
                     await self._ask_aside(sent)
                 case Kind.DELETED:
                     await self._delete(sent)
+                case Kind.TOUCHED:
+                    await self._touch(sent)
+                case Kind.REUPLOADED:
+                    await self._upload(sent, again=True)
                 case _:
                     await self._upload(sent)
 
-    async def _upload(self, sent: Sent) -> None:
+    async def _upload(self, sent: Sent, *, again: bool = False) -> None:
+        """Upload the next version, or the same one again."""
+
         async def once() -> None:
-            sent.versions += 1
+            if again:
+                sent.touched_at = time.time()
+            else:
+                sent.versions += 1
             blob = self.blobs.get_blob_client("images", sent.item.name)
             data, metadata = sent.item.content(sent.versions), sent.item.metadata(sent.versions)
-            await blob.upload_blob(BytesIO(data), overwrite=True, metadata=metadata)
+            self.model.names.note(sent.item.name, data)
+            headers = ContentSettings(content_encoding="gzip") if sent.item.kind is Kind.MISENCODED else None
+            await blob.upload_blob(BytesIO(data), overwrite=True, metadata=metadata, content_settings=headers)
             sent.question = metadata.get("instructions", sent.question)
+
+        await _until_done(once)
+
+    async def _touch(self, sent: Sent) -> None:
+        async def once() -> None:
+            sent.touched_at = time.time()
+            metadata = sent.item.metadata(sent.versions) | {"remark": "seen"}
+            await self.blobs.get_blob_client("images", sent.item.name).set_blob_metadata(metadata)
 
         await _until_done(once)
 

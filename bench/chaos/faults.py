@@ -5,15 +5,18 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import cycle
 from random import Random
 from typing import Literal
 
 import aiohttp
 
-from bench.chaos.plan import FILTERED, REFUSED
+from bench.chaos.ledger import IMAGES, RESULTS, Ledger, Refusing
+from bench.chaos.plan import FILTERED, REFUSED, Names
+from localcloud.app_storage import BlobRequest, StorageRefusal
 from localcloud.cloud import LocalCloud
 from localcloud.event_grid import Event, Fault
 from localcloud.model import (
@@ -32,13 +35,16 @@ from localcloud.model import (
     Slow,
     Throttled,
 )
+from pipeline.model import Question
+from pipeline.work import work_key
 
 type Work = tuple[str, str]
 """What is paid for once: the question and the picture's digest, of which no two versions have the same."""
 type Fate = Literal["answered", "lost on the wire", "turned away"]
 
-FAULTY_CALLS = 3
-"""Calls of one work that may meet a fault of their own; further ones meet only what meets everybody."""
+FAULTY_CALLS = 2
+"""Calls of one work that may meet a fault of their own; further ones meet only what meets everybody. Three answers in a
+row that can't be read would be a failed result."""
 SLOWEST = 0.6
 """Seconds that an answer takes at most, so that kills and changes find calls in flight."""
 
@@ -68,21 +74,66 @@ SPELLS: tuple[Behaviour, ...] = (
 """What all calls meet for a while."""
 
 
+def _no_role(request: BlobRequest, _: Ledger) -> StorageRefusal | None:
+    """The app's identity may read results, and write none."""
+    if request.container != RESULTS or request.method in ("GET", "HEAD"):
+        return None
+    message = "This request is not authorized to perform this operation using this permission."
+    return StorageRefusal(403, "AuthorizationPermissionMismatch", message)
+
+
+def _no_container(request: BlobRequest, _: Ledger) -> StorageRefusal | None:
+    if request.container != RESULTS:
+        return None
+    return StorageRefusal(404, "ContainerNotFound", "The specified container does not exist.")
+
+
+def _immutable(request: BlobRequest, ledger: Ledger) -> StorageRefusal | None:
+    """Results that are there can't be replaced; new ones can be written."""
+    if request.method != "PUT" or request.container != RESULTS or not ledger.exists(RESULTS, request.blob):
+        return None
+    message = "This operation is not permitted as the blob is immutable due to a policy."
+    return StorageRefusal(409, "BlobImmutableDueToPolicy", message)
+
+
+def _leased(request: BlobRequest, ledger: Ledger) -> StorageRefusal | None:
+    """Somebody holds a lease on each result that is there."""
+    if request.method != "PUT" or request.container != RESULTS or not ledger.exists(RESULTS, request.blob):
+        return None
+    message = "There is currently a lease on the blob and no lease ID was specified in the request."
+    return StorageRefusal(412, "LeaseIdMissing", message)
+
+
+REFUSALS: tuple[Refusing, ...] = (_no_role, _no_container, _immutable, _leased)
+"""Why results can't be written for a while."""
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """One request to the model. Times are seconds since 1970."""
 
     work: Work
+    question: list[object]
+    """The identity of all that was asked, see `pipeline.model.Question`."""
+    claims: tuple[str, ...]
+    """The blobs that claim this question about any version of the image; other versions' are mostly never there."""
     at: float
     fate: Fate
     request_id: str
+    worker: str | None
+    """The id of the process that asked."""
 
 
 @dataclass(slots=True)
 class ModelFaults:
-    """The model's policy: the n-th call of a work meets what the seed says, unless a spell is on."""
+    """The model's policy: the n-th call of a work meets what the seed says, unless a spell is on.
+
+    Attributes:
+        names: which image a call is about.
+    """
 
     seed: int
+    names: Names
     calls: list[Call] = field(default_factory=list)
     active: bool = True
     spell: Behaviour | None = None
@@ -92,7 +143,8 @@ class ModelFaults:
         work = (asked.instructions, asked.pictures[0].sha256)
         self._asked[work] += 1
         behaviour = self._behaviour(asked.instructions, work, self._asked[work])
-        self.calls.append(Call(work, time.time(), fate(behaviour), asked.request_id))
+        image = self.names.of(*work)
+        self.calls.append(call_of(asked, image, self.names.digests(image), fate(behaviour)))
         return behaviour
 
     def _behaviour(self, question: str, work: Work, number: int) -> Behaviour:
@@ -109,6 +161,33 @@ class ModelFaults:
         elif question.startswith(REFUSED):
             final = Refusal()
         return Slow(rng.uniform(0.02, SLOWEST), final) if self.active else final
+
+
+def call_of(asked: Asked, image: str, digests: Sequence[str], fate: Fate) -> Call:
+    """The call about `image`, whose versions have these SHA-256 `digests`."""
+    question = _identity(asked)
+    keys = [work_key(IMAGES, image, f"sha256:{digest}", question) for digest in digests]
+    return Call(
+        work=(asked.instructions, asked.pictures[0].sha256),
+        question=question,
+        claims=tuple(f"claims/{key}" for key in keys),
+        at=asked.at.timestamp(),
+        fate=fate,
+        request_id=asked.request_id,
+        worker=asked.caller,
+    )
+
+
+def _identity(asked: Asked) -> list[object]:
+    question = Question(
+        instructions=asked.instructions,
+        deployment=asked.deployment,
+        system_prompt=asked.system,
+        detail=asked.pictures[0].detail,  # type: ignore[arg-type]  # the app sends no other values
+        max_output_tokens=asked.options["max_completion_tokens"],
+        reasoning_effort=asked.options.get("reasoning_effort"),
+    )
+    return question.identity()
 
 
 def fate(behaviour: Behaviour) -> Fate:
@@ -153,6 +232,9 @@ class Kill:
     """A worker process that got SIGKILL while so many invocations ran in it."""
 
     at: float
+    """By then it was dead."""
+    worker: str
+    """Its process id."""
     running: int
 
 
@@ -166,7 +248,7 @@ class Outage:
 
 @dataclass(slots=True)
 class Disturbances:
-    """Spells at the model, kills of workers, restarts of the emulator.
+    """Spells at the model, kills of workers, restarts of the emulator, times when results can't be written.
 
     Args:
         progress: the part of the uploads that has been sent.
@@ -176,6 +258,7 @@ class Disturbances:
 
     cloud: LocalCloud
     model: ModelFaults
+    ledger: Ledger
     seed: int
     progress: Callable[[], float]
     restarts_at: Iterable[float]
@@ -183,13 +266,14 @@ class Disturbances:
     kills: list[Kill] = field(default_factory=list)
     outages: list[Outage] = field(default_factory=list)
     spells: int = 0
+    refusals: Counter[str] = field(default_factory=Counter)
 
     @asynccontextmanager
     async def going_on(self) -> AsyncIterator[None]:
         """They go on inside; what has begun is ended."""
         over = asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
-            for work in (self._spells, self._kills, self._restarts):
+            for work in (self._spells, self._kills, self._restarts, self._refusals):
                 tasks.create_task(work(over))
             try:
                 yield
@@ -214,7 +298,18 @@ class Disturbances:
                     busiest = max(workers, key=lambda worker: worker["running"])
                     with suppress(ProcessLookupError):
                         os.kill(busiest["pid"], signal.SIGKILL)
-                        self.kills.append(Kill(time.time(), busiest["running"]))
+                        self.kills.append(Kill(time.time(), str(busiest["pid"]), busiest["running"]))
+
+    async def _refusals(self, over: asyncio.Event) -> None:
+        rng = _rng(self.seed, "refusals")
+        order = sorted(REFUSALS, key=lambda _: rng.random())
+        for refusing in cycle(order):
+            if await _set_within(over, rng.uniform(3, 6)):
+                return
+            self.ledger.refusing = refusing
+            self.refusals[refusing.__name__] += 1
+            await _set_within(over, rng.uniform(2, 4))
+            self.ledger.refusing = None
 
     async def _restarts(self, over: asyncio.Event) -> None:
         for part in self.restarts_at:

@@ -1,8 +1,10 @@
 """What is uploaded, and what has to become of it. Pure: the same for a seed."""
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from io import BytesIO
 from random import Random
@@ -29,6 +31,12 @@ class Kind(StrEnum):
     NO_IMAGE = "no image"
     TRUNCATED = "truncated"
     BAD_INSTRUCTIONS = "bad instructions"
+    TOUCHED = "touched"
+    """Its metadata are written again: another ETag, the same bytes, the same question."""
+    REUPLOADED = "uploaded again"
+    """The same, by the same upload."""
+    MISENCODED = "misencoded"
+    """A plain JPEG whose Content-Encoding says gzip."""
 
 
 WEIGHTS = {
@@ -43,6 +51,9 @@ WEIGHTS = {
     Kind.NO_IMAGE: 2,
     Kind.TRUNCATED: 2,
     Kind.BAD_INSTRUCTIONS: 2,
+    Kind.TOUCHED: 5,
+    Kind.REUPLOADED: 5,
+    Kind.MISENCODED: 3,
 }
 CODES = {
     Kind.FILTERED: "content_filtered",
@@ -53,6 +64,8 @@ CODES = {
     Kind.BAD_INSTRUCTIONS: "invalid_instructions",
 }
 """How the result of a bad file fails; all others succeed."""
+
+CHANGED_ONCE = (Kind.DELETED, Kind.SIDECAR_AFTER, Kind.TOUCHED, Kind.REUPLOADED)
 
 FOLDERS = ("", "a/", "a-b/", "deep/er/", "größe/")
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
@@ -106,20 +119,51 @@ class Item:
                 whole = _picture(marker, "JPEG", 128)
                 return whole[: len(whole) // 2]
             case _:
-                return _picture(marker, FORMATS[self.number % len(FORMATS)], 16)
+                return _picture(marker, _format(self.number, self.kind), 16)
+
+
+@dataclass(slots=True)
+class Names:
+    """Which image a call is about: its question tells, or, when that is the built-in one, the picture's digest."""
+
+    by_number: Mapping[int, str]
+    _by_digest: dict[str, str] = field(default_factory=dict)
+    _digests: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+
+    def note(self, image: str, data: bytes) -> None:
+        """Learn the bytes of a version that is about to be uploaded."""
+        digest = hashlib.sha256(data).hexdigest()
+        self._by_digest[digest] = image
+        self._digests[image].append(digest)
+
+    def of(self, question: str, digest: str) -> str:
+        """The image's name."""
+        found = re.search(r" item (\d+), version \d+\.$", question)
+        return self.by_number[int(found[1])] if found else self._by_digest[digest]
+
+    def digests(self, image: str) -> Sequence[str]:
+        """SHA-256 of each version of `image`."""
+        return self._digests[image]
 
 
 def items(uploads: int, seed: int) -> Iterator[Item]:
     rng = Random(f"{seed}/plan")  # noqa: S311 - repeatable on purpose
     for number, kind in enumerate(rng.choices(list(WEIGHTS), list(WEIGHTS.values()), k=uploads)):
-        changes = {Kind.OVERWRITTEN: rng.choice((1, 1, 2)), Kind.DELETED: 1, Kind.SIDECAR_AFTER: 1}.get(kind, 0)
-        ending = FORMATS[number % len(FORMATS)].lower()
+        changes = {Kind.OVERWRITTEN: rng.choice((1, 1, 2))}.get(kind, 1 if kind in CHANGED_ONCE else 0)
+        ending = _format(number, kind).lower()
         yield Item(
             number=number,
             kind=kind,
             name=f"{rng.choice(FOLDERS)}item {number:05}.{ending}",
             pauses=tuple(rng.uniform(0, LONGEST_PAUSE) for _ in range(changes)),
         )
+
+
+def _format(number: int, kind: Kind) -> str:
+    if kind is Kind.MISENCODED:
+        return "JPEG"
+    # What is asked the built-in question is recognized by its digest, so it is not converted.
+    return FORMATS[number % (len(FORMATS) - (kind is Kind.SIDECAR_AFTER))]
 
 
 def _picture(marker: str, kind: str, side: int) -> bytes:

@@ -8,7 +8,8 @@ from pathlib import Path
 from bench.chaos.accounts import Report, reckon
 from bench.chaos.campaign import APP_SETTINGS, ROOT, Campaign, Echo, Say
 from bench.chaos.faults import EventFaults, ModelFaults
-from bench.chaos.plan import items
+from bench.chaos.ledger import Ledger
+from bench.chaos.plan import Names, items
 from localcloud.cloud import LocalCloud
 
 KEPT = Path(".local") / "chaos"
@@ -39,7 +40,9 @@ async def run(size: Size, seed: int, say: Say, *, uploads: int | None = None, lo
         uploads: other than the size's.
         log: where the functions host logs; None is below `KEPT`, which starts anew.
     """
-    model, events = ModelFaults(seed), EventFaults(seed)
+    plan = list(items(uploads or size.uploads, seed))
+    model = ModelFaults(seed, Names({item.number: item.name for item in plan}))
+    events, ledger = EventFaults(seed), Ledger()
     log = log or ROOT / KEPT / "functions.log"
     log.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(prefix="blobsight-") as directory:
@@ -51,6 +54,7 @@ async def run(size: Size, seed: int, say: Say, *, uploads: int | None = None, lo
             settings=APP_SETTINGS,
             brain=Echo(),
             event_faults=events,
+            storage_watch=ledger,
         )
         async with (
             cloud,
@@ -58,8 +62,9 @@ async def run(size: Size, seed: int, say: Say, *, uploads: int | None = None, lo
                 cloud=cloud,
                 log=log,
                 model=model,
+                ledger=ledger,
                 events=events,
-                plan=list(items(uploads or size.uploads, seed)),
+                plan=plan,
                 kill_every=size.kill_every,
                 restarts_at=size.restarts_at,
                 patience=size.patience,

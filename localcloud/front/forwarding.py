@@ -71,8 +71,13 @@ class Forwarder:
             await self._session.close()
             self._session = None
 
-    async def forward(self, request: web.BaseRequest, on_answer: AnswerHook) -> web.StreamResponse:
-        """The service's answer, after `on_answer` has seen its head; the client has got nothing by then."""
+    async def forward(
+        self, request: web.BaseRequest, on_answer: AnswerHook, *, body: bytes | None = None
+    ) -> web.StreamResponse:
+        """The service's answer, after `on_answer` has seen its head; the client has got nothing by then.
+
+        `body` is the request's, if it has been read already.
+        """
         if self._session is None:
             raise RuntimeError("Forwarder is used outside its `async with`.")
         if not request.raw_path.startswith("/"):
@@ -90,7 +95,7 @@ class Forwarder:
                 request.method,
                 URL(self._origin + request.raw_path, encoded=True),
                 headers=end_to_end(request.headers, leave_out="expect"),
-                data=request.content if request.body_exists else None,
+                data=(request.content if body is None else body) if request.body_exists else None,
                 allow_redirects=False,
             ) as answer:
                 await on_answer(answer)

@@ -8,9 +8,19 @@ from localcloud.model.brain import Brain, HonestBrain
 from localcloud.model.question import Picture, Question
 from localcloud.model.replies import MODEL
 from localcloud.model.script import (
+    ABUSE_BLOCKED,
     DEPLOYMENT_NOT_FOUND,
     EMPTY,
+    FAILED_DEPENDENCY,
+    FILTERED_WITHOUT_MESSAGE,
+    FIREWALL_PAGE,
     FORBIDDEN,
+    GATEWAY_QUOTA,
+    INSUFFICIENT_QUOTA,
+    NO_CHOICES,
+    ONLY_REASONING,
+    PUBLIC_ACCESS_DISABLED,
+    REQUEST_TOO_LARGE,
     RETIRED,
     ROLE_MISSING,
     SERVER_ERROR,
@@ -22,6 +32,7 @@ from localcloud.model.script import (
     Asked,
     AskedPicture,
     Behaviour,
+    Changed,
     Dropped,
     Failure,
     Garbled,
@@ -34,13 +45,17 @@ from localcloud.model.script import (
     Script,
     Slow,
     Throttled,
+    Verbatim,
 )
 from localcloud.model.server import LocalModel, Verify
 from localcloud.model.structured import CannotAnswerError
 
 __all__ = [
-    "DEPLOYMENT_NOT_FOUND", "EMPTY", "FORBIDDEN", "MODEL", "RETIRED", "ROLE_MISSING", "SERVER_ERROR", "TRUNCATED",
+    "ABUSE_BLOCKED", "DEPLOYMENT_NOT_FOUND", "EMPTY", "FAILED_DEPENDENCY", "FILTERED_WITHOUT_MESSAGE", "FIREWALL_PAGE",
+    "FORBIDDEN", "GATEWAY_QUOTA", "INSUFFICIENT_QUOTA", "MODEL", "NO_CHOICES", "ONLY_REASONING",
+    "PUBLIC_ACCESS_DISABLED", "REQUEST_TOO_LARGE", "RETIRED", "ROLE_MISSING", "SERVER_ERROR", "TRUNCATED",
     "UNAUTHORIZED", "UNAVAILABLE", "Answer", "AnswerFiltered", "Asked", "AskedPicture", "Behaviour", "Brain",
-    "CannotAnswerError", "Dropped", "Failure", "Garbled", "Hang", "HonestBrain", "Limits", "LocalModel", "Picture",
-    "Policy", "PromptFiltered", "Question", "Quota", "Refusal", "Script", "Slow", "Throttled", "Verify",
+    "CannotAnswerError", "Changed", "Dropped", "Failure", "Garbled", "Hang", "HonestBrain", "Limits", "LocalModel",
+    "Picture", "Policy", "PromptFiltered", "Question", "Quota", "Refusal", "Script", "Slow", "Throttled", "Verbatim",
+    "Verify",
 ]  # fmt: skip

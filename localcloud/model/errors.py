@@ -2,6 +2,7 @@
 
 Azure has three writers of errors, and each has a shape of its own: the token check in front (`statusCode`), the
 gateway (`error.code`, `error.message`), and the model service behind (OpenAI's `message`, `type`, `param`, `code`).
+API Management, where people put it in front, writes `statusCode` too.
 """
 
 from dataclasses import dataclass
@@ -71,6 +72,63 @@ def role_missing() -> ErrorReply:
 
 def network_denied() -> ErrorReply:
     return gateway_error(403, "403", "Access denied due to Virtual Network/Firewall rules.")
+
+
+def public_access_disabled() -> ErrorReply:
+    return gateway_error(403, "403", "Public access is disabled. Please configure private endpoint.")
+
+
+def abuse_blocked() -> ErrorReply:
+    """Microsoft's abuse monitoring, not the content filter."""
+    return gateway_error(
+        403,
+        "Forbidden",
+        "Your resource has been temporarily blocked because we detected behavior that may violate our content policy. "
+        "For more details on Azure OpenAI service content policy, please visit https://aka.ms/aoaicodeofconduct",
+    )
+
+
+def gateway_quota() -> ErrorReply:
+    """API Management's policy `quota`."""
+    return ErrorReply(
+        403, {"statusCode": 403, "message": "Out of call volume quota. Quota will be replenished in 5.03:23:11."}
+    )
+
+
+def insufficient_quota() -> ErrorReply:
+    """429, though no waiting helps."""
+    return ErrorReply(
+        429,
+        {
+            "error": {
+                "message": "You exceeded your current quota, please check your plan and billing details. For more "
+                "information on this error, read the docs: https://platform.openai.com/docs/guides/error-codes/api-errors.",
+                "type": "insufficient_quota",
+                "param": None,
+                "code": "insufficient_quota",
+            }
+        },
+    )
+
+
+def request_too_large(limit: int = 30_000, requested: int = 36_278) -> ErrorReply:
+    """429 for one request that no minute's quota covers."""
+    return ErrorReply(
+        429,
+        {
+            "error": {
+                "message": f"Request too large for gpt-5.4-mini on tokens per min (TPM): Limit {limit}, Requested "
+                f"{requested}. The input or output tokens must be reduced in order to run successfully.",
+                "type": "tokens",
+                "param": None,
+                "code": "rate_limit_exceeded",
+            }
+        },
+    )
+
+
+def failed_dependency() -> ErrorReply:
+    return gateway_error(424, "FailedDependency", "A dependent service did not answer in time.")
 
 
 def deployment_not_found() -> ErrorReply:

@@ -12,6 +12,7 @@ from localcloud.model.script import (
     Answer,
     AnswerFiltered,
     Behaviour,
+    Changed,
     Dropped,
     Failure,
     Garbled,
@@ -21,6 +22,7 @@ from localcloud.model.script import (
     Refusal,
     Slow,
     Throttled,
+    Verbatim,
 )
 from localcloud.model.tokens import cut, text_tokens
 
@@ -49,7 +51,7 @@ def request_id() -> str:
     return f"{raw[:8]}-{raw[8:12]}-{raw[12:16]}-{raw[16:20]}-{raw[20:]}"
 
 
-def render(  # noqa: C901, PLR0911 - one case for each behaviour
+def render(  # noqa: C901, PLR0911, PLR0912 - one case for each behaviour
     behaviour: Behaviour, question: Question, text: str, created: int
 ) -> Reply:
     """The reply for a behaviour. text: what the brain answered, "" where the behaviour needs none."""
@@ -62,12 +64,19 @@ def render(  # noqa: C901, PLR0911 - one case for each behaviour
             return _completion(
                 question, created, content=behaviour.text, finish="content_filter", filtered=behaviour.category
             )
+        case Changed():
+            whole = _completion(question, created, content=behaviour.text)
+            return Reply(200, json.dumps(behaviour.change(json.loads(whole.body))).encode(), whole.headers)
         case PromptFiltered():
             return error(prompt_filtered(behaviour.category))
         case Throttled():
             return _throttled(behaviour)
         case Failure():
             return error(behaviour.reply)
+        case Verbatim():
+            return Reply(
+                behaviour.status, behaviour.body, {"Content-Type": behaviour.content_type, **behaviour.headers}
+            )
         case Hang():
             return Reply(200, b"", hangs=True)
         case Dropped():

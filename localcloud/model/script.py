@@ -15,9 +15,16 @@ from typing import Any, Literal
 
 from localcloud.model.errors import (
     ErrorReply,
+    abuse_blocked,
     deployment_not_found,
+    failed_dependency,
+    filter_results,
+    gateway_quota,
+    insufficient_quota,
     model_retired,
     network_denied,
+    public_access_disabled,
+    request_too_large,
     role_missing,
     server_error,
     token_rejected,
@@ -51,6 +58,8 @@ class Asked:
     prompt_tokens: int
     request_id: str
     """What the answer's x-request-id says."""
+    caller: str | None
+    """Which process of the app asked; see `localcloud.identity`."""
     headers: Mapping[str, str]
     """Lower-case names; what identifies the client and its try, never the token."""
 
@@ -87,6 +96,24 @@ class AnswerFiltered:
 
     category: str = "violence"
     text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """An answer as other services or other days write it: `change` gets the completion, and returns what is sent."""
+
+    change: Callable[[dict[str, Any]], Any]
+    text: str = "A picture."
+
+
+@dataclass(frozen=True, slots=True)
+class Verbatim:
+    """Any response, byte by byte."""
+
+    status: int
+    body: bytes
+    content_type: str = "application/json"
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,19 +170,64 @@ class Slow:
 
 
 type Behaviour = (
-    Answer | Refusal | AnswerFiltered | PromptFiltered | Throttled | Failure | Hang | Dropped | Garbled | Slow
+    Answer
+    | Refusal
+    | AnswerFiltered
+    | PromptFiltered
+    | Changed
+    | Throttled
+    | Failure
+    | Verbatim
+    | Hang
+    | Dropped
+    | Garbled
+    | Slow
 )
 type Policy = Callable[[Asked], Behaviour]
 
 UNAUTHORIZED = Failure(token_rejected())
 ROLE_MISSING = Failure(role_missing())
 FORBIDDEN = Failure(network_denied())
+PUBLIC_ACCESS_DISABLED = Failure(public_access_disabled())
+ABUSE_BLOCKED = Failure(abuse_blocked())
+GATEWAY_QUOTA = Failure(gateway_quota())
+FIREWALL_PAGE = Verbatim(
+    403,
+    b"<html>\r\n<head><title>403 Forbidden</title></head>\r\n<body>\r\n<center><h1>403 Forbidden</h1></center>\r\n"
+    b"<hr><center>Microsoft-Azure-Application-Gateway/v2</center>\r\n</body>\r\n</html>\r\n",
+    "text/html",
+)
+INSUFFICIENT_QUOTA = Failure(insufficient_quota())
+REQUEST_TOO_LARGE = Failure(request_too_large())
+FAILED_DEPENDENCY = Failure(failed_dependency())
 DEPLOYMENT_NOT_FOUND = Failure(deployment_not_found())
 RETIRED = Failure(model_retired())
 SERVER_ERROR = Failure(server_error(500))
 UNAVAILABLE = Failure(server_error(503))
 EMPTY = Garbled(b"")
 TRUNCATED = Answer("The picture shows a", finish_reason="length")
+NO_CHOICES = Changed(lambda completion: completion | {"choices": []})
+"""Paid for, as its usage says."""
+
+
+def _only_reasoning(completion: dict[str, Any]) -> dict[str, Any]:
+    completion["choices"][0] |= {"message": {"role": "assistant", "content": ""}, "finish_reason": "length"}
+    completion["usage"] |= {"completion_tokens": 100, "completion_tokens_details": {"reasoning_tokens": 100}}
+    return completion
+
+
+def _filtered_without_message(completion: dict[str, Any]) -> dict[str, Any]:
+    choice = {
+        "index": 0,
+        "finish_reason": "content_filter",
+        "content_filter_results": filter_results("hate", prompt=False),
+    }
+    return completion | {"choices": [choice]}
+
+
+ONLY_REASONING = Changed(_only_reasoning)
+"""All tokens that the answer may take went into reasoning."""
+FILTERED_WITHOUT_MESSAGE = Changed(_filtered_without_message)
 
 
 @dataclass(slots=True)

@@ -4,16 +4,16 @@ import asyncio
 import functools
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
-from typing import Self
+from typing import Any, Self
 
 from aiohttp import web
 
 from localcloud.certificates import Certificates
-from localcloud.identity import TokenRefused
+from localcloud.identity import TokenRefused, caller_of
 from localcloud.model import errors, replies
 from localcloud.model.brain import Brain, HonestBrain
 from localcloud.model.errors import RefusedError
@@ -23,8 +23,9 @@ from localcloud.model.replies import Reply
 from localcloud.model.script import Answer, Asked, AskedPicture, Behaviour, Refusal, Script, Slow
 from localcloud.model.structured import CannotAnswerError
 
-type Verify = Callable[[str], object]
-"""Takes a bearer token; raises TokenRefused unless it is meant for https://cognitiveservices.azure.com."""
+type Verify = Callable[[str], Mapping[str, Any]]
+"""Takes a bearer token, gives its claims; raises TokenRefused unless it is meant for
+https://cognitiveservices.azure.com."""
 
 HISTORY = 10_000
 """Requests remembered; older ones are forgotten."""
@@ -59,6 +60,9 @@ class LocalModel:
     ) -> None:
         self.script = Script()
         self.history: deque[Asked] = deque(maxlen=HISTORY)
+        self.unheard: dict[str, float] = {}
+        """By request id: calls whose connection had ended before their answer was sent, and the seconds that the answer
+        took."""
         self.deployments = tuple(deployments)
         self._certificates = certificates
         self._verify = verify
@@ -102,22 +106,25 @@ class LocalModel:
         await self._stack.aclose()
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
-        identifier = replies.request_id()
+        identifier, began = replies.request_id(), time.monotonic()
         try:
-            self._authorize(request)
+            caller = self._authorize(request)
             async with self._room:
-                reply, deployment = await self._think(request, identifier)
+                reply, deployment = await self._think(request, identifier, caller)
         except RefusedError as refused:
             reply, deployment = replies.error(refused.reply), ""
         except ConnectionResetError:  # the app was stopped while it asked: nobody hears the answer
             return web.Response(status=499)
-        return await self._send(reply, request, replies.common_headers(identifier, deployment))
+        await self._wait(reply)
+        if request.transport is None or request.transport.is_closing():
+            self.unheard[identifier] = time.monotonic() - began
+        return await _send(reply, request, replies.common_headers(identifier, deployment))
 
-    async def _think(self, request: web.Request, identifier: str) -> tuple[Reply, str]:
+    async def _think(self, request: web.Request, identifier: str, caller: str | None) -> tuple[Reply, str]:
         """The reply, and the deployment that gave it. The body lives no longer than this call."""
         body = await _body(request)
         question = await self._in_thread(check, body, self.deployments)
-        asked = _asked(question, request, identifier)
+        asked = _asked(question, request, identifier, caller)
         self.history.append(asked)
         return await self._play(self.script.next(asked), question, body), question.deployment
 
@@ -138,12 +145,13 @@ class LocalModel:
                 return replies.render(Refusal(str(reason)), question, "", int(time.time()))
         return replies.render(behaviour, question, text, int(time.time()))
 
-    def _authorize(self, request: web.Request) -> None:
+    def _authorize(self, request: web.Request) -> str | None:
+        """The caller, where the token names one."""
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise RefusedError(errors.key_rejected() if "api-key" in request.headers else errors.token_rejected())
         try:
-            self._verify(token.strip())
+            return caller_of(self._verify(token.strip()))
         except TokenRefused as refused:
             raise RefusedError(errors.token_rejected()) from refused
 
@@ -151,23 +159,11 @@ class LocalModel:
         call = functools.partial(work, *arguments, **keywords)
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
-    async def _send(self, reply: Reply, request: web.Request, headers: dict[str, str]) -> web.StreamResponse:
+    async def _wait(self, reply: Reply) -> None:
         if reply.hangs:
             await self._closing.wait()
         elif reply.silence:
             await self._silence(reply.silence)
-        transport = request.transport
-        if (reply.hangs or reply.sent < 0) and transport is not None:
-            transport.abort()
-        everything = {"Content-Type": "application/json", **headers, **reply.headers}
-        if 0 <= reply.sent < 1 and transport is not None:
-            response = web.StreamResponse(status=reply.status, headers=everything)
-            response.content_length = len(reply.body)
-            await response.prepare(request)
-            await response.write(reply.body[: int(len(reply.body) * reply.sent)])
-            transport.close()  # sends what is buffered, which abort() would not
-            return response
-        return web.Response(status=reply.status, body=reply.body, headers=everything)
 
     async def _silence(self, seconds: float) -> None:
         """Sleeps, but not into the shutdown."""
@@ -193,6 +189,21 @@ class LocalModel:
         return web.json_response(reply.body, status=reply.status)
 
 
+async def _send(reply: Reply, request: web.Request, headers: dict[str, str]) -> web.StreamResponse:
+    transport = request.transport
+    if (reply.hangs or reply.sent < 0) and transport is not None:
+        transport.abort()
+    everything = {"Content-Type": "application/json", **headers, **reply.headers}
+    if 0 <= reply.sent < 1 and transport is not None:
+        response = web.StreamResponse(status=reply.status, headers=everything)
+        response.content_length = len(reply.body)
+        await response.prepare(request)
+        await response.write(reply.body[: int(len(reply.body) * reply.sent)])
+        transport.close()  # sends what is buffered, which abort() would not
+        return response
+    return web.Response(status=reply.status, body=reply.body, headers=everything)
+
+
 async def _body(request: web.Request) -> dict[str, object]:
     """The request's JSON object. Read by hand: `request.read()` would keep the bytes until the answer is sent."""
     raw = bytearray()
@@ -204,7 +215,7 @@ async def _body(request: web.Request) -> dict[str, object]:
     return parse(raw)
 
 
-def _asked(question: Question, request: web.Request, identifier: str) -> Asked:
+def _asked(question: Question, request: web.Request, identifier: str, caller: str | None) -> Asked:
     return Asked(
         at=datetime.now(UTC),
         deployment=question.deployment,
@@ -226,5 +237,6 @@ def _asked(question: Question, request: web.Request, identifier: str) -> Asked:
         options=question.options,
         prompt_tokens=question.prompt_tokens,
         request_id=identifier,
+        caller=caller,
         headers={name: request.headers[name] for name in KEPT_HEADERS if name in request.headers},
     )

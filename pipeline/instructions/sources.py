@@ -12,11 +12,12 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from typing import Any, Protocol
 
 from cachetools import TTLCache
 
-from pipeline.errors import ErrorCode, PermanentFailure, RetryableFailure
+from pipeline.errors import ErrorCode, PermanentFailure
 from pipeline.instructions.files import MAX_FILE_BYTES, InstructionFile, InvalidFile, parse_file
 from pipeline.instructions.metadata_text import UndecodableText, decode_base64, decode_text
 from pipeline.instructions.misnamed import Misnamed, misnamed, other_forms, usual_form
@@ -29,8 +30,12 @@ BUILT_IN = "Describe this image."
 
 CACHE_SECONDS = 30
 """How long an instance goes by what a folder's instruction file (or a schema blob) said when it last looked."""
-CACHED_FILES = 1000
-"""So the cache holds 64 MB at the very most; nearly all entries are folders without a file."""
+CACHED_BYTES = 32 * 1024 * 1024
+"""What an instance holds at most of what those said, by the estimate of the two below."""
+ENTRY_BYTES = 1_000
+"""What is remembered of a file that is not there: nearly all entries are folders without one."""
+HELD_PER_BYTE = 32
+"""What a byte of a file becomes at most when it is parsed: `[],` are 3, a list takes 64 and its place."""
 PARSED_AT_ONCE_BYTES = 8 * 1024
 """What the slowest parser reads in a few milliseconds; anything longer is parsed in a thread."""
 
@@ -76,9 +81,7 @@ class InstructionSources:
     def __init__(self, files: Files, default_text: str | None) -> None:
         self._files = files
         self._default_text = (default_text or "").strip()
-        self._folders = _Remembered(self._read_folder)
-        self._schemas = _Remembered(self._read_schema)
-        self._inline_schemas = _Remembered(lambda text: _compiled(text, "The schema in the instructions"))
+        self._remembered = _Remembered()
 
     async def find(
         self, name: str | None, metadata: Mapping[str, str], request: str | None = None, given: Options | None = None
@@ -147,51 +150,47 @@ class InstructionSources:
             for file_name, _ in await self._read(sidecars(usual)):
                 raise _in_another_form(file_name, name + file_name.removeprefix(usual))
         for folder in folders_of(name):
-            found = await self._folders.get(folder)
-            if isinstance(found, PermanentFailure):
-                raise found
-            for file in found:
+            for file in await self._remembered.get(("folder", folder), partial(self._read_folder, folder)):
                 yield Origin.FOLDER, *file
 
-    async def _read_folder(self, folder: str) -> list[tuple[str, InstructionFile]] | PermanentFailure:
-        try:
-            return await self._read(folder_files(folder))
-        except PermanentFailure as failure:
-            return failure
+    async def _read_folder(self, folder: str) -> tuple[list[tuple[str, InstructionFile]], int]:
+        """Its instruction files, and how many bytes they have."""
+        contents = await self._contents(folder_files(folder))
+        return await _all_parsed(contents), sum(map(len, contents.values()))
 
     async def _read(self, names: list[str]) -> list[tuple[str, InstructionFile]]:
         """Those of these files that exist."""
+        return await _all_parsed(await self._contents(names))
+
+    async def _contents(self, names: list[str]) -> dict[str, bytes]:
         contents = await asyncio.gather(*(self._files.read_start(name, MAX_FILE_BYTES + 1) for name in names))
-        return [
-            (name, await _parsed(name, data)) for name, data in zip(names, contents, strict=True) if data is not None
-        ]
+        return {name: data for name, data in zip(names, contents, strict=True) if data is not None}
 
     async def _schema(self, schema: dict[str, Any] | str | None) -> AnswerSchema | None:
         if schema is None:
             return None
         if isinstance(schema, str):
-            found = await self._schemas.get(schema_blob(schema))
-            if isinstance(found, PermanentFailure):
-                raise found
-            return found
-        found = await self._inline_schemas.get(json.dumps(schema, default=str))
-        if isinstance(found, PermanentFailure):
-            raise found
-        return found
+            name = schema_blob(schema)
+            return await self._remembered.get(("schema", name), partial(self._read_schema, name))
+        text = json.dumps(schema, default=str)
+        compiled = partial(_compiled, text, "The schema in the instructions")
+        return await self._remembered.get(("inline schema", text), compiled)
 
-    async def _read_schema(self, name: str) -> AnswerSchema | PermanentFailure:
+    async def _read_schema(self, name: str) -> tuple[AnswerSchema, int]:
         if not is_blob_name(name):
-            return _invalid(f"The schema {name!r} has no name that a blob can have: correct it.")
+            raise _invalid(f"The schema {name[:100]!r} has no name that a blob can have: correct it.")
         data = await self._files.read_start(name, MAX_FILE_BYTES + 1)
         if data is None:
-            return _invalid(
+            raise _invalid(
                 f"The schema '{name}' is not in the input container: upload it, or correct its name.", file=name
             )
         if len(data) > MAX_FILE_BYTES:
-            return _invalid(
-                f"The schema '{name}' is larger than the {MAX_FILE_BYTES:,} bytes that are read.", file=name
-            )
+            raise _invalid(f"The schema '{name}' is larger than the {MAX_FILE_BYTES:,} bytes that are read.", file=name)
         return await _compiled(data, f"The schema '{name}'", file=name)
+
+
+async def _all_parsed(contents: Mapping[str, bytes]) -> list[tuple[str, InstructionFile]]:
+    return [(name, await _parsed(name, data)) for name, data in contents.items()]
 
 
 async def _parsed(name: str, data: bytes) -> InstructionFile:
@@ -203,12 +202,12 @@ async def _parsed(name: str, data: bytes) -> InstructionFile:
         raise _invalid(f"The instruction file '{name}' can't be used, {error}.", file=name) from None
 
 
-async def _compiled(text: str | bytes, called: str, **details: str) -> AnswerSchema | PermanentFailure:
-    """In a thread: a large schema takes a while to look through."""
+async def _compiled(text: str | bytes, called: str, **details: str) -> tuple[AnswerSchema, int]:
+    """The schema, and how many bytes it has. In a thread: a large one takes a while to look through."""
     try:
-        return await asyncio.to_thread(lambda: AnswerSchema.of(json.loads(text)))
+        return await asyncio.to_thread(lambda: AnswerSchema.of(json.loads(text))), len(text)
     except (InvalidSchema, ValueError, RecursionError) as error:
-        return _invalid(f"{called} can't be used: {error}.", **details)
+        raise _invalid(f"{called} can't be used: {error}.", **details) from None
 
 
 def _misnamed(name: str, meant: Misnamed) -> PermanentFailure:
@@ -253,22 +252,44 @@ def _is_encodable(text: str) -> bool:
     return True
 
 
-class _Remembered[Value]:
-    """What `load` gave for a name, for a while; askers at the same time share one load."""
+type _Key = tuple[str, str]
+"""A kind, and a name within it."""
+type _Loaded = tuple[Any, int]
+"""What was read, and how many bytes it was read from, those of its name included."""
 
-    def __init__(self, load: Callable[[str], Awaitable[Value]]) -> None:
-        self._load = load
-        self._tasks: TTLCache[str, asyncio.Future[Value]] = TTLCache(CACHED_FILES, CACHE_SECONDS)
 
-    async def get(self, name: str) -> Value:
-        task = self._tasks.get(name)
-        if task is None:
-            task = self._tasks[name] = asyncio.ensure_future(self._load(name))
+class _Remembered:
+    """What was loaded, for a while, as long as it fits; askers at the same time share one load."""
+
+    def __init__(self) -> None:
+        self._known: TTLCache[_Key, _Loaded] = TTLCache(CACHED_BYTES, CACHE_SECONDS, getsizeof=_held)
+        self._loading: dict[_Key, asyncio.Future[_Loaded]] = {}
+
+    async def get[Value](self, key: _Key, load: Callable[[], Awaitable[tuple[Value, int]]]) -> Value:
+        known = self._known.get(key)
+        if known is None:
+            task = self._loading.get(key)
+            if task is None:
+                task = self._loading[key] = asyncio.ensure_future(self._load(key, load))
+            known = await asyncio.shield(task)  # one asker's cancellation is not the others'
+        value: Value | PermanentFailure = known[0]
+        if isinstance(value, PermanentFailure):
+            raise value.with_traceback(None)  # or it would grow with each asker
+        return value
+
+    async def _load(self, key: _Key, load: Callable[[], Awaitable[_Loaded]]) -> _Loaded:
         try:
-            return await asyncio.shield(task)  # one asker's cancellation is not the others'
-        except RetryableFailure:
-            self._tasks.pop(name, None)
-            raise
+            value, size = await load()
+        except PermanentFailure as failure:
+            value, size = failure, 0
+        finally:
+            del self._loading[key]
+        self._known[key] = loaded = value, size + len(key[1])
+        return loaded
+
+
+def _held(loaded: _Loaded) -> int:
+    return ENTRY_BYTES + HELD_PER_BYTE * loaded[1]
 
 
 def _from_request(request: str | None) -> tuple[str, Origin, str | None] | None:

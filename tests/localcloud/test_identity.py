@@ -10,7 +10,7 @@ from azure.core.exceptions import ClientAuthenticationError
 from azure.identity import ManagedIdentityCredential
 from azure.identity.aio import ManagedIdentityCredential as AsyncManagedIdentityCredential
 
-from localcloud.identity import IdentityEndpoint, TokenRefused, TokenRequest
+from localcloud.identity import IdentityEndpoint, TokenRefused, TokenRequest, caller_of
 
 STORAGE = "https://storage.azure.com"
 MODELS = "https://cognitiveservices.azure.com"
@@ -74,6 +74,16 @@ async def test_the_answer_has_the_documented_form(endpoint: IdentityEndpoint) ->
         endpoint.client_id,
     )
     assert claims["exp"] - claims["iat"] == 3600
+
+
+async def test_a_process_that_gives_a_name_has_it_in_its_tokens(endpoint: IdentityEndpoint) -> None:
+    header = endpoint.environment()["IDENTITY_HEADER"]
+    query = {"api_version": "2019-08-01", "resource": STORAGE, "client_id": endpoint.client_id}
+    for secret, caller in ((header, None), (f"{header}.4711", "4711"), (f"{header}.", None)):
+        status, body = await ask(endpoint, secret=secret, **query)
+        assert (status, caller_of(endpoint.verify(body["access_token"], STORAGE))) == (200, caller)
+    for wrong in (f"{header}4711", f".{header}", "ä.4711"):
+        assert (await ask(endpoint, secret=wrong, **query))[0] == 401
 
 
 @pytest.mark.parametrize("client_id", ["somebody-elses", None])

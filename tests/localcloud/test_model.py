@@ -64,9 +64,10 @@ SAMPLES = Path(__file__).parents[2] / "samples"
 TOKEN = "a-good-token"
 
 
-def verify(token: str) -> None:
+def verify(token: str) -> dict[str, str]:
     if token != TOKEN:
         raise TokenRefused("not this one")
+    return {}
 
 
 class Echo:
@@ -506,6 +507,19 @@ async def test_a_hanging_request_meets_the_clients_timeout(model: LocalModel, ce
             await ask(impatient)
 
 
+async def test_an_answer_that_nobody_heard_is_known(model: LocalModel, certificates: Certificates) -> None:
+    model.script.add(Answer("heard"), Slow(0.4))
+    async with sdk(model, certificates, timeout=0.2) as impatient:
+        await ask(impatient)
+        with pytest.raises(openai.APITimeoutError):
+            await ask(impatient)
+    async with asyncio.timeout(10):
+        while not model.unheard:
+            await asyncio.sleep(0.01)
+    assert list(model.unheard) == [model.history[-1].request_id]
+    assert model.unheard[model.history[-1].request_id] >= 0.4
+
+
 async def test_slow_answers_overlap(model: LocalModel, client: openai.AsyncOpenAI) -> None:
     """More than the bodies that fit into memory at once: waiting holds none of that room."""
     model.script.policy = lambda _: Slow(0.3, Answer("done"))
@@ -551,6 +565,7 @@ def asked(tokens: int, **options: Any) -> Asked:
         options=options,
         prompt_tokens=tokens,
         request_id="",
+        caller=None,
         headers={},
     )
 

@@ -1,0 +1,170 @@
+"""Why work was paid for twice, and why claims and marks were left: what cut off the very process that was at it.
+
+Nothing here is explained by what merely happened at the same time. A kill explains the calls of the process that was
+killed, and only those whose answer that process had neither stored nor given up. An outage of the emulator explains a
+second call only if it kept the claim on that very work from being renewed, and the process that made the call took the
+claim over.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import pairwise
+
+from bench.chaos.faults import Call, Kill, Work
+from bench.chaos.ledger import IMAGES, RESULTS, STATE, Ledger, Operation
+from pipeline.names import result_name
+
+MARKING_SECONDS = 2.0
+"""From a waiting mark to the sending of its message, at most, on a busy machine."""
+
+
+class Cause(StrEnum):
+    KILL = "a kill"
+    OUTAGE = "an outage of storage"
+    LATE = "an answer that came after its caller's time"
+    NOT_WANTED = "its image was deleted or overwritten"
+
+
+@dataclass(frozen=True, slots=True)
+class Repeated:
+    """Paid calls after which the same work was paid for once more, though the wire did not lose their answers."""
+
+    causes: Counter[Cause]
+    unexplained: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Witness:
+    """All that is known of a campaign.
+
+    Attributes:
+        kills: by worker.
+        unheard: seconds that answers took which found nobody, by request id.
+        patience: seconds for which the app waits for an answer.
+        claim_seconds: after which a claim that is not renewed may be taken over.
+    """
+
+    ledger: Ledger
+    kills: Mapping[str, Kill]
+    unheard: Mapping[str, float]
+    patience: float
+    claim_seconds: float
+
+    def repeated(self, calls: Sequence[Call]) -> Repeated:
+        """Explain each paid call but the last of each work."""
+        by_work: defaultdict[Work, list[Call]] = defaultdict(list)
+        for call in sorted(calls, key=lambda call: call.at):
+            if call.fate != "turned away":
+                by_work[call.work].append(call)
+        causes: Counter[Cause] = Counter()
+        unexplained: list[str] = []
+        for work, paid in by_work.items():
+            excused: set[Operation] = set()
+            for call, later in pairwise(paid):
+                if call.fate == "lost on the wire":
+                    continue
+                cause = self._why_again(call, later, excused)
+                if cause is None:
+                    unexplained.append(
+                        f"{work[0]} answered for worker {call.worker}, and paid for again {later.at - call.at:.1f} s"
+                        f" later by worker {later.worker}"
+                    )
+                else:
+                    causes[cause] += 1
+        return Repeated(causes, unexplained)
+
+    def _why_again(self, call: Call, later: Call, excused: set[Operation]) -> Cause | None:
+        """`excused`: takings over that explain an earlier payment for this work, and no other."""
+        workers = {call.worker, later.worker}
+        for claim in call.claims:
+            for loser, taking in _taken_over(self.ledger.on(STATE, claim)):
+                if taking not in excused and taking.at < later.at and {loser, taking.worker} == workers:
+                    excused.add(taking)
+                    return Cause.OUTAGE
+        stored = self.ledger.stored_at(call.request_id)
+        if stored is not None and stored < later.at:
+            return None
+        if self._was_killed_at_it(call, later):
+            return Cause.KILL
+        if self.unheard.get(call.request_id, 0.0) > self.patience / 2:
+            return Cause.LATE
+        return None
+
+    def _was_killed_at_it(self, call: Call, later: Call) -> bool:
+        """Whether its process was killed before it let go of the work."""
+        kill = self.kills.get(call.worker or "")
+        if kill is None or kill.at > later.at:
+            return False
+        return not any(
+            done.releases and done.worker == call.worker and call.at < done.at
+            for claim in call.claims
+            for done in self.ledger.on(STATE, claim)
+        )
+
+    def why_claim_is_left(self, blob: str, used: Collection[str]) -> Cause | None:
+        """A claim is renewed at a third of its lifetime while it is held, and deleted in the end.
+
+        One that keeps an answer is left to the next run. `used`: the ids of the answers that are in results.
+        """
+        holder, letting_go = self._last_written(blob)
+        if holder is None:
+            return None
+        if holder.releases:
+            kept = {answer for done in self.ledger.on(STATE, blob) if done.done for answer in done.answers}
+            return None if kept.intersection(used) else Cause.NOT_WANTED
+        if holder.status is None or (letting_go is not None and letting_go.status is None):
+            return Cause.OUTAGE
+        kill = self.kills.get(holder.worker or "")
+        if kill is not None and letting_go is None and kill.at - holder.at <= self.claim_seconds:
+            return Cause.KILL
+        return None
+
+    def why_mark_is_left(self, blob: str) -> Cause | None:
+        """A mark is written right before its message is sent, and deleted by whoever handles that."""
+        writer, letting_go = self._last_written(blob)
+        if letting_go is not None and letting_go.status is None:
+            return Cause.OUTAGE
+        kill = self.kills.get(writer.worker or "") if writer else None
+        if writer and kill and letting_go is None and kill.at - writer.at <= MARKING_SECONDS:
+            return Cause.KILL
+        return None
+
+    def _last_written(self, blob: str) -> tuple[Operation | None, Operation | None]:
+        """Of a blob of the app's state: the last writing that may have been done, and who deleted it since."""
+        writing: Operation | None = None
+        deleting: Operation | None = None
+        for done in self.ledger.on(STATE, blob):
+            if done.method == "PUT" and (done.done or done.status is None):
+                writing, deleting = done, None
+            elif done.method == "DELETE":
+                deleting = done
+        return writing, deleting
+
+    def looked_before_writing(self, image: str) -> bool:
+        """Whether no result of `image` was written by a process that had just found the image gone."""
+        there: dict[str | None, bool] = {}
+        seen = [*self.ledger.on(IMAGES, image), *self.ledger.on(RESULTS, result_name(image))]
+        for done in sorted(seen, key=lambda done: done.at):
+            if done.container == IMAGES and done.method == "HEAD":
+                there[done.worker] = done.status != 404
+            elif done.method == "PUT" and done.done and not there.get(done.worker, True):
+                return False
+        return True
+
+
+def _taken_over(on_claim: Iterable[Operation]) -> Iterator[tuple[str | None, Operation]]:
+    """Each taking over of a claim that an outage kept its holder from renewing, and the process that lost it."""
+    holder: Operation | None = None
+    cut_off = False
+    for done in on_claim:
+        if done.releases:
+            holder = None if done.done else holder
+        elif done.method == "PUT" and done.status is None:
+            if holder is None or done.owner == holder.owner:
+                holder, cut_off = done, True
+        elif done.method == "PUT" and done.done:
+            if holder is not None and cut_off and done.owner != holder.owner:
+                yield holder.worker, done
+            holder, cut_off = done, False

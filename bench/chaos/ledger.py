@@ -1,0 +1,102 @@
+"""What the app's processes did with its blobs, request by request, as the proxy in front of the emulator saw it."""
+
+import re
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from localcloud.app_storage import BlobRequest, StorageRefusal
+
+IMAGES, RESULTS, STATE = "images", "results", "pipeline-state"
+
+_REQUEST_ID = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+"""How the model's stand-in calls a request. Results and kept answers hold it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One request for a blob. Times are seconds since 1970."""
+
+    at: float
+    """When it ended."""
+    worker: str | None
+    """The id of the process that made it; None for the functions host."""
+    method: str
+    container: str
+    blob: str
+    status: int | None
+    """None: the emulator was away and gave no answer, though it may have done what it was asked."""
+    refused: bool = False
+    """By a fault, not by the emulator."""
+    owner: str | None = None
+    """Of a claim: which run holds it; None when it is let go of, or only keeps an answer."""
+    answers: frozenset[str] = frozenset()
+    """The ids of the model's answers in what was written."""
+
+    @property
+    def writes(self) -> bool:
+        return self.method in ("PUT", "DELETE")
+
+    @property
+    def releases(self) -> bool:
+        """Of an operation on a claim: whether its run let go of it."""
+        return self.method == "DELETE" or (self.method == "PUT" and self.owner is None)
+
+    @property
+    def done(self) -> bool:
+        return self.status is not None and 200 <= self.status < 300
+
+
+type Refusing = Callable[[BlobRequest, "Ledger"], StorageRefusal | None]
+
+
+@dataclass(slots=True)
+class Ledger:
+    """A `localcloud.app_storage.StorageWatch` that forgets nothing."""
+
+    operations: list[Operation] = field(default_factory=list)
+    refusing: Refusing | None = None
+    """What is refused at the moment."""
+    _on: defaultdict[tuple[str, str], list[Operation]] = field(default_factory=lambda: defaultdict(list))
+    _stored: dict[str, float] = field(default_factory=dict)
+
+    def refuse(self, request: BlobRequest) -> StorageRefusal | None:
+        return self.refusing(request, self) if self.refusing is not None else None
+
+    def ended(self, request: BlobRequest, status: int | None, *, refused: bool) -> None:
+        owner = request.headers.get("x-ms-meta-owner")
+        answers = frozenset(found.decode() for found in _REQUEST_ID.findall(request.body))
+        self.add(
+            Operation(
+                at=time.time(),
+                worker=request.caller,
+                method=request.method,
+                container=request.container,
+                blob=request.blob,
+                status=status,
+                refused=refused,
+                owner=owner,
+                answers=answers,
+            )
+        )
+
+    def add(self, operation: Operation) -> None:
+        self.operations.append(operation)
+        self._on[operation.container, operation.blob].append(operation)
+        if operation.done:
+            for answer in operation.answers:
+                self._stored.setdefault(answer, operation.at)
+
+    def on(self, container: str, blob: str) -> Iterable[Operation]:
+        """The operations on one blob, in the order in which they ended."""
+        return self._on.get((container, blob), ())
+
+    def stored_at(self, answer: str) -> float | None:
+        """When the model's answer with this request id was first safe in a blob; None if it never was."""
+        return self._stored.get(answer)
+
+    def exists(self, container: str, blob: str) -> bool:
+        """Whether the app has written this blob and not deleted it since."""
+        last = next((done for done in reversed(self._on.get((container, blob), [])) if done.done and done.writes), None)
+        return last is not None and last.method == "PUT"

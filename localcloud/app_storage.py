@@ -1,0 +1,135 @@
+"""The app's own way to its blobs, where a test wants to see or refuse requests: a proxy in front of the emulator.
+
+The emulator knows no roles, leases its blobs for real and never says who asked. This proxy reads the caller from each
+request's token, lets a `StorageWatch` refuse what Azure would refuse, and tells it how each request ended.
+"""
+
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Protocol, Self
+from urllib.parse import unquote
+
+import aiohttp
+from aiohttp import web
+from multidict import CIMultiDictProxy
+
+from localcloud.certificates import Certificates
+from localcloud.front.forwarding import HEADER_BYTES, Forwarder, storage_error
+from localcloud.identity import IdentityEndpoint, TokenRefused, caller_of
+
+AUDIENCE = "https://storage.azure.com"
+STOP_SECONDS = 1
+
+
+@dataclass(frozen=True, slots=True)
+class BlobRequest:
+    """One request for a blob or a container."""
+
+    caller: str | None
+    """Which process of the app; see `localcloud.identity`. None for the functions host."""
+    method: str
+    container: str
+    blob: str
+    """"" for a request about the container itself."""
+    headers: CIMultiDictProxy[str]
+    body: bytes
+    """What is written."""
+
+
+@dataclass(frozen=True, slots=True)
+class StorageRefusal:
+    """An error that the service answers with instead of doing what it was asked."""
+
+    status: int
+    code: str
+    message: str
+
+
+class StorageWatch(Protocol):
+    """Sees every request of the app for a blob of its data account."""
+
+    def refuse(self, request: BlobRequest) -> StorageRefusal | None:
+        """Decide about a request that has arrived; None lets it through."""
+        ...
+
+    def ended(self, request: BlobRequest, status: int | None, *, refused: bool) -> None:
+        """Hear how a request ended, before the app does. `status` is None when the emulator gave no answer."""
+        ...
+
+
+class AppStorage:
+    """The blob service of one account over HTTPS on 127.0.0.1, alive inside `async with`."""
+
+    def __init__(
+        self, target: str, certificates: Certificates, identity: IdentityEndpoint, watch: StorageWatch
+    ) -> None:
+        """`target` is the account's blob endpoint (`https://127.0.0.1:PORT/ACCOUNT`)."""
+        origin, _, self._account = target.rpartition("/")
+        self._certificates = certificates
+        self._identity = identity
+        self._watch = watch
+        self._forwarder = Forwarder(origin, certificates.client_context())
+        self._port = 0
+        self._stack = AsyncExitStack()
+
+    @property
+    def blob_url(self) -> str:
+        return f"https://127.0.0.1:{self._port}/{self._account}"
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._forwarder)
+            server = web.Server(self._answer, access_log=None, max_line_size=HEADER_BYTES, max_field_size=HEADER_BYTES)
+            runner = web.ServerRunner(server, shutdown_timeout=STOP_SECONDS)
+            await runner.setup()
+            stack.push_async_callback(runner.cleanup)
+            site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=self._certificates.server_context())
+            await site.start()
+            self._port = runner.addresses[0][1]
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        try:
+            body = await request.content.read()
+        except (OSError, web.RequestPayloadError):  # the process was killed while it sent
+            return web.Response(status=499)
+        told = self._read(request, body)
+        refusal = self._watch.refuse(told)
+        if refusal is not None:
+            self._watch.ended(told, refusal.status, refused=True)
+            return storage_error(refusal.status, refusal.code, refusal.message)
+        answered = False
+
+        async def on_answer(answer: aiohttp.ClientResponse) -> None:
+            nonlocal answered
+            answered = True
+            self._watch.ended(told, answer.status, refused=False)
+
+        response = await self._forwarder.forward(request, on_answer, body=body)
+        if not answered:
+            self._watch.ended(told, None, refused=False)
+            if request.transport is not None:  # as without a proxy: no answer at all
+                request.transport.abort()
+        return response
+
+    def _read(self, request: web.BaseRequest, body: bytes) -> BlobRequest:
+        path = request.raw_path.partition("?")[0].removeprefix(f"/{self._account}/")
+        container, _, blob = path.partition("/")
+        return BlobRequest(
+            self._caller(request), request.method, unquote(container), unquote(blob), request.headers, body
+        )
+
+    def _caller(self, request: web.BaseRequest) -> str | None:
+        token = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        try:
+            claims: dict[str, Any] = self._identity.verify(token, AUDIENCE)
+        except TokenRefused:  # the emulator refuses it, too
+            return None
+        return caller_of(claims)

@@ -1,0 +1,63 @@
+"""What the model is asked, and what it replies: facts, without whoever asks."""
+
+from dataclasses import dataclass, replace
+
+from pipeline.settings import Detail, ReasoningEffort
+from pipeline.structured import AnswerSchema
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Everything besides the image that changes the answer."""
+
+    instructions: str
+    deployment: str
+    system_prompt: str
+    detail: Detail
+    max_output_tokens: int
+    reasoning_effort: ReasoningEffort | None = None
+    schema: AnswerSchema | None = None
+
+    def identity(self) -> list[object]:
+        """JSON that is equal for equal questions, and for no others."""
+        schema = self.schema.digest if self.schema else None
+        return [*(getattr(self, name) for name in _PLAIN), schema]
+
+
+_PLAIN = ("instructions", "deployment", "system_prompt", "detail", "max_output_tokens", "reasoning_effort")
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What the service replied. Token counts are the service's own, None where it gave none."""
+
+    text: str
+    """The answer; "" where there is none."""
+    finish_reason: str | None
+    model: str | None
+    request_id: str | None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    cached_tokens: int | None = None
+
+    @property
+    def truncated(self) -> bool:
+        return self.finish_reason == "length"
+
+    def after(self, earlier: "Reply | None") -> "Reply":
+        """This reply, with the tokens of an earlier one that did not do: they were paid too."""
+        if earlier is None:
+            return self
+        return replace(
+            self,
+            model=self.model or earlier.model,
+            input_tokens=_sum(self.input_tokens, earlier.input_tokens),
+            output_tokens=_sum(self.output_tokens, earlier.output_tokens),
+            reasoning_tokens=_sum(self.reasoning_tokens, earlier.reasoning_tokens),
+            cached_tokens=_sum(self.cached_tokens, earlier.cached_tokens),
+        )
+
+
+def _sum(one: int | None, other: int | None) -> int | None:
+    return None if one is None and other is None else (one or 0) + (other or 0)

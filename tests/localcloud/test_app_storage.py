@@ -1,0 +1,133 @@
+"""The app's way to its blobs, watched: who asked, what is refused, and how each request ended."""
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+from azure.core.credentials import AccessToken
+from azure.core.exceptions import (
+    AzureError,
+    ClientAuthenticationError,
+    HttpResponseError,
+    ResourceExistsError,
+)
+from azure.storage.blob.aio import BlobServiceClient
+
+from localcloud.app_storage import AUDIENCE, AppStorage, BlobRequest, StorageRefusal
+from localcloud.azurite import Azurite
+from localcloud.certificates import Certificates
+from localcloud.identity import IdentityEndpoint
+
+ACCOUNT = "devstoreaccount1"
+
+
+@dataclass
+class Watch:
+    refusal: StorageRefusal | None = None
+    seen: list[tuple[str | None, str, str, bytes, int | None, bool]] = field(default_factory=list)
+
+    def refuse(self, request: BlobRequest) -> StorageRefusal | None:
+        return self.refusal if request.method == "PUT" else None
+
+    def ended(self, request: BlobRequest, status: int | None, *, refused: bool) -> None:
+        self.seen.append((request.caller, request.method, request.blob, request.body, status, refused))
+
+
+class Token:
+    """A credential that has one token."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    async def get_token(self, *_scopes: str, **_options: Any) -> AccessToken:
+        return AccessToken(self._token, int(time.time()) + 3600)
+
+    async def close(self) -> None:
+        pass
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+
+@asynccontextmanager
+async def app(
+    azurite: Azurite, certificates: Certificates, identity: IdentityEndpoint, watch: Watch, *, token: str | None = None
+) -> AsyncIterator[BlobServiceClient]:
+    async with (
+        AppStorage(azurite.blob_url(ACCOUNT), certificates, identity, watch) as storage,
+        BlobServiceClient(
+            storage.blob_url,
+            Token(token or identity.token(AUDIENCE, caller="4711")),
+            connection_verify=str(certificates.bundle),
+            retry_total=0,
+        ) as client,
+    ):
+        yield client
+
+
+async def test_each_request_is_seen_with_its_caller_and_its_outcome(
+    azurite: Azurite, certificates: Certificates, identity: IdentityEndpoint
+) -> None:
+    watch, name = Watch(), "größe/a b.json"
+    async with app(azurite, certificates, identity, watch) as client:
+        await client.create_container("watched")
+        blob = client.get_blob_client("watched", name)
+        await blob.upload_blob(b"content", metadata={"owner": "me"})
+        with pytest.raises(ResourceExistsError):
+            await blob.upload_blob(b"again")
+        assert await (await blob.download_blob()).readall() == b"content"
+    assert watch.seen == [
+        ("4711", "PUT", "", b"", 201, False),
+        ("4711", "PUT", name, b"content", 201, False),
+        ("4711", "PUT", name, b"again", 409, False),
+        ("4711", "GET", name, b"", 206, False),
+    ]
+
+
+async def test_what_is_refused_does_not_happen(
+    azurite: Azurite, certificates: Certificates, identity: IdentityEndpoint
+) -> None:
+    watch = Watch()
+    async with app(azurite, certificates, identity, watch) as client:
+        await client.create_container("refusing")
+        watch.refusal = StorageRefusal(409, "BlobImmutableDueToPolicy", "The blob is immutable due to a policy.")
+        blob = client.get_blob_client("refusing", "a")
+        with pytest.raises(HttpResponseError) as raised:
+            await blob.upload_blob(b"content")
+        assert raised.value.status_code == 409
+        assert "BlobImmutableDueToPolicy" in raised.value.message
+        assert watch.seen[-1] == ("4711", "PUT", "a", b"content", 409, True)
+        assert not await blob.exists()
+
+
+async def test_an_emulator_that_is_away_answers_nothing(
+    certificates: Certificates, identity: IdentityEndpoint, tmp_path: Path
+) -> None:
+    watch = Watch()
+    async with (
+        Azurite(tmp_path, certificates, {ACCOUNT: "a2V5"}, in_memory=True) as azurite,
+        app(azurite, certificates, identity, watch) as client,
+    ):
+        await client.create_container("away")
+        await azurite.stop()
+        with pytest.raises(AzureError, match="Server disconnected"):
+            await client.get_blob_client("away", "a").upload_blob(b"content")
+        assert watch.seen[-1] == ("4711", "PUT", "a", b"content", None, False)
+
+
+async def test_a_token_that_has_expired_names_nobody_and_is_the_emulators_to_refuse(
+    azurite: Azurite, certificates: Certificates, identity: IdentityEndpoint
+) -> None:
+    watch = Watch()
+    expired = identity.token(AUDIENCE, lifetime=-1, caller="4711")
+    async with app(azurite, certificates, identity, watch, token=expired) as client:
+        with pytest.raises(ClientAuthenticationError):
+            await client.create_container("expired")
+    assert watch.seen == [(None, "PUT", "", b"", 403, False)]
