@@ -21,18 +21,28 @@ async def analyze_image(upload: BlobName) -> None:
     await pipeline.app.handle_upload(upload.container, upload.name)
 
 
-# A message of bytes that are no text has to get as far as its failed result, too.
-@app.queue_trigger(arg_name="request", queue_name="%REQUESTS_QUEUE%", connection="DataStorage")
+# The queues' messages come as bytes: the host itself would fail one that is not text, five times and then in the poison
+# queue again, and no result would say so.
+@app.queue_trigger(
+    arg_name="request", queue_name="%REQUESTS_QUEUE%", connection="DataStorage", data_type=func.DataType.BINARY
+)
 async def analyze_request(request: func.QueueMessage) -> None:
     await pipeline.app.handle_message(request.get_body().decode(errors="backslashreplace"))
 
 
-@app.queue_trigger(arg_name="poison", queue_name="webjobs-blobtrigger-poison", connection="DataStorage")
+@app.queue_trigger(
+    arg_name="poison",
+    queue_name="webjobs-blobtrigger-poison",
+    connection="DataStorage",
+    data_type=func.DataType.BINARY,
+)
 async def record_poison_upload(poison: func.QueueMessage) -> None:
     await pipeline.app.handle_poison_upload(poison.get_body().decode(errors="backslashreplace"))
 
 
-@app.queue_trigger(arg_name="poison", queue_name="%REQUESTS_QUEUE%-poison", connection="DataStorage")
+@app.queue_trigger(
+    arg_name="poison", queue_name="%REQUESTS_QUEUE%-poison", connection="DataStorage", data_type=func.DataType.BINARY
+)
 async def record_poison_request(poison: func.QueueMessage) -> None:
     await pipeline.app.handle_poison_request(poison.get_body().decode(errors="backslashreplace"))
 

@@ -33,7 +33,7 @@ from azure.identity.aio import DefaultAzureCredential
 from azure.storage.blob.aio import BlobServiceClient, ContainerClient, ExponentialRetry
 from azure.storage.queue.aio import QueueServiceClient
 
-from blobsight.terminal import Trouble
+from blobsight.terminal import Trouble, Unknown, shortened
 from pipeline.errors import RetryableFailure
 from pipeline.requests import RequestQueue
 
@@ -44,6 +44,10 @@ EMULATOR = (
 )
 """What UseDevelopmentStorage=true means; the key is published with the emulator, and this SDK does not know the
 short form. https://learn.microsoft.com/azure/storage/common/storage-connect-azurite"""
+
+FIRST_READ_BYTES = 4 * 1024 * 1024
+"""What the first request of a download brings along with the size, so that what is too large is not read any further.
+Nearly every result fits."""
 
 STORAGE_SCOPE = "https://storage.azure.com/.default"
 NOT_SIGNED_IN = "Nobody is signed in to Azure: run `az login`, or give --local for the local cloud."
@@ -109,11 +113,12 @@ class Place:
         connects = 0 if self.is_here else 3
         retry_policy = ExponentialRetry(initial_backoff=1, increment_base=2, retry_total=3, retry_connect=connects)
         options: dict[str, Any] = {"retry_policy": retry_policy}
+        of_blobs: dict[str, Any] = {"max_single_get_size": FIRST_READ_BYTES, "max_chunk_get_size": FIRST_READ_BYTES}
         credential: AsyncTokenCredential | None = None
         queues: QueueServiceClient | None
         if self.connection_string is not None:
             try:
-                blobs = BlobServiceClient.from_connection_string(self.connection_string, **options)
+                blobs = BlobServiceClient.from_connection_string(self.connection_string, **options, **of_blobs)
                 queues = QueueServiceClient.from_connection_string(self.connection_string, **options)
             except ValueError:  # what the SDK says may repeat what is secret
                 raise Trouble(
@@ -121,7 +126,7 @@ class Place:
                 ) from None
         else:
             credential = await stack.enter_async_context(DefaultAzureCredential())
-            blobs = BlobServiceClient(str(self.blob_url), credential, **options)
+            blobs = BlobServiceClient(str(self.blob_url), credential, **options, **of_blobs)
             queues = QueueServiceClient(self.queue_url, credential, **options) if self.queue_url else None
         await stack.enter_async_context(blobs)
         if queues is not None:
@@ -301,12 +306,17 @@ def explained(place: Place) -> Iterator[None]:
         except ExceptionGroup as group:  # of tasks side by side; they fail for one reason
             error = _first(group)
             raise error from error.__cause__
-    except RetryableFailure as failure:
-        # What the pipeline says of it is meant for the app's identity, not for a person's.
-        cause = failure.__cause__
-        raise Trouble(_explanation(cause, place) if isinstance(cause, AzureError) else failure.message) from failure
-    except AzureError as error:
-        raise Trouble(_explanation(error, place)) from error
+    except (AzureError, RetryableFailure) as error:
+        cause = of_the_sdk(error)
+        if cause is None:
+            raise Trouble(str(error)) from error
+        raise Trouble(_explanation(cause, place), service_code(cause)) from error
+
+
+def of_the_sdk(error: AzureError | RetryableFailure) -> AzureError | None:
+    """What the SDK said: what the pipeline makes of it is meant for the app's identity, not for a person's."""
+    cause = error.__cause__ if isinstance(error, RetryableFailure) else error
+    return cause if isinstance(cause, AzureError) else None
 
 
 def _first(error: Exception) -> Exception:
@@ -347,11 +357,72 @@ def _explanation(error: AzureError, place: Place) -> str:  # noqa: PLR0911 - one
             return f"{where}: the connection failed ({_first_line(error)}). Try again."
 
 
+_CURES = {
+    "BlobArchived": (
+        "it is in the archive tier, where nothing can read it: set its tier to Hot or Cool, wait until it is rehydrated"
+        " (up to 15 hours), and run this again"
+    ),
+    "BlobBeingRehydrated": "it is being rehydrated from the archive tier (up to 15 hours): run this again then",
+    "BlobUsesCustomerSpecifiedEncryption": (
+        "it is encrypted with a key that only its uploader has: have it uploaded again without one"
+    ),
+    "BlobImmutableDueToPolicy": "an immutability policy or a legal hold protects it: exempt the container, or wait",
+    "LeaseIdMissing": "somebody holds a lease on it: break the lease",
+    "BlobNotFound": "it was deleted meanwhile",
+}
+"""What refuses one blob, and what to do.
+https://learn.microsoft.com/rest/api/storageservices/blob-service-error-codes"""
+
+
+def about_blob(error: AzureError | RetryableFailure, doing: str = "read") -> Unknown:
+    """Why the service did not let one blob be `doing`: "read", "written", …; said to a person."""
+    cause = of_the_sdk(error)
+    if cause is None:
+        return Unknown(str(error))
+    named, status = service_code(cause), getattr(cause, "status_code", None)
+    if named in _CURES:
+        reason = _CURES[named]
+    elif isinstance(cause, ResourceNotFoundError):  # the answer to a HEAD may name no code
+        reason = _CURES["BlobNotFound"]
+    elif status == 403:
+        reason = f"you may not have it {doing} ({code(cause)}): none of your roles covers it"
+    elif may_be_everybodys(cause):
+        reason = f"it could not be {doing} ({code(cause)}): run this again"
+    else:
+        reason = f"the service refuses to have it {doing} ({code(cause)})"
+    return Unknown(reason, named)
+
+
+def is_everybodys(error: AzureError) -> bool:
+    """Whether no other blob would fare better."""
+    if isinstance(error, ClientAuthenticationError):
+        return getattr(error, "status_code", None) in (None, 401)
+    return service_code(error) in (
+        "AccountIsDisabled",
+        "ContainerBeingDeleted",
+        "ContainerNotFound",
+        "QueueBeingDeleted",
+        "QueueNotFound",
+    )
+
+
+def may_be_everybodys(error: AzureError) -> bool:
+    """Whether other blobs may fare the same: no right, no connection, a service that is busy or broken."""
+    status = getattr(error, "status_code", None)
+    return isinstance(error, ClientAuthenticationError) or status is None or status in (403, 408, 429) or status >= 500
+
+
+def service_code(error: AzureError) -> str | None:
+    """The service's name of an error."""
+    named = getattr(error, "error_code", None)  # an enum's member, or text for codes that the SDK does not know
+    named = getattr(named, "value", named)
+    return str(named) if named else None
+
+
 def code(error: AzureError) -> str:
     """The service's name of an error, or what was said of it."""
-    named = getattr(error, "error_code", None)  # an enum's member, or text for codes that the SDK does not know
-    return str(getattr(named, "value", named) or _first_line(error))
+    return service_code(error) or _first_line(error)
 
 
 def _first_line(error: BaseException) -> str:
-    return str(error).partition("\n")[0] or type(error).__name__
+    return shortened(str(error).partition("\n")[0]) or type(error).__name__

@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 from io import TextIOWrapper
+from typing import TextIO
 
 import click
 
@@ -14,10 +15,13 @@ from blobsight.results.command import results
 from blobsight.retry import retry
 from blobsight.show import show
 from blobsight.status import status
-from blobsight.terminal import Exit, say
+from blobsight.terminal import Exit, Unknown, say, write_json
 from blobsight.upload import upload
 from pipeline import __version__
 
+NAME = "blobsight"
+COMPLETION = "_BLOBSIGHT_COMPLETE"
+"""https://click.palletsprojects.com/en/stable/shell-completion/"""
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
@@ -35,7 +39,7 @@ def blobsight() -> None:
     or once for all in the environment: BLOBSIGHT_ACCOUNT.
 
     Data goes to stdout, everything else to stderr. Exit status: 0 done, 1 something of it failed and is listed, 2 wrong
-    usage, 3 it can't be done (no access, no connection), 130 interrupted.
+    usage, 3 it can't be done (no access, no connection), 130 interrupted, 141 the reader of a pipe has gone (`| head`).
     """  # noqa: D301 - click's mark of lines to leave alone
 
 
@@ -50,33 +54,59 @@ blobsight.add_command(upload)
 
 def run() -> int:
     """Run the command that the process was started with; its exit status."""
-    # The SDKs log what they also raise.
-    logging.getLogger("azure").setLevel(logging.CRITICAL)
+    # The SDKs log what they also raise, some of it as critical.
+    logging.getLogger("azure").setLevel(logging.CRITICAL + 1)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names of files are not kept to anybody's code page
+    if isinstance(sys.stdin, TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")  # likewise, in a list of them
     try:
-        ended = blobsight(standalone_mode=False) or Exit.DONE
+        return _run()
+    except BrokenPipeError:  # `blobsight results | head`
+        _write_no_more(sys.stdout, sys.stderr)
+        return Exit.NOBODY_READS
+
+
+def _run() -> int:
+    try:
+        ended = _invoked() or Exit.DONE
         sys.stdout.flush()
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         return Exit.USAGE
     except click.ClickException as error:
         error.show()
+        if "--json" in sys.argv:  # wherever it stands: which command it belongs to may be what is wrong
+            write_json({"error": Unknown(error.format_message(), getattr(error, "code", None)).to_json()})
+            sys.stdout.flush()
         return error.exit_code
-    except (KeyboardInterrupt, asyncio.CancelledError, click.Abort):
-        say("Stopped.")
+    except (KeyboardInterrupt, asyncio.CancelledError, click.Abort) as error:
+        # A terminal shows ^C without ending its line.
+        say("\nStopped." if isinstance(error, KeyboardInterrupt) else "Stopped.")
         return Exit.INTERRUPTED
-    except BrokenPipeError:  # `blobsight results | head`: who read us has enough
-        _write_no_more()
-        return Exit.DONE
+    except BrokenPipeError:
+        raise
     except OSError as error:  # stdout on a full disk
-        _write_no_more()
+        _write_no_more(sys.stdout)
         say(f"error: {error.strerror or error}: what should be written or read can't be.")
         return Exit.CANNOT
     return int(ended)
 
 
-def _write_no_more() -> None:
-    """What is still buffered goes nowhere; else the interpreter would stumble over it at its end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _invoked() -> int | None:
+    """What `blobsight.main` does, which would make a plain failure of a pipe that nobody reads any more."""
+    if COMPLETION in os.environ:  # a shell asks
+        blobsight.main(prog_name=NAME, complete_var=COMPLETION)
+    try:
+        with blobsight.make_context(NAME, sys.argv[1:]) as context:
+            ended: int | None = blobsight.invoke(context)
+            return ended
+    except click.exceptions.Exit as ended_early:  # --help, --version
+        return ended_early.exit_code
+
+
+def _write_no_more(*streams: TextIO) -> None:
+    """Send what is still buffered nowhere; else the interpreter would stumble over it at its end."""
+    for stream in streams:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

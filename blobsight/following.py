@@ -8,19 +8,19 @@ from os.path import commonprefix
 from time import monotonic
 from typing import Any
 
-from azure.core.exceptions import ResourceNotFoundError
+from azure.storage.blob import BlobProperties
 
-from blobsight.account import Account, code
-from blobsight.image_states import SHORTENED_AT, State
-from blobsight.reading import NotAResultError, read_result
-from blobsight.terminal import counted, one_line, progress, say, table
-from pipeline.listing import list_page
+from blobsight.account import Account
+from blobsight.image_states import SHORTENED_AT, State, odd_ones
+from blobsight.reading import metadata_of, properties_of, side_by_side
+from blobsight.stored_results import read_result
+from blobsight.terminal import Problem, Unknown, counted, one_line, progress, say, shortened, table
+from pipeline.listing import listed
 from pipeline.names import result_name
 
 LOOK_EVERY_SECONDS = 1.0
 ASKED_ONE_BY_ONE = 100
 """Up to so many results are asked for each; more are listed."""
-AT_ONCE = 32
 CHANGE_SECONDS = 10
 """Without any new result, after which the images themselves are looked at."""
 HINT_AFTER_SECONDS = 60
@@ -40,32 +40,37 @@ class Finished:
     """Where its instructions came from."""
 
 
-async def follow(account: Account, etags: Mapping[str, str]) -> list[Finished]:
+type _Waiting = dict[str, tuple[str, str]]
+"""Image and its ETag, by the name of the result that is waited for."""
+
+
+async def follow(account: Account, etags: Mapping[str, str], problems: list[Problem]) -> list[Finished]:
     """Wait until every image has the result of this version of it.
 
     Args:
         account: where the results appear.
         etags: of the images, by name.
+        problems: gets the images whose results can't be looked at; they are not waited for.
 
     Raises:
         AzureError: as the SDK gives it.
     """
     waiting = {result_name(name): (name, etag) for name, etag in etags.items()}
-    finished = await _take(account, waiting)
+    finished = await _take(account, waiting, problems)
     began = quiet_since = monotonic()
     hinted = False
     try:
         with progress("Waiting for results", len(waiting)) as bar:  # what is there already tells nothing of the rate
             while waiting:
                 looked = monotonic()
-                came = await _take(account, waiting)
-                finished += came
-                bar.advance(len(came))
-                if came:
+                before = len(waiting)
+                finished += await _take(account, waiting, problems)
+                if len(waiting) < before:
                     quiet_since = monotonic()
                 elif len(waiting) <= ASKED_ONE_BY_ONE and monotonic() - quiet_since > CHANGE_SECONDS:
-                    bar.advance(await _let_go_of_changed(account, waiting))
+                    await _let_go_of_changed(account, waiting)
                     quiet_since = monotonic()
+                bar.advance(before - len(waiting))
                 if not finished and not hinted and monotonic() - began > HINT_AFTER_SECONDS:
                     hinted = True
                     say("No result yet: is the app running? `blobsight doctor` tells. Ctrl-C stops waiting only.")
@@ -77,113 +82,100 @@ async def follow(account: Account, etags: Mapping[str, str]) -> list[Finished]:
     return finished
 
 
-async def _let_go_of_changed(account: Account, waiting: dict[str, tuple[str, str]]) -> int:
-    """Wait no more for images that somebody has replaced or deleted meanwhile; how many they are."""
+async def _let_go_of_changed(account: Account, waiting: _Waiting) -> None:
+    """Wait no more for images that somebody has replaced or deleted meanwhile."""
 
-    async def is_changed(name: str, etag: str) -> bool:
-        try:
-            properties = await account.images.get_blob_client(name).get_blob_properties()
-        except ResourceNotFoundError:
-            return True
-        return str(properties.etag).strip('"') != etag
+    def take(result: str, image: BlobProperties | Unknown | None) -> None:
+        name, etag = waiting[result]
+        if image is None or (not isinstance(image, Unknown) and image.etag.strip('"') != etag):
+            del waiting[result]
+            say(f"{one_line(name)} was replaced or deleted meanwhile: its result is not waited for.", "yellow")
 
-    results = list(waiting)
-    changed = await asyncio.gather(*(is_changed(*waiting[result]) for result in results))
-    for result in (result for result, is_so in zip(results, changed, strict=True) if is_so):
-        name, _ = waiting.pop(result)
-        say(f"{one_line(name)} was replaced or deleted meanwhile: its result is not waited for.", "yellow")
-    return sum(changed)
+    await side_by_side(list(waiting), lambda result: properties_of(account.images, waiting[result][0]), take)
 
 
-async def _take(account: Account, waiting: dict[str, tuple[str, str]]) -> list[Finished]:
-    """Those that have their results by now; they wait no more."""
+async def _take(account: Account, waiting: _Waiting, problems: list[Problem]) -> list[Finished]:
+    """Those that have their results by now; they wait no more, and neither do those of which that can't be seen."""
     came = []
-    for result, metadata in (await _look(account, waiting)).items():
-        name, _ = waiting.pop(result)
-        state = State.FAILED if metadata.get("status") == "failed" else State.SUCCEEDED
-        came.append(Finished(name, state, metadata.get("errorcode"), metadata.get("origin")))
+    look = _listed if len(waiting) > ASKED_ONE_BY_ONE else _asked
+    for result, told in (await look(account, waiting)).items():
+        name, etag = waiting[result]
+        if isinstance(told, Unknown):
+            problems.append(Problem(name, Unknown(f"its result can't be looked at: {told.reason}", told.code)))
+        elif told.get("sourceetag") == etag:
+            state = State.FAILED if told.get("status") == "failed" else State.SUCCEEDED
+            came.append(Finished(name, state, told.get("errorcode"), told.get("origin")))
+        else:
+            continue
+        del waiting[result]
     return came
 
 
-async def _look(account: Account, waiting: Mapping[str, tuple[str, str]]) -> dict[str, Mapping[str, str]]:
-    """The metadata of those results that are there, by their names."""
-    if len(waiting) > ASKED_ONE_BY_ONE:
-        found = await _listed(account, waiting)
-    else:
-        found = await _asked(account, waiting)
-    return {name: metadata for name, metadata in found.items() if metadata.get("sourceetag") == waiting[name][1]}
+type _Told = dict[str, Mapping[str, str] | Unknown]
+"""The metadata of results, by their names, or why they are not known."""
 
 
-async def _listed(account: Account, names: Collection[str]) -> dict[str, Mapping[str, str]]:
-    found: dict[str, Mapping[str, str]] = {}
+async def _listed(account: Account, names: Collection[str]) -> _Told:
+    found: _Told = {}
     prefix = commonprefix(list(names))[:SHORTENED_AT]  # noqa: RUF071 - the service's prefix is one, too
-    token = None
-    while True:
-        page = await list_page(account.results, token, metadata=True, prefix=prefix)
+    async for page in listed(account.results, metadata=True, prefix=prefix):
+        found.update((odd.name, odd.why) for odd in odd_ones(page) if odd.name in names)
         found.update((blob.name, blob.metadata) for blob in page.blobs if blob.name in names)
-        if (token := page.next_token) is None:
-            return found
+    return found
 
 
-async def _asked(account: Account, names: Collection[str]) -> dict[str, Mapping[str, str]]:
-    async def ask(name: str) -> tuple[str, Mapping[str, str]]:
-        try:
-            properties = await account.results.get_blob_client(name).get_blob_properties()
-        except ResourceNotFoundError as error:
-            if code(error) == "ContainerNotFound":
-                raise
-            return name, {}
-        return name, {key.lower(): value for key, value in (properties.metadata or {}).items()}
+async def _asked(account: Account, names: Collection[str]) -> _Told:
+    found: _Told = {}
 
-    return dict(await asyncio.gather(*(ask(name) for name in names)))
+    def take(name: str, result: BlobProperties | Unknown | None) -> None:
+        if result is not None:
+            found[name] = result if isinstance(result, Unknown) else metadata_of(result)
+
+    await side_by_side(names, lambda name: properties_of(account.results, name), take)
+    return found
 
 
 def tally(finished: Sequence[Finished]) -> dict[str, Any]:
     """How many of each kind, for programs."""
-    failed = Counter(one.error_code for one in finished if one.state is State.FAILED)
+    failed = Counter(one.error_code or "unknown" for one in finished if one.state is State.FAILED)
     return {"succeeded": len(finished) - failed.total(), "failed": dict(failed)}
 
 
-async def show_finished(account: Account, finished: Sequence[Finished]) -> None:
-    """What came of the images: the answers of a few on stdout, of many the failures; and how many of each kind."""
+async def show_finished(account: Account, finished: Sequence[Finished]) -> bool:
+    """What came of the images: the answers of a few on stdout, of many the failures; and how many of each kind.
+
+    Returns whether the results could be read.
+    """
     shown = finished if len(finished) <= SHOWN_ANSWERS else [one for one in finished if one.state is State.FAILED]
-    results = await read_results(account, [one.name for one in shown])
-    table(("image", "result"), [(name, summary_of(result)) for name, result in sorted(results.items())])
+    results = await _read(account, [one.name for one in shown])
+    table(("image", "result"), [(one_line(name), summary_of(result)) for name, result in sorted(results.items())])
     counts = tally(finished)
-    by_code = ", ".join(f"{count:,} {code}" for code, count in sorted(counts["failed"].items()))
+    by_code = ", ".join(f"{count:,} {shortened(code, 60)}" for code, count in sorted(counts["failed"].items()))
     failed = sum(counts["failed"].values())
     say(f"{counts['succeeded']:,} succeeded, {failed:,} failed{f' ({by_code})' if by_code else ''}.")
+    return not any(isinstance(result, Unknown) for result in results.values())
 
 
-async def read_results(account: Account, images: Sequence[str]) -> dict[str, Mapping[str, Any] | NotAResultError]:
-    """The results of these images, by the images' names; what is there instead, where that is none.
+async def _read(account: Account, images: Sequence[str]) -> dict[str, Mapping[str, Any] | Unknown]:
+    """The results of these images, by the images' names, or why they can't be read.
 
     Raises:
         AzureError: as the SDK gives it.
     """
-    places = asyncio.Semaphore(AT_ONCE)
-
-    async def read(name: str) -> tuple[str, Mapping[str, Any] | NotAResultError]:
-        async with places:
-            try:
-                return name, await read_result(account.results, result_name(name))
-            except ResourceNotFoundError:
-                return name, NotAResultError("it was deleted meanwhile.")
-            except NotAResultError as error:
-                return name, error
-
-    return dict(await asyncio.gather(*map(read, images)))
+    results: dict[str, Mapping[str, Any] | Unknown] = {}
+    await side_by_side(images, lambda name: read_result(account.results, result_name(name)), results.__setitem__)
+    return results
 
 
-def why_failed(result: Mapping[str, Any] | NotAResultError) -> tuple[str | None, str]:
+def why_failed(result: Mapping[str, Any] | Unknown) -> tuple[str | None, str]:
     """Error code and message of a failed result."""
-    if isinstance(result, NotAResultError):
-        return None, f"its result can't be read: {result}"
+    if isinstance(result, Unknown):
+        return None, f"its result can't be read: {result.reason}"
     return result["error"]["code"], result["error"]["message"]
 
 
-def summary_of(result: Mapping[str, Any] | NotAResultError) -> str:
+def summary_of(result: Mapping[str, Any] | Unknown) -> str:
     """The answer, or what is wrong and what to do."""
-    if isinstance(result, NotAResultError) or result["status"] == "failed":
+    if isinstance(result, Unknown) or result["status"] == "failed":
         return ": ".join(filter(None, why_failed(result)))
     return str(result["answer"]["text"])

@@ -5,13 +5,25 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+import click
 from azure.storage.blob.aio import ContainerClient
 
-from pipeline.listing import ListedBlob, Page, list_page
+from blobsight.terminal import Problem, Unknown
+from pipeline.instructions.misnamed import may_be_of_no_image
+from pipeline.listing import ListedBlob, Page, listed
 from pipeline.names import result_name, wants_result
 
 SHORTENED_AT = 900
 """Characters of a name that even the shortened form of its result's name keeps."""
+
+
+def checked_prefix(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    """For an argument or option that is the start of names: what a terminal hands over need not be text."""
+    try:
+        (value or "").encode()
+    except UnicodeEncodeError:
+        raise click.BadParameter("it is not UTF-8, and names of blobs are.") from None
+    return value
 
 
 class State(StrEnum):
@@ -39,10 +51,17 @@ class ImageState:
     """Where the question of the result came from; None while pending, or when that can't be told."""
 
 
+def odd_ones(page: Page) -> list[Problem]:
+    """What a page of a listing holds beside blobs."""
+    return [Problem(entry.name, Unknown(f"it is left out: {entry.why}")) for entry in page.odd]
+
+
 async def image_states(
-    images: ContainerClient, results: ContainerClient, prefix: str = "", *, metadata: bool = False
+    images: ContainerClient, results: ContainerClient, prefix: str = "", problems: list[Problem] | None = None
 ) -> AsyncIterator[ImageState]:
     """Every image whose name starts with `prefix`, each once, as soon as its state is known; pending ones at the end.
+
+    Instruction files that have a failed result, since they belong to no image, are among them.
 
     Both containers are listed side by side, in about the same order, so that what waits for its counterpart stays
     little: all that is held besides two pages is the pending images, and results whose images are gone.
@@ -51,45 +70,57 @@ async def image_states(
         images: the input container.
         results: the result container.
         prefix: of the images' names.
-        metadata: whether the images' own metadata is wanted.
+        problems: gets what the listings hold and can't be understood.
 
     Raises:
         AzureError: as the SDK gives it.
     """
-    ahead = _Side(images, prefix, metadata=metadata)
-    behind = _Side(results, prefix[:SHORTENED_AT], metadata=True)
+    problems = problems if problems is not None else []
+    ahead = _Side(listed(images, metadata=False, prefix=prefix), problems)
+    behind = _Side(listed(results, metadata=True, prefix=prefix[:SHORTENED_AT]), problems)
+    async for state in _matched(ahead, behind, problems):
+        if state.state is not State.PENDING or wants_result(state.image.name):
+            yield state
+
+
+async def _matched(ahead: "_Side", behind: "_Side", problems: list[Problem]) -> AsyncIterator[ImageState]:
+    """The states of images and of what may turn out to be one, with the results in `behind`."""
     waiting: dict[str, ListedBlob] = {}
     found: dict[str, ListedBlob] = {}
     while not (ahead.ended and behind.ended):
         if not ahead.ended and (behind.ended or ahead.last <= behind.last):
             for image in (await ahead.page()).blobs:
-                if wants_result(image.name):
+                if wants_result(image.name) or may_be_of_no_image(image.name):
                     name = result_name(image.name)
                     result = found.pop(name, None)
                     if result is None:
                         waiting[name] = image
                     else:
-                        yield _state(image, name, result)
+                        yield _state(image, result, problems)
         else:
             for result in (await behind.page()).blobs:
                 matching = waiting.pop(result.name, None)
                 if matching is None:
                     found[result.name] = result
                 else:
-                    yield _state(matching, result.name, result)
+                    yield _state(matching, result, problems)
     for name, image in waiting.items():
         yield ImageState(image, State.PENDING, name)
 
 
-def _state(image: ListedBlob, name: str, result: ListedBlob) -> ImageState:
+def _state(image: ListedBlob, result: ListedBlob, problems: list[Problem]) -> ImageState:
     if result.metadata.get("sourceetag") != image.etag:
-        return ImageState(image, State.PENDING, name)
-    failed = result.metadata.get("status") == "failed"
+        return ImageState(image, State.PENDING, result.name)
+    status = result.metadata.get("status")
+    if status not in (State.SUCCEEDED, State.FAILED):
+        why = "its metadata do not say what became of the image, which is counted as pending"
+        problems.append(Problem(result.name, Unknown(why)))
+        return ImageState(image, State.PENDING, result.name)
     return ImageState(
         image,
-        State.FAILED if failed else State.SUCCEEDED,
-        name,
-        result.metadata.get("errorcode") if failed else None,
+        State(status),
+        result.name,
+        result.metadata.get("errorcode") if status == State.FAILED else None,
         result.last_modified,
         result.etag,
         result.metadata.get("origin"),
@@ -99,18 +130,16 @@ def _state(image: ListedBlob, name: str, result: ListedBlob) -> ImageState:
 class _Side:
     """One of the two listings."""
 
-    def __init__(self, container: ContainerClient, prefix: str, *, metadata: bool) -> None:
-        self._container = container
-        self._prefix = prefix
-        self._metadata = metadata
-        self._token: str | None = None
+    def __init__(self, pages: AsyncIterator[Page], problems: list[Problem]) -> None:
+        self._pages = pages
+        self._problems = problems
         self.ended = False
         self.last = ""
         """The name listed last."""
 
     async def page(self) -> Page:
-        page = await list_page(self._container, self._token, metadata=self._metadata, prefix=self._prefix)
-        self._token = page.next_token
+        page = await anext(self._pages)
+        self._problems += odd_ones(page)
         self.ended = page.next_token is None
         self.last = page.blobs[-1].name if page.blobs else self.last
         return page

@@ -1,38 +1,185 @@
-"""One result, read and looked at: the container may hold anything."""
+"""Blobs, read one by one and many side by side, so that what is wrong with one never stops the others."""
 
-import json
-from collections.abc import Mapping
-from typing import Any, cast
+import asyncio
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
+from dataclasses import dataclass
 
+from azure.core.exceptions import AzureError, HttpResponseError, ResourceNotFoundError
+from azure.storage.blob import BlobProperties
 from azure.storage.blob.aio import ContainerClient
 
-MAX_RESULT_BYTES = 64 * 1024 * 1024
-"""Several times what the longest answer needs."""
+from blobsight.account import about_blob, is_everybodys, may_be_everybodys, of_the_sdk
+from blobsight.terminal import Unknown
+from pipeline.errors import RetryableFailure
+from pipeline.listing import understood
+
+AT_ONCE = 32
+"""Requests under way together: at 50 ms each that is 600 a second, more than most lines carry."""
+FAILURES_IN_A_ROW = 20
+"""After so many blobs have failed and none got through, the rest would, too."""
 
 
-class NotAResultError(Exception):
-    """The text says what is there instead."""
+class UnreadableError(Exception):
+    """A blob holds something else than it should; the text says what."""
 
 
-async def read_result(container: ContainerClient, name: str) -> Mapping[str, Any]:
-    """The result blob `name`.
+@dataclass(frozen=True, slots=True)
+class Content:
+    """Of a blob, as it is stored: Content-Encoding is its uploader's remark, and may be wrong."""
+
+    data: bytes
+    encoding: str | None
+    """What its uploader remarked."""
+
+
+async def read_blob(
+    container: ContainerClient, name: str, *, start: int = 0, length: int | None = None, most: int | None = None
+) -> Content:
+    """The blob `name`; with `length`, so many bytes of it from `start` on, or as many as there are.
 
     Raises:
-        NotAResultError: it is something else.
-        ResourceNotFoundError: there is no such blob.
+        UnreadableError: it has more than `most` bytes.
+        AzureError: as the SDK gives it.
     """
-    stream = await container.download_blob(name)
-    if stream.size > MAX_RESULT_BYTES:
-        raise NotAResultError(f"it is no result: {stream.size:,} bytes.")
-    body = await stream.readall()
+    offset = start if length is not None else None
+    with understood():
+        try:
+            stream = await container.download_blob(name, offset=offset, length=length, decompress=False)
+        except HttpResponseError as error:
+            if error.status_code == 416:  # it ends before
+                return Content(b"", None)
+            raise
+        if most is not None and stream.size > most:
+            raise UnreadableError(f"it has {stream.size:,} bytes, and no more than {most:,} are read")
+        return Content(await stream.readall(), stream.properties.content_settings.content_encoding)
+
+
+async def properties_of(container: ContainerClient, name: str) -> BlobProperties | None:
+    """Properties and metadata of the blob `name`, None if there is none.
+
+    Raises:
+        AzureError: as the SDK gives it.
+    """
+    with understood():
+        try:
+            properties = await container.get_blob_client(name).get_blob_properties()
+        except ResourceNotFoundError as error:
+            if is_everybodys(error):
+                raise
+            return None
+        if not (properties.etag and properties.last_modified):
+            raise ValueError("neither is optional")
+        return properties
+
+
+def metadata_of(blob: BlobProperties) -> dict[str, str]:
+    """Its metadata, keys in lower case: the service tells them apart no better."""
+    return {key.lower(): value or "" for key, value in (blob.metadata or {}).items()}
+
+
+class Tries:
+    """Requests for one blob each, of which some may fail: tells one blob's trouble from everybody's."""
+
+    def __init__(self, doing: str = "read") -> None:
+        self._doing = doing
+        self._any_answered = False
+        self._in_a_row: list[AzureError | RetryableFailure] = []
+
+    async def of[T](self, request: Awaitable[T]) -> T | Unknown:
+        """What comes of one request, or why nothing did.
+
+        Raises:
+            AzureError, RetryableFailure: so do all others, or are bound to.
+        """
+        try:
+            answer = await request
+        except UnreadableError as error:
+            self._answered()
+            return Unknown(str(error))
+        except (AzureError, RetryableFailure) as error:
+            self._failed(error)
+            return about_blob(error, self._doing)
+        self._answered()
+        return answer
+
+    def end(self) -> None:
+        """Say that no more requests will come.
+
+        Raises:
+            AzureError, RetryableFailure: none of them got through.
+        """
+        if self._in_a_row and not self._any_answered:
+            raise self._in_a_row[0]
+
+    def _answered(self) -> None:
+        self._any_answered = True
+        self._in_a_row.clear()
+
+    def _failed(self, error: AzureError | RetryableFailure) -> None:
+        cause = of_the_sdk(error)
+        if cause is None or is_everybodys(cause):
+            raise error
+        if not may_be_everybodys(cause):
+            self._answered()
+        elif getattr(cause, "status_code", None) != 403 or not self._any_answered:  # a right may be limited to some
+            self._in_a_row.append(error)
+            if len(self._in_a_row) >= FAILURES_IN_A_ROW:
+                raise error
+
+
+async def side_by_side[T, R](  # noqa: PLR0913 - what differs between commands
+    items: Iterable[T] | AsyncIterable[T],
+    work: Callable[[T], Awaitable[R]],
+    take: Callable[[T, R | Unknown], None],
+    *,
+    doing: str = "read",
+    at_once: int = AT_ONCE,
+    in_order: bool = False,
+) -> None:
+    """Do `work` on each item, several at a time, and hand over what came of it: something is wrong with one at most.
+
+    Args:
+        items: what `work` gets, each in its turn.
+        work: on one item. What it raises of the SDK's, and UnreadableError, are that item's trouble.
+        take: gets each item, with what `work` returned or why there is nothing.
+        doing: what `work` does with a blob, for people: "read", "written", …
+        at_once: how many items are under way, or wait for their turn to be handed over.
+        in_order: hand over in the order of the items instead of as they end.
+
+    Raises:
+        AzureError, RetryableFailure: something is wrong with all of them.
+    """
+    tries = Tries(doing)
+    under_way: list[asyncio.Task[tuple[T, R | Unknown]]] = []
+
+    async def one(item: T) -> tuple[T, R | Unknown]:
+        return item, await tries.of(work(item))
+
+    async def take_some() -> None:
+        waited_for = under_way[:1] if in_order else under_way
+        ended, _ = await asyncio.wait(waited_for, return_when=asyncio.FIRST_COMPLETED)
+        for task in ended:
+            under_way.remove(task)
+            take(*task.result())
+
     try:
-        result = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise NotAResultError(f"it is no valid JSON ({error}).") from error
-    match result:
-        case {"status": "succeeded", "source": dict(), "answer": {"text": str()}}:
-            return cast("Mapping[str, Any]", result)
-        case {"status": "failed", "source": dict(), "error": {"code": str(), "message": str()}}:
-            return cast("Mapping[str, Any]", result)
-        case _:
-            raise NotAResultError("it is JSON, but no result of Blobsight's.")
+        async for item in _each(items):
+            if len(under_way) >= at_once:
+                await take_some()
+            under_way.append(asyncio.create_task(one(item)))
+        while under_way:
+            await take_some()
+        tries.end()
+    finally:
+        for task in under_way:
+            task.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
+
+
+async def _each[T](items: Iterable[T] | AsyncIterable[T]) -> AsyncIterable[T]:
+    if isinstance(items, AsyncIterable):
+        async for item in items:
+            yield item
+    else:
+        for item in items:
+            yield item

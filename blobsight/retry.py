@@ -10,7 +10,7 @@ the state container, and all that a missing mark can cost is one more look by th
 import asyncio
 import sys
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -19,16 +19,26 @@ import click
 
 from blobsight.account import Account, Place, account_options
 from blobsight.asking import Asked, asking_options
-from blobsight.estimate.command import DEFAULT_MAX_OUTPUT_TOKENS, Assumptions, Estimate, estimate_blobs
-from blobsight.image_states import ImageState, State, image_states
-from blobsight.terminal import Exit, progress, say, table, write_json
+from blobsight.estimate.estimating import DEFAULT_MAX_OUTPUT_TOKENS, Assumptions, Estimate, estimate_blobs
+from blobsight.image_states import ImageState, State, checked_prefix, image_states
+from blobsight.reading import side_by_side
+from blobsight.terminal import (
+    Exit,
+    Problem,
+    Unknown,
+    name_problems,
+    one_line,
+    progress,
+    say,
+    shortened,
+    table,
+    write_json,
+)
 from pipeline.errors import ErrorCode, RetryableFailure
 from pipeline.instructions import Origin
 from pipeline.requests import Request
 from pipeline.waiting import Waiting
 
-AT_ONCE = 32
-"""Requests under way together."""
 OLDER_THAN_MINUTES = 15
 """An image without a result that is younger may well be on its way."""
 MESSAGE_BYTES = 48 * 1024
@@ -59,7 +69,7 @@ class Choice:
 
 
 @click.command()
-@click.argument("prefix", default="")
+@click.argument("prefix", default="", callback=checked_prefix)
 @click.option(
     "--code",
     "codes",
@@ -126,53 +136,60 @@ def retry(  # noqa: PLR0913 - one for each option
         asked=asked,
         model=model,
     )
-    _require_fit(_request(place.images, "x", choice, "0x"))
-    found, cost = asyncio.run(_look(place, choice))
+    if too_large := _too_large(_request(place.images, "x", choice, "0x")):
+        raise click.UsageError(too_large)
+    problems: list[Problem] = []
+    found, cost = asyncio.run(_look(place, choice, problems))
+    name_problems(problems)
     if found and not dry_run:
         # Asked between two event loops: within one, Ctrl-C would wait for the answer.
         if yes or click.confirm("Queue them?", err=True):
-            asyncio.run(_queue(place, found, choice))
+            found = asyncio.run(_queue(place, found, choice, problems))
         else:
             say("Nothing was queued.")
             found = []
     if as_json:
-        write_json(_told(found, choice, cost, dry_run=dry_run))
+        write_json(_told(found, choice, cost, problems, dry_run=dry_run))
     elif dry_run:
-        table(("image", "why"), [(state.image.name, _why(state)) for state in found])
-    return Exit.DONE
+        table(("image", "why"), [(one_line(state.image.name), _why(state)) for state in found])
+    return Exit.SOME_FAILED if problems else Exit.DONE
 
 
-async def _look(place: Place, choice: Choice) -> tuple[list[ImageState], Estimate | None]:
+async def _look(place: Place, choice: Choice, problems: list[Problem]) -> tuple[list[ImageState], Estimate | None]:
     """The images to run again, and what that costs; both are said, too."""
     async with place.opened() as account:
-        found, left_alone = await _find(account, choice)
-        for state in found:
-            _require_fit(_request(place.images, state.image.name, choice, state.result_etag))
+        found, left_alone = await _find(account, choice, problems)
         if left_alone:
             say(left_alone)
         if not found:
             say("There is nothing to run again.")
             return found, None
-        return found, await _say_what(account, found, choice)
+        cost = await _say_what(account, found, choice)
+        problems += cost.problems
+        return found, cost
 
 
 # Which.
 
 
-async def _find(account: Account, choice: Choice) -> tuple[list[ImageState], str | None]:
+async def _find(account: Account, choice: Choice, problems: list[Problem]) -> tuple[list[ImageState], str | None]:
     """The images to run again, by name; and what to say of those that one might expect among them."""
     youngest = datetime.now(UTC) - choice.older_than
     found: list[ImageState] = []
     left: Counter[str] = Counter()
     with progress("Looking at images") as bar:
-        async for state in image_states(account.images, account.results, choice.prefix):
+        async for state in image_states(account.images, account.results, choice.prefix, problems):
             bar.advance()
             if reason := _left_alone(state, choice, youngest):
                 left[reason] += 1
-            elif _is_chosen(state, choice):
+            elif not _is_chosen(state, choice):
+                pass
+            elif too_large := _too_large(_request(account.place.images, state.image.name, choice, state.result_etag)):
+                problems.append(Problem(state.image.name, Unknown(f"it is not queued: {too_large}")))
+            else:
                 found.append(state)
     if choice.chosen is Chosen.MISSING:
-        found, waiting = await _without_waiting(account, found)
+        found, waiting = await _without_waiting(account, found, problems)
         left["wait on the queue already"] += waiting
     found.sort(key=lambda state: state.image.name)
     return found, "\n".join(f"Left alone: {count:,} that {reason}." for reason, count in left.items() if count) or None
@@ -198,19 +215,25 @@ def _left_alone(state: ImageState, choice: Choice, youngest: datetime) -> str | 
     return None
 
 
-async def _without_waiting(account: Account, found: list[ImageState]) -> tuple[list[ImageState], int]:
-    """Those that no message is on its way for; and the number of the others."""
+async def _without_waiting(
+    account: Account, found: list[ImageState], problems: list[Problem]
+) -> tuple[list[ImageState], int]:
+    """Those that no message is on its way for, as far as that can be seen; and the number of the others."""
     waiting = Waiting(account.blobs, account.place.state)
     kept: list[ImageState] = []
+    unseen: list[Problem] = []
+
+    def take(state: ImageState, is_waiting: bool | Unknown) -> None:  # noqa: FBT001 - what comes of each
+        bar.advance()
+        if isinstance(is_waiting, Unknown):
+            why = f"it is queued, though it may be waiting there already: its mark can't be seen ({is_waiting.reason})"
+            unseen.append(Problem(state.image.name, Unknown(why, is_waiting.code)))
+        if is_waiting is not True:
+            kept.append(state)
+
     try:
         with progress("Looking what waits already", len(found)) as bar:
-
-            async def look(state: ImageState) -> None:
-                if not await waiting.is_marked(state.image.name):
-                    kept.append(state)
-                bar.advance()
-
-            await _each(found, look)
+            await side_by_side(found, lambda state: waiting.is_marked(state.image.name), take)
     except RetryableFailure as failure:
         if failure.status != 403:
             raise
@@ -219,6 +242,7 @@ async def _without_waiting(account: Account, found: list[ImageState]) -> tuple[l
             " queued twice is run once."
         )
         return found, 0
+    problems += unseen
     return kept, len(found) - len(kept)
 
 
@@ -258,10 +282,12 @@ async def _cost(account: Account, found: Sequence[ImageState], choice: Choice) -
 
 
 def _why(state: ImageState) -> str:
-    return state.error_code or state.state.value
+    return shortened(state.error_code, 60) if state.error_code else state.state.value
 
 
-def _told(found: Sequence[ImageState], choice: Choice, cost: Estimate | None, *, dry_run: bool) -> dict[str, object]:
+def _told(
+    found: Sequence[ImageState], choice: Choice, cost: Estimate | None, problems: Sequence[Problem], *, dry_run: bool
+) -> dict[str, object]:
     return {
         "prefix": choice.prefix,
         "chosen": choice.chosen.value,
@@ -269,6 +295,7 @@ def _told(found: Sequence[ImageState], choice: Choice, cost: Estimate | None, *,
         "dry_run": dry_run,
         "estimated_usd": list(cost.money) if cost and cost.money else None,
         "images": [{"name": state.image.name, "why": _why(state)} for state in found],
+        "problems": [problem.to_json() for problem in problems],
     }
 
 
@@ -289,55 +316,49 @@ def _request(container: str, name: str, choice: Choice, failed: str | None) -> R
     )
 
 
-def _require_fit(request: Request) -> None:
+def _too_large(request: Request) -> str | None:
+    """What to say of a request that no message holds."""
     size = len(request.to_message().encode())
-    if size > MESSAGE_BYTES:
-        raise click.UsageError(
-            f"The request for one image has {size:,} bytes, and a message on the queue holds {MESSAGE_BYTES:,}. Put"
-            " long instructions into the folder as _instructions.md, and run `blobsight retry --all` without any: the"
-            " question has changed then."
-        )
+    if size <= MESSAGE_BYTES:
+        return None
+    return (
+        f"The request for one image has {size:,} bytes, and a message on the queue holds {MESSAGE_BYTES:,}. Put long"
+        " instructions into the folder as _instructions.md, and run `blobsight retry --all` without any: the question"
+        " has changed then."
+    )
 
 
-async def _queue(place: Place, found: Sequence[ImageState], choice: Choice) -> None:
-    sent = 0
+async def _queue(
+    place: Place, found: Sequence[ImageState], choice: Choice, problems: list[Problem]
+) -> list[ImageState]:
+    """Queue a request for each; those for which that went well."""
+    sent: list[ImageState] = []
+    failed: list[Problem] = []
+
+    def take(state: ImageState, why: Unknown | None) -> None:
+        bar.advance()
+        if why is None:
+            sent.append(state)
+        else:
+            failed.append(Problem(state.image.name, why))
+
     try:
         async with place.opened() as account:
             queue = account.requests
+
+            async def send(state: ImageState) -> None:
+                result = state.result_etag if state.state is State.FAILED else None
+                await queue.send(_request(place.images, state.image.name, choice, result), 0)
+
             with progress("Queueing", len(found)) as bar:
-
-                async def send(state: ImageState) -> None:
-                    nonlocal sent
-                    failed = state.result_etag if state.state is State.FAILED else None
-                    await queue.send(_request(place.images, state.image.name, choice, failed), 0)
-                    sent += 1
-                    bar.advance()
-
-                await _each(found, send)
+                await side_by_side(found, send, take, doing="queued")
     finally:
+        name_problems(failed)
+        problems += failed
         hint = (
             " The app replaces their results as it gets to them; `blobsight doctor` tells how many requests wait."
-            if sent == len(found)
+            if len(sent) == len(found)
             else " Run it again to queue the rest; what is queued twice is run once."
         )
-        say(f"Queued: {sent:,} of {len(found):,}.{hint}")
-
-
-async def _each[T](items: Iterable[T], work: Callable[[T], Awaitable[None]]) -> None:
-    """Do `work` on each of the items, `AT_ONCE` at a time. The first failure ends it.
-
-    Raises:
-        RetryableFailure: as `work` does.
-    """
-    rest = iter(items)
-
-    async def some() -> None:
-        for item in rest:
-            await work(item)
-
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            for _ in range(AT_ONCE):
-                tasks.create_task(some())
-    except ExceptionGroup as group:
-        raise group.exceptions[0] from group.exceptions[0].__cause__
+        say(f"Queued: {len(sent):,} of {len(found):,}.{hint}")
+    return sorted(sent, key=lambda state: state.image.name)

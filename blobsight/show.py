@@ -2,34 +2,46 @@
 
 import asyncio
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from time import time
 from typing import Any
 
 import click
-from azure.core.exceptions import AzureError, HttpResponseError, ResourceNotFoundError
+from azure.core.exceptions import AzureError, ResourceNotFoundError
 from azure.storage.blob import BlobProperties
 from azure.storage.blob.aio import ContainerClient
+from rich.padding import Padding
 from rich.text import Text
 
-from blobsight.account import Account, Place, account_options, code
-from blobsight.reading import NotAResultError, read_result
-from blobsight.terminal import Exit, Trouble, one_line, out, plain, printable, say, write_json
+from blobsight.account import (
+    Account,
+    Place,
+    about_blob,
+    account_options,
+    code,
+    is_everybodys,
+    of_the_sdk,
+    service_code,
+)
+from blobsight.reading import Tries, metadata_of, properties_of, read_blob
+from blobsight.stored_results import read_result
+from blobsight.terminal import Exit, Trouble, Unknown, one_line, out, plain, write_json
 from pipeline.errors import PermanentFailure, RetryableFailure
 from pipeline.images import ImageLimits, inspect
 from pipeline.instructions import Instructions, InstructionSources, Origin
-from pipeline.listing import list_page
-from pipeline.names import folders_of, result_name, wants_result
+from pipeline.listing import list_page, understood
+from pipeline.names import folders_of, is_blob_name, result_name, wants_result
 from pipeline.storage import Uploads
+from pipeline.unpacking import unpacked_start
 from pipeline.waiting import LOST_AFTER_SECONDS, Waiting
 
 HEADER_BYTES = 256 * 1024
 """What is read of an image without a result, to tell its format and size. Some cameras put long previews in front."""
 _ANY_SIZE = ImageLimits(max_bytes=HEADER_BYTES, max_pixels=2**62)
 """What the app accepts is its own business; here it is only looked at."""
-UNKNOWN = "you may not read the state container (role Storage Blob Data Reader)"
+MAY_NOT_READ_STATE = "you may not read the state container (role Storage Blob Data Reader)"
 
 
 @click.command()
@@ -40,12 +52,15 @@ def show(place: Place, name: str, *, as_json: bool) -> Exit:
     """Show all that is known of the image NAME.
 
     The image and what is asked about it, its result, tokens and times, earlier results, and whether it is in work or
-    waits. NAME is the blob's, as in `blobsight status --failed`. The exit status is 0 whatever became of the image.
+    waits. NAME is the blob's, as in `blobsight status --failed`. The exit status is 0 whatever became of the image, and
+    1 if something of it can't be read.
 
     \b
     blobsight show holiday/beach.jpg
     blobsight show holiday/beach.jpg --json | jq -r .result.answer.text
     """  # noqa: D301 - click's mark of lines to leave alone
+    if not is_blob_name(name):
+        raise click.BadParameter("no blob can have this name.", param_hint="NAME")
     return asyncio.run(_run(place, name, as_json=as_json))
 
 
@@ -56,7 +71,8 @@ async def _run(place: Place, name: str, *, as_json: bool) -> Exit:
         write_json(_json(found), indent=2)
     else:
         _print(found)
-    return Exit.DONE
+    parts = (found.image, found.facts, found.result, found.asked)
+    return Exit.SOME_FAILED if any(isinstance(part, Unknown) for part in parts) else Exit.DONE
 
 
 @dataclass(slots=True)
@@ -70,56 +86,64 @@ class Version:
 
 @dataclass(slots=True)
 class Found:
-    """What is known of one image. A text in place of a value says why it is not known."""
+    """What is known of one image."""
 
     name: str
-    image: BlobProperties | None
+    image: BlobProperties | Unknown | None
     """None: it was deleted, and its result is still there."""
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    """format, width, height."""
-    result: Mapping[str, Any] | None = None
+    facts: Mapping[str, Any] | Unknown = field(default_factory=dict)
+    """format, width, height; problem, if they can't be told."""
+    result: Mapping[str, Any] | Unknown | None = None
     """Of the image as it is now or of an earlier version: see `is_current`."""
-    asked: Instructions | PermanentFailure | None = None
+    asked: Instructions | PermanentFailure | Unknown | None = None
     """What would be asked now; looked up only where the current result does not say."""
-    earlier: list[Version] | str = field(default_factory=list)
-    in_work: bool | str = False
-    waits_until: datetime | str | None = None
+    earlier: list[Version] | Unknown = field(default_factory=list)
+    in_work: bool | Unknown = False
+    """Unknown, unless nothing at all is."""
+    waits_until: datetime | Unknown | None = None
 
     @property
     def is_current(self) -> bool:
-        if self.result is None or self.image is None:
+        if self.result is None or isinstance(self.result, Unknown):
             return False
-        return bool(self.result["source"]["etag"] == self.image.etag.strip('"'))
+        if self.image is None or isinstance(self.image, Unknown):
+            return False
+        return _of(self.result, "source").get("etag") == self.image.etag.strip('"')
 
     @property
     def status(self) -> str:
-        if self.image is not None and not wants_result(self.name):
+        if self.image is not None and self.result is None and not wants_result(self.name):
             return "no image"
         if self.image is None:
             return "deleted"
+        if isinstance(self.image, Unknown) or isinstance(self.result, Unknown):
+            return "unknown"
         return str(self.result["status"]) if self.result and self.is_current else "pending"
 
 
 async def _find(account: Account, name: str) -> Found:
-    uploads = Uploads(account.blobs, account.place.images)
-    image, result = await asyncio.gather(_properties(account, name), _result(account, name))
+    tries = Tries()
+    image, result = await asyncio.gather(
+        tries.of(properties_of(account.images, name)), tries.of(_result(account, name))
+    )
+    tries.end()
     if image is None and result is None:
         raise Trouble(await _not_there(account, name))
     found = Found(name, image, result=result)
-    if image is not None and not wants_result(name):
+    if image is not None and result is None and not wants_result(name):
         return found
     found.earlier, found.in_work, found.waits_until = await asyncio.gather(
-        earlier_results(account.results, name), _in_work(account, found), _waits(account, name)
+        earlier_results(account.results, name), _in_work(account), _waits(account, name)
     )
-    if found.is_current and found.result:
-        found.facts = {key: found.result["source"][key] for key in ("format", "width", "height")}
-    if image is not None and not (found.facts.get("format") and found.is_current):
-        found.facts = _facts(await uploads.read_start(name, HEADER_BYTES) or b"")
-    if image is not None and not found.is_current:
-        try:
-            found.asked = await InstructionSources(uploads, None).find(name, image.metadata or {})
-        except PermanentFailure as failure:
-            found.asked = failure
+    if found.is_current and isinstance(result, Mapping):
+        source = _of(result, "source")
+        found.facts = {key: source.get(key) for key in ("format", "width", "height")}
+    if isinstance(image, BlobProperties):
+        if isinstance(found.facts, Mapping) and not found.facts.get("format"):
+            found.facts = await tries.of(_facts(account.images, image))
+        if not found.is_current:
+            uploads = Uploads(account.blobs, account.place.images)
+            found.asked = await tries.of(_asked(InstructionSources(uploads, None), image))
     return found
 
 
@@ -127,24 +151,22 @@ async def _result(account: Account, name: str) -> Mapping[str, Any] | None:
     try:
         return await read_result(account.results, result_name(name))
     except ResourceNotFoundError as error:
-        if code(error) == "ContainerNotFound":
+        if is_everybodys(error):
             raise
         return None
-    except NotAResultError as problem:
-        say(f"{one_line(result_name(name))} can't be read: {problem}", "red")
-        return None
 
 
-async def _properties(account: Account, name: str) -> BlobProperties | None:
+async def _asked(sources: InstructionSources, image: BlobProperties) -> Instructions | PermanentFailure:
     try:
-        return await account.images.get_blob_client(name).get_blob_properties()
-    except ResourceNotFoundError:
-        return None
+        return await sources.find(image.name, image.metadata or {})
+    except PermanentFailure as failure:
+        return failure
 
 
-def _facts(start: bytes) -> dict[str, Any]:
+async def _facts(images: ContainerClient, image: BlobProperties) -> dict[str, Any]:
+    start = (await read_blob(images, image.name, length=HEADER_BYTES)).data
     try:
-        facts = inspect(start, _ANY_SIZE).facts
+        facts = inspect(unpacked_start(start, HEADER_BYTES), _ANY_SIZE).facts
     except PermanentFailure as failure:
         return {"format": None, "problem": failure.message if len(start) < HEADER_BYTES else None}
     return {"format": facts.format, "width": facts.width, "height": facts.height}
@@ -164,20 +186,21 @@ async def _not_there(account: Account, name: str) -> str:
     return f"{there}, nor one with a name like it in '{folder or '/'}'."
 
 
-async def earlier_results(results: ContainerClient, name: str) -> list[Version] | str:
+async def earlier_results(results: ContainerClient, name: str) -> list[Version] | Unknown:
     """The replaced results, newest first; an account that keeps no versions has none."""
     target = result_name(name)
     try:
-        listed = results.list_blobs(name_starts_with=target, include=["versions", "metadata"])
-        versions = [blob async for blob in listed if blob.name == target and not _is_current_version(blob)]
-    except HttpResponseError as error:
-        return f"can't be listed ({code(error)})"
-    told = [_lower(blob.metadata) for blob in versions]
+        with understood():
+            listed = results.list_blobs(name_starts_with=target, include=["versions", "metadata"])
+            versions = [blob async for blob in listed if blob.name == target and not _is_current_version(blob)]
+    except AzureError as error:
+        if is_everybodys(error):
+            raise
+        return Unknown(f"can't be listed ({code(error)})", service_code(error))
+    found = [(blob.last_modified, metadata_of(blob)) for blob in versions if blob.last_modified]
     return [
-        Version(blob.last_modified, metadata.get("status"), metadata.get("errorcode"))
-        for blob, metadata in sorted(
-            zip(versions, told, strict=True), key=lambda pair: -pair[0].last_modified.timestamp()
-        )
+        Version(written, metadata.get("status"), metadata.get("errorcode"))
+        for written, metadata in sorted(found, key=lambda version: version[0], reverse=True)
     ]
 
 
@@ -185,83 +208,94 @@ def _is_current_version(blob: BlobProperties) -> bool:
     return blob.version_id is None or bool(blob.is_current_version)
 
 
-async def _in_work(account: Account, found: Found) -> bool | str:
-    """Whether somebody has the claim on what the result answers.
+async def _in_work(account: Account) -> bool | Unknown:
+    """Whether the image is in work; False only when nothing is.
 
-    A claim is named for image, question and settings of the app together, which only the app and its results know: of
-    an image without a current result it can't be found.
+    A claim is named for the image's bytes, the question and the settings of the app together: only the app can tell
+    which image it is for.
     """
     try:
-        if found.is_current and found.result:
-            return await account.state.get_blob_client(f"claims/{found.result['work_key']}").exists()
-        claims = len((await list_page(account.state, None, metadata=False, prefix="claims/")).blobs)
+        listed = await list_page(account.state, None, metadata=True, prefix="claims/")
     except AzureError as error:
-        return _unknown(error)
-    return f"images in work: {claims:,}; whether this is one of them can't be seen" if claims else False
+        return _of_state(error)
+    # One without an owner only keeps an answer until it can be delivered.
+    claims = sum(bool(claim.metadata.get("owner")) for claim in listed.blobs)
+    return Unknown(f"images in work: {claims:,}; whether this is one of them can't be seen") if claims else False
 
 
-async def _waits(account: Account, name: str) -> datetime | str | None:
+async def _waits(account: Account, name: str) -> datetime | Unknown | None:
     """When the message that the image waits for is to be seen, if there is one."""
     try:
         until = await Waiting(account.blobs, account.place.state).until(name)
     except RetryableFailure as failure:
-        if not isinstance(failure.__cause__, AzureError):
-            raise
-        return _unknown(failure.__cause__)
+        return _of_state(failure)
     if until is None or until + LOST_AFTER_SECONDS < time():
         return None
     return datetime.fromtimestamp(until, UTC)
 
 
-def _unknown(error: AzureError) -> str:
+def _of_state(error: AzureError | RetryableFailure) -> Unknown:
     """Why the state container does not tell. Only the app itself needs to read it."""
-    if getattr(error, "status_code", None) == 403:
-        return UNKNOWN
-    if isinstance(error, ResourceNotFoundError):
-        return "there is no state container of that name"
-    raise error
+    cause, unknown = of_the_sdk(error), about_blob(error)
+    if getattr(cause, "status_code", None) == 403:
+        return replace(unknown, reason=MAY_NOT_READ_STATE)
+    if isinstance(cause, ResourceNotFoundError):
+        return replace(unknown, reason="there is no state container of that name")
+    return unknown
 
 
-def _lower(metadata: Mapping[str, str] | None) -> dict[str, str]:
-    return {key.lower(): value for key, value in (metadata or {}).items()}
+def _of(result: Mapping[str, Any], section: str) -> Mapping[str, Any]:
+    """A section of the result, without any fields if it has none: an older version may not have written it."""
+    return result.get(section) or {}
 
 
 # What a program gets.
 
 
 def _json(found: Found) -> dict[str, Any]:
-    image = found.image
     return {
         "name": found.name,
         "status": found.status,
-        "image": None
-        if image is None
-        else {
-            "uploaded": image.last_modified.isoformat(),
-            "size_bytes": image.size,
-            "content_type": image.content_settings.content_type,
-            "etag": image.etag.strip('"'),
-            "format": found.facts.get("format"),
-            "width": found.facts.get("width"),
-            "height": found.facts.get("height"),
-        },
+        "image": _image_json(found),
         "would_be_asked": _asked_json(found.asked),
         "result_is_current": found.is_current,
-        "result": found.result,
-        "earlier_results": found.earlier
-        if isinstance(found.earlier, str)
+        "result": _known(found.result),
+        "earlier_results": _known(found.earlier)
+        if isinstance(found.earlier, Unknown)
         else [
             {"written": version.written.isoformat(), "status": version.status, "error_code": version.error_code}
             for version in found.earlier
         ],
-        "in_work": found.in_work,
-        "waits_until": found.waits_until.isoformat() if isinstance(found.waits_until, datetime) else found.waits_until,
+        "in_work": _known(found.in_work),
+        "waits_until": found.waits_until.isoformat()
+        if isinstance(found.waits_until, datetime)
+        else _known(found.waits_until),
     }
 
 
-def _asked_json(asked: Instructions | PermanentFailure | None) -> dict[str, Any] | None:
-    if asked is None:
-        return None
+def _known(value: Any) -> Any:
+    """`value`, or an object that says why it is not known."""
+    return {"error": value.to_json()} if isinstance(value, Unknown) else value
+
+
+def _image_json(found: Found) -> Any:
+    image, facts = found.image, found.facts
+    if image is None or isinstance(image, Unknown):
+        return _known(image)
+    known = dict.fromkeys(("format", "width", "height")) | (
+        _known(facts) if isinstance(facts, Unknown) else {key: facts.get(key) for key in ("format", "width", "height")}
+    )
+    return {
+        "uploaded": image.last_modified.isoformat(),
+        "size_bytes": image.size,
+        "content_type": image.content_settings.content_type,
+        "etag": image.etag.strip('"'),
+    } | known
+
+
+def _asked_json(asked: Instructions | PermanentFailure | Unknown | None) -> Any:
+    if asked is None or isinstance(asked, Unknown):
+        return _known(asked)
     if isinstance(asked, PermanentFailure):
         return {"error": {"code": asked.code, "message": asked.message}}
     return {
@@ -277,42 +311,63 @@ def _asked_json(asked: Instructions | PermanentFailure | None) -> dict[str, Any]
 
 def _print(found: Found) -> None:
     colour = {"succeeded": "green", "failed": "red"}.get(found.status, "yellow")
-    out.print(Text.assemble((printable(found.name), "bold"), "  ", (found.status, colour)), soft_wrap=True)
+    out.print(Text.assemble((one_line(found.name), "bold"), "  ", (found.status, colour)), soft_wrap=True)
     for title, lines in _sections(found):
         out.print(Text(f"\n{title}", style="bold"))
         for line in lines:
-            plain(f"  {line}".rstrip())
+            _print_line(line)
+
+
+def _print_line(line: str) -> None:
+    """Indented, however long it is: nothing that an image or a model says looks like a section of ours."""
+    if out.is_terminal:
+        out.print(Padding(Text(one_line(line)), (0, 0, 0, 2), expand=False))
+    else:
+        plain(f"  {one_line(line)}".rstrip())
 
 
 def _sections(found: Found) -> Iterator[tuple[str, list[str]]]:
     if found.image is not None:
-        yield "Image", _image_lines(found.image, found.facts)
+        yield "Image", _image_lines(found)
     if found.status == "no image":
-        yield "Result", ["An instruction file, a schema or desktop litter: it gets none."]
+        yield "Result", ["An instruction file, a schema or a junk file: it gets none."]
         return
     if found.asked is not None:
         yield "Would be asked", _asked_lines(found.asked)
     if found.result is None:
         yield "Result", ["none yet"]
+    elif isinstance(found.result, Unknown):
+        yield "Result", [f"can't be read: {found.result.reason}"]
     else:
-        if not found.is_current:
+        if isinstance(found.image, Unknown):
+            yield "Result", ["whether of the image as it is now, can't be told"]
+        elif not found.is_current:
             yield "Last result", ["of an earlier version of the image" if found.image else "the image is deleted"]
         yield from _result_sections(found.result)
     yield "History", _history_lines(found)
 
 
-def _image_lines(image: BlobProperties, facts: Mapping[str, Any]) -> list[str]:
-    kind = facts.get("format")
-    pixels = f"{facts['width']:,} x {facts['height']:,} pixels" if facts.get("width") else None
-    problem = facts.get("problem") or "no format or size in the first part of the file"
+def _image_lines(found: Found) -> list[str]:
+    image, facts = found.image, found.facts
+    if image is None or isinstance(image, Unknown):
+        return [f"can't be looked at: {image.reason}"] if image else []
+    if isinstance(facts, Unknown):
+        kind = f"can't be read: {facts.reason}"
+    elif facts.get("format"):
+        pixels = f"{facts['width']:,} x {facts['height']:,} pixels" if facts.get("width") else None
+        kind = ", ".join(filter(None, [facts["format"], pixels]))
+    else:
+        kind = facts.get("problem") or "no format or size in the first part of the file"
     return [
-        ", ".join(filter(None, [kind, pixels])) if kind else problem,
+        kind,
         f"{image.size:,} bytes, declared as {image.content_settings.content_type or 'nothing'}",
         f"uploaded {_moment(image.last_modified)}",
     ]
 
 
-def _asked_lines(asked: Instructions | PermanentFailure) -> list[str]:
+def _asked_lines(asked: Instructions | PermanentFailure | Unknown) -> list[str]:
+    if isinstance(asked, Unknown):
+        return [f"can't be told: {asked.reason}"]
     if isinstance(asked, PermanentFailure):
         return [f"{asked.code}: {asked.message}"]
     if asked.origin is Origin.BUILT_IN:
@@ -325,57 +380,60 @@ def _asked_lines(asked: Instructions | PermanentFailure) -> list[str]:
 
 
 def _result_sections(result: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
-    asked, answer, error, model = (result[key] for key in ("instructions", "answer", "error", "model"))
-    if asked["text"] is not None:
-        origin = " ".join(filter(None, [asked["origin"], asked["origin_name"]]))
+    asked, answer, error = (_of(result, section) for section in ("instructions", "answer", "error"))
+    if asked.get("text") is not None:
+        origin = " ".join(filter(None, [asked.get("origin"), asked.get("origin_name")]))
         yield "Asked", [*asked["text"].splitlines(), f"({origin})"]
-    if answer is not None:
-        ending = ["(cut off at the ceiling on output tokens)"] if answer["truncated"] else []
+    if answer:
+        ending = ["(cut off at the ceiling on output tokens)"] if answer.get("truncated") else []
         yield "Answer", [*answer["text"].splitlines(), *ending]
-    if error is not None:
-        details = error["details"] or {}
+    if error:
+        details = error.get("details") or {}
         yield "Error", [f"{error['code']}: {error['message']}", *(f"{key}: {details[key]}" for key in details)]
-    yield "Cost", _cost_lines(result["usage"], result["timings_ms"], model)
+    yield "Cost", _cost_lines(_of(result, "usage"), _of(result, "timings_ms"), _of(result, "model"))
 
 
 def _cost_lines(usage: Mapping[str, Any], times: Mapping[str, Any], model: Mapping[str, Any]) -> list[str]:
-    tokens = [f"{name.removesuffix('_tokens')} {count:,}" for name, count in usage.items() if count is not None]
-    steps = [f"{name} {ms:,}" for name, ms in times.items() if ms is not None]
-    answered = f" ({model['model']})" if model["model"] else ""
-    request = [f"request id {model['request_id']}"] if model["request_id"] else []
+    tokens = [f"{name.removesuffix('_tokens')} {count:,}" for name, count in usage.items() if isinstance(count, int)]
+    steps = [f"{name} {ms:,}" for name, ms in times.items() if isinstance(ms, int)]
+    answered = f" ({model['model']})" if model.get("model") else ""
+    request = [f"request id {model['request_id']}"] if model.get("request_id") else []
     return [
         f"tokens: {', '.join(tokens) or 'none'}",
-        f"milliseconds: {', '.join(steps)}",
-        f"deployment {model['deployment']}{answered}",
+        f"milliseconds: {', '.join(steps) or 'not told'}",
+        f"deployment {model.get('deployment') or 'not told'}{answered}",
         *request,
     ]
 
 
 def _history_lines(found: Found) -> list[str]:
     lines = []
-    if found.result is not None:
-        attempts = found.result["attempts"]
-        written = _moment(datetime.fromisoformat(found.result["created_at"]))
-        lines.append(f"{found.result['status']} {written}, after {attempts} attempt{'s' if attempts > 1 else ''}")
-        lines.append(f"work {found.result['work_key'][:8]} in the app's log")
-    if isinstance(found.earlier, str):
-        lines.append(f"earlier results: {found.earlier}")
+    if isinstance(found.result, Mapping):
+        lines += _ending_lines(found.result)
+    if isinstance(found.earlier, Unknown):
+        lines.append(f"earlier results: {found.earlier.reason}")
     else:
         lines += [
             f"earlier: {' '.join(filter(None, [version.status, version.error_code]))} {_moment(version.written)}"
             for version in found.earlier
         ]
-    if isinstance(found.in_work, str) and found.in_work == found.waits_until:
-        return [*lines, f"in work or waiting: {found.in_work}"]
-    if isinstance(found.in_work, str):
-        lines.append(f"in work: {found.in_work}")
-    elif found.in_work:
-        lines.append("in work at this moment")
-    if isinstance(found.waits_until, str):
-        lines.append(f"waiting: {found.waits_until}")
+    if isinstance(found.in_work, Unknown) and found.in_work == found.waits_until:
+        return [*lines, f"in work or waiting: {found.in_work.reason}"]
+    if isinstance(found.in_work, Unknown):
+        lines.append(f"in work: {found.in_work.reason}")
+    if isinstance(found.waits_until, Unknown):
+        lines.append(f"waiting: {found.waits_until.reason}")
     elif found.waits_until is not None:
         lines.append(f"waits on the queue until {_moment(found.waits_until)}")
     return lines or ["not in work and not waiting, as far as can be seen"]
+
+
+def _ending_lines(result: Mapping[str, Any]) -> list[str]:
+    """How and when the work ended, as far as the result tells."""
+    written, attempts, key = (result.get(name) for name in ("created_at", "attempts", "work_key"))
+    at = f" {_moment(datetime.fromisoformat(written))}" if written else ""
+    after = f", after {attempts} attempt{'s' if attempts > 1 else ''}" if attempts else ""
+    return [f"{result['status']}{at}{after}", *([f"work {key[:8]} in the app's log"] if key else [])]
 
 
 def _moment(moment: datetime) -> str:

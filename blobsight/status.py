@@ -3,7 +3,7 @@
 import asyncio
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -17,10 +17,26 @@ from rich.table import Table
 from rich.text import Text
 
 from blobsight.account import Account, Place, account_options
-from blobsight.following import AT_ONCE, read_results, why_failed
-from blobsight.image_states import ImageState, State, image_states
-from blobsight.reading import NotAResultError
-from blobsight.terminal import Exit, out, plain, printable, progress, say, table, write_json
+from blobsight.following import why_failed
+from blobsight.image_states import ImageState, State, checked_prefix, image_states
+from blobsight.reading import side_by_side
+from blobsight.stored_results import read_result
+from blobsight.terminal import (
+    Exit,
+    Problem,
+    Unknown,
+    name_problems,
+    one_line,
+    out,
+    plain,
+    printable,
+    progress,
+    say,
+    shortened,
+    table,
+    write_json,
+)
+from pipeline.names import result_name
 
 RECENT = timedelta(minutes=5)
 """The rate is counted over it: long enough for slow models, short enough to notice a standstill."""
@@ -40,6 +56,8 @@ class Status:
     """Results written within RECENT."""
     recent_span: timedelta = RECENT
     """How far back those go; shorter than RECENT when the work began within it."""
+    problems: list[Problem] = field(default_factory=list)
+    """What the listings hold and can't be counted."""
 
     @property
     def images(self) -> int:
@@ -65,6 +83,7 @@ class Status:
             "oldest_pending": self.oldest_pending.isoformat() if self.oldest_pending else None,
             "results_a_second": round(self.rate, 3),
             "seconds_left": round(self.left.total_seconds()) if self.left else None,
+            "problems": [problem.to_json() for problem in self.problems],
         }
 
 
@@ -90,7 +109,7 @@ class Counting:
 
 
 @click.command()
-@click.argument("prefix", default="")
+@click.argument("prefix", default="", callback=checked_prefix)
 @click.option("--failed", is_flag=True, help="List the failed images, and why.")
 @click.option("--watch", is_flag=True, help="Go on looking until nothing is pending any more.")
 @click.option("--json", "as_json", is_flag=True, help="For programs: one JSON object; with --failed a line an image.")
@@ -114,54 +133,56 @@ def status(place: Place, *, prefix: str, failed: bool, watch: bool, as_json: boo
 async def _run(place: Place, prefix: str, *, failed: bool, watch: bool, as_json: bool) -> Exit:
     async with place.opened() as account:
         if watch:
-            await _watch(account, prefix, as_json=as_json)
-            return Exit.DONE
+            return await _watch(account, prefix, as_json=as_json)
         kept: list[str] = []
         counting = Counting(datetime.now(UTC))
+        problems = counting.status.problems
         with progress("Listing") as bar:
-            async for image in image_states(account.images, account.results, prefix):
+            async for image in image_states(account.images, account.results, prefix, problems):
                 counting.add(image)
                 bar.advance()
                 if failed and image.state is State.FAILED:
                     kept.append(image.image.name)
-        if failed:
-            await _list_failed(account, sorted(kept), as_json=as_json)
+        all_read = not failed or await _list_failed(account, sorted(kept), problems, as_json=as_json)
     if as_json and not failed:
         write_json(counting.status.to_json())
     elif not failed:
         _show(counting.status)
     if not counting.status.images:
         say(f"'{place.images}' holds no images{f' whose names start with {prefix!r}' if prefix else ''}.")
-    return Exit.DONE
+    name_problems(problems)
+    return Exit.DONE if all_read and not problems else Exit.SOME_FAILED
 
 
-async def _list_failed(account: Account, names: list[str], *, as_json: bool) -> None:
-    """In portions: that many are read at a time."""
+async def _list_failed(account: Account, names: list[str], problems: Sequence[Problem], *, as_json: bool) -> bool:
+    """List the failed images, and for programs the problems, too; whether all their results could be read."""
     failures: list[tuple[str, str | None, str]] = []
+    unread: dict[str, Unknown] = {}
     with progress("Reading failed results", len(names)) as bar:
-        for start in range(0, len(names), PORTION):
-            portion = names[start : start + PORTION]
-            results = await read_results(account, portion)
-            failures += [(name, *why_failed(result)) for name, result in results.items() if _is_failed(result)]
-            bar.advance(len(portion))
+
+        def take(name: str, result: Mapping[str, Any] | Unknown) -> None:
+            bar.advance()
+            if isinstance(result, Unknown):
+                unread[name] = result
+            if isinstance(result, Unknown) or result["status"] == State.FAILED:  # by now it may have succeeded
+                failures.append((name, *why_failed(result)))
+
+        await side_by_side(names, lambda name: read_result(account.results, result_name(name)), take, in_order=True)
     if as_json:
         for name, code, message in failures:
-            write_json({"name": name, "code": code, "message": message})
+            error = {"error": unread[name].to_json()} if name in unread else {}
+            write_json({"name": name, "code": code, "message": message} | error)
+        for problem in problems:
+            write_json(problem.to_json())
     else:
-        table(("image", "why"), [(name, f"{code}: {message}" if code else message) for name, code, message in failures])
-
-
-def _is_failed(result: Mapping[str, Any] | NotAResultError) -> bool:
-    """It may have succeeded since it was listed."""
-    return isinstance(result, NotAResultError) or result["status"] == "failed"
-
-
-PORTION = 8 * AT_ONCE
+        rows = [(one_line(name), f"{code}: {message}" if code else message) for name, code, message in failures]
+        table(("image", "why"), rows)
+    return not unread
 
 
 def _rows(status: Status) -> list[tuple[str, str]]:
     rows = [(state.value, f"{status.counts[state]:,}") for state in State]
-    rows += [(f"failed: {code}", f"{count:,}") for code, count in status.by_code.most_common()]
+    rows += [(f"failed: {shortened(code, 60)}", f"{count:,}") for code, count in status.by_code.most_common()]
     return [*rows, ("all images", f"{status.images:,}")]
 
 
@@ -192,7 +213,7 @@ def _span(time: timedelta) -> str:
     return f"{seconds} seconds"
 
 
-async def _watch(account: Account, prefix: str, *, as_json: bool) -> None:
+async def _watch(account: Account, prefix: str, *, as_json: bool) -> Exit:
     with Live(console=out, auto_refresh=False) if out.is_terminal and not as_json else nullcontext() as live:
         while True:
             began = monotonic()
@@ -205,14 +226,16 @@ async def _watch(account: Account, prefix: str, *, as_json: bool) -> None:
                 plain(", ".join(f"{title} {count}" for title, count in _rows(status)))
             sys.stdout.flush()
             if not status.counts[State.PENDING]:
-                return
+                break
             # Long listings are not made the account's main load.
             await asyncio.sleep(max(WATCH_EVERY_SECONDS, 3 * (monotonic() - began)))
+    name_problems(status.problems)
+    return Exit.SOME_FAILED if status.problems else Exit.DONE
 
 
 async def _counted(account: Account, prefix: str) -> Status:
     counting = Counting(datetime.now(UTC))
-    async for image in image_states(account.images, account.results, prefix):
+    async for image in image_states(account.images, account.results, prefix, counting.status.problems):
         counting.add(image)
     return counting.status
 

@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import override
 from unicodedata import category
@@ -23,8 +24,15 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-talk = Console(stderr=True, highlight=False)
-out = Console(highlight=False)
+
+class _Console(Console):
+    @override
+    def on_broken_pipe(self) -> None:
+        raise  # noqa: PLE0704 - what it is called for; rich would end the process
+
+
+talk = _Console(stderr=True, highlight=False)
+out = _Console(highlight=False)
 
 
 class Exit(IntEnum):
@@ -37,16 +45,61 @@ class Exit(IntEnum):
     CANNOT = 3
     """It could not do its work: no access, nothing there, no connection."""
     INTERRUPTED = 130
+    NOBODY_READS = 141
+    """The reader of the output has closed its end, as `head` does: as shells say it, 128 and the number of SIGPIPE."""
 
 
 class Trouble(click.ClickException):
-    """The command can't go on; the message says what is wrong, where, and what to do."""
+    """The command can't go on; the message says what is wrong, where, and what to do.
+
+    `code` is the service's own name of the error, if the service refused.
+    """
 
     exit_code = Exit.CANNOT
+
+    def __init__(self, message: str, code: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
 
     @override
     def show(self, file: object = None) -> None:
         say(f"error: {self.message}")
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """Why something is not known, or was not done.
+
+    `reason` is for people; `code` is the service's own name of the error, if it was the service that refused.
+    """
+
+    reason: str
+    code: str | None = None
+
+    def to_json(self) -> dict[str, str | None]:
+        return {"code": self.code, "message": self.reason}
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One blob that a command could not read, or do something about."""
+
+    name: str
+    why: Unknown
+
+    def to_json(self) -> dict[str, object]:
+        return {"name": self.name, "error": self.why.to_json()}
+
+
+def name_problems(problems: Sequence[Problem]) -> None:
+    """Say of each what is wrong with it; of very many only the first."""
+    for problem in problems[:_MOST_NAMED]:
+        say(f"{one_line(problem.name)}: {one_line(problem.why.reason)}", "red")
+    if len(problems) > _MOST_NAMED:
+        say(f"… and {len(problems) - _MOST_NAMED:,} more.", "red")
+
+
+_MOST_NAMED = 1000
 
 
 class _Rate(ProgressColumn):
@@ -146,3 +199,9 @@ def printable(text: str) -> str:
 def one_line(text: str) -> str:
     """The same with line breaks and tabs escaped, too: for names, and for cells of a table in a pipe."""
     return printable(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def shortened(text: str, most: int = 200) -> str:
+    """At most `most` characters of a text that may be anybody's, on one line."""
+    text = one_line(text)
+    return text if len(text) <= most else f"{text[: most - 1]}…"

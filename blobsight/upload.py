@@ -15,44 +15,49 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from os.path import commonprefix
+from pathlib import PurePath
 from typing import IO, Any
 
 import click
 from azure.core import MatchConditions
-from azure.core.exceptions import (
-    AzureError,
-    ClientAuthenticationError,
-    ResourceExistsError,
-    ResourceModifiedError,
-    ResourceNotFoundError,
-    ServiceRequestError,
-)
-from azure.storage.blob import BlobProperties, ContentSettings
+from azure.core.exceptions import ResourceExistsError, ResourceModifiedError
+from azure.storage.blob import ContentSettings
 from rich.filesize import decimal
 
 from blobsight.account import Account, Place, account_options, code
 from blobsight.asking import ASKING_KEYS, Asked, asking_options
 from blobsight.following import Finished, follow, show_finished, tally
 from blobsight.image_states import State
-from blobsight.local_files import HIDDEN, LeftOut, LocalFile, find_files
-from blobsight.terminal import Bar, Exit, Trouble, counted, one_line, progress, say, table, write_json
+from blobsight.instruction_names import Named, is_same_text, rightly_named
+from blobsight.local_files import HIDDEN, JUNK, LeftOut, LocalFile, find_files, why_unreadable
+from blobsight.reading import metadata_of, properties_of, side_by_side
+from blobsight.terminal import (
+    Exit,
+    Problem,
+    Trouble,
+    Unknown,
+    counted,
+    name_problems,
+    one_line,
+    progress,
+    say,
+    table,
+    write_json,
+)
 from pipeline.budget import Budget
 from pipeline.errors import PermanentFailure
 from pipeline.images.recognise import recognise
 from pipeline.instructions import Origin
-from pipeline.listing import list_page
+from pipeline.junk import has_image_ending
+from pipeline.listing import listed
 from pipeline.names import wants_result
 
-AT_ONCE = 32
-"""Files under way together: at 50 ms a request that is 600 a second, more than most lines carry."""
 MEMORY_BYTES = 256 * 1024 * 1024
 """Of all files that are under way together."""
 IN_ONE_PIECE_BYTES = 64 * 1024 * 1024
 """Up to here a file is read once and sent by one request; the SDK's own threshold. Larger ones go in blocks."""
 ASKED_ONE_BY_ONE = 100
 """Up to so many files the container is asked for each; for more, listing is cheaper however much else is in there."""
-FAILURES_IN_A_ROW = 20
-"""After so many files have failed and none got through, the rest would, too."""
 SHOWN = 20
 """Of the files left out, by name."""
 TEXT_TYPES = {
@@ -99,7 +104,7 @@ class Report:
     """Paths and names, for a dry run."""
 
     def add(self, problem: LeftOut) -> None:
-        self.counts[Outcome.FAILED if problem.problem else Outcome.LEFT_OUT] += 1
+        self.counts[Outcome.FAILED if problem.problem else Outcome.LEFT_OUT] += problem.files
         (self.failed if problem.problem else self.left_out).append(problem)
 
     def to_json(self) -> dict[str, Any]:
@@ -107,7 +112,8 @@ class Report:
         told["sent_bytes"] = self.sent_bytes
         told["would_be_sent"] = [{"path": path, "name": name} for path, name in sorted(self.would_be_sent)]
         told["problems"] = [
-            {"path": problem.path, "reason": problem.reason, "failed": problem.problem}
+            {"path": problem.path, "reason": problem.reason, "failed": problem.problem, "files": problem.files}
+            | (problem.to_json() if problem.problem else {})
             for problem in (*self.failed, *self.left_out)
         ]
         return told
@@ -137,9 +143,13 @@ def upload(  # noqa: PLR0913 - one for each option
     """  # noqa: D301 - click's mark of lines to leave alone
     metadata = asked.metadata()
     # Before there is an event loop: within one, Ctrl-C would wait for the end of the search, or of stdin.
-    report, files = _find(paths, prefix)
+    report, found = _find(paths, prefix)
+    named = rightly_named(found)
+    files = named.files
     if not files and not report.failed:
+        _say_what_is_left_out(report.left_out)
         raise Trouble("There are no files in what you named: nothing to upload.")
+    _settle_names(asked, named, report)
     _say_what_does_not_count(asked, files)
     return asyncio.run(_run(place, asked, metadata, files, report, wait=wait, dry_run=dry_run, as_json=as_json))
 
@@ -169,6 +179,8 @@ async def _run(  # noqa: PLR0913 - one for each option
     as_json: bool,
 ) -> Exit:
     finished: list[Finished] = []
+    unseen: list[Problem] = []
+    all_read = True
     async with place.opened() as account:
         try:
             await _Sending(account, metadata, report, dry_run=dry_run).run(files)
@@ -179,16 +191,39 @@ async def _run(  # noqa: PLR0913 - one for each option
             if report.counts or not files:
                 _say_what_became(report, dry_run=dry_run)
         if wait and not dry_run:
-            finished = await follow(account, report.etags)
+            finished = await follow(account, report.etags, unseen)
             _say_whose_question(asked, finished)
-            if not as_json:
-                await show_finished(account, finished)
+            all_read = as_json or await show_finished(account, finished)
+            name_problems(unseen)
     if as_json:
-        write_json(report.to_json() | {"dry_run": dry_run, "results": tally(finished) if wait else None})
+        told = report.to_json() | {"dry_run": dry_run, "results": tally(finished) if wait else None}
+        told["problems"] += [problem.to_json() for problem in unseen]
+        write_json(told)
     elif dry_run:
         table(("would be sent", "as"), sorted(report.would_be_sent))
-    any_failed = report.failed or any(one.state is State.FAILED for one in finished)
+    any_failed = report.failed or unseen or not all_read or any(one.state is State.FAILED for one in finished)
     return Exit.SOME_FAILED if any_failed else Exit.DONE
+
+
+def _settle_names(asked: Asked, named: Named, report: Report) -> None:
+    """Say which instruction files are sent under other names.
+
+    Raises:
+        Trouble: what some of them are meant for can't be told. The images would be paid with another question.
+    """
+    if named.in_doubt and asked.text is None:  # else files do not count
+        for doubt in named.in_doubt[:SHOWN]:
+            say(one_line(doubt), "red")
+        raise Trouble(f"Nothing was sent: {counted(len(named.in_doubt), 'instruction file')} to be named first.")
+    for problem in named.left_out:
+        report.add(problem)
+    for file, right in named.renamed[:SHOWN]:
+        alike = " (in the Unicode form of its image)" if is_same_text(file.name, right) else ""
+        say(one_line(f"{file.path} is sent as '{right.rpartition('/')[2]}'{alike}, the name that counts."), "yellow")
+    if len(named.renamed) > SHOWN:
+        say(f"… and {len(named.renamed) - SHOWN:,} more instruction files under the names that count.", "yellow")
+    for name in named.of_no_image[:SHOWN]:
+        say(one_line(f"'{name}' is for none of these images: it should be called like one, ending included."), "yellow")
 
 
 def _say_what_does_not_count(asked: Asked, files: Sequence[LocalFile]) -> None:
@@ -213,12 +248,10 @@ def _say_whose_question(asked: Asked, finished: Sequence[Finished]) -> None:
 
 def _say_what_became(report: Report, *, dry_run: bool) -> None:
     for problem in report.failed:
-        say(f"{one_line(problem.path)}: {problem.reason}", "red")
-    left_out = [left for left in report.left_out if left.reason != HIDDEN]
-    for left in left_out[:SHOWN]:
-        say(f"{one_line(left.path)}: left out, {left.reason}", "dim")
-    if len(left_out) > SHOWN:
-        say(f"… and {len(left_out) - SHOWN:,} more left out (--json names them all)", "dim")
+        if problem.cloud is None:
+            say(f"{one_line(problem.path)}: {one_line(problem.reason)}", "red")
+    _say_what_is_elsewhere(report.failed)
+    _say_what_is_left_out(report.left_out)
     would = "would be " if dry_run else ""
     counts = report.counts
     say(
@@ -226,6 +259,40 @@ def _say_what_became(report: Report, *, dry_run: bool) -> None:
         f" {counts[Outcome.UNCHANGED]:,} unchanged, {counts[Outcome.LEFT_OUT]:,} left out,"
         f" {counts[Outcome.FAILED]:,} failed."
     )
+
+
+def _say_what_is_elsewhere(failed: Sequence[LeftOut]) -> None:
+    """For example "3 photos are in iCloud only: download them first (trip/.IMG_1.HEIC.icloud, …)"."""
+    for cloud in dict.fromkeys(problem.cloud for problem in failed if problem.cloud):
+        paths = [problem.path for problem in failed if problem.cloud == cloud]
+        noun = "photo" if all(has_image_ending(path.rpartition(".")[0]) for path in paths) else "file"
+        are, them = ("is", "it") if len(paths) == 1 else ("are", "them")
+        shown = ", ".join([*map(one_line, paths[:3]), *["…"] * (len(paths) > 3)])
+        say(f"{counted(len(paths), noun)} {are} in {cloud} only: download {them} first ({shown})", "red")
+
+
+def _say_what_is_left_out(left_out: Sequence[LeftOut]) -> None:
+    named = [left for left in left_out if left.reason not in (HIDDEN, JUNK)]
+    for left in named[:SHOWN]:
+        say(f"{one_line(left.path)}: left out, {one_line(left.reason)}", "dim")
+    if len(named) > SHOWN:
+        say(f"… and {len(named) - SHOWN:,} more left out (--json names them all)", "dim")
+    junk = Counter[str]()
+    for left in left_out:
+        if left.reason == JUNK:
+            junk[_kind_of_junk(left.path)] += left.files
+    if junk:
+        kinds = [f"{kind} ({count:,})" if count > 1 else kind for kind, count in junk.most_common(5)]
+        shown = ", ".join([*kinds, *["…"] * (len(junk) > 5)])
+        say(f"{counted(junk.total(), 'junk file')} left out: {shown}", "dim")
+    if hidden := sum(left.reason == HIDDEN for left in left_out):
+        say(f"{hidden:,} hidden left out", "dim")
+
+
+def _kind_of_junk(path: str) -> str:
+    """What many files that are junk in the same way have in common, to be counted by."""
+    leaf = PurePath(path).name
+    return "._*" if leaf.startswith("._") else one_line(leaf)
 
 
 class _Sending:
@@ -238,70 +305,58 @@ class _Sending:
         self._dry_run = dry_run
         self._memory = Budget(MEMORY_BYTES)
         self._listed: Mapping[str, There] | None = None
-        self._failures_in_a_row = 0
 
     async def run(self, files: Sequence[LocalFile]) -> None:
         if len(files) > ASKED_ONE_BY_ONE:
-            await self._list({file.name for file in files})
+            self._listed = await self._list({file.name for file in files})
         # What images are asked by has to be there before them.
         instructing = [file for file in files if not wants_result(file.name)]
         with progress("Uploading", len(files)) as bar:
-            for batch in (instructing, (file for file in files if wants_result(file.name))):
-                todo = iter(batch)
-                async with asyncio.TaskGroup() as tasks:
-                    for _ in range(AT_ONCE):
-                        tasks.create_task(self._work(todo, bar))
 
-    async def _list(self, names: Collection[str]) -> None:
-        listed: dict[str, There] = {}
+            def take(file: LocalFile, outcome: Outcome | LeftOut | Unknown) -> None:
+                bar.advance()
+                if isinstance(outcome, Unknown):
+                    outcome = LeftOut(str(file.path), outcome.reason, code=outcome.code)
+                if isinstance(outcome, LeftOut):
+                    self._report.add(outcome)
+                else:
+                    self._report.counts[outcome] += 1
+
+            for batch in (instructing, (file for file in files if wants_result(file.name))):
+                await side_by_side(batch, self._file, take, doing="sent")
+
+    async def _list(self, names: Collection[str]) -> Mapping[str, There]:
+        found: dict[str, There] = {}
         prefix = commonprefix(list(names))  # noqa: RUF071 - the service's prefix is one
-        token = None
         with progress("Looking at what is there already") as bar:
-            while True:
-                page = await list_page(self._account.images, token, metadata=bool(self._metadata), prefix=prefix)
-                listed |= {
+            async for page in listed(self._account.images, metadata=bool(self._metadata), prefix=prefix):
+                found |= {
                     blob.name: There(blob.etag, blob.md5, blob.metadata) for blob in page.blobs if blob.name in names
                 }
                 bar.advance(len(page.blobs))
-                if (token := page.next_token) is None:
-                    break
-        self._listed = listed
+        return found
 
-    async def _work(self, files: Iterator[LocalFile], bar: Bar) -> None:
-        for file in files:
-            async with self._memory.held(min(file.size, IN_ONE_PIECE_BYTES)):
-                await self._file(file)
-            bar.advance()
+    async def _file(self, file: LocalFile) -> Outcome | LeftOut:
+        """See that `file` is in the container, or say what is wrong with it.
 
-    async def _file(self, file: LocalFile) -> None:
+        Raises:
+            AzureError: it can't be sent.
+        """
         try:
-            outcome = await self._bring(file)
+            async with self._memory.held(min(file.size, IN_ONE_PIECE_BYTES)):
+                return await self._bring(file)
         except _EmptyFileError:
-            self._report.add(LeftOut(str(file.path), "it is empty: copy or save it again"))
+            reason = "it is empty: save it again, or download it where a cloud service holds it"
         except OSError as error:
-            self._report.add(LeftOut(str(file.path), f"it can't be read ({error.strerror or error})"))
+            reason = why_unreadable(file.path, error)
         except PermanentFailure as no_image:
             what = (no_image.details or {}).get("seems_to_be", no_image.message)
-            self._report.add(LeftOut(str(file.path), f"no image: it seems to be {what}", problem=False))
+            return LeftOut(str(file.path), f"no image: it seems to be {what}", problem=False)
         except (ResourceExistsError, ResourceModifiedError) as error:
-            overtaken = code(error) in ("ConditionNotMet", "BlobAlreadyExists")
-            reason = (
-                "somebody else changed the blob while this ran: run the same command again to send yours"
-                if overtaken
-                else f"the service refuses to write the blob '{file.name}' ({code(error)})"
-            )
-            self._report.add(LeftOut(str(file.path), reason))
-        except AzureError as error:
-            refused = getattr(error, "status_code", None) in (401, 403, 404)
-            if refused or isinstance(error, ClientAuthenticationError | ServiceRequestError):
-                raise  # no file would fare better
-            self._report.add(LeftOut(str(file.path), f"sending failed ({code(error)}): run the same command again"))
-            self._failures_in_a_row += 1
-            if self._failures_in_a_row >= FAILURES_IN_A_ROW:
+            if code(error) not in ("ConditionNotMet", "BlobAlreadyExists"):
                 raise
-        else:
-            self._failures_in_a_row = 0
-            self._report.counts[outcome] += 1
+            reason = "somebody else changed the blob while this ran: run the same command again to send yours"
+        return LeftOut(str(file.path), reason)
 
     async def _bring(self, file: LocalFile) -> Outcome:
         """See that `file` is in the container.
@@ -314,19 +369,19 @@ class _Sending:
         content = await asyncio.to_thread(_read, file)
         there = self._listed.get(file.name) if self._listed is not None else await self._ask(file.name)
         if there is None or not self._is_same(file, content, there):
-            self._report.sent_bytes += content.size
             if self._dry_run:
+                self._report.sent_bytes += content.size
                 self._report.would_be_sent.append((str(file.path), file.name))
                 return Outcome.SENT
             try:
                 self._note(file, await self._send(file, content, there))
             except (ResourceExistsError, ResourceModifiedError):
-                self._report.sent_bytes -= content.size
                 there = await self._ask(file.name)
                 if there is None or not self._is_same(file, content, there):
                     raise
                 # By another run, or by a request of our own whose answer was lost.
             else:
+                self._report.sent_bytes += content.size
                 return Outcome.SENT
         self._note(file, there.etag)
         return Outcome.UNCHANGED
@@ -369,15 +424,11 @@ class _Sending:
         return not ours or ours == {key: value for key, value in there.metadata.items() if key in ASKING_KEYS}
 
     async def _ask(self, name: str) -> There | None:
-        try:
-            found: BlobProperties = await self._account.images.get_blob_client(name).get_blob_properties()
-        except ResourceNotFoundError as error:
-            if code(error) == "ContainerNotFound":
-                raise
+        found = await properties_of(self._account.images, name)
+        if found is None:
             return None
         md5 = found.content_settings.content_md5
-        metadata = {key.lower(): value for key, value in (found.metadata or {}).items()}
-        return There(str(found.etag).strip('"'), base64.b64encode(md5).decode() if md5 else None, metadata)
+        return There(found.etag.strip('"'), base64.b64encode(md5).decode() if md5 else None, metadata_of(found))
 
 
 @dataclass(frozen=True, slots=True)

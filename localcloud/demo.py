@@ -87,7 +87,7 @@ async def _analyze(blobs: BlobServiceClient, samples: Iterable[Sample]) -> dict[
                 while waiting:
                     for name in list(waiting):
                         try:
-                            stream = await blobs.get_blob_client("results", name).download_blob()
+                            stream = await blobs.get_blob_client("results", name).download_blob(decompress=False)
                         except ResourceNotFoundError:
                             continue
                         results[name] = json.loads(await stream.readall())

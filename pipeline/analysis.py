@@ -88,6 +88,8 @@ class Analyzer:
     ) -> Outcome:
         """Bring the requested upload to its result; an upload that is an image's sidecar, that image.
 
+        A sidecar of no image, whose name shows that it will never have one, ends in a failed result of its own.
+
         Args:
             request: names the upload; what it asks comes before what the upload itself says.
             answerer: what answers instead of the model: `Failing`, when the work is given up.
@@ -102,7 +104,10 @@ class Analyzer:
         with analyzing(attempt):
             if wants_result(name):
                 async with self._slots:
-                    ended = await self._bring_to_result(name, request, answerer or self._model, attempt)
+                    answers = answerer or self._model
+                    ended = await self._bring_to_result(name, request, answers, attempt)
+                    if ended.outcome is Outcome.GONE and name != request.name:
+                        ended = await self._end_misnamed(request, answers, attempt)
             else:
                 ended = Ended(Outcome.NOT_AN_IMAGE)
             attempt.outcome, attempt.error_code = ended.outcome, ended.error_code
@@ -183,6 +188,13 @@ class Analyzer:
         return await self._results.write(
             name, result.to_json(), ResultMetadata.of(result).to_blob(), replacing=replacing
         )
+
+    async def _end_misnamed(self, request: Request, answerer: Answerer, attempt: Attempt) -> Ended:
+        """Bring a sidecar to a failed result of its own, if its image is not only yet to come."""
+        if await self._sources.misnamed(request.name) is None:
+            return Ended(Outcome.GONE)
+        attempt.name = request.name
+        return await self._bring_to_result(request.name, request, answerer, attempt)
 
     async def _bring_to_result(self, name: str, request: Request, answerer: Answerer, attempt: Attempt) -> Ended:
         while True:

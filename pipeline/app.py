@@ -1,7 +1,6 @@
 """One process of the app: its settings, and the clients that live as long as it does."""
 
 import asyncio
-import atexit
 import logging
 import os
 from collections.abc import Iterator
@@ -21,16 +20,30 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+# At import, since with telemetry an exporter is at work long before the first invocation. At the level that the
+# platform records, each of its transmissions is a line, which it transmits, and so on every second; the SDKs log each
+# request, its URL included, and each token. Pillow, at the level that one switches to when something is wrong, logs
+# what people wrote into an image's tags.
+for _chatty in (
+    "azure.core.pipeline.policies.http_logging_policy",
+    "azure.identity",
+    "azure.monitor.opentelemetry.exporter",
+    "httpx2",
+    "PIL",
+):
+    logging.getLogger(_chatty).setLevel(logging.WARNING)
+
 PATIENCE_SECONDS = 30
 """How long an image waits for memory, and then in memory for its turn at the model; one that would wait longer goes
 back to the queue."""
 
 
 class InvocationCancelled(Exception):
-    """The invocation was cancelled.
+    """A CancelledError came out of the app's own work or a library's.
 
-    The worker catches only ordinary exceptions: a CancelledError would leave the host without a response, waiting
-    for its time-out.
+    The platform itself cancels nothing: it kills. But the worker catches only ordinary exceptions, and a CancelledError
+    that leaves a function, such as that of a future shared with another invocation, would leave the host without a
+    response: until functionTimeout, when it kills the worker and all that runs there.
     """
 
 
@@ -80,10 +93,6 @@ def app() -> App:
     from pipeline.upkeep import Upkeep
     from pipeline.waiting import Waiting
 
-    # The first two log every request, URLs included, at the level that the platform records; Pillow what people wrote
-    # into an image's tags, at the level that one switches to when something is wrong.
-    for chatty in ("azure.core.pipeline.policies.http_logging_policy", "httpx2", "PIL"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
     config = settings()
     credential = (
         ManagedIdentityCredential(client_id=config.identity_client_id)
@@ -117,8 +126,6 @@ def app() -> App:
         config.model_timeout_seconds,
         governor,
     )
-    # Nobody tells the app that its process ends, and connections that are left open then complain in the log.
-    atexit.register(lambda: asyncio.run(model.close()))
     claims = Claims(blobs, config.state_container, config.claim_seconds)
     analyzer = Analyzer(config, uploads, results, claims, model, patience=PATIENCE_SECONDS)
     return App(
@@ -230,7 +237,7 @@ async def _handle(request: "Request") -> None:
 
 @contextmanager
 def uncancelled(what: str) -> Iterator[None]:
-    """Turn a cancellation into an ordinary exception, at the functions' boundary."""
+    """Turn a stray cancellation into an ordinary exception, at the functions' boundary."""
     try:
         yield
     except asyncio.CancelledError:

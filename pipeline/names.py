@@ -2,6 +2,9 @@
 
 import hashlib
 import re
+from collections.abc import Mapping
+
+from pipeline.junk import is_junk
 
 MAX_BLOB_NAME = 1024
 """Longest blob name, in UTF-16 code units: the service counts characters as .NET does.
@@ -9,14 +12,13 @@ https://learn.microsoft.com/rest/api/storageservices/naming-and-referencing-cont
 
 RESULT_SUFFIX = ".json"
 
-# What desktops leave behind in folders that people upload whole.
-_LITTER = re.compile(r"(\.DS_Store|Thumbs\.db|desktop\.ini|\._.*)", re.IGNORECASE | re.DOTALL)
 _ENDINGS = (".md", ".txt", ".json")
-_SIDECAR = re.compile(r"(?P<image>.+)\.instructions\.(md|txt|json)", re.DOTALL)
-_INSTRUCTION_FILE = re.compile(
-    r".*(\.instructions\.(md|txt|json)|\.schema\.json)|_instructions\.(md|txt|json)", re.DOTALL
+_SIDECAR = re.compile(r"(?P<image>(?:.*/)?[^/]+)\.instructions\.(md|txt|json)", re.DOTALL)
+_INSTRUCTING = re.compile(
+    r"[^/]+\.instructions\.(md|txt|json)|_instructions\.(md|txt|json)|[^/]*\.schema\.json", re.DOTALL
 )
 _DIGEST_LENGTH = 64  # SHA-256 in hexadecimal
+_FOLDER_KEYS = frozenset({"hdi_isfolder", "is_directory"})
 _SHORT_STEM = re.compile(rf".*~[0-9a-f]{{{_DIGEST_LENGTH}}}", re.DOTALL)
 
 
@@ -30,14 +32,23 @@ def is_blob_name(name: str) -> bool:
 
 
 def wants_result(name: str) -> bool:
-    """Whether the upload `name` gets a result: everything does but instruction files, schemas and desktop litter."""
-    leaf = name.rpartition("/")[2]
-    return not (_LITTER.fullmatch(leaf) or _INSTRUCTION_FILE.fullmatch(leaf))
+    """Whether the upload `name` gets a result: everything does but instruction files, schemas and junk files."""
+    return not (is_instruction_file(name) or is_junk(name))
 
 
-def is_litter(name: str) -> bool:
-    """Whether the upload `name` is what desktops leave behind in folders."""
-    return _LITTER.fullmatch(name.rpartition("/")[2]) is not None
+def is_instruction_file(name: str) -> bool:
+    """Whether the upload `name` says what to ask about others: instruction files and schemas."""
+    return _INSTRUCTING.fullmatch(name.rpartition("/")[2]) is not None
+
+
+def stands_for_folder(name: str, size: int, metadata: Mapping[str, str]) -> bool:
+    """Whether a blob of `size` bytes only marks a folder, as tools do where containers have none.
+
+    opendal ends the name with a slash; pyarrow and rclone do that and set metadata; Hadoop, AzCopy and accounts with a
+    hierarchical namespace set metadata alone. Some write it in capitals: https://github.com/fsspec/adlfs/issues/440
+    """
+    marked = any(key.lower() in _FOLDER_KEYS and value.lower() == "true" for key, value in metadata.items())
+    return size == 0 and (marked or name.endswith("/"))
 
 
 def image_of_sidecar(name: str) -> str | None:

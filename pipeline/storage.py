@@ -18,6 +18,7 @@ from azure.storage.blob.aio import BlobServiceClient, StorageStreamDownloader
 
 from pipeline.errors import ErrorCode, PermanentFailure, RetryableFailure
 from pipeline.listing import ListedBlob, list_page
+from pipeline.names import stands_for_folder
 from pipeline.result import ResultMetadata
 from pipeline.storage_errors import code_of, is_lost_race, require_container, translated
 
@@ -112,7 +113,7 @@ class Uploads:
     async def open(self, name: str) -> OpenedUpload | None:
         """The current version of the upload `name`, or None when there is none. One request.
 
-        What only stands for a folder, in accounts with a hierarchical namespace, is no upload.
+        A blob that only marks a folder is not an upload.
 
         Raises:
             RetryableFailure: it can't be opened now.
@@ -132,7 +133,8 @@ class Uploads:
                 facts = await self.listed(name)
                 return OpenedUpload(facts, _Refusing(refusal)) if facts else None
         facts = self._described(name, blob.url, stream.properties, dates[0])
-        return None if facts.size == 0 and _is_folder(facts) else OpenedUpload(facts, _Reading(stream, what))
+        is_folder = stands_for_folder(name, facts.size, facts.metadata)
+        return None if is_folder else OpenedUpload(facts, _Reading(stream, what))
 
     async def look(self, name: str) -> Upload | None:
         """The upload `name` as it is now, without its bytes, or None when there is none. One request.
@@ -225,10 +227,6 @@ class Uploads:
 
 def _noting_date(dates: list[str]) -> Callable[[Any], None]:
     return lambda answer: dates.append(answer.http_response.headers["Date"])
-
-
-def _is_folder(upload: Upload) -> bool:
-    return {key.lower(): value for key, value in upload.metadata.items()}.get("hdi_isfolder") == "true"
 
 
 def _refusal(error: HttpResponseError) -> PermanentFailure | None:

@@ -23,7 +23,7 @@ from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
 from pipeline import __version__
-from pipeline.errors import OperatorFailure, PermanentFailure, RetryableFailure
+from pipeline.errors import OperatorFailure, PermanentFailure, RetryableFailure, TimedOut
 
 _tracer = trace.get_tracer("pipeline", __version__)
 _meter = metrics.get_meter("pipeline", __version__)
@@ -281,7 +281,8 @@ def error_type(error: BaseException) -> str:
         return error.code
     if isinstance(error, RetryableFailure) and error.status is not None:
         return str(error.status)
-    if type(error) in {RetryableFailure, OperatorFailure}:  # their subclasses say more by their names than their causes
+    # The causes of these say more than their own names do.
+    if type(error) in {RetryableFailure, OperatorFailure, TimedOut}:
         error = error.__cause__ or error.__context__ or error
     return type(error).__name__
 

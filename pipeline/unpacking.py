@@ -51,3 +51,16 @@ def unpacked(data: bytes, limit: int) -> bytes:
             raise Broken("it ends early")
         rest = unpacker.unused_data if unpacker.unused_data.startswith(_GZIP) else b""
     return bytes(out)
+
+
+def unpacked_start(data: bytes, length: int) -> bytes:
+    """At most `length` bytes of what packed content begins with, of which `data` is the beginning.
+
+    What is not packed, or only looks as if, comes back as it is.
+    """
+    if not is_packed(data):
+        return data
+    try:
+        return zlib.decompressobj(_ANY_WRAPPER).decompress(data, length)
+    except zlib.error:
+        return data

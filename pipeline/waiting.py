@@ -11,6 +11,9 @@ from pipeline.storage_errors import translated
 LOST_AFTER_SECONDS = 3600
 """How long after its time a message may come late (a busy queue); later it counts as lost."""
 
+_LONGEST = 11
+"""Digits of the seconds up to the year 5138."""
+
 
 class Waiting:
     """The marks of all instances. Each method is one storage request."""
@@ -38,13 +41,17 @@ class Waiting:
         return until is not None and time.time() < until + LOST_AFTER_SECONDS
 
     async def until(self, name: str) -> int | None:
-        """When the message for the upload `name` is to be seen, in seconds since 1970; None if there is no mark."""
+        """When the message for the upload `name` is to be seen, in seconds since 1970.
+
+        None if there is no mark, or one that another program wrote.
+        """
         with translated(f"looking whether {name} waits", "Storage Blob Data Owner"):
             try:
                 properties = await self._container.get_blob_client(_mark(name)).get_blob_properties()
             except ResourceNotFoundError:
                 return None
-        return int(properties.metadata["until"])
+        until = (properties.metadata or {}).get("until", "")
+        return int(until) if until.isdecimal() and len(until) <= _LONGEST else None
 
 
 def _mark(name: str) -> str:

@@ -1,15 +1,18 @@
 """The whole local cloud, once for all tests: real emulator, real worker, real tokens over real TLS; and its parts."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
 from azure.storage.blob.aio import ContainerClient
+from host_cloud import Cloud, Parts, own_cloud
 from person import Person, somebody
 
 from localcloud.azurite import Azurite
 from localcloud.certificates import Certificates
 from localcloud.cloud import DATA_ACCOUNT, DATA_KEY, HOST_ACCOUNT
+from localcloud.functions_host.process import FunctionsHostProcess
 from localcloud.identity import IdentityEndpoint
 
 
@@ -57,3 +60,27 @@ async def azurite(
 async def identity() -> AsyncIterator[IdentityEndpoint]:
     async with IdentityEndpoint() as endpoint:
         yield endpoint
+
+
+# A functions host: of the test's own, or one that tests of a module share, which then do it no harm.
+
+
+@pytest.fixture(scope="session")
+def parts(
+    azurite: Azurite, account_keys: dict[str, str], identity: IdentityEndpoint, certificates: Certificates
+) -> Parts:
+    return Parts(azurite, account_keys, identity, certificates)
+
+
+@pytest.fixture
+async def cloud(parts: Parts, tmp_path: Path) -> AsyncIterator[Cloud]:
+    async with own_cloud(parts, tmp_path) as cloud:
+        yield cloud
+
+
+@pytest.fixture(scope="module")
+async def running(
+    parts: Parts, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[tuple[Cloud, FunctionsHostProcess]]:
+    async with own_cloud(parts, tmp_path_factory.mktemp("running")) as cloud, cloud.host() as host:
+        yield cloud, host

@@ -1,4 +1,4 @@
-"""The emulator with a doorkeeper: what it refuses, it refuses as Azure does."""
+"""The emulator with a doorkeeper: it refuses as Azure does, or answers by itself."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -20,29 +20,41 @@ MISSING_ROLE = (
 """Status, code and message."""
 
 
+type Answers = Callable[[web.BaseRequest], web.StreamResponse | None]
+"""Gets each request; what it answers itself does not reach the emulator."""
+
+
 @asynccontextmanager
 async def guarded(person: Person, refuses: Refuses, refusal: tuple[int, str, str] = MISSING_ROLE) -> AsyncIterator[str]:
     """The connection string of the data account behind a doorkeeper, which raises no events."""
+
+    def answers(request: web.BaseRequest) -> web.StreamResponse | None:
+        return storage_error(*refusal) if refuses(request.method, request.raw_path) else None
+
+    async with answering(person, answers) as connection_string:
+        yield connection_string
+
+
+@asynccontextmanager
+async def answering(person: Person, answers: Answers) -> AsyncIterator[str]:
+    """The same behind one who answers some requests himself."""
     azurite = person.cloud.azurite
     async with AsyncExitStack() as stack:
-        blobs = await _door(stack, person, azurite.blob_url(DATA_ACCOUNT), refuses, refusal)
-        queues = await _door(stack, person, azurite.queue_url(DATA_ACCOUNT), refuses, refusal)
+        blobs = await _door(stack, person, azurite.blob_url(DATA_ACCOUNT), answers)
+        queues = await _door(stack, person, azurite.queue_url(DATA_ACCOUNT), answers)
         yield (
             f"DefaultEndpointsProtocol=http;AccountName={DATA_ACCOUNT};AccountKey={DATA_KEY};"
             f"BlobEndpoint={blobs};QueueEndpoint={queues};"
         )
 
 
-async def _door(
-    stack: AsyncExitStack, person: Person, target: str, refuses: Refuses, refusal: tuple[int, str, str]
-) -> str:
+async def _door(stack: AsyncExitStack, person: Person, target: str, answers: Answers) -> str:
     origin = target.rpartition("/")[0]
     forwarder = await stack.enter_async_context(Forwarder(origin, person.cloud.certificates.client_context()))
 
     async def answer(request: web.BaseRequest) -> web.StreamResponse:
-        if refuses(request.method, request.raw_path):
-            return storage_error(*refusal)
-        return await forwarder.forward(request, _nothing)
+        own = answers(request)
+        return await forwarder.forward(request, _nothing) if own is None else own
 
     runner = web.ServerRunner(web.Server(answer, access_log=None, max_line_size=HEADER_BYTES))
     await runner.setup()

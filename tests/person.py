@@ -93,6 +93,7 @@ async def somebody(directory: Path, settings: Mapping[str, str] | None = None) -
         "PROCESS_IMAGE_ENABLED": "true",
         "MODEL_TIMEOUT_SECONDS": "3",
         "CLAIM_SECONDS": "3",
+        "SETTLE_SECONDS": "1",
         "MAX_IMAGE_BYTES": "3000000",
     }
     cloud = LocalCloud(directory=directory, app=ROOT, log=log, brain=Echo(), settings=quick | dict(settings or {}))

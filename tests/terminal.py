@@ -51,7 +51,7 @@ async def blobsight(
     """Run `blobsight …` to its end."""
     process = await started(person, *arguments, environment=environment)
     async with asyncio.timeout(PATIENCE_SECONDS):
-        out, talk = await process.communicate(stdin.encode())
+        out, talk = await process.communicate(os.fsencode(stdin))
     ran = Ran(process.returncode or 0, out.decode(), talk.decode())
     assert "\x1b" not in ran.out + ran.talk, "escape codes in a pipe"
     assert "Traceback" not in ran.talk, ran.talk

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from person import ROOT
 
+PACKAGES = ("pipeline", "blobsight", "localcloud")
 NETWORK = {"azure", "openai", "httpx2", "aiohttp", "requests"}
 ADAPTERS = {
     *("app", "claims", "dead_letters", "http_api", "listing", "model", "readiness", "requests", "storage"),
@@ -58,3 +59,43 @@ def test_the_core_does_not_know_who_calls_it() -> None:
     for path in modules("pipeline"):
         if path.name not in ("app.py", "http_api.py"):
             assert not {"pipeline.app", "function_app"} & set(imports(path)), path
+
+
+def test_every_download_asks_for_the_bytes_as_they_are_stored() -> None:
+    """Content-Encoding is its uploader's remark: obeyed, a wrong one breaks the download, and a right one unpacks
+    before any limit is looked at. No download may leave that to the SDK, whose default is to obey.
+    """
+    for path in [ROOT / "function_app.py", *(path for name in PACKAGES for path in modules(name))]:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        named = {node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr == "download_blob"}
+        stored = {call.func for call in ast.walk(tree) if isinstance(call, ast.Call) and asks_for_stored(call)}
+        assert named <= stored, [f"{path}:{node.lineno}" for node in named - stored]
+
+
+def asks_for_stored(call: ast.Call) -> bool:
+    """Whether it passes `decompress=False`, in so many words."""
+    return any(
+        argument.arg == "decompress" and isinstance(argument.value, ast.Constant) and argument.value.value is False
+        for argument in call.keywords
+    )
+
+
+@pytest.mark.parametrize(
+    ("code", "passes"),
+    [
+        ("await blob.download_blob(decompress=False)", True),
+        ("await blob.download_blob()", False),
+        ("await blob.download_blob(decompress=True)", False),
+        ("await blob.download_blob(decompress=not None)", False),
+        ("await blob.download_blob(**options)", False),
+    ],
+)
+def test_the_rule_tells_them_apart(code: str, *, passes: bool) -> None:
+    (call,) = (node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call))
+    assert asks_for_stored(call) is passes
+
+
+def test_the_tool_reads_blobs_in_one_place() -> None:
+    """So that limits, Content-Encoding and answers that make no sense are dealt with once."""
+    knowing = {path.name for path in modules("blobsight") if "download_blob" in path.read_text(encoding="utf-8")}
+    assert knowing == {"reading.py"}

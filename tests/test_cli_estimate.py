@@ -12,7 +12,7 @@ from some_results import failed, put_result, result_of
 from terminal import blobsight
 
 from blobsight.account import Place
-from blobsight.estimate.command import ASSUMED_OUTPUT, SAMPLE, Assumptions, estimate_blobs, estimated
+from blobsight.estimate.estimating import ASSUMED_OUTPUT, SAMPLE, Assumptions, estimate_blobs, estimated
 from blobsight.estimate.experience import learned
 from blobsight.estimate.measuring import HEADS, Size, file_sizes
 from blobsight.estimate.ranges import Range

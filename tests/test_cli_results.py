@@ -24,9 +24,11 @@ from some_results import MOMENT, failed, put_result, result_of
 from terminal import Ran, blobsight, started
 
 from blobsight.account import Place
-from blobsight.results.command import AT_ONCE, Tally, export_results
+from blobsight.reading import AT_ONCE
+from blobsight.results.command import Tally, export_results
 from blobsight.results.export import Advance, JsonLines, new_file
 from blobsight.results.flattening import FIXED
+from blobsight.terminal import Problem, Unknown
 
 
 @pytest.fixture
@@ -175,7 +177,7 @@ async def test_results_that_vanish_meanwhile_are_named(person: Person, container
     exporting = export_results(place_of(connection_string, container.container_name), "", None, export, tally, None)
     await asyncio.to_thread(asyncio.run, exporting)  # the cloud goes on in this loop
     assert export.names == names[:-1]
-    assert tally.listed == [f"{names[-1]}.json: it was deleted meanwhile."]
+    assert tally.problems == [Problem(f"{names[-1]}.json", Unknown("it was deleted meanwhile", "BlobNotFound"))]
 
 
 def place_of(connection_string: str, results_container: str) -> Place:
@@ -314,14 +316,16 @@ async def test_an_output_that_can_not_be(person: Person, tmp_path: Path) -> None
 
 
 async def test_whoever_reads_may_stop(person: Person, container: ContainerClient) -> None:
-    await asyncio.gather(*(put_result(container, f"{n}.png", result_of(f"{n}.png")) for n in range(100)))
+    """As `head -1` does, with more to come than a pipe holds; shells see the status of a program that SIGPIPE ended."""
+    long = {"text": "long " * 2000}
+    await asyncio.gather(*(put_result(container, f"{n}.png", result_of(f"{n}.png", answer=long)) for n in range(100)))
     process = await started(person, "results", "--results", container.container_name)
     assert process.stdout
     assert process.stderr
     await process.stdout.readline()
-    process.stdout._transport.close()  # type: ignore[attr-defined] # noqa: SLF001 - as `head -1` does
-    assert b"Traceback" not in await process.stderr.read()
-    await process.wait()
+    process.stdout._transport.close()  # type: ignore[attr-defined] # noqa: SLF001 - there is no other way
+    assert await process.stderr.read() == b""
+    assert await process.wait() == 141
 
 
 def test_a_file_is_replaced_only_by_a_whole_one(tmp_path: Path) -> None:

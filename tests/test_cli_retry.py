@@ -113,6 +113,7 @@ async def test_only_the_codes_that_are_named(shop: Workshop) -> None:
         "queued": 2,
         "dry_run": False,
         "images": [{"name": "a.png", "why": "crashed"}, {"name": "b.png", "why": "retries_exhausted"}],
+        "problems": [],
     }
     assert await deliver(shop) == ["a.png", "b.png"]
     assert (await shop.result("c.png"))["status"] == "failed"

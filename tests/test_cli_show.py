@@ -2,16 +2,21 @@
 
 import asyncio
 import json
+import os
+import pty
+import re
+import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from azure.storage.blob import BlobProperties
 from guarded_storage import guarded
-from person import Person
+from person import ROOT, Person
 from pictures import picture
+from some_results import failed
 from terminal import blobsight
 from workshop import Workshop, workshop
 
@@ -49,6 +54,7 @@ async def test_a_result_with_all_that_is_known_of_it(person: Person) -> None:
     assert history[1].endswith("after 1 attempt")
     told = await show(person, name)
     uploaded = told["image"].pop("uploaded")
+    told.pop("in_work")  # other tests' images may be
     assert datetime.now(UTC) - datetime.fromisoformat(uploaded) < timedelta(minutes=5)
     assert told == {
         "name": name,
@@ -65,7 +71,6 @@ async def test_a_result_with_all_that_is_known_of_it(person: Person) -> None:
         "result_is_current": True,
         "result": result,
         "earlier_results": [],
-        "in_work": False,
         "waits_until": None,
     }
 
@@ -134,7 +139,7 @@ async def test_no_image_at_all_in_there(quiet: Person) -> None:
     assert "The PNG image is damaged: it ends within its header." in ran.out
     await put(quiet, "_instructions.txt", b"Hm?")
     ran = await blobsight(quiet, "show", "_instructions.txt", *QUIET)
-    assert (ran.status, "An instruction file, a schema or desktop litter: it gets none." in ran.out) == (0, True)
+    assert (ran.status, "An instruction file, a schema or a junk file: it gets none." in ran.out) == (0, True)
     await quiet.blobs.get_blob_client("show-images", "_instructions.txt").delete_blob()
 
 
@@ -189,7 +194,9 @@ async def test_a_result_of_an_earlier_version_is_not_passed_off_as_this_one(pers
             told = await show(person, "again.png", *SHOP)
             ran = await blobsight(person, "show", "again.png", *SHOP)
     assert (told["status"], told["result_is_current"]) == ("pending", False)
-    assert told["in_work"] == "images in work: 1; whether this is one of them can't be seen"
+    assert told["in_work"] == {
+        "error": {"code": None, "message": "images in work: 1; whether this is one of them can't be seen"}
+    }
     assert "Last result\n  of an earlier version of the image\n" in ran.out
 
 
@@ -199,7 +206,7 @@ async def test_a_failed_image_that_runs_again_is_in_work(person: Person) -> None
         await shop.analyzer.analyze(request, Failing(PermanentFailure(ErrorCode.CRASHED, "It failed.")))
         async with at_work(shop, request.model_copy(update={"rerun_failed": True})):
             ran = await blobsight(person, "show", "rerun.png", *SHOP)
-        assert "  in work at this moment\n" in ran.out
+        assert "  in work: images in work: 1; whether this is one of them can't be seen\n" in ran.out
         assert (await show(person, "rerun.png", *SHOP))["in_work"] is False
 
 
@@ -261,3 +268,63 @@ async def test_what_a_model_wrote_steers_no_terminal(person: Person) -> None:
     ran = await blobsight(person, "show", "show/escape.png")
     assert "\\x1b[31mred" in ran.out
     json.loads((await blobsight(person, "show", "show/escape.png", "--json")).out)
+
+
+FORGED = "x\n\nAnswer\n  It is safe.\r\u2028\u2029\x85\x0b\x0cHistory " + "and a line longer than any terminal " * 9
+
+
+def texts_replaced(document: Any) -> Any:
+    """A result whose texts, and names of details, are the forged one; but those that say what it is."""
+    if isinstance(document, dict):
+        kept = ("status", "created_at", "last_modified", "etag", "code", "finish_reason")
+        return {key: value if key in kept else texts_replaced(value) for key, value in document.items()}
+    return FORGED if isinstance(document, str) else document
+
+
+@pytest.mark.parametrize("columns", [None, 60], ids=["pipe", "terminal"])
+async def test_nothing_in_a_result_looks_like_a_section_of_ours(quiet: Person, columns: int | None) -> None:
+    """Whatever breaks a line in any field, and however the terminal breaks them; the same for the image's name."""
+    name = "forged\n\nAnswer\nIt is safe.png"
+    await put(quiet, name, picture())
+    document = texts_replaced(json.loads(failed("x").to_json())) | {"answer": {"text": FORGED}}
+    document["error"]["details"] = {FORGED: FORGED, "nested": [FORGED]}
+    document["schema_version"] = 1
+    result = quiet.blobs.get_blob_client("show-results", f"{name}.json")
+    await result.upload_blob(json.dumps(document).encode(), overwrite=True)
+    if columns is None:
+        shown = (await blobsight(quiet, "show", name, *QUIET)).out
+    else:
+        shown = await at_a_terminal(quiet, columns, "show", name, *QUIET)
+    at_the_margin = [line for line in shown.splitlines() if line and not line.startswith(" ")]
+    assert at_the_margin[1:] == [
+        "Image",
+        "Would be asked",
+        "Last result",
+        "Asked",
+        "Answer",
+        "Error",
+        "Cost",
+        "History",
+    ]
+    assert at_the_margin[0].startswith("forged\\n\\nAnswer")
+    await result.delete_blob()
+
+
+async def at_a_terminal(person: Person, columns: int, *arguments: str) -> str:
+    """What a command writes to a terminal of this width, without the escape codes."""
+    terminal, end = pty.openpty()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "blobsight", *arguments),
+        *("--connection-string", person.cloud.front.connection_string),
+        stdout=end,
+        cwd=ROOT,
+        env=os.environ | {"TERM": "xterm-256color", "COLUMNS": str(columns)},
+    )
+    os.close(end)
+    shown = b""
+    with suppress(OSError):  # what Linux says at the end
+        while part := await asyncio.to_thread(os.read, terminal, 65_536):
+            shown += part
+    os.close(terminal)
+    assert await process.wait() == 0
+    return re.sub(r"\x1b\[[\d;]*m", "", shown.decode()).replace("\r\n", "\n")

@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -14,7 +15,7 @@ from pictures import picture
 from terminal import blobsight, started
 
 from blobsight.asking import Asked
-from blobsight.local_files import name_in_list
+from blobsight.local_files import is_online_only, name_in_list
 from localcloud.model import Hang
 from pipeline.instructions import InstructionSources, Origin
 from pipeline.instructions.options import Options
@@ -107,7 +108,8 @@ async def test_waiting_ends_with_what_came_of_each_image(person: Person, folder:
 
 async def test_what_is_no_image_is_left_out_and_what_cannot_be_read_is_listed(person: Person, folder: Folder) -> None:
     path = folder("a.png", "sub/b.png", notes__pdf="%PDF-1.7", empty__png="", page__jpg="<html>")
-    (path / ".DS_Store").write_bytes(b"litter")
+    (path / ".DS_Store").write_bytes(b"junk")
+    (path / ".hidden.png").write_bytes(picture())
     (path / "sub" / "back").symlink_to(path)
     (path / "dangling.png").symlink_to(path / "nowhere")
     (path / "broken.png").symlink_to("/proc/self/mem")  # on Linux, a regular file that fails when it is read
@@ -117,28 +119,138 @@ async def test_what_is_no_image_is_left_out_and_what_cannot_be_read_is_listed(pe
     assert ran.json()["sent"] == 2
     told = {Path(problem["path"]).name: (problem["failed"], problem["reason"]) for problem in ran.json()["problems"]}
     assert told == {
-        ".DS_Store": (False, "hidden"),
+        ".DS_Store": (False, "junk"),
+        ".hidden.png": (False, "hidden"),
         "back": (False, "a link to a folder that is gone through anyway"),
         "notes.pdf": (False, "no image: it seems to be a PDF document"),
         "page.jpg": (False, "no image: it seems to be an HTML page"),
-        "empty.png": (True, "it is empty: copy or save it again"),
+        "empty.png": (True, "it is empty: save it again, or download it where a cloud service holds it"),
         "dangling.png": (True, "there is no such file"),
         "broken.png": (True, UNREADABLE),
         "pipe.png": (True, "it is no regular file"),
     }
 
 
-async def test_what_desktops_leave_behind_and_lists_of_other_systems(person: Person, folder: Folder) -> None:
+async def test_a_list_of_another_system(person: Person, folder: Folder) -> None:
     path = folder("a.png", "b\u2028c.png")
-    (path / "Thumbs.db").write_bytes(b"x")
-    (path / "desktop.ini").write_bytes(b"x")
-    ran = await blobsight(person, "upload", str(path), "--prefix", "litter/")
-    assert ran.status == 0
-    assert "2 sent" in ran.talk
-    assert "Thumbs.db' is a name of what desktops leave behind" in ran.talk
     listed = f"\ufeff{path}/a.png\r\n{path}/b\u2028c.png\r\n\r\n"
     ran = await blobsight(person, "upload", "-", "--dry-run", stdin=listed)
     assert (ran.status, len(ran.lines)) == (0, 2)
+
+
+async def test_junk_of_a_nas_and_others_is_left_out_and_counted(person: Person, folder: Folder) -> None:
+    path = folder("trip/IMG_1.jpg", *(f"trip/@eaDir/IMG_1.jpg/SYNOFILE_THUMB_{size}.jpg" for size in ("SM", "M", "XL")))
+    folder(
+        "#recycle/old.jpg", "trip/.@__thumb/IMG_1.jpg", "trip/half.jpg.crdownload", "trip/.DS_Store", "trip/Thumbs.db"
+    )
+    locked = path / "lost+found"
+    locked.mkdir(mode=0)
+    ran = await blobsight(person, "upload", str(path), "--prefix", "nas/")
+    locked.rmdir()
+    assert (ran.status, ran.talk.splitlines()[:-1]) == (
+        0,
+        ["8 junk files left out: @eaDir (3), #recycle, .@__thumb, .DS_Store, Thumbs.db, …"],
+    )
+    assert ran.talk.splitlines()[-1].endswith("0 unchanged, 8 left out, 0 failed.")
+    assert set(await etags(person, "nas/")) == {"nas/trip/IMG_1.jpg"}
+    told = (await blobsight(person, "upload", str(path), "--prefix", "nas/", "--json")).json()
+    assert {Path(one["path"]).name: (one["reason"], one["files"]) for one in told["problems"]}["@eaDir"] == ("junk", 3)
+
+
+async def test_photos_that_are_only_in_a_cloud_are_named_with_what_to_do(person: Person, folder: Folder) -> None:
+    path = folder(".IMG_1.HEIC.icloud", ".IMG_2.HEIC.icloud", ".IMG_3.jpg.icloud", ".notes.pages.icloud")
+    ran = await blobsight(person, "upload", str(path), "--prefix", "cloud/")
+    assert ran.status == 1
+    assert "3 photos are in iCloud only: download them first (" in ran.talk
+    assert ran.talk.splitlines()[-1] == "0 sent (0 bytes), 0 unchanged, 1 left out, 3 failed."
+    folder("a.png.nextcloud", "._instructions.md.icloud")
+    (path / ".IMG_1.HEIC.icloud").unlink()
+    ran = await blobsight(person, "upload", str(path), "--prefix", "cloud/")
+    assert "3 files are in iCloud only" in ran.talk
+    assert "1 photo is in Nextcloud only: download it first" in ran.talk
+
+
+async def test_near_misses_of_instruction_files_are_sent_under_the_right_names(person: Person, folder: Folder) -> None:
+    path = folder("a.png", "b.jpg", "C.PNG", "d.png", "in/e.png", "in/instructions.png", "in/Gro\u0308\u00dfe.png")
+    files = {
+        "_Instructions.TXT": "Asked by the folder",
+        "a.png.Instructions.txt": "Asked in capitals",
+        "b.instructions.txt": "Asked by the stem",
+        "c.png.instructions.txt.txt": "Asked twice over",
+        "d_instructions.md": "Asked with an underscore",
+        "in/Gr\u00f6\u00dfe.png.instructions.md": "Asked in another form",
+        "in/.instructions.md": "Asked by a hidden file",
+    }
+    for name, text in files.items():
+        (path / name).write_text(text, encoding="utf-8")
+    ran = await blobsight(person, "upload", str(path), "--prefix", "missed/", "--wait")
+    assert ran.status == 0, ran.talk
+    assert dict(ran.lines) == {
+        "missed/a.png": "You asked: Asked in capitals",
+        "missed/b.jpg": "You asked: Asked by the stem",
+        "missed/C.PNG": "You asked: Asked twice over",
+        "missed/d.png": "You asked: Asked with an underscore",
+        "missed/in/e.png": "You asked: Asked by a hidden file",
+        "missed/in/instructions.png": "You asked: Asked by a hidden file",
+        "missed/in/Gro\u0308\u00dfe.png": "You asked: Asked in another form",
+    }
+    assert f"{path}/b.instructions.txt is sent as 'b.jpg.instructions.txt', the name that counts." in ran.talk
+    again = await blobsight(person, "upload", str(path), "--prefix", "missed/", "--json")
+    assert (again.json()["sent"], again.json()["unchanged"]) == (0, 14)
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        (["instructions.txt"], "call it '_instructions.txt' if it says what to ask about the images of its folder"),
+        (["Instructions.md"], "call it '_instructions.md'"),
+        (["_instructions.docx"], "is no plain text: save what it says as '_instructions.txt'"),
+        (["a.png.instructions.rtf"], "save what it says as 'a.png.instructions.txt'"),
+        (["b.instructions.txt"], "call it 'b.jpg.instructions.txt' or 'b.png.instructions.txt'"),
+        (["_Instructions.txt", "_instructions.txt.txt"], "are nearly called '_instructions.txt': keep one of them"),
+    ],
+)
+async def test_nothing_is_sent_before_a_doubt_about_the_question_is_settled(
+    person: Person, folder: Folder, files: list[str], said: str
+) -> None:
+    path = folder("a.png", "b.png", "b.jpg")
+    for name in files:
+        (path / name).write_text("What is it?", encoding="utf-8")
+    ran = await blobsight(person, "upload", str(path), "--prefix", "doubt/")
+    assert ran.status == 3
+    assert said in ran.talk
+    assert ran.talk.splitlines()[-1].startswith("error: Nothing was sent: ")
+    assert await etags(person, "doubt/") == {}
+    ran = await blobsight(person, "upload", str(path), "--prefix", f"settled/{files[0]}/", "-i", "Which one?")
+    assert ran.status == 0, "files do not count then"
+    assert {f"settled/{files[0]}/a.png"} <= set(await etags(person, f"settled/{files[0]}/"))
+
+
+async def test_other_texts_and_files_for_images_elsewhere_stop_nothing(person: Person, folder: Folder) -> None:
+    path = folder("a.png", "a.png.instructions.md", "manual/b.jpeg")
+    for name in ("cleaning instructions.txt", "_instructions.txt", "_Instructions.md.txt", "instructional.md"):
+        (path / name).write_text("What is it?", encoding="utf-8")
+    (path / "manual" / "b.jpg.instructions.txt").write_text("What is it?", encoding="utf-8")
+    (path / "manual" / "c.instructions.txt").write_text("What is it?", encoding="utf-8")
+    ran = await blobsight(person, "upload", str(path), "--prefix", "others/")
+    assert ran.status == 0, ran.talk
+    for name in ("b.jpg", "c"):
+        assert f"'others/manual/{name}.instructions.txt' is for none of these images" in ran.talk
+    assert "6 sent (" in ran.talk, "among them the two, which may belong to images that are there already"
+
+
+@pytest.mark.parametrize(
+    ("facts", "is_online"),
+    [
+        ({"st_mode": 0o100644}, False),
+        ({"st_file_attributes": 0x20}, False),
+        ({"st_file_attributes": 0x20 | 0x400000}, True),  # OneDrive, Dropbox: recall on data access
+        ({"st_file_attributes": 0x1000}, True),
+        ({"st_flags": 0x40000000}, True),  # macOS: dataless
+    ],
+)
+def test_files_that_are_online_only_are_known_by_their_attributes(facts: dict[str, int], *, is_online: bool) -> None:
+    assert is_online_only(SimpleNamespace(**facts)) is is_online
 
 
 async def test_fewer_options_are_another_question_too(person: Person, folder: Folder) -> None:

@@ -223,6 +223,7 @@ MALFORMED: list[tuple[dict[str, bytes], dict[str, str]]] = [
     ({}, {"schema": "receipt"}),
     ({"r.schema.json": b'{"type": "array"}'}, {"schema": "r"}),
     ({JSON_SIDECAR: b'{"schema": {"type": "array"}}'}, {}),
+    ({JSON_SIDECAR: b'{"schema": {"type": "object", "properties": {"a": {"pattern": "^(?=a)"}}}}'}, {}),
     ({}, {"instructions_b64": "not base64!"}),
     ({}, {"instructions_b64": "R3L832U"}),
     ({}, {"instructions": "=?klingon?Q?nuqneH?="}),
@@ -276,6 +277,20 @@ def test_what_is_said_to_be_adapted_is_sent_strictly(schema: dict[str, Any]) -> 
 
 
 @pytest.mark.parametrize(
+    "pasted",
+    [
+        {"type": "json_schema", "json_schema": {"name": "a", "schema": of(a=TEXT)}},
+        {"name": "a", "schema": of(a=TEXT)},
+        {"type": "function", "function": {"name": "a", "parameters": of(a=TEXT)}},
+        of(a={"type": "string", "nullable": True}),
+        {"openapi": "3.1.0", "components": {"schemas": {"A": of(a=TEXT)}}, "$ref": "#/components/schemas/A"},
+    ],
+)
+def test_what_is_said_to_be_understood_is_sent_strictly(pasted: dict[str, Any]) -> None:
+    assert AnswerSchema.of(pasted).strict
+
+
+@pytest.mark.parametrize(
     "schema",
     [
         of(a={"not": TEXT}),
@@ -295,6 +310,12 @@ def test_what_is_said_to_be_guidance_is_sent_as_guidance(schema: dict[str, Any])
     "schema",
     [
         {"type": "array"},
+        {"vendor": "Café Nord"},
+        {**of(a=TEXT), "unevaluatedProperties": False},
+        of(a={"pattern": "^(?!a)"}),
+        of(a={"pattern": "a" * 4001}),
+        of(a={"pattern": "^.{1,999}$"}),
+        of(a={"enum": list(range(5000))}),
         of(a={"$ref": "https://example.com/schema.json"}),
         {"$defs": {"a": {"$ref": "#/$defs/a"}}, **of(a={"$ref": "#/$defs/a"})},
         of(a={"enum": ["x" * 70_000]}),

@@ -15,12 +15,14 @@ import pytest
 from azure.storage.blob import ContentSettings
 from azure.storage.queue import TextBase64EncodePolicy
 from azure.storage.queue.aio import QueueClient
+from hostile_schemas import KINDS
 from person import Person
 from pictures import picture
 from test_settings import ENOUGH
 from test_upload_to_result import deliver_again
 
 from pipeline.errors import PermanentFailure
+from pipeline.instructions.files import MAX_FILE_BYTES
 from pipeline.instructions.metadata_text import UndecodableText, decode_text
 from pipeline.model import read_reply
 from pipeline.settings import Settings, SettingsError
@@ -109,6 +111,31 @@ async def test_compressed_bombs_cost_their_own_failed_results_and_no_memory(pers
         beside = {(await person.result(f"bombs/{n}-beside.png"))["status"] for n in range(12)}
     assert (codes, beside) == ({"image_too_large"}, {"succeeded"})
     assert most() < 350_000_000
+
+
+async def test_schemas_that_are_small_to_write_and_large_to_compile_cost_no_memory(person: Person) -> None:
+    """Each has an image of its own and comes with the others at once; the images beside them are answered."""
+    files = {
+        f"schemas/{kind}-{n}.png": json.dumps({"schema": schema | {"title": str(n)}, "instructions": kind}).encode()
+        for kind, (schema, _) in KINDS.items()
+        for n in range(2)
+    }
+    names = [name for name, file in files.items() if len(file) < MAX_FILE_BYTES]
+    assert len(names) >= 40
+    await person.drop("schemas/first.png", picture(), {"instructions": "Before the schemas"})
+    await person.result("schemas/first.png")
+    workers = await workers_of(person)
+    before = max(psutil.Process(pid).memory_info().rss for pid in workers)
+    with most_memory(workers) as most:
+        for name in names:
+            await person.drop(f"{name}.instructions.json", files[name])
+        for name in names:
+            await person.drop(name, picture())
+            await person.drop(f"{name}-beside.png", picture(), {"instructions": "Beside a schema"})
+        codes = {(await person.result(name))["error"]["code"] for name in names}
+        beside = {(await person.result(f"{name}-beside.png"))["status"] for name in names}
+    assert (codes, beside) == ({"invalid_instructions", "invalid_answer"}, {"succeeded"})
+    assert most() - before < 100_000_000
 
 
 async def workers_of(person: Person) -> list[int]:

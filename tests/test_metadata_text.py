@@ -1,12 +1,14 @@
 """Instructions survive every way in which tools squeeze them into ASCII."""
 
 import base64
+import re
+from collections.abc import Callable
 from contextlib import suppress
 from email.header import Header
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from test_instructions import Container
 
@@ -14,6 +16,7 @@ from pipeline.errors import PermanentFailure
 from pipeline.instructions import InstructionSources
 from pipeline.instructions.metadata_text import UndecodableText, decode_base64, decode_text
 
+RESERVED = "%(2[346BCF]|3[ABDF]|40)"
 texts = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1)
 ascii_texts = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E))
 
@@ -32,7 +35,47 @@ def test_plain_ascii_stays_as_written(text: str) -> None:
     "text", ["25%20", "100% sure", "50%25", "%41%42", "%", "%%", "is it 5%?", "%ff", "a%C3", "%F0%9F %41"]
 )
 def test_percent_signs_that_are_not_encoding_stay_as_written(text: str) -> None:
-    """Decoded only when the whole value is valid UTF-8 with a non-ASCII character in it."""
+    """Decoded only when the whole value is valid UTF-8 with a non-ASCII character or several words in it."""
+    assert decode_text(text) == text
+
+
+words = st.text(st.sampled_from("abcXYZäß漢?!,.:;/&=+#'()*~_-"), min_size=1, max_size=12)
+sentences = st.lists(st.text("abc", min_size=1) | words, min_size=2).map(" ".join)
+ENCODERS = [
+    lambda text: quote(text, safe=""),  # quote, .NET's EscapeDataString
+    lambda text: quote(text, safe="-_.!~*'()"),  # encodeURIComponent
+    quote_plus,  # forms, Java's URLEncoder, URLSearchParams
+]
+
+
+@given(sentences, st.sampled_from(ENCODERS))
+def test_sentences_are_decoded_whatever_encoded_them(text: str, encode: Callable[[str], str]) -> None:
+    """Unless nothing shows: a form's `What+is+it` holds no escape at all."""
+    encoded = encode(text)
+    assume(text[0].isalpha() and ("%20" in encoded or re.search(r"\w\+\w.*" + RESERVED, encoded)))
+    assert decode_text(encoded) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("What%20is%20the%20total%3F", "What is the total?"),
+        ("What%20does%20%22C%2B%2B%22%20mean%3F", 'What does "C++" mean?'),
+        ("What+is+the+total%3F", "What is the total?"),
+        ("Gr%C3%B6%C3%9Fe+der+Katze%3F", "Größe der Katze?"),
+        ("Line%20one%0AAnd%20two", "Line one\nAnd two"),
+        ("a+b%20c", "a+b c"),
+    ],
+)
+def test_encoded_english_is_decoded(value: str, text: str) -> None:
+    assert decode_text(value) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Find%20", "%20", "100%20200", "What does %20 mean?", 'Is"%20"a%20space', "C%2B%2B", "What+is+it", "x%00%20y"],
+)
+def test_what_may_be_meant_so_stays_as_written(text: str) -> None:
     assert decode_text(text) == text
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pipeline.names import MAX_BLOB_NAME, result_name, wants_result
+from pipeline.names import MAX_BLOB_NAME, result_name, stands_for_folder, wants_result
 
 # What people and programs put into names: any character, and the ones that URLs, shells and Azure treat specially.
 names = st.text(
@@ -60,14 +60,9 @@ def test_nobody_can_aim_at_the_short_form_of_anothers_result(victim: str) -> Non
         "_instructions.md",
         "a/b/_instructions.json",
         "receipt.schema.json",
-        ".DS_Store",
-        "holiday/.DS_Store",
-        "Thumbs.db",
-        "x/desktop.ini",
-        "x/._cat.jpg",
     ],
 )
-def test_instruction_files_and_desktop_litter_get_no_result(name: str) -> None:
+def test_instruction_files_get_no_result(name: str) -> None:
     assert not wants_result(name)
 
 
@@ -76,3 +71,26 @@ def test_instruction_files_and_desktop_litter_get_no_result(name: str) -> None:
 )
 def test_everything_else_gets_one(name: str) -> None:
     assert wants_result(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "metadata"),
+    [
+        ("dir/", {}),
+        ("dir/", {"is_directory": "false"}),
+        ("dir", {"hdi_isfolder": "true"}),
+        ("dir", {"Hdi_isfolder": "true"}),
+        ("dir", {"hdi_isfolder": "True"}),
+        ("dir", {"HDI_ISFOLDER": "TRUE", "owner": "x"}),
+        ("dir", {"is_directory": "true"}),
+        ("a.jpg", {"Is_Directory": "True"}),
+    ],
+)
+def test_an_empty_blob_marks_a_folder_by_its_name_or_its_metadata(name: str, metadata: dict[str, str]) -> None:
+    assert stands_for_folder(name, 0, metadata)
+    assert not stands_for_folder(name, 1, metadata)
+
+
+@pytest.mark.parametrize("metadata", [{}, {"is_directory": "false"}, {"hdi_isfolder": ""}, {"folder": "true"}])
+def test_other_empty_blobs_mark_none(metadata: dict[str, str]) -> None:
+    assert not stands_for_folder("a.jpg", 0, metadata)

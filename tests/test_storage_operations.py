@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
+from unicodedata import normalize
 from urllib.parse import urlsplit
 
 import pytest
@@ -14,6 +15,7 @@ from pictures import picture
 from pipeline.analysis import Analyzer
 from pipeline.claims import Claims
 from pipeline.images import PreparedImage
+from pipeline.listing import list_page
 from pipeline.model import Question, Reply
 from pipeline.race import Outcome
 from pipeline.requests import Request
@@ -40,6 +42,7 @@ class Model:
 class Counted:
     analyzer: Analyzer
     counter: Counter
+    service: BlobServiceClient
 
     async def cost(self, name: str) -> tuple[Outcome, list[str]]:
         self.counter.seen.clear()
@@ -63,7 +66,7 @@ async def counted(person: Person) -> AsyncIterator[Counted]:
             Claims(service, "costs-state", 60),
             Model(),
         )
-        yield Counted(analyzer, counter)
+        yield Counted(analyzer, counter, service)
         for container in ("costs", "costs-results", "costs-state"):
             await service.delete_container(container)
 
@@ -113,6 +116,52 @@ async def test_the_same_bytes_under_a_new_etag_cost_one_read_more_and_no_call(pe
         "PUT costs-results",
         "DELETE costs-state",
     ]
+
+
+@pytest.mark.parametrize("name", ["x/_Instructions.txt", "x/b.instructions.txt"])
+async def test_a_near_miss_of_an_instruction_file_looks_for_no_other_file(
+    person: Person, counted: Counted, name: str
+) -> None:
+    await person.blobs.get_blob_client("costs", name).upload_blob(b"What is it?")
+    outcome, seen = await counted.cost(name)
+    of_the_image = ["GET costs"] if "b" in name else []
+    assert (outcome, [one for one in seen if one == "GET costs"]) == (Outcome.FAILED, ["GET costs", *of_the_image])
+
+
+@pytest.mark.parametrize(
+    ("name", "reads"), [("x/Größe.png", 1 + 3 + 2 * 3), (normalize("NFD", "x/Größe.png"), 1 + 3 + 3 + 2 * 3)]
+)
+async def test_only_an_image_in_an_unusual_unicode_form_costs_three_reads_more(
+    person: Person, counted: Counted, name: str, reads: int
+) -> None:
+    await person.blobs.get_blob_client("costs", name).upload_blob(picture())
+    _, seen = await counted.cost(name)
+    assert seen.count("GET costs") == reads
+
+
+@pytest.mark.parametrize(("name", "cost"), [("@eaDir/a.jpg", []), ("a.jpg.part", []), ("folder/", ["GET costs"] * 2)])
+async def test_junk_costs_nothing_and_a_folder_marker_the_read_of_an_empty_blob(
+    person: Person, counted: Counted, name: str, cost: list[str]
+) -> None:
+    """Which the SDK makes twice: the first one asks for bytes from 0 on, and there is no byte 0."""
+    await person.blobs.get_blob_client("costs", name).upload_blob(b"")
+    assert (await counted.cost(name))[1] == cost
+
+
+@pytest.mark.parametrize(
+    ("empty", "pages"), [([], 1), (["folder/"], 1), (["folder"], 2), ([f"folder-{n}" for n in range(9)], 2)]
+)
+async def test_a_page_with_empty_blobs_costs_one_listing_more(
+    person: Person, counted: Counted, empty: list[str], pages: int
+) -> None:
+    container = person.blobs.get_container_client("costs")
+    for name in empty:
+        await container.upload_blob(name, b"", metadata={"hdi_isfolder": "true"})
+    await container.upload_blob("z.png", picture())
+    counted.counter.seen.clear()
+    listed = await list_page(counted.service.get_container_client("costs"), None, metadata=False)
+    assert [blob.name for blob in listed.blobs] == ["z.png"]
+    assert counted.counter.seen == ["GET costs"] * pages
 
 
 async def test_an_image_that_is_gone_costs_one(counted: Counted) -> None:

@@ -404,7 +404,7 @@ def test_the_root_of_guidance_is_a_plain_object() -> None:
 
 def test_definitions_are_sent_under_names_the_service_takes_and_only_if_used() -> None:
     definition = an_object(
-        buyer={"$ref": "#/definitions/Gr%C3%B6%C3%9Fe%201", "description": "Who pays."},
+        buyer={"$ref": "#/definitions/Größe 1", "description": "Who pays."},
         seller={"$ref": "#/definitions/alias"},
     ) | {
         "definitions": {
@@ -422,10 +422,13 @@ def test_definitions_are_sent_under_names_the_service_takes_and_only_if_used() -
     }
     assert schema.loosened is None
     assert sent(schema)["properties"] == {
-        "buyer": party | {"description": "Who pays."},
-        "seller": {"$ref": "#/$defs/Gr_e_1"},
+        "buyer": {"anyOf": [{"$ref": "#/$defs/Gr_e_1"}], "description": "Who pays."},
+        "seller": {"$ref": "#/$defs/alias"},
     }
-    assert sent(schema)["$defs"] == {"Gr_e_1": party | {"description": "A party."}}
+    assert sent(schema)["$defs"] == {
+        "Gr_e_1": party | {"description": "A party."},
+        "alias": {"anyOf": [{"$ref": "#/$defs/Gr_e_1"}]},
+    }
 
 
 def test_recursive_schemas_are_strict_and_lose_their_stand_in_nulls_at_every_level() -> None:
@@ -478,6 +481,126 @@ def test_the_name_is_made_of_the_title(title: str, name: str) -> None:
     assert schema.response_format["json_schema"]["name"] == name
 
 
+# ---- What people paste -----------------------------------------------------------------------------------------------
+
+CAT = an_object(name={"type": "string"}) | {"title": "Cat"}
+NAMED: Json = {"name": "pet", "strict": True, "schema": CAT}
+
+
+@pytest.mark.parametrize(
+    "pasted",
+    [
+        {"type": "json_schema", "json_schema": NAMED},
+        NAMED,
+        {"type": "json_schema", **NAMED},
+        {"response_format": {"type": "json_schema", "json_schema": NAMED}},
+        {"model": "gpt-5", "messages": [], "response_format": {"type": "json_schema", "json_schema": NAMED}},
+        {"model": "gpt-5", "text": {"format": {"type": "json_schema", **NAMED}}},
+        {"type": "function", "function": {"name": "pet", "parameters": CAT, "strict": True}},
+        {"type": "function", "name": "pet", "parameters": CAT},
+        {"name": "pet", "input_schema": CAT},
+        {"name": "pet", "inputSchema": CAT},
+    ],
+)
+def test_a_schema_in_the_wrapper_of_a_request_or_a_tool_is_that_schema(pasted: Json) -> None:
+    assert AnswerSchema.of(pasted) == AnswerSchema.of(CAT)
+
+
+def test_the_wrappers_name_and_description_are_kept_where_the_schema_has_none() -> None:
+    schema = AnswerSchema.of(
+        {"name": "pet", "description": "What it is.", "schema": an_object(name={"type": "string"})}
+    )
+    assert schema.response_format["json_schema"]["name"] == "pet"
+    assert sent(schema)["description"] == "What it is."
+
+
+@pytest.mark.parametrize(
+    ("nullable", "meant"),
+    [
+        ({"type": "string"}, {"type": ["string", "null"]}),
+        ({"type": "string", "enum": ["a"]}, {"type": ["string", "null"], "enum": ["a", None]}),
+        ({"type": "string", "enum": ["a", None]}, {"type": ["string", "null"], "enum": ["a", None]}),
+        ({"$ref": "#/$defs/a"}, {"anyOf": [{"$ref": "#/$defs/a"}, {"type": "null"}]}),
+        (
+            {"allOf": [{"$ref": "#/$defs/a"}], "description": "d"},
+            {"anyOf": [{"allOf": [{"$ref": "#/$defs/a"}]}, {"type": "null"}], "description": "d"},
+        ),
+    ],
+)
+def test_openapis_nullable_is_understood(nullable: Json, meant: Json) -> None:
+    rest = {"$defs": {"a": {"type": "string"}}}
+    schema = AnswerSchema.of(an_object(p=nullable | {"nullable": True}) | rest)
+    written_out = AnswerSchema.of(an_object(p=meant) | rest)
+    assert sent(schema) == sent(written_out)
+    assert schema.strict
+    assert schema.check('{"p": null}') == {"p": None}
+    assert AnswerSchema.of(an_object(p=nullable | {"nullable": False}) | rest) == AnswerSchema.of(
+        an_object(p=nullable) | rest
+    )
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"^(?!^[-+.]*$)[+-]?0*\d*\.?\d*$",
+        r"^(?!^[-+.]*$)[+-]?0*(?:\d{0,8}|(?=[\d.]{1,11}0*$)\d{0,8}\.\d{0,2}0*$)",
+    ],
+)
+def test_pydantics_decimals_are_understood(pattern: str) -> None:
+    schema = AnswerSchema.of(an_object(p={"anyOf": [{"type": "number"}, {"type": "string", "pattern": pattern}]}))
+    for value in (1.5, "1.50", "-3", ".5", "3."):
+        assert schema.check(json.dumps({"p": value})) == {"p": value}
+    for value in ("", "-", ".", "1,5", "EUR 1"):
+        with pytest.raises(AnswerMismatch):
+            schema.check(json.dumps({"p": value}))
+
+
+def test_a_property_may_be_called_like_what_is_understood() -> None:
+    names = ("nullable", "schema", "parameters", "name", "format", "$id", "id", "components")
+    definition = an_object(**{name: {"type": "boolean"} for name in names})
+    assert sent(AnswerSchema.of(definition)) == definition | {"additionalProperties": False}
+
+
+def test_a_document_of_openapi_is_understood_with_a_reference_to_the_schema_that_is_meant() -> None:
+    schemas = {"Pet": an_object(tag={"$ref": "#/components/schemas/Tag"}, more={}), "Tag": {"type": "string"}}
+    document = {"openapi": "3.0.3", "paths": {}, "components": {"schemas": schemas}}
+    with pytest.raises(InvalidSchema, match=r'add "\$ref": "#/components/schemas/<name>"'):
+        AnswerSchema.of(document)
+    schema = AnswerSchema.of(document | {"$ref": "#/components/schemas/Pet"})
+    assert sent(schema) == schemas["Pet"] | {"components": {"schemas": schemas}}
+    assert schema.check('{"tag": "x", "more": 1}')
+
+
+@pytest.mark.parametrize("key", ["id", "$id"])
+def test_ids_that_generators_write_are_passed_over_where_nothing_refers_to_anything(key: str) -> None:
+    dialect = "http://json-schema.org/draft-04/schema#" if key == "id" else "http://json-schema.org/draft-07/schema#"
+    definition = an_object(a={key: "/properties/a", "type": "string"}) | {"$schema": dialect, key: "http://x.org/a"}
+    assert AnswerSchema.of(definition).check('{"a": "b"}') == {"a": "b"}
+
+
+@pytest.mark.parametrize(
+    ("pasted", "message"),
+    [
+        (
+            {"vendor": "Café Nord", "total": 10.9},
+            'of an answer, not a schema: describe it, as in {"type": "object", "properties": {"vendor": {"type": "stri',
+        ),
+        ({"lines": [{"amount": 1}], "title": "x"}, '"properties": {"lines": {"type": "array"}, …}}'),
+        ({"name": {"type": "string"}, "schema": {"type": "string"}}, 'properties: write {"type": "object"'),
+        ({"function": CAT, "name": {"type": "string"}}, 'these are properties: write {"type": "object", "properties"'),
+        ({"$defs": {"Cat": CAT}}, 'add "$ref": "#/$defs/Cat"'),
+        ({"definitions": {"Cat": CAT}, "title": "x"}, 'add "$ref": "#/definitions/Cat"'),
+        ({"name": "pet", "schema": {"type": "array", "items": CAT}}, "example of an answer"),
+        ({"type": "json_schema", "json_schema": {"name": "x"}}, "example of an answer"),
+        ({"type": "OBJECT", "properties": {}}, "write one of array, boolean"),
+    ],
+)
+def test_what_is_no_schema_of_an_object_is_named_for_what_it_is(pasted: Json, message: str) -> None:
+    with pytest.raises(InvalidSchema) as caught:
+        AnswerSchema.of(pasted)
+    assert message in str(caught.value)
+
+
 # ---- What is refused -------------------------------------------------------------------------------------------------
 
 
@@ -515,14 +638,23 @@ for _ in range(20):
             "at /properties/a/minLength: this is no JSON Schema",
         ),
         ({"type": "object", "properties": {"a": {"pattern": "(?=a)"}}}, "at /properties/a/pattern: "),
-        ({"type": "object", "properties": {"a": {"pattern": "(a{999}){999}"}}}, "write a smaller one"),
+        ({"type": "object", "properties": {"a": {"pattern": "(a{999}){999}"}}}, "write a simpler pattern"),
+        ({"type": "object", "properties": {"a": {"pattern": "a?" * 2001}}}, "more than 4,000 characters"),
+        ({"type": "object", "properties": {"a": {"pattern": r"\d" * 100}}}, "at /properties/a/pattern: the patterns"),
+        ({"type": "object", "properties": {"a": {"pattern": "(?i)a"}}}, "write both cases, as in [Aa]"),
+        ({"type": "object", "unevaluatedProperties": False}, 'write "additionalProperties"'),
+        (an_object(a={"type": "number", "minimum": 0, "exclusiveMinimum": True}), 'instead of "minimum"'),
+        (an_object(a={"type": "string", "required": True}), 'list the names of such properties, beside "properties"'),
         ({"type": "object", "properties": {"a/b": {"$ref": "http://x/y"}}}, "at /properties/a~1b/$ref: "),
         ({"type": "object", "properties": {"a": {"$ref": "#anchor"}}}, 'write "#/$defs/<name>"'),
-        ({"type": "object", "properties": {"a": {"$ref": "#/$defs/ä"}}}, 'is no URI: write "#/$defs/%C3%A4"'),
+        ({"type": "object", "properties": {"a": {"$ref": "#/$defs/ä"}}}, 'there is no schema at "#/$defs/ä"'),
         ({"type": "object", "properties": {"a": {"$ref": "#/$defs/x"}}}, 'there is no schema at "#/$defs/x"'),
         ({"type": "object", "properties": {"a": {"$ref": "#/x"}}, "x": {"type": 5}}, "at /x/type: "),
         ({"type": "object", "properties": {"a": {"$dynamicRef": "#"}}}, 'write "$ref"'),
-        ({"type": "object", "$defs": {"a": {"$id": "urn:x"}}}, "at /$defs/a: a schema inside a schema"),
+        (
+            {"type": "object", "properties": {"a": {"$ref": "#/$defs/a"}}, "$defs": {"a": {"$id": "urn:x"}}},
+            "at /$defs/a: a schema inside a schema",
+        ),
         ({"$ref": "#"}, "it refers to itself without going a level deeper"),
         (an_object(p={"anyOf": [{"$ref": "#/properties/p"}]}), "it refers to itself"),
         ({"type": "object", "$schema": "http://json-schema.org/draft-03/schema#"}, "at /$schema: "),
@@ -535,8 +667,9 @@ for _ in range(20):
         ({"type": "object", "description": "x" * 70_000}, "it is larger than 64 KB"),
         (nested(40), "it is nested deeper than 64 levels"),
         (ENDLESS, "it is nested deeper than 64 levels"),
-        (LAUGHS, "it is larger than 64 KB"),
-        (doubling("anyOf", 14), "unfold to more than 20000 schemas"),
+        (LAUGHS, "it holds more than 5,000 values"),
+        (doubling("anyOf", 14), "may take more than 20,000 steps"),
+        (an_object(**{"\x1b[2J" + "x" * 999: {"minLength": "x"}}), "at /properties/�[2Jxxx"),
         (doubling("allOf", 40), "more than 32 schemas stand for one value"),
     ],
 )
@@ -647,6 +780,34 @@ def test_the_worst_answers_take_bounded_time() -> None:
     with pytest.raises(AnswerMismatch):
         schema.check("{" + ",".join(f'"{i % 99_999}":1' for i in range(100_000)) + "}")
     assert perf_counter() - start < 20
+
+
+def test_no_schema_takes_much_time_or_memory_however_it_is_written() -> None:
+    """In a process of its own, with answers that are as hard to check; twenty of each are held at the same time."""
+    program = [sys.executable, "-m", "hostile_schemas"]
+    ran = subprocess.run(program, check=True, capture_output=True, text=True, cwd=Path(__file__).parent)
+    idle, *costs = map(json.loads, ran.stdout.splitlines())
+    assert {cost["kind"] for cost in costs if max(cost["making"], cost["checking"]) > 1} == set()
+    assert {cost["kind"] for cost in costs if cost["sent"] > 200_000} == set()
+    assert costs[-1]["peak"] - idle["peak"] < 100_000_000
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text"),
+    [
+        (r"^\d{4}-\d{2}-\d{2}$", "2026-03-14"),
+        (r"^(\+\d{1,3}[ -]?)?\(?\d{2,5}\)?([ -]?\d{2,4}){2,4}$", "+47 22 12 34 56"),
+        (r"^[\p{L}\p{M}' -]+$", "Žofie Nováková"),
+        (r"^.{1,255}$", "é" * 255),
+        (r"^[A-Z]{2}\d{2}([ ]?[A-Z0-9]{4}){2,7}[ ]?[A-Z0-9]{1,4}$", "NO93 8601 1117 9471 0000 12"),
+    ],
+)
+def test_patterns_as_people_write_them_are_checked_beside_the_text_of_whole_pages(pattern: str, text: str) -> None:
+    schema = AnswerSchema.of(an_object(p={"type": "string", "pattern": pattern}, page={"type": "string"}))
+    page = "Lorem ipsum " * 700
+    assert schema.check(json.dumps({"p": text, "page": page}))
+    with pytest.raises(AnswerMismatch):
+        schema.check(json.dumps({"p": "\n" * 300, "page": page}))
 
 
 @pytest.mark.parametrize("keyword", ["$schema", "$id", "$ref"])

@@ -135,6 +135,8 @@ class Run:
     log: str
     insights: ApplicationInsights
     secrets: dict[str, str]
+    idle: list[str]
+    """What an instance told that had nothing to do."""
 
 
 def telling_picture() -> bytes:
@@ -204,7 +206,7 @@ async def everything(person: Person, host: FunctionsHostProcess) -> None:
     names = [*(f"{what}.png" for what in BEHAVIOURS), "corrupt.png", "text.jpg", "sidecar.png", "folder/a.png"]
     await asyncio.gather(
         *(person.result(name) for name in [*names, "malformed.png", "schema.png", "default.png", "scan.tiff"]),
-        *(person.logged(f"images/{what}.png: put off") for what in OPERATORS),
+        *(person.logged(f"images/{what}.png: deferred") for what in OPERATORS),
     )
     await messages(person)
     await over_http(host)
@@ -250,6 +252,7 @@ async def run(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Run]:
         telling = {"DEFAULT_INSTRUCTIONS": prompt("default"), "SYSTEM_PROMPT": f"You like a {CANARY}."}
         settings = insights.settings | telling | {"TMPDIR": str(directory)}
         async with somebody(directory, settings) as person:
+            idle = await idle_lines(insights)
             await person.cloud.functions.stop()
             log = directory / "debug.log"
             debugged = Person(person.cloud, person.blobs, log)
@@ -272,7 +275,21 @@ async def run(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Run]:
             }
             for token in insights.tokens:
                 person.cloud.identity.verify(token, "https://monitor.azure.com")
-        yield Run(person.log.read_text() + log.read_text(), insights, secrets)
+        yield Run(person.log.read_text() + log.read_text(), insights, secrets, idle)
+
+
+async def idle_lines(insights: ApplicationInsights) -> list[str]:
+    """The messages exported while metrics are, several times over, after those of the start."""
+
+    async def exported(metrics: int) -> int:
+        async with asyncio.timeout(30):
+            while len(insights.of_type("MetricData")) < metrics:
+                await asyncio.sleep(0.1)
+        return len(insights.of_type("MessageData"))
+
+    of_the_start = await exported(16)
+    await exported(48)
+    return [data["message"] for data in insights.of_type("MessageData")[of_the_start:]]
 
 
 async def told(insights: ApplicationInsights, metric: str) -> None:
@@ -310,6 +327,11 @@ async def test_a_request_that_is_no_http_is_reported_without_its_query(run: Run)
 # --- what is told
 
 
+async def test_an_instance_that_is_idle_tells_nothing(run: Run) -> None:
+    """No request of its telemetry is a line of telemetry."""
+    assert run.idle == []
+
+
 async def test_a_delivery_is_one_line_of_text(run: Run) -> None:
     lines = [line for line in run.log.splitlines() if " pipeline.analysis: images/" in line]
     ends = {
@@ -327,8 +349,8 @@ async def test_a_delivery_is_one_line_of_text(run: Run) -> None:
 
 
 async def test_a_failed_attempt_is_one_line_with_its_ids(run: Run) -> None:
-    put_off = [line for line in run.log.splitlines() if "images/deployment.png: put off" in line]
-    [first] = [line for line in put_off if "attempt 1" in line]
+    deferred = [line for line in run.log.splitlines() if "images/deployment.png: deferred" in line]
+    [first] = [line for line in deferred if "attempt 1" in line]
     ids = r"HTTP 404, request id \S+\)\. \(attempt 1, work [0-9a-f]{8}\)$"
     assert re.search(rf"WARNING pipeline\.deliveries: .* for \d+ s: .*{ids}", first)
 
@@ -348,9 +370,9 @@ async def test_a_delivery_has_its_fields_in_application_insights(run: Run) -> No
         "error_code": "model_refused",
         "logger_name": "pipeline.analysis",
     }
-    put_off = [data for data in run.insights.of_type("MessageData") if "deployment.png: put off" in data["message"]]
-    assert put_off[0]["severityLevel"] == 2
-    assert put_off[0]["properties"].items() >= {"blob": "deployment.png", "error_type": "404"}.items()
+    deferred = [data for data in run.insights.of_type("MessageData") if "deployment.png: deferred" in data["message"]]
+    assert deferred[0]["severityLevel"] == 2
+    assert deferred[0]["properties"].items() >= {"blob": "deployment.png", "error_type": "404"}.items()
 
 
 async def test_metrics_reach_application_insights(run: Run) -> None:

@@ -24,9 +24,8 @@ from workshop import Identity
 from bench.chaos.explanations import Cause, Witness
 from bench.chaos.faults import Kill, call_of
 from bench.chaos.ledger import Ledger
-from localcloud.cloud import COMPLETING_CALLS, DATA_ACCOUNT, LocalCloud
-from localcloud.event_grid import StorageQueue, WebHook
-from localcloud.functions_host.process import FunctionsHostProcess
+from localcloud.cloud import DATA_ACCOUNT, LocalCloud
+from localcloud.event_grid import StorageQueue
 from localcloud.model import Slow
 from pipeline.errors import ErrorCode
 
@@ -149,6 +148,8 @@ async def fire(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Fire]:
         "FUNCTIONS_WORKER_PROCESS_COUNT": "2",
         "CLAIM_SECONDS": str(CLAIM_SECONDS),
         "MODEL_TIMEOUT_SECONDS": "20",
+        "LOCAL_HOST_HIDDEN_SECONDS": "3",
+        "LOCAL_HOST_RESTART_SECONDS": "0.1",
     }
     ledger = Ledger()
     cloud = LocalCloud(
@@ -336,26 +337,13 @@ async def test_one_message_runs_again_what_failed_and_nothing_else(fire: Fire) -
     assert len(fire.person.asked("redrive/good.png")) == 1
 
 
-async def test_a_host_that_is_stopped_in_mid_work_loses_nothing(fire: Fire, tmp_path: Path) -> None:
-    """SIGTERM while the model is asked: another host finds the message, and no claim in its way."""
-    cloud = fire.person.cloud
-    await cloud.functions.stop()
-    log = tmp_path / "host.log"
-
-    def host() -> FunctionsHostProcess:
-        return FunctionsHostProcess(cloud.app, cloud.app_settings(), grace=0.5, log=log)
-
+async def test_a_host_that_stops_whole_in_mid_work_loses_nothing(fire: Fire) -> None:
+    """Nothing is cancelled: the message is back once it is visible again, and no claim is in its way for long."""
     fire.person.scripts["Stopped?"].append(Slow(15))
-    async with host() as first:
-        await cloud.events.subscribe(
-            "analyze-image",
-            WebHook(first.webhook_url("analyze_image")),
-            subject_begins_with=IMAGES,
-            apis=COMPLETING_CALLS,
-        )
-        await fire.person.drop("stopped.png", picture(), {"instructions": "Stopped?"})
-        await fire.asked("Stopped?")
-    assert await fire.claims() == []
-    async with host():
-        result = await fire.person.result("stopped.png")
+    await fire.person.drop("stopped.png", picture(), {"instructions": "Stopped?"})
+    await fire.asked("Stopped?")
+    await fire.person.cloud.functions.kill()
+    result = await fire.person.result("stopped.png")
     assert (result["status"], len(fire.person.asked("Stopped?"))) == ("succeeded", 2)
+    await fire.drained("analysis-requests")
+    assert await fire.claims() == []

@@ -17,7 +17,7 @@ from blobsight.terminal import counted
 _NEW_ROLE = "A new role takes up to ten minutes to count."
 _IMPOSSIBLE_ETAG = '"0x0"'
 _NO_UPLOAD = "._blobsight-doctor"
-"""Named like desktop litter: were it written after all, nobody would analyze it."""
+"""Named like a junk file: were it written after all, nobody would analyze it."""
 _NOTHING = "[]"
 """To the app, an array of events without any."""
 

@@ -1,6 +1,7 @@
 """`blobsight estimate`.
 
-command.py        the command, and `estimate_blobs` for others who have to name a price first
+command.py        the command
+estimating.py     the estimate itself, also for commands that have to name a price first
 measuring.py      the sizes of images, from the first bytes of their files
 image_tokens.py   how many tokens an image costs, by the published rules
 text_tokens.py    how many a text is, about

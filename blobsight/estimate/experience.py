@@ -1,10 +1,12 @@
 """What the results so far tell about the cost of the next ones."""
 
-import asyncio
 import random
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 from azure.core.exceptions import HttpResponseError
 from azure.storage.blob.aio import ContainerClient
@@ -13,6 +15,9 @@ from pydantic import ValidationError
 from blobsight.estimate.image_tokens import family, rules_of
 from blobsight.estimate.ranges import Range
 from blobsight.estimate.text_tokens import text_tokens
+from blobsight.reading import side_by_side
+from blobsight.stored_results import read_result
+from blobsight.terminal import Unknown
 from pipeline.listing import list_page
 from pipeline.result import Result
 from pipeline.settings import DEFAULT_SYSTEM_PROMPT
@@ -44,35 +49,43 @@ class Experience:
 
 
 async def experience_of(
-    results: ContainerClient, prefix: str = "", *, model: str | None = None, instructions: str | None = None
+    results: ContainerClient,
+    prefix: str = "",
+    *,
+    model: str | None = None,
+    instructions: str | None = None,
+    unread: dict[str, Unknown] | None = None,
 ) -> Experience | None:
-    """What results whose names begin with `prefix` tell; None if there are too few, or they can't be read.
+    """What results whose names begin with `prefix` tell; None if there are too few, or you may not read them.
 
     Args:
         results: the result container.
         prefix: of the images' names.
         model: only those of this model. Otherwise those of the model that answered most of them.
         instructions: what the next ones will be asked; only answers to the same tell how long theirs will be.
+        unread: gets those that can't be read, and why.
     """
+    found: list[Result] = []
+    failed: dict[str, Unknown] = {}
+
+    def take(name: str, result: Mapping[str, Any] | Unknown) -> None:
+        if isinstance(result, Unknown):
+            failed[name] = replace(result, reason=f"the estimate learns nothing from it: {result.reason}")
+        else:
+            with suppress(ValidationError):  # of a newer version, perhaps
+                found.append(Result.model_validate(result, extra="ignore"))
+
     try:
         page = await list_page(results, None, metadata=True, prefix=prefix)
         succeeded = [blob.name for blob in page.blobs if blob.metadata.get("status") == "succeeded"]
         # The same question twice gets the same answer.
         names = random.Random(0).sample(succeeded, min(SAMPLE, len(succeeded)))  # noqa: S311 - no secret
-        turn = asyncio.Semaphore(_DOWNLOADS)
-
-        async def read(name: str) -> Result | None:
-            async with turn:
-                body = await (await results.download_blob(name)).readall()
-            try:
-                return Result.model_validate_json(body, extra="ignore")  # a newer version may have added some
-            except ValidationError:
-                return None
-
-        found = await asyncio.gather(*(read(name) for name in names))
+        await side_by_side(names, partial(read_result, results), take, at_once=_DOWNLOADS, in_order=True)
     except HttpResponseError:
         return None  # without a right to the results, or without the container, an estimate can do without them
-    return learned([result for result in found if result is not None], model=model, instructions=instructions)
+    if unread is not None:
+        unread |= failed
+    return learned(found, model=model, instructions=instructions)
 
 
 def learned(found: Sequence[Result], *, model: str | None = None, instructions: str | None = None) -> Experience | None:

@@ -1,18 +1,23 @@
 """The sizes of images, from the first bytes of their files."""
 
-import asyncio
 import itertools
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
 
 from azure.core.exceptions import ResourceNotFoundError
 from azure.storage.blob.aio import ContainerClient
 
+from blobsight.account import is_everybodys
 from blobsight.local_files import LocalFile
+from blobsight.reading import read_blob, side_by_side
+from blobsight.terminal import Problem, Unknown
 from pipeline.errors import ErrorCode, PermanentFailure
 from pipeline.images import ImageLimits, inspect, too_many_bytes
 from pipeline.listing import ListedBlob
+from pipeline.unpacking import unpacked_start
 
 LIMITS = ImageLimits()
 
@@ -28,28 +33,44 @@ _THREADS = 8
 _BATCH = 512
 
 
-async def blob_sizes(images: ContainerClient, blobs: Sequence[ListedBlob]) -> Counter[Size | None]:
-    """How many of `blobs` have which size; None for what costs nothing: no image, damaged, too large, or gone.
+async def blob_sizes(
+    images: ContainerClient, blobs: Sequence[ListedBlob]
+) -> tuple[Counter[Size | None], list[Problem]]:
+    """How many of `blobs` have which size, and those that can't be read.
+
+    None stands for what costs nothing: no image, damaged, too large, gone, or not to be read by the app either.
 
     Raises:
         AzureError: as the SDK gives it.
     """
-    turn = asyncio.Semaphore(_DOWNLOADS)
+    sizes: Counter[Size | None] = Counter()
+    problems: list[Problem] = []
 
-    async def size(blob: ListedBlob) -> Size | None:
-        async with turn:
-            try:
-                async for head in _heads(images, blob):
-                    known, found = _size(head, blob.size)
-                    if known:
-                        return found
-            except ResourceNotFoundError:
-                pass
-        return None
+    def take(blob: ListedBlob, size: Size | Unknown | None) -> None:
+        if isinstance(size, Unknown):
+            problems.append(Problem(blob.name, replace(size, reason=f"the estimate leaves it out: {size.reason}")))
+            size = None
+        sizes[size] += 1
 
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(size(blob)) for blob in blobs]
-    return Counter(task.result() for task in tasks)
+    await side_by_side(blobs, partial(_blob_size, images), take, at_once=_DOWNLOADS)
+    return sizes, sorted(problems, key=lambda problem: problem.name)
+
+
+async def _blob_size(images: ContainerClient, blob: ListedBlob) -> Size | None:
+    head = b""
+    try:
+        for length in HEADS:
+            if len(head) < min(length, blob.size):
+                head += (await read_blob(images, blob.name, start=len(head), length=length - len(head))).data
+            known, found = _size(
+                unpacked_start(head, max(HEADS[1], len(head))), blob.size, is_all=len(head) >= blob.size
+            )
+            if known:
+                return found
+    except ResourceNotFoundError as error:
+        if is_everybodys(error):
+            raise
+    return None
 
 
 def file_sizes(files: Iterable[LocalFile]) -> Iterator[tuple[LocalFile, Size | OSError | None]]:
@@ -65,7 +86,7 @@ def _file_size(file: LocalFile) -> Size | OSError | None:
             head = b""
             for length in HEADS:
                 head += opened.read(length - len(head))
-                known, found = _size(head, file.size)
+                known, found = _size(head, file.size, is_all=len(head) >= file.size)
                 if known:
                     return found
     except OSError as error:
@@ -73,22 +94,16 @@ def _file_size(file: LocalFile) -> Size | OSError | None:
     return None
 
 
-async def _heads(images: ContainerClient, blob: ListedBlob) -> AsyncIterator[bytes]:
-    head = b""
-    for length in HEADS:
-        if len(head) < min(length, blob.size):
-            download = await images.download_blob(blob.name, offset=len(head), length=length - len(head))
-            head += await download.readall()
-        yield head
+def _size(start: bytes, size: int, *, is_all: bool) -> tuple[bool, Size | None]:
+    """(whether this is the last word, the size of the image that begins with `start` and has `size` bytes).
 
-
-def _size(head: bytes, size: int) -> tuple[bool, Size | None]:
-    """(whether this is the last word, the size of the image that begins with `head` and is `size` bytes long)."""
+    `is_all` says that there is no more of it.
+    """
     try:
         if size > LIMITS.max_bytes:
             raise too_many_bytes(size, LIMITS)
-        facts = inspect(head, LIMITS).facts
+        facts = inspect(start, LIMITS).facts
     except PermanentFailure as failure:
         # Seemingly damaged: its header may lie further back.
-        return failure.code is not ErrorCode.CORRUPT_IMAGE or len(head) >= size, None
+        return failure.code is not ErrorCode.CORRUPT_IMAGE or is_all, None
     return True, (facts.width, facts.height)

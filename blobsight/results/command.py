@@ -2,32 +2,41 @@
 
 import asyncio
 import sys
-from collections import deque
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
 from typing import IO, Any
 
 import click
-from azure.core.exceptions import ResourceNotFoundError
+from azure.core.exceptions import AzureError, ResourceNotFoundError
 from azure.storage.blob.aio import ContainerClient
 from rich.highlighter import JSONHighlighter
 
-from blobsight.account import Place, account_options, code
-from blobsight.image_states import SHORTENED_AT
-from blobsight.reading import NotAResultError, read_result
+from blobsight.account import Place, about_blob, account_options, is_everybodys, may_be_everybodys
+from blobsight.image_states import SHORTENED_AT, checked_prefix, odd_ones
+from blobsight.reading import Content, UnreadableError, side_by_side
 from blobsight.results.export import JSON_LINES, TABLES, Export, JsonLines, Table, new_file
 from blobsight.results.flattening import json_text
-from blobsight.terminal import Bar, Exit, Trouble, out, progress, say, talk
-from pipeline.listing import ListedBlob, list_page
-from pipeline.names import image_of_result, result_name
-
-AT_ONCE = 32
-"""Downloads, and results that are held."""
-
-_MOST_LISTED = 1000
+from blobsight.stored_results import parse_result, read_result, read_stored
+from blobsight.terminal import (
+    Bar,
+    Exit,
+    Problem,
+    Trouble,
+    Unknown,
+    name_problems,
+    out,
+    progress,
+    say,
+    shortened,
+    talk,
+    write_json,
+)
+from pipeline.listing import ListedBlob, Page, list_page, listed
+from pipeline.names import image_of_result, is_blob_name, result_name
 
 
 @dataclass(slots=True)
@@ -37,13 +46,7 @@ class Tally:
     found: int = 0
     """Results there are, whether they were wanted or not."""
     exported: dict[str, int] = field(default_factory=lambda: {"succeeded": 0, "failed": 0})
-    problems: int = 0
-    listed: list[str] = field(default_factory=list)
-
-    def problem(self, name: str, what: str) -> None:
-        self.problems += 1
-        if len(self.listed) < _MOST_LISTED:
-            self.listed.append(f"{name}: {what}")
+    problems: list[Problem] = field(default_factory=list)
 
 
 def _output(_context: click.Context, _parameter: click.Parameter, path: Path | None) -> Path | None:
@@ -66,7 +69,7 @@ def _output(_context: click.Context, _parameter: click.Parameter, path: Path | N
 
 
 @click.command()
-@click.argument("prefix", default="", metavar="[NAME | PREFIX]")
+@click.argument("prefix", default="", metavar="[NAME | PREFIX]", callback=checked_prefix)
 @click.option(
     "-o",
     "--output",
@@ -77,8 +80,13 @@ def _output(_context: click.Context, _parameter: click.Parameter, path: Path | N
 )
 @click.option("--succeeded", is_flag=True, help="Only what was answered.")
 @click.option("--failed", is_flag=True, help="Only what failed.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Say as JSON, too, what could not be exported: a line each, at the end."
+)
 @account_options
-def results(place: Place, prefix: str, output: Path | None, *, succeeded: bool, failed: bool) -> Exit:
+def results(  # noqa: PLR0913 - one for each option
+    place: Place, prefix: str, output: Path | None, *, succeeded: bool, failed: bool, as_json: bool
+) -> Exit:
     """Export results, or show one.
 
     \b
@@ -96,7 +104,7 @@ def results(place: Place, prefix: str, output: Path | None, *, succeeded: bool, 
     if succeeded and failed:
         raise click.UsageError("--succeeded and --failed leave nothing: give one of them, or none for all results.")
     wanted = "succeeded" if succeeded else "failed" if failed else None
-    if prefix and output is None and wanted is None and asyncio.run(_show(place, prefix)):
+    if is_blob_name(prefix) and output is None and wanted is None and asyncio.run(_show(place, prefix)):
         return Exit.DONE
     prefix = prefix.removesuffix("*")
     tally = Tally()
@@ -117,14 +125,14 @@ def results(place: Place, prefix: str, output: Path | None, *, succeeded: bool, 
             raise
         raise Trouble(f"{output} can't be written: {error.strerror or error}.") from error
     _report(tally, export, output, wanted)
+    if as_json:
+        for problem in tally.problems:
+            write_json(problem.to_json())
     return Exit.SOME_FAILED if tally.problems else Exit.DONE
 
 
 def _report(tally: Tally, export: Export, output: Path | None, wanted: str | None) -> None:
-    for line in tally.listed:
-        say(line, "red")
-    if tally.problems > len(tally.listed):
-        say(f"… and {tally.problems - len(tally.listed):,} more.")
+    name_problems(tally.problems)
     if isinstance(export, Table) and export.without_column:
         say(
             f"{export.without_column:,} values are in the column answer.data_rest, since answers have too many"
@@ -135,7 +143,7 @@ def _report(tally: Tally, export: Export, output: Path | None, wanted: str | Non
         counts = ", ".join(f"{count:,} {status}" for status, count in counted)
         say(f"{counts}{f': {output}' if output else ''}")
     if tally.problems:
-        say(f"{tally.problems:,} could not be exported.", "red")
+        say(f"{len(tally.problems):,} could not be exported.", "red")
 
 
 @contextmanager
@@ -165,11 +173,16 @@ async def _show(place: Place, name: str) -> bool:
         try:
             result = await read_result(account.results, target)
         except ResourceNotFoundError as error:
-            if code(error) == "ContainerNotFound":
+            if is_everybodys(error):
                 raise
             return False
-        except NotAResultError as error:
-            raise Trouble(f"{target}: {error}") from error
+        except UnreadableError as error:
+            raise Trouble(f"{target}: {error}.") from error
+        except AzureError as error:
+            if may_be_everybodys(error) or is_everybodys(error):
+                raise
+            why = about_blob(error)
+            raise Trouble(f"{target}: {why.reason}.", why.code) from error
         shown = json_text(result, indent=2)
         if out.is_terminal:
             out.print(JSONHighlighter()(shown), soft_wrap=True)
@@ -199,30 +212,43 @@ async def export_results(  # noqa: PLR0913, PLR0917 - one place
     Raises:
         Trouble: it can't go on.
     """
+
+    def take(blob: ListedBlob, content: Content | Unknown) -> None:
+        if bar:
+            bar.advance()
+        if isinstance(content, Unknown):
+            tally.problems.append(Problem(blob.name, content))
+            return
+        try:
+            # Not before its turn, so that only one is in memory as more than bytes.
+            result = parse_result(content)
+            if _is_wanted(result, prefix, wanted):
+                _add(result, export, tally)
+        except UnreadableError as error:
+            tally.problems.append(Problem(blob.name, Unknown(str(error))))
+
     async with place.opened() as account:
+        read = partial(_read, account.results)
         # Listing is a hundred times faster than reading: so it is soon known how long the rest will take.
         counting = asyncio.create_task(_count(account.results, prefix, wanted, bar)) if bar else None
         try:
-            async for name, result in _fetched(account.results, prefix, wanted, tally):
-                if bar:
-                    bar.advance()
-                if isinstance(result, NotAResultError):
-                    tally.problem(name, str(result))
-                elif _is_wanted(result, prefix, wanted):
-                    _add(name, result, export, tally)
+            await side_by_side(_wanted(account.results, prefix, wanted, tally), read, take, in_order=True)
         finally:
             if counting:
                 counting.cancel()
                 await asyncio.gather(counting, return_exceptions=True)
 
 
-def _add(name: str, result: Mapping[str, Any], export: Export, tally: Tally) -> None:
+async def _read(container: ContainerClient, blob: ListedBlob) -> Content:
+    return await read_stored(container, blob.name)
+
+
+def _add(result: Mapping[str, Any], export: Export, tally: Tally) -> None:
     try:
         export.add(result)
     except (ValueError, RecursionError) as error:
-        tally.problem(name, f"it can't be exported ({error})")
-    else:
-        tally.exported[result["status"]] += 1
+        raise UnreadableError(f"it can't be exported ({shortened(str(error))})") from error
+    tally.exported[result["status"]] += 1
 
 
 def _is_wanted(result: Mapping[str, Any], prefix: str, wanted: str | None) -> bool:
@@ -233,48 +259,22 @@ def _is_wanted(result: Mapping[str, Any], prefix: str, wanted: str | None) -> bo
     return len(prefix) <= SHORTENED_AT or (isinstance(image, str) and image.startswith(prefix))
 
 
-async def _fetched(
+async def _wanted(
     container: ContainerClient, prefix: str, wanted: str | None, tally: Tally
-) -> AsyncIterator[tuple[str, Mapping[str, Any] | NotAResultError]]:
-    """The results as they are listed; a bounded number of them is downloaded ahead."""
-
-    async def fetch(blob: ListedBlob) -> tuple[str, Mapping[str, Any] | NotAResultError]:
-        try:
-            return blob.name, await read_result(container, blob.name)
-        except NotAResultError as error:
-            return blob.name, error
-        except ResourceNotFoundError:
-            return blob.name, NotAResultError("it was deleted meanwhile.")
-
-    ahead: deque[asyncio.Task[tuple[str, Mapping[str, Any] | NotAResultError]]] = deque()
-    try:
-        async for found, chosen in _pages(container, prefix, wanted):
-            tally.found += found
-            for blob in chosen:
-                if len(ahead) >= AT_ONCE:
-                    yield await ahead.popleft()
-                ahead.append(asyncio.create_task(fetch(blob)))
-        while ahead:
-            yield await ahead.popleft()
-    finally:
-        for task in ahead:
-            task.cancel()
-        await asyncio.gather(*ahead, return_exceptions=True)
+) -> AsyncIterator[ListedBlob]:
+    """The results that may be wanted, as far as listing tells; all that there are are counted."""
+    async for page in listed(container, metadata=True, prefix=prefix[:SHORTENED_AT]):
+        tally.problems += odd_ones(page)
+        tally.found += len(page.blobs) + len(page.odd)
+        for blob in _chosen(page, wanted):
+            yield blob
 
 
 async def _count(container: ContainerClient, prefix: str, wanted: str | None, bar: Bar) -> None:
-    bar.says(total=sum([len(chosen) async for _, chosen in _pages(container, prefix, wanted)]))
+    pages = listed(container, metadata=True, prefix=prefix[:SHORTENED_AT])
+    bar.says(total=sum([len(_chosen(page, wanted)) async for page in pages]))
 
 
-async def _pages(
-    container: ContainerClient, prefix: str, wanted: str | None
-) -> AsyncIterator[tuple[int, Sequence[ListedBlob]]]:
-    """(how many results there are, those that may be wanted as far as the listing tells), page by page."""
-    token: str | None = None
-    while True:
-        page = await list_page(container, token, metadata=True, prefix=prefix[:SHORTENED_AT])
-        results = [blob for blob in page.blobs if blob.metadata.get("hdi_isfolder") != "true"]
-        yield len(results), [blob for blob in results if wanted in (None, blob.metadata.get("status", wanted))]
-        token = page.next_token
-        if token is None:
-            return
+def _chosen(page: Page, wanted: str | None) -> list[ListedBlob]:
+    """Those that may be wanted, as far as the listing tells."""
+    return [blob for blob in page.blobs if wanted in (None, blob.metadata.get("status", wanted))]

@@ -16,8 +16,11 @@ processes that drive the real Python worker library (azure-functions-runtime), t
     blob_trigger    webhook event -> internal queue -> function
     queue_trigger   queue message -> function
     timer           NCRONTAB schedules
+    platform_times  the platform's times that tests shorten
+    blob_properties, system_text_json
+                    .NET's forms of what goes to a worker
     http_routes     HTTP routes, requests and responses
     keys            who may call what
     host            puts them together, with the admin endpoints
-    process         starts a host as a child process and waits until it runs
+    process         starts a host as a child process, waits until it runs, and starts it again when it ends
 """

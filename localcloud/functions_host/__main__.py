@@ -3,7 +3,8 @@ Azure.
 
 stdout: one line of JSON, once the app runs ({"state": "Running", "url", keys, ...}) or has failed to
     ({"state": "Error", "errors"}).
-stderr: the log of host and workers. Exit code: 0 stopped by SIGTERM or SIGINT, 1 not started.
+stderr: the log of host and workers. Exit code: 0 stopped by SIGTERM or SIGINT, 1 not started, 3 stopped whole, on what
+stops the platform's host; there and in the local cloud (process.py) a supervisor then starts another.
 """
 
 import argparse
@@ -17,6 +18,10 @@ from pathlib import Path
 
 from localcloud.functions_host.errors import HostError
 from localcloud.functions_host.host import FunctionsHost
+from localcloud.functions_host.keys import Keys
+
+STOPPED_WHOLE = 3
+"""The exit code."""
 
 
 def _arguments() -> argparse.Namespace:
@@ -33,10 +38,14 @@ def _arguments() -> argparse.Namespace:
 
 
 async def _serve(arguments: argparse.Namespace) -> None:
-    host = FunctionsHost(arguments.app, os.environ, port=arguments.port, grace=arguments.grace, debug=arguments.debug)
+    keys = Keys.taken_from(os.environ)
+    host = FunctionsHost(
+        arguments.app, os.environ, keys, port=arguments.port, grace=arguments.grace, debug=arguments.debug
+    )
     async with host:
         _announce(host.announcement())
-        await asyncio.get_running_loop().create_future()  # until cancelled by a signal
+        await host.fatal()  # or until cancelled by a signal, which is the only end that is tidy
+        os._exit(STOPPED_WHOLE)
 
 
 def _announce(facts: dict[str, object]) -> None:

@@ -37,6 +37,8 @@ class BlobTrigger:
 class QueueTrigger:
     queue: str
     connection: Connection
+    binary: bool
+    """The function is handed bytes (`dataType` binary), not text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +134,8 @@ def _read_one(function: IndexedFunction, settings: Mapping[str, str]) -> Functio
             trigger: Trigger = _blob(binding, settings)
         case "queueTrigger":
             connection = Connection.resolve(binding.get("connection") or HOST_CONNECTION, settings, ("queue",))
-            trigger = QueueTrigger(binding["queueName"].lower(), connection)
+            binary = str(binding.get("dataType")).lower() == "binary"
+            trigger = QueueTrigger(binding["queueName"].lower(), connection, binary)
         case "timerTrigger":
             trigger = TimerTrigger(_schedule(binding["schedule"]), bool(binding.get("runOnStartup")))
         case "httpTrigger":

@@ -1,15 +1,16 @@
 """Identity-based connections to storage, and the host id. The host, like the app, is given no key."""
 
 import hashlib
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, override
 
 from azure.identity.aio import ManagedIdentityCredential
-from azure.storage.blob.aio import BlobServiceClient
+from azure.storage.blob.aio import BlobServiceClient, ExponentialRetry
 from azure.storage.queue.aio import QueueServiceClient
 
 from localcloud.functions_host.errors import HostError
@@ -19,8 +20,24 @@ _HOST_ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _HOST_ID_LENGTH = 32
 
 
-_RETRIES: dict[str, Any] = {"initial_backoff": 1, "increment_base": 2, "retry_total": 4, "random_jitter_range": 1}
-"""About 17 s in four retries. The SDK waits 15 s before its first: too long for storage that is being restarted."""
+RETRIES = 5
+
+
+class _Retries(ExponentialRetry):
+    """The .NET SDK's retries, which the real host has: five, 0.8, 1.6, 3.2, 6.4 and 12.8 s apart.
+
+    https://learn.microsoft.com/dotnet/api/azure.core.retryoptions
+    """
+
+    def __init__(self, seconds: float) -> None:
+        """`seconds`: for all five waits together."""
+        super().__init__(retry_total=RETRIES, retry_connect=RETRIES, retry_read=RETRIES, retry_status=RETRIES)
+        self._first = seconds / (2**RETRIES - 1)
+
+    @override
+    def get_backoff_time(self, settings: dict[str, Any]) -> float:
+        retry: int = settings["count"]  # from 1
+        return math.ldexp(self._first, retry - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +76,9 @@ class Connection:
 class Storage:
     """The storage clients of all connections: one per account and service, one credential per identity."""
 
-    def __init__(self) -> None:
+    def __init__(self, unreachable: float) -> None:
+        """`unreachable`: seconds for which a request that is not answered is tried again."""
+        self._unreachable = unreachable
         self._credentials: dict[str | None, ManagedIdentityCredential] = {}
         self._blobs: dict[Connection, BlobServiceClient] = {}
         self._queues: dict[Connection, QueueServiceClient] = {}
@@ -80,14 +99,16 @@ class Storage:
     def blobs(self, connection: Connection) -> BlobServiceClient:
         if connection not in self._blobs:
             assert connection.blob_uri is not None  # noqa: S101 - resolve() was asked for it
-            self._blobs[connection] = BlobServiceClient(connection.blob_uri, self._credential(connection), **_RETRIES)
+            self._blobs[connection] = BlobServiceClient(
+                connection.blob_uri, self._credential(connection), retry_policy=_Retries(self._unreachable)
+            )
         return self._blobs[connection]
 
     def queues(self, connection: Connection) -> QueueServiceClient:
         if connection not in self._queues:
             assert connection.queue_uri is not None  # noqa: S101 - resolve() was asked for it
             self._queues[connection] = QueueServiceClient(
-                connection.queue_uri, self._credential(connection), **_RETRIES
+                connection.queue_uri, self._credential(connection), retry_policy=_Retries(self._unreachable)
             )
         return self._queues[connection]
 

@@ -5,6 +5,8 @@ InvocationError         one invocation failed
     FunctionError       the function raised
     FunctionTimeout     it ran longer than functionTimeout; its worker was killed
     WorkerExited        its worker died or was killed under it
+
+Any other exception that leaves a listener stops the whole host: see queue_listener.
 """
 
 from localcloud.errors import LocalCloudError

@@ -7,10 +7,9 @@ endpoints.
     GET  /admin/host/status                                                       no key, as with Core Tools
     GET  /admin/host/systemkeys, /admin/host/systemkeys/blobs_extension           master key
     GET  /admin/functions                                                         master key
-    POST /admin/functions/<name>   {"input": "..."}                               master key; runs the
-    function: 202
+    POST /admin/functions/<name>   {"input": "..."}                               master key; 202, runs the function
 
-The keys are new at each start; the first line on stdout tells them (see announcement()).
+The first line on stdout tells the keys (see announcement()).
 """
 
 import asyncio
@@ -21,6 +20,7 @@ import logging
 import os
 import time
 from collections.abc import Coroutine, Mapping
+from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -31,15 +31,11 @@ from azure.core.exceptions import AzureError
 
 from localcloud.functions_host import bindings, host_json, http_routes, queue_trigger, timer
 from localcloud.functions_host.bindings import BlobTrigger, Function, HttpTrigger, QueueTrigger, TimerTrigger
-from localcloud.functions_host.blob_trigger import (
-    FUNCTION_ID_PREFIX,
-    BlobPath,
-    BlobTriggers,
-    blob_input,
-)
+from localcloud.functions_host.blob_trigger import BlobTriggers
 from localcloud.functions_host.connections import HOST_CONNECTION, Connection, Storage, host_id
 from localcloud.functions_host.errors import FunctionError, HostError, InvocationError
 from localcloud.functions_host.keys import BLOBS_EXTENSION, Keys
+from localcloud.functions_host.platform_times import PlatformTimes
 from localcloud.functions_host.queue_listener import QueueListener, QueueWatcher
 from localcloud.functions_host.trigger_context import TriggerContext
 from localcloud.functions_host.worker_pool import Input, Returned, WorkerPool
@@ -57,14 +53,22 @@ _ADDRESS = "127.0.0.1"
 class FunctionsHost:
     """Runs one function app while its context is open."""
 
-    def __init__(
-        self, app: Path, settings: Mapping[str, str], *, port: int = 0, grace: float = 10.0, debug: bool = False
+    def __init__(  # noqa: PLR0913 - one for each option of the command
+        self,
+        app: Path,
+        settings: Mapping[str, str],
+        keys: Keys,
+        *,
+        port: int = 0,
+        grace: float = 10.0,
+        debug: bool = False,
     ) -> None:
         """A host that is not started yet.
 
         Args:
             app: the directory with function_app.py and host.json.
             settings: the app settings: the environment, which the workers inherit.
+            keys: the ones that callers need.
             port: 0: a free one.
             grace: seconds that running invocations may take to end when the host stops.
             debug: tracebacks and the libraries' own messages in the log.
@@ -77,7 +81,7 @@ class FunctionsHost:
         self._state = "Initializing"
         self._errors: list[str] = []
         self._started = time.monotonic()
-        self._keys = Keys()
+        self._keys = keys
         self._id = ""
         self._functions: dict[str, Function] = {}
         self._pool: WorkerPool | None = None
@@ -88,6 +92,8 @@ class FunctionsHost:
         self._invocations: set[asyncio.Task[Returned | None]] = set()
         self._by_hand: set[asyncio.Task[None]] = set()
         self._stack = contextlib.AsyncExitStack()
+        self._fatal = asyncio.Event()
+        self._ending: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         """Starts everything.
@@ -97,20 +103,20 @@ class FunctionsHost:
         """
         try:
             options = host_json.load(self._app)
+            times = PlatformTimes.of(self._settings)
             self._id = host_id(self._app, self._settings)
             await self._serve()
-            storage = await self._stack.enter_async_context(Storage())
-            # Left before the storage clients are closed and after the workers are gone: messages of what they
-            # did not finish are
-            # released then.
+            storage = await self._stack.enter_async_context(Storage(times.unreachable))
+            # After the workers are gone and before the storage clients are closed, the messages of what the workers
+            # did not finish are released.
             self._stack.push_async_callback(self._drain_listeners)
-            self._pool = WorkerPool(self._app, _worker_count(self._settings), debug=self._debug)
+            self._pool = WorkerPool(self._app, _worker_count(self._settings), self._workers_are_gone, debug=self._debug)
             self._pool.timeout = options.timeout_seconds
             await self._stack.enter_async_context(self._pool)
             functions = bindings.read(self._pool.functions, self._settings)
             self._functions = {function.name: function for function in functions}
             self._routes = http_routes.Routes(functions, options.extensions.http.route_prefix)
-            self._listen(options, storage)
+            self._listen(options, storage, times)
         except BaseException as error:
             self._state = "Error"
             self._errors = list(error.problems) if isinstance(error, HostError) else [repr(error)]
@@ -122,22 +128,27 @@ class FunctionsHost:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._state = "Stopping"
         for listener in self._listeners:
             listener.stop()
-        for poller in self._pollers:
-            poller.cancel()
-        await asyncio.gather(*self._pollers, return_exceptions=True)
+        await self._stop_polling()
         if running := [*self._invocations, *self._by_hand]:
             _LOG.info("waiting up to %g s for %d invocations to end", self._grace, len(running))
             await asyncio.wait(running, timeout=self._grace)
         await self._stack.aclose()
+
+    async def fatal(self) -> None:
+        """Until the host has to stop whole, as the platform's does on an exception that nothing catches.
+
+        Its workers are killed by then; for the process there is nothing left to do but to end.
+        """
+        await self._fatal.wait()
 
     def announcement(self) -> dict[str, Any]:
         """What a caller needs to know: the URL, the keys, the functions."""
         return {
             "state": self._state,
             "url": self._url,
+            "port": self._port,
             "pid": os.getpid(),
             "host_id": self._id,
             "master_key": self._keys.master,
@@ -183,21 +194,19 @@ class FunctionsHost:
             raise HostError(f"cannot listen on {_ADDRESS}:{self._port}: {error.strerror}") from error
         self._port = runner.addresses[0][1]
 
-    def _listen(self, options: host_json.HostJson, storage: Storage) -> None:
-        context = TriggerContext(storage, QueueWatcher(), self._invoke)
-        active = [function for function in self._functions.values() if not function.disabled]
-        blob_functions = {
-            FUNCTION_ID_PREFIX + function.name: function
-            for function in active
-            if isinstance(function.trigger, BlobTrigger)
-        }
-        if blob_functions:
+    def _listen(self, options: host_json.HostJson, storage: Storage, times: PlatformTimes) -> None:
+        hidden = timedelta(seconds=times.hidden)
+        context = TriggerContext(storage, QueueWatcher(), self._invoke, self._stop_whole, hidden)
+        functions = self._functions.values()
+        if any(isinstance(function.trigger, BlobTrigger) for function in functions):
             connection = Connection.resolve(HOST_CONNECTION, self._settings, ("queue",))
-            self._blob_triggers = BlobTriggers(blob_functions, connection, self._id, options.extensions.blobs, context)
-            self._listeners.append(self._blob_triggers.listener)
+            self._blob_triggers = BlobTriggers(functions, connection, self._id, options.extensions.blobs, context)
+            self._listeners += self._blob_triggers.listeners
         timers: list[Coroutine[Any, Any, None]] = []
-        for function in active:
+        for function in functions:
             match function.trigger:
+                case _ if function.disabled:
+                    pass
                 case QueueTrigger() as trigger:
                     self._listeners.append(
                         queue_trigger.listener(function, trigger, options.extensions.queues, context)
@@ -213,13 +222,35 @@ class FunctionsHost:
             poller.add_done_callback(self._poller_ended)
 
     def _poller_ended(self, poller: asyncio.Task[None]) -> None:
-        if poller.cancelled():
-            return
-        # They run until cancelled, so this is a fault of the host itself: shown, not hidden.
-        error = poller.exception()
-        self._errors.append(f"a listener ended: {error!r}")
-        self._state = "Error"
-        _LOG.error("a listener ended", exc_info=error)
+        # They run until cancelled.
+        if not poller.cancelled() and isinstance(error := poller.exception(), Exception):
+            self._stop_whole(error)
+
+    async def _stop_polling(self) -> None:
+        self._state = "Stopping"
+        for poller in self._pollers:
+            poller.cancel()
+        await asyncio.gather(*self._pollers, return_exceptions=True)
+
+    def _stop_whole(self, error: Exception) -> None:
+        _LOG.error(
+            "An unhandled exception has occurred. Host is shutting down. %s",
+            str(error).partition("\n")[0],
+            exc_info=None if isinstance(error, AzureError) else error,
+        )
+        if self._pool is not None:
+            self._pool.kill()
+        self._fatal.set()
+
+    def _workers_are_gone(self, problem: str) -> None:
+        _LOG.error("%s Host is shutting down.", problem)
+        self._ending = asyncio.create_task(self._stop_without_workers())
+
+    async def _stop_without_workers(self) -> None:
+        """What the last workers were killed with is a failed delivery of each message, which the host still sees to."""
+        await self._stop_polling()
+        await self._stack.aclose()
+        self._fatal.set()
 
     async def _drain_listeners(self) -> None:
         for listener in self._listeners:
@@ -337,13 +368,25 @@ class FunctionsHost:
             return web.Response(status=503)
         try:
             content = json.loads(await request.text() or "{}")
-            given = _input_by_hand(function, content.get("input") or "")
-        except (ValueError, AttributeError) as error:
+            given = await self._input_by_hand(function, content.get("input") or "")
+        except (ValueError, AttributeError, AzureError, InvocationError) as error:
             return web.Response(status=400, text=f'{error}; the body is {{"input": "..."}}')
         task = asyncio.create_task(self._run(function, given))
         self._by_hand.add(task)
         task.add_done_callback(self._by_hand.discard)
         return web.Response(status=202)
+
+    async def _input_by_hand(self, function: Function, text: str) -> Input:
+        match function.trigger:
+            case BlobTrigger() as trigger:
+                assert self._blob_triggers is not None  # noqa: S101 - one of its functions exists
+                return await self._blob_triggers.input_by_hand(function, trigger, text)
+            case QueueTrigger() as trigger:
+                return queue_trigger.queue_input(function, trigger, text.encode(), None)
+            case TimerTrigger():
+                return timer.timer_input(function)
+            case HttpTrigger():
+                raise ValueError("an HTTP function is run through its route")
 
     async def _run(self, function: Function, given: Input) -> None:
         try:
@@ -372,23 +415,8 @@ async def _receive(request: web.Request, triggers: BlobTriggers) -> web.Response
     if kind == "subscriptionvalidation":
         return web.json_response({"validationResponse": events[0]["data"]["validationCode"]})
     for event in events:
-        await triggers.enqueue(event, request.query["functionName"])
+        await triggers.enqueue(event, request.query.get("functionName"))
     return web.Response(status=202)
-
-
-def _input_by_hand(function: Function, text: str) -> Input:
-    match function.trigger:
-        case BlobTrigger() as trigger:
-            container, _, name = text.partition("/")
-            if not container or not name:
-                raise ValueError("a blob function's input is the blob's path, container/name")
-            return blob_input(function, trigger, BlobPath(container, name))
-        case QueueTrigger():
-            return queue_trigger.queue_input(function, text.encode(), None)
-        case TimerTrigger():
-            return timer.timer_input(function)
-        case HttpTrigger():
-            raise ValueError("an HTTP function is run through its route")
 
 
 def _worker_count(settings: Mapping[str, str]) -> int:

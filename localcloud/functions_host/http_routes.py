@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import unquote
 
 from aiohttp import web
@@ -10,8 +10,9 @@ from multidict import CIMultiDict
 
 from localcloud.functions_host.bindings import Function, HttpTrigger
 from localcloud.functions_host.errors import HostError
-from localcloud.functions_host.worker_pool import Input, Returned
+from localcloud.functions_host.worker_pool import Input, Returned, traceparent
 
+_TRACEPARENT = re.compile(r"00-(?P<trace>(?!0{32})[0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 _SEGMENT = re.compile(r"\{(?P<all>\*{0,2})(?P<name>\w+)(?::(?P<constraint>[a-z]+))?(?P<optional>\?)?\}")
 _CONSTRAINTS = {
     None: "[^/]+",
@@ -92,14 +93,22 @@ def compile_template(template: str, function_name: str) -> tuple[re.Pattern[str]
 
 
 async def http_input(function: Function, request: web.Request, parameters: Mapping[str, str]) -> Input:
+    """The request as the host hands it to a worker: names of headers in lower case, the body as bytes.
+
+    A body without a length, that is a chunked one, is not handed over: the host looks at Content-Length.
+    """
     value = {
         "method": request.method,
         "url": str(request.url),
-        "headers": _joined(request.headers.items()),
-        "query": _joined(request.query.items()),
+        "headers": _joined((name.lower(), value) for name, value in request.headers.items()),
+        "query": {name: value for name, value in _joined(request.query.items()).items() if value},
         "params": dict(parameters),
     }
-    return Input(function.parameter, "http", value, body=await request.read())
+    body = await request.read()
+    given = Input(function.parameter, "http", value, body=body if request.content_length else b"")
+    # The caller's trace goes on, as the web server of the real host has it.
+    caller = _TRACEPARENT.fullmatch(request.headers.get("traceparent", ""))
+    return replace(given, traceparent=traceparent(caller["trace"])) if caller else given
 
 
 def _joined(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:

@@ -1,10 +1,11 @@
-"""Who may call what: the master key, the default function key, and the blobs extension's system key; random
-at each start.
-"""
+"""Who may call what: the master key, the default function key, and the blobs extension's system key."""
 
 import hmac
+import json
 import secrets
-from dataclasses import dataclass, field
+from collections.abc import MutableMapping
+from dataclasses import asdict, dataclass, field
+from typing import Self
 
 from aiohttp import web
 
@@ -12,6 +13,9 @@ from localcloud.functions_host.bindings import AuthLevel
 
 BLOBS_EXTENSION = "blobs_extension"
 """The system key's name on the platform."""
+
+VARIABLE = "LOCAL_HOST_KEYS"
+"""How a host that is started again gets the keys of the one before it: those that are subscribed keep theirs."""
 
 
 def _new() -> str:
@@ -23,6 +27,15 @@ class Keys:
     master: str = field(default_factory=_new, repr=False)
     function: str = field(default_factory=_new, repr=False)
     blobs_extension: str = field(default_factory=_new, repr=False)
+
+    @classmethod
+    def taken_from(cls, environment: MutableMapping[str, str]) -> Self:
+        """The keys in `environment`, removed from it: the app has no business with them. New ones if there are none."""
+        given = environment.pop(VARIABLE, None)
+        return cls(**json.loads(given)) if given else cls()
+
+    def environment(self) -> dict[str, str]:
+        return {VARIABLE: json.dumps(asdict(self))}
 
     def allow_master(self, request: web.Request) -> bool:
         return _is_one_of(request, self.master)

@@ -93,12 +93,12 @@ class FunctionLoadResponse:
 
 @dataclass(slots=True)
 class ModelBindingData:
-    """Where a blob is, for the SDK types; `content` is JSON text."""
+    """Where a blob is, for the SDK types; `content` is JSON."""
 
     version: str
     source: str
     content_type: str
-    content: str
+    content: bytes
 
 
 @dataclass(slots=True)

@@ -1,12 +1,17 @@
-"""Polling a storage queue and running something for each message, with the semantics of the Storage
-extension's QueueListener.
+"""Polling a storage queue and running something for each message, with the semantics of the Storage extension's
+QueueListener.
 
 Shared by the blob trigger's internal queue and by queue triggers:
 
-- a message is taken with a visibility of 10 minutes, renewed at half of it while its function runs;
-- success deletes it; failure makes it visible again after `retry_delay` (0: at once) until it was dequeued
-  `max_dequeue_count` times, then it is copied to the poison queue and deleted;
-- with no message found, the next poll waits 100 ms, then longer and longer, until somebody in this process adds one.
+- A fetched message is invisible for 10 minutes, renewed at half of that while its function runs.
+- Success deletes it. Failure makes it visible again after `retry_delay` (0: at once) until it was fetched
+  `max_dequeue_count` times; then it is copied to the poison queue and deleted.
+- With no message found, the next poll waits 100 ms, then longer and longer, until this process adds one. So five
+  attempts of a function that fails at once come a little more than 100 ms apart.
+- What the real listener does not catch stops the real host, all workers and their invocations with it: a queue that
+  refuses (403) or can't be reached, a message that can't be read, released, deleted or moved. A queue that answers
+  5xx to a poll is polled again later. The message at hand stays invisible for its 10 minutes and has used up one of its
+  deliveries; one that was fetched more than `max_dequeue_count` times is moved to the poison queue with nothing run.
 """
 
 import asyncio
@@ -14,11 +19,12 @@ import contextlib
 import logging
 import random
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from http import HTTPStatus
 
-from azure.core.exceptions import AzureError, HttpResponseError, ResourceExistsError, ResourceNotFoundError
+from azure.core.exceptions import HttpResponseError, ResourceExistsError, ResourceNotFoundError
 from azure.storage.queue import QueueMessage
 from azure.storage.queue.aio import QueueClient
 
@@ -26,11 +32,13 @@ from localcloud.functions_host.errors import FunctionError, InvocationError
 
 _LOG = logging.getLogger(__name__)
 
-VISIBILITY = timedelta(minutes=10)
 MINIMUM_POLL_SECONDS = 0.1
 MAXIMUM_POLL_SECONDS = 2.0
-"""The platform's is a minute, since there the scale controller watches the queues too. Nobody else does here,
-and people wait."""
+"""The platform's is a minute: there the scale controller also watches the queues. Here only this listener does, and
+people wait."""
+
+type StopHost = Callable[[Exception], None]
+"""Stops the whole host, as the platform's does on an exception that nothing catches."""
 
 
 class PoisonMessage(Exception):
@@ -44,9 +52,10 @@ class ListenerOptions:
     new_batch_threshold: int
     """Fetch again when no more than this many are being processed; so at most the sum of the two run at once."""
     max_dequeue_count: int
+    hidden: timedelta
+    """How long a fetched message is invisible."""
     retry_delay: timedelta = timedelta(0)
     maximum_poll_seconds: float = MAXIMUM_POLL_SECONDS
-    visibility: timedelta = VISIBILITY
 
 
 class QueueWatcher:
@@ -66,40 +75,55 @@ class QueueWatcher:
 
 
 async def send(queue: QueueClient, text: str, watcher: QueueWatcher) -> None:
-    """Adds a message that never expires, creates the queue if it is missing, wakes its listeners."""
+    """Add a message, which lives for the service's default of 7 days; create a missing queue; wake its listeners."""
     try:
-        await queue.send_message(text, time_to_live=-1)
+        await queue.send_message(text)
     except ResourceNotFoundError:
         with contextlib.suppress(ResourceExistsError):
             await queue.create_queue()
-        await queue.send_message(text, time_to_live=-1)
+        await queue.send_message(text)
     watcher.notify(queue)
 
 
+def poll_delays(maximum: float) -> Iterator[float]:
+    """Seconds before each poll after one that found nothing: the extension's RandomizedExponentialBackoffStrategy."""
+    delay, step = MINIMUM_POLL_SECONDS, MINIMUM_POLL_SECONDS
+    while delay < maximum:
+        yield delay
+        delay = MINIMUM_POLL_SECONDS + step * random.uniform(0.8, 1.2)  # noqa: S311 - spreads polls, no secret
+        step *= 2
+    while True:
+        yield maximum
+
+
 class QueueListener:
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what the real one is made of
         self,
         queue: QueueClient,
         poison_queue: Callable[[QueueMessage], QueueClient],
         process: Callable[[QueueMessage], Awaitable[None]],
         options: ListenerOptions,
+        *,
         watcher: QueueWatcher,
+        stop_host: StopHost,
     ) -> None:
         """A listener; run() runs it.
 
         Args:
             queue: without decoding, so that a message is passed on as it came.
             poison_queue: where a message goes in the end.
-            process: returns for success, raises InvocationError or AzureError for failure, PoisonMessage for
-                a hopeless one.
+            process: returns for success, raises InvocationError for failure, PoisonMessage for a hopeless one. Any
+                other exception stops the host.
             options: numbers and times.
-            watcher: who wakes it.
+            watcher: wakes it.
+            stop_host: called with the exception that stops the host.
         """
         self._queue = queue
         self._poison_queue = poison_queue
         self._process = process
         self._options = options
         self._watcher = watcher
+        self._stop_host = stop_host
         self._wake = watcher.register(queue)
         self._running: set[asyncio.Task[None]] = set()
         self._stopping = False
@@ -111,8 +135,12 @@ class QueueListener:
         return len(self._running)
 
     async def run(self) -> None:
-        """Polls until cancelled. What is being processed then goes on: see drain()."""
-        delay = MINIMUM_POLL_SECONDS
+        """Poll until cancelled. What is being processed then goes on: see drain().
+
+        Raises:
+            AzureError: the queue refused or could not be reached, which stops the host.
+        """
+        delays = poll_delays(self._options.maximum_poll_seconds)
         while True:
             self._wake.clear()
             messages = await self._receive()
@@ -121,18 +149,18 @@ class QueueListener:
                 self._running.add(task)
                 task.add_done_callback(self._running.discard)
             if messages:
-                delay = MINIMUM_POLL_SECONDS
+                delays = poll_delays(self._options.maximum_poll_seconds)
                 while len(self._running) > self._options.new_batch_threshold:
                     await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
                 continue
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(delay * random.uniform(0.8, 1.2)):  # noqa: S311 - spreads polls, no secret
+                async with asyncio.timeout(next(delays)):
                     await self._wake.wait()
-            delay = min(delay * 2, self._options.maximum_poll_seconds)
 
     def stop(self) -> None:
-        """From now on a failure releases its message without counting towards the poison queue: it is the
-        host that ends.
+        """From now on a failure releases its message without counting towards the poison queue, because the host ends.
+
+        For the person at the keyboard: what Ctrl-C cut off is there at the next start, not ten minutes later.
         """
         self._stopping = True
 
@@ -144,47 +172,52 @@ class QueueListener:
     async def _receive(self) -> list[QueueMessage]:
         pages = self._queue.receive_messages(
             messages_per_page=self._options.batch_size,
-            visibility_timeout=int(self._options.visibility.total_seconds()),
+            visibility_timeout=int(self._options.hidden.total_seconds()),
         ).by_page()
         try:
             page = await anext(pages, None)
             messages = [message async for message in page] if page is not None else []
-        except ResourceNotFoundError:
-            if self._exists is not False:
-                _LOG.info("the queue %s does not exist yet", self._queue.queue_name)
-            self._exists = False
-            return []
-        except AzureError as error:
-            _LOG.warning("cannot read the queue %s, trying again: %s", self._queue.queue_name, _first_line(error))
+        except HttpResponseError as error:
+            if error_code(error) == "QueueNotFound":
+                if self._exists is not False:
+                    _LOG.info("the queue %s does not exist yet", self._queue.queue_name)
+                self._exists = False
+            elif (error.status_code or 0) >= HTTPStatus.INTERNAL_SERVER_ERROR or error_code(
+                error
+            ) == "QueueBeingDeleted":
+                _LOG.warning("cannot read the queue %s, trying again: %s", self._queue.queue_name, _first_line(error))
+            else:
+                raise
             return []
         self._exists = True
         return messages
 
     async def _handle(self, message: QueueMessage) -> None:
         try:
-            if (message.dequeue_count or 0) > self._options.max_dequeue_count:
-                # Its last attempt ended without an answer (the host died): it gets no further one.
-                await self._to_poison(message)
-                return
-            renewing = asyncio.create_task(self._renew(message))
-            try:
+            await self._deliver(message)
+        except Exception as error:  # noqa: BLE001 - what nothing catches stops the host
+            self._stop_host(error)
+
+    async def _deliver(self, message: QueueMessage) -> None:
+        deliveries = message.dequeue_count or 0
+        if deliveries > self._options.max_dequeue_count:
+            # Its last attempt ended without an answer, since the host died: it gets no further one.
+            await self._to_poison(message)
+            return
+        try:
+            async with self._kept_hidden(message):
                 await self._process(message)
-            finally:
-                renewing.cancel()
-                await asyncio.gather(renewing, return_exceptions=True)
         except PoisonMessage as error:
             _LOG.warning("%s, message %s: %s", self._queue.queue_name, message.id, error)
-            await self._finish(self._to_poison(message))
-        except (InvocationError, AzureError) as error:
-            # The real host leaves a message invisible for its 10 minutes when storage fails under it, instead
-            # of failing it.
+            await self._to_poison(message)
+        except InvocationError as error:
             self._report(message, error)
-            if self._stopping or (message.dequeue_count or 0) < self._options.max_dequeue_count:
-                await self._finish(self._release(message))
+            if self._stopping or deliveries < self._options.max_dequeue_count:
+                await self._release(message)
             else:
-                await self._finish(self._to_poison(message))
+                await self._to_poison(message)
         else:
-            await self._finish(self._delete(message))
+            await self._delete(message)
 
     def _report(self, message: QueueMessage, error: Exception) -> None:
         _LOG.warning(
@@ -198,40 +231,37 @@ class QueueListener:
         if isinstance(error, FunctionError):
             _LOG.debug("%s", error.stack_trace)
 
-    async def _finish(self, work: Awaitable[None]) -> None:
+    @contextlib.asynccontextmanager
+    async def _kept_hidden(self, message: QueueMessage) -> AsyncIterator[None]:
+        renewing = asyncio.create_task(self._renew(message))
         try:
-            await work
-        except AzureError as error:
-            _LOG.warning(
-                "%s: cannot finish a message; it is delivered again within %s: %s",
-                self._queue.queue_name,
-                self._options.visibility,
-                _first_line(error),
-            )
+            yield
+        finally:
+            renewing.cancel()
+            await asyncio.wait([renewing])
 
     async def _renew(self, message: QueueMessage) -> None:
-        visibility = int(self._options.visibility.total_seconds())
-        while True:
-            await asyncio.sleep(visibility / 2)
-            try:
-                renewed = await self._queue.update_message(
-                    message.id, message.pop_receipt, visibility_timeout=visibility
-                )
-            except AzureError as error:
-                _LOG.warning("%s: cannot renew message %s: %s", self._queue.queue_name, message.id, _first_line(error))
-                return
-            message.pop_receipt = renewed.pop_receipt
+        hidden = int(self._options.hidden.total_seconds())
+        try:
+            while True:
+                await asyncio.sleep(hidden / 2)
+                with _taken_over_is_fine():
+                    renewed = await self._queue.update_message(
+                        message.id, message.pop_receipt, visibility_timeout=hidden
+                    )
+                    message.pop_receipt = renewed.pop_receipt
+        except Exception as error:  # noqa: BLE001 - what nothing catches stops the host
+            self._stop_host(error)
 
     async def _delete(self, message: QueueMessage) -> None:
         with _taken_over_is_fine():
             await self._queue.delete_message(message.id, message.pop_receipt)
 
     async def _release(self, message: QueueMessage) -> None:
-        delay = int(self._options.retry_delay.total_seconds())
         with _taken_over_is_fine():
-            await self._queue.update_message(message.id, message.pop_receipt, visibility_timeout=delay)
-            if not delay:
-                self._watcher.notify(self._queue)
+            await self._queue.update_message(
+                message.id, message.pop_receipt, visibility_timeout=int(self._options.retry_delay.total_seconds())
+            )
 
     async def _to_poison(self, message: QueueMessage) -> None:
         poison = self._poison_queue(message)
@@ -240,15 +270,18 @@ class QueueListener:
         await self._delete(message)
 
 
+def error_code(error: HttpResponseError) -> str | None:
+    """The storage service's own code, such as QueueNotFound."""
+    return getattr(error, "error_code", None)
+
+
 @contextlib.contextmanager
 def _taken_over_is_fine() -> Iterator[None]:
-    """The message was taken by somebody else meanwhile, or is gone: no more to do."""
+    """Another instance took the message meanwhile, or it is gone: there is nothing more to do."""
     try:
         yield
-    except ResourceNotFoundError:
-        pass
     except HttpResponseError as error:
-        if getattr(error, "error_code", None) != "PopReceiptMismatch":
+        if error_code(error) not in {"MessageNotFound", "QueueNotFound", "QueueBeingDeleted", "PopReceiptMismatch"}:
             raise
 
 

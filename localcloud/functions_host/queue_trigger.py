@@ -4,10 +4,12 @@ import base64
 import binascii
 import json
 from datetime import datetime
+from typing import Any
 
 from azure.storage.queue import QueueMessage
 
 from localcloud.functions_host.bindings import Function, QueueTrigger
+from localcloud.functions_host.errors import InvocationError
 from localcloud.functions_host.host_json import Queues
 from localcloud.functions_host.queue_listener import (
     MAXIMUM_POLL_SECONDS,
@@ -15,7 +17,7 @@ from localcloud.functions_host.queue_listener import (
     PoisonMessage,
     QueueListener,
 )
-from localcloud.functions_host.trigger_context import TriggerContext
+from localcloud.functions_host.trigger_context import TriggerContext, system_data
 from localcloud.functions_host.worker_pool import Input
 
 
@@ -33,7 +35,7 @@ def listener(function: Function, trigger: QueueTrigger, options: Queues, context
                 raise PoisonMessage("message decoding has failed, it is not base64; check messageEncoding") from error
         else:
             body = text.encode()
-        await context.invoke(function, queue_input(function, body, message))
+        await context.invoke(function, queue_input(function, trigger, body, message))
 
     return QueueListener(
         queues.get_queue_client(trigger.queue),
@@ -43,40 +45,64 @@ def listener(function: Function, trigger: QueueTrigger, options: Queues, context
             batch_size=options.batch_size,
             new_batch_threshold=options.threshold,
             max_dequeue_count=options.max_dequeue_count,
+            hidden=context.hidden,
             retry_delay=options.visibility_timeout,
             maximum_poll_seconds=min(MAXIMUM_POLL_SECONDS, options.max_polling_interval.total_seconds()),
         ),
-        context.watcher,
+        watcher=context.watcher,
+        stop_host=context.stop_host,
     )
 
 
-def queue_input(function: Function, body: bytes, message: QueueMessage | None) -> Input:
-    """The message as the worker's QueueMessage converter reads it: text where it is text, metadata values as
-    JSON.
+def queue_input(function: Function, trigger: QueueTrigger, body: bytes, message: QueueMessage | None) -> Input:
+    """The message as the worker's QueueMessage converter reads it, with metadata as text or, but for text, as JSON.
 
-    `message` is None for one that was handed in by hand and was never in a queue.
+    Args:
+        function: which.
+        trigger: its trigger.
+        body: the message, decoded.
+        message: None for one that was handed in by hand and was never in a queue.
+
+    Raises:
+        InvocationError: the function takes text, which is what a trigger without `dataType` says, and this is not
+            UTF-8: the real host fails the invocation before any worker hears of it.
     """
-    metadata: dict[str, dict[str, str]] = {}
+    metadata = {"sys": {"json": system_data(function)}}
     if message is not None:
-        facts: dict[str, str | int | None] = {
-            "Id": message.id,
-            "PopReceipt": message.pop_receipt,
-            "DequeueCount": message.dequeue_count,
-            "InsertionTime": _iso(message.inserted_on),
-            "ExpirationTime": _iso(message.expires_on),
-            "NextVisibleTime": _iso(message.next_visible_on),
-        }
-        # Text goes as text, everything else as JSON: so a time is JSON's quoted text, as the real host sends
-        # it.
-        metadata = {
-            name: {"string": str(value)} if name in {"Id", "PopReceipt"} else {"json": json.dumps(value)}
-            for name, value in facts.items()
-            if value is not None
+        metadata |= {
+            "Id": {"string": message.id or ""},
+            "PopReceipt": {"string": message.pop_receipt or ""},
+            "DequeueCount": {"json": json.dumps(message.dequeue_count)},
+            "InsertionTime": {"json": json.dumps(_iso(message.inserted_on))},
+            "ExpirationTime": {"json": json.dumps(_iso(message.expires_on))},
+            "NextVisibleTime": {"json": json.dumps(_iso(message.next_visible_on))},
         }
     try:
-        return Input(function.parameter, "string", body.decode(), metadata=metadata)
-    except UnicodeDecodeError:
+        text = body.decode()
+    except UnicodeDecodeError as error:
+        if not trigger.binary:
+            raise InvocationError("the message is not UTF-8 text; the trigger's data_type may be BINARY") from error
+    else:
+        metadata["QueueTrigger"] = {"string": text}
+    if trigger.binary:
         return Input(function.parameter, "bytes", body=body, metadata=metadata)
+    spelt = {name.lower(): name for name in metadata}
+    metadata |= {spelt.get(name.lower(), name): value for name, value in _own_fields(text).items()}
+    return Input(function.parameter, "string", text, metadata=metadata)
+
+
+def _own_fields(text: str) -> dict[str, dict[str, str]]:
+    """The fields of a message that is a JSON object, but for arrays: the host adds them to the trigger's metadata."""
+    try:
+        content = json.loads(text)
+    except ValueError:
+        return {}
+    fields: dict[str, Any] = content if isinstance(content, dict) else {}
+    return {
+        name: {"json": json.dumps(value)} if isinstance(value, dict) else {"string": str(value)}
+        for name, value in fields.items()
+        if value is not None and not isinstance(value, list)
+    }
 
 
 def _iso(moment: datetime | None) -> str | None:

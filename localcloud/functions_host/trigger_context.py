@@ -1,11 +1,14 @@
 """What every kind of trigger is given by the host."""
 
+import json
+import uuid
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from localcloud.functions_host.bindings import Function
 from localcloud.functions_host.connections import Storage
-from localcloud.functions_host.queue_listener import QueueWatcher
+from localcloud.functions_host.queue_listener import QueueWatcher, StopHost
 from localcloud.functions_host.worker_pool import Input
 
 
@@ -19,3 +22,12 @@ class TriggerContext:
     storage: Storage
     watcher: QueueWatcher
     invoke: Invoke
+    stop_host: StopHost
+    hidden: timedelta
+    """How long a fetched message is invisible."""
+
+
+def system_data(function: Function) -> str:
+    """The trigger metadata's `sys`, as JSON text."""
+    now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    return json.dumps({"MethodName": function.name, "UtcNow": now, "RandGuid": str(uuid.uuid4())})

@@ -3,14 +3,18 @@
 Started by the host as `python -m localcloud.functions_host.worker --app DIR --channel FD`. It talks to the host over a
 socket of its own, so that nothing the app prints can disturb the protocol; stdin is a lifeline that ends with the host.
 
-    host -> worker   {"kind": "invoke", "id", "function_id", "parameter", "type", "value", "metadata"} + body
+It runs uvloop, as the platform's worker does, and like that one it is ended by being killed: nothing is cancelled, no
+`atexit` runs, and what the app has not written by then is lost. A function that lets a CancelledError out gets no
+response, since the library catches Exception only: its host waits until functionTimeout. SystemExit ends the worker.
+
+    host -> worker   {"kind": "invoke", "id", "function_id", "parameter", "type", "value", "metadata", "traceparent"}
+                     + body
     worker -> host   once: {"kind": "indexed", "functions": [...]} or {"kind": "failed", "message", "stack_trace"}
                      {"kind": "result", "id", "message": null | str, "stack_trace", "return": null | {...}} + body
 """
 
 import argparse
 import asyncio
-import contextlib
 import logging
 import os
 import socket
@@ -20,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import azure_functions_runtime as runtime
+import uvloop
 
 from localcloud.functions_host import frames, messages
 
@@ -28,6 +33,9 @@ _HOST = "127.0.0.1"
 
 async def index(app: Path) -> list[messages.RpcFunctionMetadata]:
     """Imports the app and lists its functions, by the three requests that the platform sends at start.
+
+    On the platform an app that can't be imported is no failed start: asked for its functions, the library then answers
+    with success and none, and the host runs nothing. That helps nobody here, so both end the start with what is wrong.
 
     Raises:
         IndexingError: the app could not be imported, or has a faulty or no function.
@@ -40,7 +48,6 @@ async def index(app: Path) -> list[messages.RpcFunctionMetadata]:
     _check(response.result)
     functions: list[messages.RpcFunctionMetadata] = response.function_metadata_results or []
     if not functions:
-        # The platform calls this a success and then runs nothing: of no use to anybody here.
         script = app / os.environ.get("PYTHON_SCRIPT_FILE_NAME", "function_app.py")
         reason = "defines no functions" if script.exists() else "does not exist"
         raise IndexingError(messages.RpcException(f"no functions found: {script} {reason}"))
@@ -74,7 +81,7 @@ def _typed_data(type_: str, value: Any, body: bytes) -> messages.TypedData:
             content = messages.TypedData(bytes=body) if body else messages.TypedData()
             return messages.TypedData(http=messages.RpcHttp(**value, body=content))
         case "model_binding_data":
-            return messages.TypedData(model_binding_data=messages.ModelBindingData(**value))
+            return messages.TypedData(model_binding_data=messages.ModelBindingData(**value, content=body))
         case "string":
             return messages.TypedData(string=value)
         case "json":
@@ -104,9 +111,8 @@ def _returned(value: messages.TypedData | None) -> tuple[dict[str, Any] | None, 
 async def _invoke(head: dict[str, Any], body: bytes, writer: asyncio.StreamWriter) -> None:
     parameter = messages.ParameterBinding(head["parameter"], _typed_data(head["type"], head["value"], body))
     metadata = {name: messages.TypedData(**value) for name, value in head["metadata"].items()}
-    invocation = messages.InvocationRequest(head["id"], head["function_id"], [parameter], metadata)
-    # The library catches Exception only. When user code lets a CancelledError out, no response is sent and the host
-    # waits for its functionTimeout: that is the platform's behaviour too, so it is not mended here.
+    trace = messages.RpcTraceContext(trace_parent=head["traceparent"])
+    invocation = messages.InvocationRequest(head["id"], head["function_id"], [parameter], metadata, trace)
     response: messages.InvocationResponse = await runtime.invocation_request(
         _request(messages.StreamingMessage(invocation_request=invocation))
     )
@@ -128,7 +134,7 @@ async def _invoke(head: dict[str, Any], body: bytes, writer: asyncio.StreamWrite
 
 
 async def serve(app: Path, channel: socket.socket) -> None:
-    """Until the host closes the channel."""
+    """Index the app and run its functions until the host is gone."""
     reader, writer = await asyncio.open_connection(sock=channel)
     runtime.start_threadpool_executor()
     try:
@@ -155,14 +161,7 @@ async def serve(app: Path, channel: socket.socket) -> None:
         task = asyncio.create_task(_invoke(*frame, writer))
         running.add(task)
         task.add_done_callback(running.discard)
-    for task in running:
-        task.cancel()
-    # Cancelled once, and then left alone to put their things in order: a second time would come, with the loop's end,
-    # in the middle of that. The host kills a worker that takes too long.
-    await asyncio.gather(*running, return_exceptions=True)
-    with contextlib.suppress(ConnectionError):
-        writer.close()
-        await writer.wait_closed()
+    os._exit(1)  # the host is gone
 
 
 def _die_with_the_host() -> None:
@@ -180,14 +179,12 @@ def main() -> None:
     arguments = parser.parse_args()
 
     threading.Thread(target=_die_with_the_host, name="lifeline", daemon=True).start()
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.DEBUG if arguments.debug else logging.INFO,
-        format=f"%(asctime)s worker {os.getpid()} %(levelname)s %(name)s: %(message)s",
-    )
+    log = logging.StreamHandler(sys.stderr)
+    log.setFormatter(logging.Formatter(f"%(asctime)s worker {os.getpid()} %(levelname)s %(name)s: %(message)s"))
     if not arguments.debug:
-        # One line for each storage request, and one for each invocation, would bury the app's own.
-        logging.getLogger("azure").setLevel(logging.WARNING)
+        log.addFilter(_is_the_apps)
+    # The platform's worker records the same, whatever the app imports: what is too much is for the app to say.
+    logging.basicConfig(level=logging.DEBUG if arguments.debug else logging.INFO, handlers=[log])
 
     if "IDENTITY_HEADER" in os.environ:  # names this process to localcloud.identity
         os.environ["IDENTITY_HEADER"] += f".{os.getpid()}"
@@ -198,7 +195,12 @@ def main() -> None:
     # own there.
     sys.path[0] = str(app)
     os.chdir(app)
-    asyncio.run(serve(app, channel))
+    asyncio.run(serve(app, channel), loop_factory=uvloop.new_event_loop)
+
+
+def _is_the_apps(record: logging.LogRecord) -> bool:
+    """Not the worker library's own lines, one for each invocation: the platform keeps them from its users, too."""
+    return not record.name.startswith("azure.functions")
 
 
 if __name__ == "__main__":

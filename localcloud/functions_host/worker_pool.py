@@ -3,10 +3,12 @@
 import asyncio
 import contextlib
 import logging
+import secrets
 import socket
 import sys
+import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -22,8 +24,10 @@ RESTART_BACKOFF_SECONDS = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 """Waits before the n-th start in a row that failed; a start that succeeds sets it back."""
 START_SECONDS = 60.0
 """The platform's limit for a worker's start (processStartupTimeout)."""
-EXIT_GRACE_SECONDS = 2.0
-"""How long a worker may take to end after its channel was closed, before it is killed."""
+CRASHES = 3
+CRASHES_WITHIN_SECONDS = 1800.0
+"""After so many crashes for each worker, each within half an hour of the one before, the platform replaces no further
+one; when the last is gone, it stops the whole host. (Azure/azure-functions-host, RpcFunctionInvocationDispatcher)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,11 @@ class IndexedFunction:
     has_retry_policy: bool
 
 
+def traceparent(trace_id: str) -> str:
+    """A new span of the trace, sampled. https://www.w3.org/TR/trace-context/#traceparent-header"""
+    return f"00-{trace_id}-{secrets.token_hex(8)}-01"
+
+
 @dataclass(frozen=True, slots=True)
 class Input:
     """The trigger's value, in the terms of the worker's TypedData."""
@@ -46,6 +55,8 @@ class Input:
     body: bytes = b""
     metadata: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Trigger metadata: name -> {"string": text} or {"json": JSON text}."""
+    traceparent: str = field(default_factory=lambda: traceparent(secrets.token_hex(16)))
+    """The invocation's own span, as W3C Trace Context has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +79,8 @@ class Worker:
         self._writer: asyncio.StreamWriter | None = None
         self._running: dict[str, asyncio.Future[tuple[dict[str, Any], bytes]]] = {}
         self._ended = False
+        self.was_killed = False
+        """By the host itself: what ends otherwise is a crash."""
         self._receiving: asyncio.Task[None] | None = None
 
     @property
@@ -95,13 +108,11 @@ class Worker:
             async with asyncio.timeout(START_SECONDS):
                 return await self._start()
         except TimeoutError:
-            self.kill()
-            await self.wait()
+            await self.stop()
             raise WorkerExited(f"the worker took longer than {START_SECONDS:g} s to index the app") from None
         except BaseException:
             if self._process is not None:
-                self.kill()
-                await self.wait()
+                await self.stop()
             raise
 
     async def _start(self) -> tuple[IndexedFunction, ...]:
@@ -130,7 +141,6 @@ class Worker:
             raise WorkerExited(f"the worker ended with code {code} while it indexed the app")
         head, _ = frame
         if head["kind"] == "failed":
-            await self.stop()
             _LOG.debug("%s", head["stack_trace"])
             raise HostError(f"the function app in {self._app} failed to start: {head['message']}")
         self._receiving = asyncio.create_task(self._receive(reader))
@@ -179,6 +189,7 @@ class Worker:
             "type": given.type,
             "value": given.value,
             "metadata": given.metadata,
+            "traceparent": given.traceparent,
         }
         try:
             self._writer.write(frames.encode(request, given.body))
@@ -200,7 +211,7 @@ class Worker:
         return Returned(answer["status"], answer["headers"], tuple(answer["cookies"]), body)
 
     def kill(self) -> None:
-        self._ended = True
+        self._ended = self.was_killed = True
         if self._process is not None and self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
@@ -213,35 +224,44 @@ class Worker:
         return await self._process.wait()
 
     async def stop(self) -> None:
-        """Closes the channel, at which the worker ends; kills it when it does not."""
+        """Kill the process, as the platform's host does to end a worker: nothing in it is cancelled."""
+        self.kill()
+        await self.wait()
         if self._writer is not None:
             self._writer.close()
-        try:
-            async with asyncio.timeout(EXIT_GRACE_SECONDS):
-                await self.wait()
-        except TimeoutError:
-            self.kill()
-            await self.wait()
 
 
 class WorkerPool:
-    """`count` workers, each replaced when it ends; invocations go to the ready ones in turn, as on the
-    platform.
+    """`count` workers, each replaced when it ends; invocations go to the ready ones in turn, as on the platform.
+
+    Attributes:
+        timeout: functionTimeout in seconds; None: unbounded.
+        functions: what the app has.
+        last_problem: why there is no worker now; None when there is one.
     """
 
-    def __init__(self, app: Path, count: int, *, debug: bool = False) -> None:
+    def __init__(self, app: Path, count: int, on_gone: Callable[[str], None], *, debug: bool = False) -> None:
+        """A pool that is not started yet.
+
+        Args:
+            app: the app's directory.
+            count: workers.
+            on_gone: called when workers have crashed too often and none is left.
+            debug: they log everything.
+        """
         self._app = app
         self._count = count
+        self._on_gone = on_gone
         self._debug = debug
         self._ready: list[Worker] = []
         self._change = asyncio.Condition()
         self._next = 0
         self._tasks: list[asyncio.Task[None]] = []
         self._closed = False
+        self._crashes: list[float] = []
         self.timeout: float | None = None
         self.functions: tuple[IndexedFunction, ...] = ()
         self.last_problem: str | None = None
-        """Why there is no worker now; None when there is one."""
 
     @property
     def workers(self) -> tuple[Worker, ...]:
@@ -265,12 +285,18 @@ class WorkerPool:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """Kill all workers, which fails what runs on them, and fail what waits for one."""
         self._closed = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         async with self._change:
-            self._change.notify_all()  # to those who wait for a worker: there will be none
+            self._change.notify_all()
+
+    def kill(self) -> None:
+        """Kill all workers at once, when the host does not live to see what becomes of that."""
+        for worker in self._ready:
+            worker.kill()
 
     async def invoke(self, function: IndexedFunction, given: Input) -> Returned | None:
         """Runs a function on the next ready worker, waiting for one when there is none. Raises as
@@ -285,29 +311,46 @@ class WorkerPool:
         return await worker.invoke(function, given, self.timeout)
 
     async def _keep(self, worker: Worker | None) -> None:
-        """Keeps one place of the pool filled."""
-        failures = 0
+        """Keeps one place of the pool filled, until workers have crashed too often."""
         while True:
-            if worker is None:
-                await asyncio.sleep(RESTART_BACKOFF_SECONDS[min(failures, len(RESTART_BACKOFF_SECONDS) - 1)])
-                worker = Worker(self._app, debug=self._debug)
-                try:
-                    await worker.start()
-                except (HostError, WorkerExited) as error:
-                    failures += 1
-                    self.last_problem = str(error)
-                    _LOG.error("a new worker did not start: %s", error)
-                    worker = None
-                    continue
-            failures = 0
+            worker = worker or await self._started()
             self.last_problem = None
             self._ready.append(worker)
             try:
                 async with self._change:
                     self._change.notify_all()
                 code = await worker.wait()
+                crashed = not worker.was_killed
             finally:
                 self._ready.remove(worker)
                 await worker.stop()  # when this task is cancelled: the host ends
+            if crashed and self._crashed_too_often():
+                self.last_problem = f"{len(self._crashes)} crashes of workers, each soon after the other; start no more"
+                _LOG.error("worker %d ended with code %d: %s", worker.pid, code, self.last_problem)
+                if not self._ready:
+                    self._on_gone(self.last_problem)
+                return
             _LOG.warning("worker %d ended with code %d; starting another", worker.pid, code)
             worker = None
+
+    async def _started(self) -> Worker:
+        """A new worker that is ready, however many starts that takes."""
+        failures = 0
+        while True:
+            await asyncio.sleep(RESTART_BACKOFF_SECONDS[min(failures, len(RESTART_BACKOFF_SECONDS) - 1)])
+            worker = Worker(self._app, debug=self._debug)
+            try:
+                await worker.start()
+            except (HostError, WorkerExited) as error:
+                failures += 1
+                self.last_problem = str(error)
+                _LOG.error("a new worker did not start: %s", error)
+            else:
+                return worker
+
+    def _crashed_too_often(self) -> bool:
+        now = time.monotonic()
+        if self._crashes and now - self._crashes[-1] > CRASHES_WITHIN_SECONDS:
+            self._crashes.clear()
+        self._crashes.append(now)
+        return len(self._crashes) >= CRASHES * self._count

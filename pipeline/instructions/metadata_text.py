@@ -16,6 +16,11 @@ _CHARSET = re.compile(
     re.IGNORECASE,
 )
 """What people's mail programs write. Python knows others, such as escapes, that are no character sets."""
+_ESCAPED = re.compile(r"(?:[\w.~!*'();/:@&=+$,?#\[\]-]|%[0-9A-Fa-f]{2})+", re.ASCII)
+"""What encodeURIComponent, EscapeDataString, quote and the like leave in a text: no space, no quotation mark."""
+_FORM_ESCAPED = re.compile(r"(?!.*%20)[^ ]*\w\+\w[^ ]*")
+_RESERVED = re.compile(r"%(?:2[346BCF]|3[ABDF]|40)", re.IGNORECASE)
+"""Escapes of `#$&+,/:;=?@`. Whatever writes them escapes a plus sign, too, unless it stands for a space."""
 _ENCODED_WORD = re.compile(r"=\?[^?\s]+\?[BbQq]\?[^?\s]*\?=")
 
 
@@ -26,8 +31,9 @@ class UndecodableText(ValueError):
 def decode_text(value: str) -> str:
     """What the person meant with the metadata value `value`.
 
-    Percent-encoded UTF-8 is decoded only when the whole value decodes to valid UTF-8 with at least one
-    non-ASCII character: `25%20` or `100% sure` stay as written.
+    Percent-encoded text is decoded when no doubt is possible. The whole value has to decode to UTF-8, with a non-ASCII
+    character, or else to words with spaces between them where the value has none: `What%20is%20this%3F` and, as forms
+    encode it, `What+is+this%3F`. So `25%20`, `100% sure` and `is it 5%25?` stay as written.
 
     Raises:
         UndecodableText: for bytes that are not UTF-8, and for broken encoded words.
@@ -35,13 +41,20 @@ def decode_text(value: str) -> str:
     text = _text_of_header(value)
     if _ENCODED_WORD.search(text):
         return _decode_words(text)
-    if "%" in text and text.isascii():
-        try:
-            decoded = unquote_to_bytes(text).decode()
-        except UnicodeDecodeError:
-            return text
-        return text if decoded.isascii() else decoded
-    return text
+    return _unescaped(text) if "%" in text and text.isascii() else text
+
+
+def _unescaped(text: str) -> str:
+    is_form = _RESERVED.search(text) and _FORM_ESCAPED.fullmatch(text)
+    try:
+        decoded = unquote_to_bytes(text.replace("+", " ") if is_form else text).decode()
+    except UnicodeDecodeError:
+        return text
+    if not decoded.isascii():
+        return decoded
+    words = decoded.split()
+    are_words = len(words) > 1 and "".join(words).isprintable() and any(word[0].isalpha() for word in words)
+    return decoded if are_words and _ESCAPED.fullmatch(text) else text
 
 
 def decode_base64(value: str) -> str:

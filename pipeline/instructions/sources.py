@@ -12,23 +12,30 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from typing import Any, Protocol
 
 from cachetools import TTLCache
 
-from pipeline.errors import ErrorCode, PermanentFailure, RetryableFailure
+from pipeline.errors import ErrorCode, PermanentFailure
 from pipeline.instructions.files import MAX_FILE_BYTES, InstructionFile, InvalidFile, parse_file
 from pipeline.instructions.metadata_text import UndecodableText, decode_base64, decode_text
+from pipeline.instructions.misnamed import Misnamed, misnamed, other_forms, usual_form
 from pipeline.instructions.options import NAMES, InvalidOption, Options, parse_options
-from pipeline.names import folder_files, folders_of, is_blob_name, schema_blob, sidecars
+from pipeline.junk import has_image_ending
+from pipeline.names import folder_files, folders_of, image_of_sidecar, is_blob_name, schema_blob, sidecars
 from pipeline.structured import AnswerSchema, InvalidSchema
 
 BUILT_IN = "Describe this image."
 
 CACHE_SECONDS = 30
 """How long an instance goes by what a folder's instruction file (or a schema blob) said when it last looked."""
-CACHED_FILES = 1000
-"""So the cache holds 64 MB at the very most; nearly all entries are folders without a file."""
+CACHED_BYTES = 32 * 1024 * 1024
+"""What an instance holds at most of what those said, by the estimate of the two below."""
+ENTRY_BYTES = 1_000
+"""What is remembered of a file that is not there: nearly all entries are folders without one."""
+HELD_PER_BYTE = 32
+"""What a byte of a file becomes at most when it is parsed: `[],` are 3, a list takes 64 and its place."""
 PARSED_AT_ONCE_BYTES = 8 * 1024
 """What the slowest parser reads in a few milliseconds; anything longer is parsed in a thread."""
 
@@ -74,9 +81,7 @@ class InstructionSources:
     def __init__(self, files: Files, default_text: str | None) -> None:
         self._files = files
         self._default_text = (default_text or "").strip()
-        self._folders = _Remembered(self._read_folder)
-        self._schemas = _Remembered(self._read_schema)
-        self._inline_schemas = _Remembered(lambda text: _compiled(text, "The schema in the instructions"))
+        self._remembered = _Remembered()
 
     async def find(
         self, name: str | None, metadata: Mapping[str, str], request: str | None = None, given: Options | None = None
@@ -91,9 +96,12 @@ class InstructionSources:
 
         Raises:
             PermanentFailure: `invalid_instructions`, when a source that was looked at can't be understood. The next
-                one is not asked then: the person meant this one.
+                one is not asked then: the person meant this one. Also for an upload that is itself an instruction file
+                under a wrong name, see `misnamed`.
             RetryableFailure: storage could not be read.
         """
+        if name is not None and (failure := await self.misnamed(name)):
+            raise failure
         # Metadata keys keep the case they were written in, but Azure compares them without it.
         metadata = {key.lower(): value for key, value in metadata.items()}
         options = (given or Options()).over(_metadata_options(metadata))
@@ -111,54 +119,67 @@ class InstructionSources:
             raise _invalid(f"The instructions ({origin_name or origin}) hold half a character: write it out.")
         return Instructions(text, origin, origin_name, options, await self._schema(options.schema_))
 
+    async def misnamed(self, name: str) -> PermanentFailure | None:
+        """The failure of an upload that was meant as an instruction file and does not count as one; None for others.
+
+        Nearly all is told by the name. Only of a sidecar, whose image the caller did not find, is it looked whether
+        that image is there under another form of its name.
+
+        Raises:
+            RetryableFailure: storage could not be read.
+        """
+        meant = misnamed(name)
+        if meant and (meant.is_certain or meant.image is None):
+            return _misnamed(name, meant)
+        image = image_of_sidecar(name)
+        if image is None:
+            return None
+        ending = name.removeprefix(image)
+        if not has_image_ending(image):
+            return _without_ending(name, image, ending)
+        for other in other_forms(image):
+            if await self._files.read_start(other, 1) is not None:
+                return _in_another_form(name, other + ending)
+        return None
+
     async def _instruction_files(self, name: str) -> AsyncIterator[tuple[Origin, str, InstructionFile]]:
-        for file in await self._read(sidecars(name)):
+        files, _ = await self._read(sidecars(name))
+        for file in files:
             yield Origin.SIDECAR, *file
+        if (usual := usual_form(name)) != name:
+            # A sidecar in the usual form, which came first: its own event found no image. Few names are in another one.
+            for file_name, _ in await self._read(sidecars(usual)):
+                raise _in_another_form(file_name, name + file_name.removeprefix(usual))
         for folder in folders_of(name):
-            found = await self._folders.get(folder)
-            if isinstance(found, PermanentFailure):
-                raise found
-            for file in found:
+            for file in await self._remembered.get(("folder", folder), partial(self._read, folder_files(folder))):
                 yield Origin.FOLDER, *file
 
-    async def _read_folder(self, folder: str) -> list[tuple[str, InstructionFile]] | PermanentFailure:
-        try:
-            return await self._read(folder_files(folder))
-        except PermanentFailure as failure:
-            return failure
-
-    async def _read(self, names: list[str]) -> list[tuple[str, InstructionFile]]:
-        """Those of these files that exist."""
+    async def _read(self, names: list[str]) -> tuple[list[tuple[str, InstructionFile]], int]:
+        """Those of these files that exist, and how many bytes they have."""
         contents = await asyncio.gather(*(self._files.read_start(name, MAX_FILE_BYTES + 1) for name in names))
-        return [
-            (name, await _parsed(name, data)) for name, data in zip(names, contents, strict=True) if data is not None
-        ]
+        found = {name: data for name, data in zip(names, contents, strict=True) if data is not None}
+        return [(name, await _parsed(name, data)) for name, data in found.items()], sum(map(len, found.values()))
 
     async def _schema(self, schema: dict[str, Any] | str | None) -> AnswerSchema | None:
         if schema is None:
             return None
         if isinstance(schema, str):
-            found = await self._schemas.get(schema_blob(schema))
-            if isinstance(found, PermanentFailure):
-                raise found
-            return found
-        found = await self._inline_schemas.get(json.dumps(schema, default=str))
-        if isinstance(found, PermanentFailure):
-            raise found
-        return found
+            name = schema_blob(schema)
+            return await self._remembered.get(("schema", name), partial(self._read_schema, name))
+        text = json.dumps(schema, default=str)
+        compiled = partial(_compiled, text, "The schema in the instructions")
+        return await self._remembered.get(("inline schema", text), compiled)
 
-    async def _read_schema(self, name: str) -> AnswerSchema | PermanentFailure:
+    async def _read_schema(self, name: str) -> tuple[AnswerSchema, int]:
         if not is_blob_name(name):
-            return _invalid(f"The schema {name!r} has no name that a blob can have: correct it.")
+            raise _invalid(f"The schema {name[:100]!r} has no name that a blob can have: correct it.")
         data = await self._files.read_start(name, MAX_FILE_BYTES + 1)
         if data is None:
-            return _invalid(
+            raise _invalid(
                 f"The schema '{name}' is not in the input container: upload it, or correct its name.", file=name
             )
         if len(data) > MAX_FILE_BYTES:
-            return _invalid(
-                f"The schema '{name}' is larger than the {MAX_FILE_BYTES:,} bytes that are read.", file=name
-            )
+            raise _invalid(f"The schema '{name}' is larger than the {MAX_FILE_BYTES:,} bytes that are read.", file=name)
         return await _compiled(data, f"The schema '{name}'", file=name)
 
 
@@ -171,12 +192,46 @@ async def _parsed(name: str, data: bytes) -> InstructionFile:
         raise _invalid(f"The instruction file '{name}' can't be used, {error}.", file=name) from None
 
 
-async def _compiled(text: str | bytes, called: str, **details: str) -> AnswerSchema | PermanentFailure:
-    """In a thread: a large schema takes a while to look through."""
+async def _compiled(text: str | bytes, called: str, **details: str) -> tuple[AnswerSchema, int]:
+    """The schema, and how many bytes it has. In a thread: a large one takes a while to look through."""
     try:
-        return await asyncio.to_thread(lambda: AnswerSchema.of(json.loads(text)))
+        return await asyncio.to_thread(lambda: AnswerSchema.of(json.loads(text))), len(text)
     except (InvalidSchema, ValueError, RecursionError) as error:
-        return _invalid(f"{called} can't be used: {error}.", **details)
+        raise _invalid(f"{called} can't be used: {error}.", **details) from None
+
+
+def _misnamed(name: str, meant: Misnamed) -> PermanentFailure:
+    if meant.image is not None and not has_image_ending(meant.image):
+        return _without_ending(name, meant.image, meant.right.removeprefix(meant.image))
+    asked = f"the image '{meant.image}'" if meant.image else "the images of its folder"
+    saved = "" if meant.is_text else "save it as plain text and "
+    return _invalid(
+        f"'{name}' is nearly the name of an instruction file, but not exactly, so it does not count as one. If it says"
+        f" what to ask about {asked}, {saved}upload it as '{meant.right}'.",
+        file=name,
+        right_name=meant.right,
+    )
+
+
+def _without_ending(name: str, image: str, ending: str) -> PermanentFailure:
+    example = f"{image}.jpg"
+    return _invalid(
+        f"'{name}' is the instruction file of an image called '{image}', and there is no such image. An instruction"
+        f" file has the whole name of its image, ending included: '{example}{ending}' for '{example}'. Upload it under"
+        f" that name. (If '{image}' is still to come, upload that: this file counts for it.)",
+        file=name,
+        right_name=f"{example}{ending}",
+    )
+
+
+def _in_another_form(name: str, right: str) -> PermanentFailure:
+    return _invalid(
+        f"The names of the instruction file '{name}' and of its image look alike, but their accented letters are"
+        " encoded in different ways (Unicode NFC and NFD). Copy the image's name, and upload the file under it;"
+        " `blobsight upload` does that.",
+        file=name,
+        right_name=right,
+    )
 
 
 def _is_encodable(text: str) -> bool:
@@ -187,22 +242,44 @@ def _is_encodable(text: str) -> bool:
     return True
 
 
-class _Remembered[Value]:
-    """What `load` gave for a name, for a while; askers at the same time share one load."""
+type _Key = tuple[str, str]
+"""A kind, and a name within it."""
+type _Loaded = tuple[Any, int]
+"""What was read, and how many bytes it was read from, those of its name included."""
 
-    def __init__(self, load: Callable[[str], Awaitable[Value]]) -> None:
-        self._load = load
-        self._tasks: TTLCache[str, asyncio.Future[Value]] = TTLCache(CACHED_FILES, CACHE_SECONDS)
 
-    async def get(self, name: str) -> Value:
-        task = self._tasks.get(name)
-        if task is None:
-            task = self._tasks[name] = asyncio.ensure_future(self._load(name))
+class _Remembered:
+    """What was loaded, for a while, as long as it fits; askers at the same time share one load."""
+
+    def __init__(self) -> None:
+        self._known: TTLCache[_Key, _Loaded] = TTLCache(CACHED_BYTES, CACHE_SECONDS, getsizeof=_held)
+        self._loading: dict[_Key, asyncio.Future[_Loaded]] = {}
+
+    async def get[Value](self, key: _Key, load: Callable[[], Awaitable[tuple[Value, int]]]) -> Value:
+        known = self._known.get(key)
+        if known is None:
+            task = self._loading.get(key)
+            if task is None:
+                task = self._loading[key] = asyncio.ensure_future(self._load(key, load))
+            known = await asyncio.shield(task)  # one asker's cancellation is not the others'
+        value: Value | PermanentFailure = known[0]
+        if isinstance(value, PermanentFailure):
+            raise value.with_traceback(None)  # or it would grow with each asker
+        return value
+
+    async def _load(self, key: _Key, load: Callable[[], Awaitable[_Loaded]]) -> _Loaded:
         try:
-            return await asyncio.shield(task)  # one asker's cancellation is not the others'
-        except RetryableFailure:
-            self._tasks.pop(name, None)
-            raise
+            value, size = await load()
+        except PermanentFailure as failure:
+            value, size = failure, 0
+        finally:
+            del self._loading[key]
+        self._known[key] = loaded = value, size + len(key[1])
+        return loaded
+
+
+def _held(loaded: _Loaded) -> int:
+    return ENTRY_BYTES + HELD_PER_BYTE * loaded[1]
 
 
 def _from_request(request: str | None) -> tuple[str, Origin, str | None] | None:

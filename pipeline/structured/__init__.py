@@ -21,12 +21,13 @@ Strict mode's rules, as documented:
     No allOf, not, dependentRequired, dependentSchemas, if, then, else. The limits there are now 5,000 properties, ten
     levels, 1,000 enum values and 120,000 characters of names and values; Azure's page has the older, lower ones.
         developers.openai.com/api/docs/guides/structured-outputs ("Supported schemas")
-    500 enum values, 15,000 characters of names and values, 7,500 characters in an enum of more than 250 strings: the
-    limits of OpenAI's page when its others were those that Azure's page still has.
+    500 enum values, 15,000 characters of names and values: the limits of OpenAI's page when its others were those that
+    Azure's page still has.
         docs.snaplogic.com/snaps/snaps-machine-learning/sp-azure-openai-llm/azure-openai-structured-outputs.html
 Not documented, but answered with 400:
-    oneOf ("is not permitted"), keywords beside a `$ref` ("$ref cannot have keywords"): openai-agents-python#1884,
-    langchainjs#11384; objects in an anyOf whose first properties have the same name: openai-python#2193.
+    oneOf ("is not permitted"); keywords beside a `$ref` ("$ref cannot have keywords"; beside an `anyOf` they may be):
+    openai-agents-python#1884, langchainjs#11384, pydantic_ai/profiles/openai.py; objects in an anyOf whose first
+    properties have the same name: openai-python#2193.
 Of two limits the lower one is taken: above it the schema goes as guidance, which works wherever it is.
 """
 
@@ -36,19 +37,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from pipeline.structured.answers import AnswerMismatch, first_problems, measure, mismatch, parse, without_fence
+from pipeline.structured.answers import AnswerMismatch, extent, parse, without_fence
+from pipeline.structured.checking import Checker
 from pipeline.structured.document import COMBINATIONS, Document, Schema
-from pipeline.structured.plain import InvalidSchema
-from pipeline.structured.shapes import Shapes, without_stand_ins
+from pipeline.structured.pasted import unwrapped
+from pipeline.structured.plain import InvalidSchema, plain
+from pipeline.structured.stand_ins import without_stand_ins
 from pipeline.structured.strict import NotStrict, StrictForm, with_note
 from pipeline.structured.wording import compact
 
 __all__ = ["AnswerMismatch", "AnswerSchema", "InvalidSchema"]
-
-MAX_CHECKS = 5_000_000
-"""In the worst case; one takes some 20 to 50 ns."""
-MAX_EXPLAINED_CHECKS = 1_000_000
-"""Finding out what fails where takes microseconds for each check, and some recursions double them with each level."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +59,7 @@ class AnswerSchema:
     """The chat completion request's member of that name."""
     loosened: str | None = field(compare=False)
     """Why the service is not held to the schema (`strict: false`); None when it is."""
-    _document: Document = field(compare=False, repr=False)
-    _shapes: Shapes = field(compare=False, repr=False)
+    _checker: Checker = field(compare=False, repr=False)
 
     @classmethod
     def of(cls, definition: Any) -> Self:
@@ -71,13 +68,12 @@ class AnswerSchema:
         Raises:
             InvalidSchema: it is no JSON Schema, or one that can't be asked for or can't be checked.
         """
-        document = Document(definition)
+        document = Document(unwrapped(plain(definition)))
         document.root_object()
-        shapes: Shapes = {}
+        checker = Checker.of(document)
         loosened = None
         try:
-            strict = StrictForm(document)
-            schema, shapes = strict.schema, strict.shapes
+            schema = StrictForm(document).schema
         except NotStrict as reason:
             schema, loosened = _guidance(document), str(reason)
         name = _name(document.root.get("title", ""))
@@ -88,8 +84,7 @@ class AnswerSchema:
                 "json_schema": {"name": name, "strict": loosened is None, "schema": schema},
             },
             loosened=loosened,
-            _document=document,
-            _shapes=shapes,
+            _checker=checker,
         )
 
     @property
@@ -103,20 +98,12 @@ class AnswerSchema:
         Raises:
             AnswerMismatch: the text is no JSON, or its value does not meet the schema as it was written.
         """
-        value = written = parse(text if self.strict else without_fence(text))
-        size, levels = measure(value)
-        if self._document.cost(None) * size > MAX_CHECKS:
-            raise mismatch(f"it is too large to be checked against this schema ({size} values)")
-        if self.strict:
-            value = without_stand_ins(written, self._shapes["#"], self._shapes)
-        validator = self._document.validator
-        if validator.is_valid(value):
-            return value
-        if validator.is_valid(written):
-            return written
-        if self._document.cost(levels) * size > MAX_EXPLAINED_CHECKS:
-            raise mismatch("it does not match (it is too large, or the schema too recursive, to say where)")
-        raise AnswerMismatch(first_problems(validator.iter_errors(value)))
+        value = parse(text if self.strict else without_fence(text))
+        size = extent(value)
+        if not self.strict:
+            return self._checker.first_valid([value], size)
+        sent = self.response_format["json_schema"]["schema"]
+        return self._checker.first_valid([without_stand_ins(value, sent, sent), value], size)
 
 
 def _name(title: str) -> str:
@@ -127,7 +114,7 @@ def _name(title: str) -> str:
 def _guidance(document: Document) -> Schema:
     """The schema for `strict: false`. There, too, the root has to be a plain object: what else it says becomes text."""
     _, target = document.root_object()
-    aside = {key: document.root[key] for key in ("$defs", "definitions") if key in document.root}
+    aside = {to[0]: document.root[to[0]] for to in document.targets if to}
     schema = {key: value for key, value in (target | aside).items() if key not in ("$schema", "$id", "id")}
     combined = {key: schema.pop(key) for key in (*COMBINATIONS, "not", "enum", "const", "$ref") if key in schema}
     if combined:

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -64,24 +65,41 @@ def parse(text: str) -> Any:
         raise mismatch(f"it is nested deeper than {MAX_ANSWER_NESTING} levels") from None
 
 
-def measure(value: Any) -> tuple[int, int]:
-    """How many values there are in `value`, and how deep they lie. Raises AnswerMismatch for what can't be stored."""
-    size, deepest = 0, 0
+@dataclass(slots=True)
+class Extent:
+    """How large an answer is."""
+
+    values: int = 0
+    levels: int = 0
+    characters: int = 0
+    """Of its texts and names."""
+
+    def add_text(self, text: str) -> None:
+        self.characters += len(text)
+        try:
+            text.encode()
+        except UnicodeEncodeError:  # u+d83d without its other half, from an escape: UTF-8 has no such thing
+            raise mismatch("it holds half a surrogate pair") from None
+
+
+def extent(value: Any) -> Extent:
+    """Raises AnswerMismatch for what can't be stored."""
+    found = Extent()
     stack = [(value, 0)]
     while stack:
         item, level = stack.pop()
-        size, deepest = size + 1, max(deepest, level)
+        found.values, found.levels = found.values + 1, max(found.levels, level)
         if level > MAX_ANSWER_NESTING:
             raise mismatch(f"it is nested deeper than {MAX_ANSWER_NESTING} levels")
         if isinstance(item, dict):
             for name in item:
-                _check_text(name)
+                found.add_text(name)
             stack += [(part, level + 1) for part in item.values()]
         elif isinstance(item, list):
             stack += [(part, level + 1) for part in item]
         elif isinstance(item, str):
-            _check_text(item)
-    return size, deepest
+            found.add_text(item)
+    return found
 
 
 def first_problems(errors: Iterable["ValidationError"]) -> list[dict[str, str]]:
@@ -130,11 +148,3 @@ def _int(text: str) -> int:
     if len(text) > MAX_DIGITS:
         raise mismatch(f"the number {short(text)} is too large")
     return int(text)
-
-
-def _check_text(text: str) -> None:
-    """Half a character, from an escape such as u+d83d without its other half, can't be written in UTF-8."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise mismatch("it holds half a surrogate pair") from None

@@ -1,24 +1,16 @@
 """A JSON Schema whose every part is known to be one, with what leads where in it."""
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Callable, Iterator
+from typing import Any
 from urllib.parse import quote, unquote
 
-from pipeline.structured.plain import MAX_SCHEMA_NESTING, InvalidSchema, plain
+from pipeline.structured.pasted import not_an_object, translate
+from pipeline.structured.plain import MAX_SCHEMA_NESTING, InvalidSchema
 from pipeline.structured.wording import Pointer, compact, short
-
-if TYPE_CHECKING:
-    from jsonschema_rs import Validator
 
 MAX_IN_PLACE = 32
 """Schemas within schemas (`$ref`, anyOf, …) that look at the same value: with the nesting of answers it bounds the
 validator's stack."""
-MAX_UNFOLDED = 20_000
-"""Schemas, once every `$ref` is replaced by what it stands for, recursion left alone."""
-MAX_PATTERNS = 50
-"""Each may take milliseconds to compile, and nobody describes an image with more."""
-MAX_PATTERN_BYTES = 1 << 20
-"""Of a compiled regular expression."""
 
 type Schema = dict[str, Any]
 
@@ -35,11 +27,19 @@ SHAPES = ("type", "enum", "const", "properties", "required", "additionalProperti
 """What says on its own what a value looks like."""
 COMBINATIONS = ("allOf", "anyOf", "oneOf")
 
+_UNSUPPORTED = {
+    "$dynamicRef": "$ref",
+    "$recursiveRef": "$ref",
+    # The validator looks at what is below them again for each level: 18 levels take seconds.
+    "unevaluatedProperties": "additionalProperties",
+    "unevaluatedItems": "items",
+}
+"""And what to write instead."""
+
 # Where schemas are in a schema, and how many levels deeper in the answer they look; None: only when referred to.
 _SINGLE = {
     "not": 0, "if": 0, "then": 0, "else": 0,
-    "items": 1, "additionalItems": 1, "unevaluatedItems": 1, "contains": 1,
-    "additionalProperties": 1, "unevaluatedProperties": 1, "propertyNames": 1,
+    "items": 1, "additionalItems": 1, "contains": 1, "additionalProperties": 1, "propertyNames": 1,
 }  # fmt: skip
 _LISTS = dict.fromkeys(COMBINATIONS, 0) | {"items": 1, "prefixItems": 1}
 _MAPS = {
@@ -50,17 +50,16 @@ _MAPS = {
 
 
 class Document:
-    """What a person wrote, checked.
+    """What a person wrote, understood and checked.
 
     Raises:
-        InvalidSchema: it is no JSON Schema, or one that answers can't be checked against in bounded time.
+        InvalidSchema: it is no JSON Schema, or one that answers can't be checked against.
     """
 
     root: Schema
-    validator: "Validator"
 
-    def __init__(self, definition: Any) -> None:
-        root = plain(definition)
+    def __init__(self, root: Any) -> None:
+        """Of what `plain` made; it is changed in place, so that it says what is meant."""
         if not isinstance(root, dict):
             raise InvalidSchema((), 'it must be a JSON object: write {"type": "object", "properties": {…}}')
         self.root = root
@@ -68,18 +67,23 @@ class Document:
         if str(root.get("$schema", DIALECTS[0])).removesuffix("#") not in DIALECTS:
             raise InvalidSchema(("$schema",), f'it is not known here: leave it out, or write "{DIALECTS[0]}"')
         _check_meta_schema(root, ())
+        self.targets: set[Pointer] = set()
+        """Where its `$ref`s lead."""
+        self._id = "id" if "draft-04" in root.get("$schema", "") else "$id"
         self._steps: dict[Pointer, list[tuple[Pointer, int]]] = {}
-        self._costs: dict[int | None, int] = {}
+        self._with_ids: list[Pointer] = []
         waiting: list[Pointer] = [()]
         while waiting:
             where = waiting.pop()
             if where not in self._steps:
                 self._steps[where] = []
                 waiting += self._parts_at(where)
+        self._drop_ids()
         self._check_in_place()
-        if self.cost(None) > MAX_UNFOLDED:
-            raise InvalidSchema((), f"its $refs unfold to more than {MAX_UNFOLDED} schemas: use fewer")
-        self.validator = _compile(root)
+
+    def schemas(self) -> Iterator[tuple[Pointer, Any]]:
+        """Every schema in it, with its place."""
+        return ((where, self.at(where)) for where in self._steps)
 
     def at(self, where: Pointer) -> Any:
         value: Any = self.root
@@ -100,47 +104,42 @@ class Document:
             where = self.target(schema)
             schema = self.at(where)
         if not isinstance(schema, dict) or "object" not in (types_of(schema) or ()):
-            raise InvalidSchema(
-                (),
-                "the answer must be an object: write"
-                ' {"type": "object", "properties": {"answer": …}, "required": ["answer"]} around what you have',
-            )
+            raise InvalidSchema((), not_an_object(self.root))
         return where, schema
 
-    def cost(self, levels: int | None) -> int:
-        """How many schemas look at values of an answer of so many levels, at most; None: recursion is not followed.
+    def unfolded(self, weigh: Callable[[Any], int], levels: int | None = None) -> int:
+        """The weight of all schemas that look at an answer of so many levels, each as often as `$ref`s lead to it.
 
-        The validator remembers what it found out about recursive schemas, but not when it is to explain.
+        Without `levels` recursion is not followed: the validator remembers what it found out about recursive schemas,
+        but not when it is to explain.
         """
-        if levels in self._costs:
-            return self._costs[levels]
-        counts: dict[tuple[Pointer, int | None], int] = {}
+        weights: dict[tuple[Pointer, int | None], int] = {}
         stack: list[tuple[Pointer, int | None, bool]] = [((), levels, False)]
         while stack:
-            where, left, counted_below = stack.pop()
+            where, left, weighed_below = stack.pop()
             below = [
                 (to, None if left is None else left - step)
                 for to, step in self._steps[where]
                 if left is None or left >= step
             ]
-            if counted_below:
-                counts[where, left] = 1 + sum(counts[key] for key in below)
-            elif (where, left) not in counts:
-                counts[where, left] = 1  # for those below that lead back here
+            if weighed_below:
+                weights[where, left] += sum(weights[key] for key in below)
+            elif (where, left) not in weights:
+                weights[where, left] = weigh(self.at(where))  # for those below that lead back here
                 stack.append((where, left, True))
                 stack += [(*key, False) for key in below]
-        self._costs[levels] = counts[(), levels]
-        return self._costs[levels]
+        return weights[(), levels]
 
     def _parts_at(self, where: Pointer) -> Iterator[Pointer]:
         schema = self.at(where)
         if not isinstance(schema, dict):
             return
-        for key in ("$dynamicRef", "$recursiveRef"):
+        for key, instead in _UNSUPPORTED.items():
             if key in schema:
-                raise InvalidSchema((*where, key), f'"{key}" is not supported: write "$ref"')
-        if where and ("$id" in schema or ("id" in schema and "draft-04" in self.root.get("$schema", ""))):
-            raise InvalidSchema(where, "a schema inside a schema can't have an id of its own: remove it")
+                raise InvalidSchema((*where, key), f'"{key}" is not supported: write "{instead}"')
+        translate(schema)
+        if where and self._id in schema:
+            self._with_ids.append(where)
         for path, step in _parts(schema):
             if step is not None:
                 self._steps[where].append(((*where, *path), step))
@@ -158,20 +157,26 @@ class Document:
             raise InvalidSchema(
                 where, f'{written} leads elsewhere: copy what is there under "$defs" and write "#/$defs/<name>"'
             )
-        encoded = quote(reference, safe="#/%!$&'()*+,;=:@?")
-        if reference != encoded:
-            raise InvalidSchema(where, f"{written} is no URI: write {short(compact(encoded))}")
+        schema["$ref"] = quote(reference, safe="#/%!$&'()*+,;=:@?")
         to = self.target(schema)
         try:
             found = self.at(to)
         except (KeyError, IndexError, ValueError, TypeError):
             found = None
+        self.targets.add(to)
         if len(to) > MAX_SCHEMA_NESTING or not isinstance(found, dict | bool):
             raise InvalidSchema(where, f"there is no schema at {written}: define it there, or correct the name")
         if to not in self._steps and isinstance(found, dict):
             # The meta-schema of the whole does not look into places that no keyword gives a meaning.
             _check_meta_schema(found | {"$schema": self.root.get("$schema", DIALECTS[0])}, to)
         return to
+
+    def _drop_ids(self) -> None:
+        """Ids say what `$ref`s are relative to: where there are none, those that generators write say nothing."""
+        for where in self._with_ids:
+            if self.targets:
+                raise InvalidSchema(where, "a schema inside a schema can't have an id of its own: remove it")
+            del self.at(where)[self._id]
 
     def _check_in_place(self) -> None:
         """No schema may lead back to itself, or too far, without looking deeper into the answer."""
@@ -262,43 +267,27 @@ def _check_meta_schema(schema: Schema, where: Pointer) -> None:
     try:
         jsonschema_rs.meta.validate(schema)
     except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError) as error:
-        _raise_invalid(error, where)
+        raise refusal(error, where) from None
 
 
-def _patterns(part: Any) -> int:
-    if isinstance(part, list):
-        return sum(map(_patterns, part))
-    if not isinstance(part, dict):
-        return 0
-    own = isinstance(part.get("pattern"), str) + len(part.get("patternProperties") or ())
-    return own + sum(map(_patterns, part.values()))
-
-
-def _compile(root: Schema) -> "Validator":
-    import jsonschema_rs  # noqa: PLC0415 - see above
-
-    if _patterns(root) > MAX_PATTERNS:
-        raise InvalidSchema((), f"it has more than {MAX_PATTERNS} patterns: describe them in words instead")
-    try:
-        return jsonschema_rs.validator_for(
-            root,
-            validate_formats=True,
-            # This engine knows neither look-around nor back-references, so its time is linear in the text.
-            pattern_options=jsonschema_rs.RegexOptions(size_limit=MAX_PATTERN_BYTES),
-            offline=True,
-        )
-    except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError) as error:
-        _raise_invalid(error, ())
-
-
-def _raise_invalid(error: Exception, where: Pointer) -> NoReturn:
+def refusal(error: Exception, where: Pointer) -> InvalidSchema:
+    """What the validator says of the schema at `where`, in words that say what to write instead."""
     where = (*where, *map(str, getattr(error, "instance_path", ())))
     problem = short(getattr(error, "message", str(error)).partition("\n")[0])
     match where:
         case (*_, "type"):
             problem += f": write one of {', '.join(TYPES)}, or a list of them"
         case (*_, "pattern") | (*_, "patternProperties", _):
-            problem += " here: write a smaller one, without look-around and back-references"
+            problem = (
+                "it is too large, or not understood: write a simpler pattern, without look-around and back-references,"
+                " with minLength and maxLength for lengths; or describe it in words"
+            )
+        case (*_, "exclusiveMinimum" | "exclusiveMaximum" as key):
+            problem += f': write the number here, instead of "{key.removeprefix("exclusive").lower()}"'
+        case (*_, "required"):
+            problem += ': list the names of such properties, beside "properties"'
+        case (*_, "$id"):
+            problem += ": remove it"
         case _:
             problem = f"this is no JSON Schema: {problem}"
-    raise InvalidSchema(where, problem) from None
+    return InvalidSchema(where, problem)

@@ -5,23 +5,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from pipeline.structured.document import COMBINATIONS, SHAPES, Document, Schema, has_type, types_of, values_of
-from pipeline.structured.shapes import (
-    ArrayShape,
-    ChoiceShape,
-    ObjectShape,
-    ReferenceShape,
-    ScalarShape,
-    Shape,
-    branches,
-)
+from pipeline.structured.stand_ins import Properties, branches, referred
 from pipeline.structured.wording import Pointer, compact, pointer_text, short
 
 MAX_PROPERTIES = 100
 MAX_LEVELS = 5
 MAX_ENUM_VALUES = 500
 MAX_NAMES_AND_VALUES = 15_000
-LONG_ENUM = 250
-MAX_LONG_ENUM_CHARACTERS = 7_500
 
 _ONLY_CHECKS = (
     "format", "pattern", "minLength", "maxLength",
@@ -31,7 +21,7 @@ _ONLY_CHECKS = (
 )  # fmt: skip
 """A value that breaks one of these still has the right shape."""
 _INEXPRESSIBLE = (
-    "not", "if", "then", "else", "patternProperties", "dependentSchemas", "dependencies", "prefixItems",
+    "allOf", "not", "if", "then", "else", "patternProperties", "dependentSchemas", "dependencies", "prefixItems",
     "additionalItems",
 )  # fmt: skip
 
@@ -44,14 +34,13 @@ class NotStrict(Exception):
 
 
 class StrictForm:
-    """`schema`, which the service takes, and `shapes`, by which its answers are undone; `#` is the whole.
+    """`schema`, which the service takes. What stands for the properties of its objects are `Properties`.
 
     Raises:
         NotStrict: there is no such form.
     """
 
     schema: Schema
-    shapes: dict[str, Shape]
 
     def __init__(self, document: Document) -> None:
         where, target = document.root_object()
@@ -60,63 +49,43 @@ class StrictForm:
         self._taken: set[str] = set()
         self._numbers: dict[str, int] = {}
         self._waiting: list[Pointer] = []
-        self._choices: list[tuple[Pointer, ChoiceShape]] = []
-        self._definitions: dict[str, Schema] = {}
-        self.shapes = {}
-        root, self.shapes["#"] = self._adapt(target | {"type": "object"}, where)
+        definitions: dict[str, Schema] = {}
+        root = self._adapt(target | {"type": "object"}, where)
         if root.get("type") != "object":
             raise NotStrict((), "the root is a choice")
         while self._waiting:
             to = self._waiting.pop()
-            name = self._names[to]
-            self._definitions[name], self.shapes[name] = self._adapt(document.at(to), to)
-        self.schema = root | ({"$defs": self._definitions} if self._definitions else {})
+            adapted = self._adapt(document.at(to), to)
+            definitions[self._names[to]] = {"anyOf": [adapted]} if "$ref" in adapted else adapted
+        self.schema = root | ({"$defs": definitions} if definitions else {})
         self._check_choices()
         self._check_sizes()
         self._check_levels()
-        for part in list(_every(self.schema)):
-            self._unfold_described(part)
 
-    def _adapt(self, schema: Any, where: Pointer) -> tuple[Schema, Shape]:
+    def _adapt(self, schema: Any, where: Pointer) -> Schema:
         if not isinstance(schema, dict):
             raise NotStrict(where, f"it allows {'anything' if schema else 'nothing'}")
-        schema = _without_single_all_of(schema, where)
+        schema = _without_single_all_of(schema)
         for key in _INEXPRESSIBLE:
             if key in schema:
-                raise NotStrict((*where, key), f"strict mode has no {key}")
-        for key in ("unevaluatedProperties", "unevaluatedItems"):
-            if schema.get(key, False) is not False:
                 raise NotStrict((*where, key), f"strict mode has no {key}")
         combined = [key for key in ("$ref", "anyOf", "oneOf") if key in schema]
         if len(combined) > 1 or (combined and any(key in schema for key in SHAPES)):
             raise NotStrict((*where, combined[0]), f"strict mode has no {combined[0]} together with other keywords")
-        adapted: Schema
-        shape: Shape
         match combined:
             case ["$ref"]:
                 name = self._name_of(self._document.target(schema))
-                adapted, shape = {"$ref": "#" if name == "#" else f"#/$defs/{name}"}, ReferenceShape(name)
+                adapted: Schema = {"$ref": "#" if name == "#" else f"#/$defs/{name}"}
             case [choice]:
                 # That not two branches of a oneOf match is left to the check of the answer.
-                parts = [self._adapt(part, (*where, choice, str(index))) for index, part in enumerate(schema[choice])]
-                adapted, shape = self._choice(parts, where)
+                parts = enumerate(schema[choice])
+                adapted = {"anyOf": [self._adapt(part, (*where, choice, str(index))) for index, part in parts]}
             case _:
-                adapted, shape = self._typed(schema, where)
-        return _described(adapted, schema), shape
-
-    def _choice(self, parts: list[tuple[Schema, Shape]], where: Pointer) -> tuple[Schema, Shape]:
-        shape = ChoiceShape(tuple(shape for _, shape in parts))
-        self._choices.append((where, shape))
-        return {"anyOf": [part for part, _ in parts]}, shape
+                adapted = self._typed(schema, where)
+        return _described(adapted, schema)
 
     def _name_of(self, to: Pointer) -> str:
-        """The name under `$defs` of what is there, or of what that is only another name for."""
-        target = self._document.at(to)
-        while isinstance(target, dict) and "$ref" in target and to not in self._names:
-            if any(key in target for key in SHAPES):
-                break  # no mere name; it is refused in its turn
-            to = self._document.target(target)
-            target = self._document.at(to)
+        """The name under `$defs` of what is there."""
         if to not in self._names:
             stem = re.sub(r"[^a-zA-Z0-9_-]+", "_", to[-1])[:48] or "definition"
             name = stem
@@ -128,22 +97,22 @@ class StrictForm:
             self._waiting.append(to)
         return self._names[to]
 
-    def _typed(self, schema: Schema, where: Pointer) -> tuple[Schema, Shape]:
+    def _typed(self, schema: Schema, where: Pointer) -> Schema:
         types, values = types_of(schema), values_of(schema)
         if types is None:
             raise NotStrict(where, "it does not say which type")
         if values is not None:
             return _listed(types, values, where)
-        parts: list[tuple[Schema, Shape]] = []
+        parts: list[Schema] = []
         if "object" in types:
             parts.append(self._object(schema, where))
         if "array" in types:
             parts.append(self._array(schema, where))
         if scalars := [kind for kind in types if kind not in ("object", "array")]:
-            parts.append(({"type": _one_or_list(scalars)}, ScalarShape(tuple(scalars))))
-        return parts[0] if len(parts) == 1 else self._choice(parts, where)
+            parts.append({"type": _one_or_list(scalars)})
+        return parts[0] if len(parts) == 1 else {"anyOf": parts}
 
-    def _object(self, schema: Schema, where: Pointer) -> tuple[Schema, Shape]:
+    def _object(self, schema: Schema, where: Pointer) -> Schema:
         properties = schema.get("properties", {})
         required = schema.get("required", [])
         others = schema.get("additionalProperties")
@@ -151,29 +120,24 @@ class StrictForm:
             raise NotStrict(where, "it allows properties that it does not list")
         if missing := [name for name in required if name not in properties]:
             raise NotStrict(where, f"it requires {short(compact(missing[0]))}, which is not in its properties")
-        adapted: Schema = {}
-        shapes: dict[str, Shape] = {}
+        adapted: dict[str, Schema] = {}
         absent = set()
         for name, part in properties.items():
-            adapted[name], shapes[name] = self._adapt(part, (*where, "properties", name))
+            adapted[name] = self._adapt(part, (*where, "properties", name))
             if name not in required and not self._allows_null(part):
                 adapted[name] = _or_null(adapted[name])
                 absent.add(name)
-        return (
-            {
-                "type": "object",
-                "properties": adapted,
-                "required": list(adapted),
-                "additionalProperties": False,
-            },
-            ObjectShape(shapes, frozenset(required), frozenset(absent)),
-        )
+        return {
+            "type": "object",
+            "properties": Properties(adapted, required, absent),
+            "required": list(adapted),
+            "additionalProperties": False,
+        }
 
-    def _array(self, schema: Schema, where: Pointer) -> tuple[Schema, Shape]:
+    def _array(self, schema: Schema, where: Pointer) -> Schema:
         if not isinstance(schema.get("items"), dict):
             raise NotStrict(where, "it does not say what its items are")
-        items, shape = self._adapt(schema["items"], (*where, "items"))
-        return {"type": "array", "items": items}, ArrayShape(shape)
+        return {"type": "array", "items": self._adapt(schema["items"], (*where, "items"))}
 
     def _allows_null(self, schema: Any) -> bool:
         if not isinstance(schema, dict):
@@ -186,23 +150,20 @@ class StrictForm:
         return "null" in (types_of(schema) or ()) and (values is None or None in values)
 
     def _check_choices(self) -> None:
-        for where, choice in self._choices:
-            objects = [shape for shape in branches(choice, self.shapes) if isinstance(shape, ObjectShape)]
-            first = [next(iter(shape.properties), None) for shape in objects]
-            if twice := [name for name in first if first.count(name) > 1]:
-                raise NotStrict(where, f"two of its objects begin with the same property, {short(compact(twice[0]))}")
+        for schema in _every(self.schema):
+            if "anyOf" in schema:
+                objects = [part["properties"] for part in branches(schema, self.schema) if "properties" in part]
+                firsts = [next(iter(properties), None) for properties in objects]
+                if len(set(firsts)) < len(firsts):
+                    raise NotStrict((), f"two of its objects begin with the same property, {short(compact(firsts[0]))}")
 
     def _check_sizes(self) -> None:
-        properties, values, characters = 0, 0, sum(map(len, self._definitions))
+        properties, values, characters = 0, 0, sum(map(len, self.schema.get("$defs", ())))
         for schema in _every(self.schema):
             names, listed = schema.get("properties", {}), schema.get("enum", [])
-            texts = [value for value in listed if isinstance(value, str)]
-            length = sum(map(len, texts))
             properties += len(names)
             values += len(listed)
-            characters += sum(map(len, names)) + length
-            if len(texts) > LONG_ENUM and length > MAX_LONG_ENUM_CHARACTERS:
-                raise NotStrict((), f"it has an enum of {len(texts)} texts with {length} characters")
+            characters += sum(map(len, names)) + sum(len(value) for value in listed if isinstance(value, str))
         for count, limit, what in (
             (properties, MAX_PROPERTIES, "properties"),
             (values, MAX_ENUM_VALUES, "enum values"),
@@ -222,40 +183,30 @@ class StrictForm:
             if (id(schema), level) in seen:
                 continue
             seen.add((id(schema), level))
-            name = schema.get("$ref", "").removeprefix("#/$defs/")
+            name = schema.get("$ref")
             if name and name not in above:
-                stack.append((self._definitions[name], level, above | {name}))
+                stack.append((referred(schema, self.schema), level, above | {name}))
             stack += [(part, level + 1, above) for part in _below(schema)]
             stack += [(part, level, above) for part in schema.get("anyOf", ())]
 
-    def _unfold_described(self, part: Schema) -> None:
-        """Put what it stands for in place of a `$ref` that has a description, as the OpenAI SDK does."""
-        if "$ref" in part and "description" in part:
-            reference, description = part.pop("$ref"), part.pop("description")
-            target = self.schema if reference == "#" else self._definitions[reference.removeprefix("#/$defs/")]
-            part.update({key: value for key, value in target.items() if key != "$defs"})
-            part["description"] = description
+
+def _without_single_all_of(schema: Schema) -> Schema:
+    """Generators write `allOf` with one member to put a description, or OpenAPI's `nullable`, beside a `$ref`."""
+    match schema:
+        case {"allOf": [dict() as only]} if not any(key in schema for key in (*SHAPES, "$ref", "anyOf", "oneOf")):
+            return only | {key: value for key, value in schema.items() if key != "allOf"}
+        case _:
+            return schema
 
 
-def _without_single_all_of(schema: Schema, where: Pointer) -> Schema:
-    """Generators write `allOf` with one member to put a description beside a `$ref`."""
-    if "allOf" not in schema:
-        return schema
-    parts = schema["allOf"]
-    others = any(key in schema for key in (*SHAPES, "$ref", "anyOf", "oneOf"))
-    if len(parts) != 1 or others or not isinstance(parts[0], dict) or "allOf" in parts[0]:
-        raise NotStrict((*where, "allOf"), "strict mode has no allOf")
-    return parts[0] | {key: value for key, value in schema.items() if key != "allOf"}
-
-
-def _listed(types: list[str], values: list[Any], where: Pointer) -> tuple[Schema, Shape]:
+def _listed(types: list[str], values: list[Any], where: Pointer) -> Schema:
     values = [value for value in values if any(has_type(value, kind) for kind in types)]
     types = [kind for kind in types if any(has_type(value, kind) for value in values)]
     if not values:
         raise NotStrict(where, "it allows no value at all")
     if "object" in types or "array" in types:
         raise NotStrict(where, "strict mode lists texts, numbers, true, false and null only")
-    return {"type": _one_or_list(types), "enum": values}, ScalarShape(tuple(types), tuple(values))
+    return {"type": _one_or_list(types), "enum": values}
 
 
 def _described(adapted: Schema, schema: Schema) -> Schema:
@@ -266,8 +217,11 @@ def _described(adapted: Schema, schema: Schema) -> Schema:
     description = schema.get("description")
     if checks:
         description = with_note(description, f"Constraints: {checks}")
-    title = {"title": schema["title"]} if "title" in schema and "$ref" not in adapted else {}
-    return title | adapted | ({} if description is None else {"description": description})
+    texts: Schema = {"title": schema.get("title"), "description": description}
+    said: Schema = {key: text for key, text in texts.items() if text is not None}
+    if said and "$ref" in adapted:  # which can't have anything beside it, and a choice can
+        adapted = {"anyOf": [adapted]}
+    return adapted | said
 
 
 def with_note(description: str | None, note: str) -> str:
@@ -278,7 +232,7 @@ def _or_null(adapted: Schema) -> Schema:
     kind = adapted.get("type")
     if kind is not None and kind not in ("object", "array") and "enum" not in adapted:
         return adapted | {"type": [*([kind] if isinstance(kind, str) else kind), "null"]}
-    outer = {key: adapted[key] for key in ("description",) if key in adapted}
+    outer: Schema = {key: adapted[key] for key in ("title", "description") if key in adapted}
     inner = {key: value for key, value in adapted.items() if key not in outer}
     return {"anyOf": [*inner.get("anyOf", [inner]), {"type": "null"}], **outer}
 

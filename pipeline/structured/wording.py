@@ -16,4 +16,6 @@ def compact(value: Any) -> str:
 
 
 def short(text: str, limit: int = 120) -> str:
-    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+    """`text` on one line, printable, and of at most `limit` characters: strangers wrote it."""
+    text = text if len(text) <= limit else f"{text[: limit - 1]}…"
+    return text if text.isprintable() else "".join(c if c.isprintable() else "�" for c in text)

@@ -2,266 +2,198 @@
 
 import asyncio
 import base64
-import contextlib
 import json
 import os
+import re
 import signal
 import socket
-import time
-import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Mapping
+from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import aiohttp
-import psutil
 import pytest
 from azure.core.exceptions import ResourceNotFoundError
-from azure.core.pipeline.transport import AioHttpTransport
-from azure.storage.blob.aio import BlobServiceClient
-from azure.storage.queue import QueueMessage
-from azure.storage.queue.aio import QueueClient, QueueServiceClient
+from host_cloud import PROBE, Cloud, call, event, life, notification, notify, status, variant
+from hypothesis import given
+from hypothesis import strategies as st
+from person import ROOT
 
-from localcloud.azurite import Azurite
-from localcloud.certificates import Certificates
+from localcloud.functions_host.blob_trigger import BlobPath
 from localcloud.functions_host.errors import HostError
 from localcloud.functions_host.process import FunctionsHostProcess
-from localcloud.identity import IdentityEndpoint
+from localcloud.functions_host.queue_listener import poll_delays
+from localcloud.functions_host.system_text_json import encoded
 
-PROBE = Path(__file__).parent / "apps" / "probe"
-DATA_ACCOUNT = "devstoreaccount1"
-HOST_ACCOUNT = "hoststorage"
-NEVER = "0 0 0 1 1 *"
+type Running = tuple[Cloud, FunctionsHostProcess]
 
-
-async def until[T](look: Callable[[], T], seconds: float = 20) -> T:
-    """The first true thing that `look` returns."""
-    deadline = time.monotonic() + seconds
-    while not (seen := look()):
-        assert time.monotonic() < deadline, f"waited {seconds} s for it in vain"
-        await asyncio.sleep(0.02)
-    return seen
-
-
-@dataclass(frozen=True)
-class Cloud:
-    """One test's own containers, queues and folder of records, in the shared emulator."""
-
-    environment: dict[str, str]
-    records: Path
-    log: Path
-    blobs: BlobServiceClient
-    queues: QueueServiceClient
-    host_queues: QueueServiceClient
-    input: str
-    orders: str
-
-    @contextlib.asynccontextmanager
-    async def host(
-        self, app: Path = PROBE, *, grace: float = 5, settings: Mapping[str, str] | None = None
-    ) -> AsyncIterator[FunctionsHostProcess]:
-        process = FunctionsHostProcess(app, self.environment | dict(settings or {}), grace=grace, log=self.log)
-        async with process:
-            yield process
-
-    def seen(self, function: str) -> list[dict[str, Any]]:
-        """What the runs of a function wrote down, in the order of time."""
-        records = [json.loads(path.read_bytes()) for path in self.records.glob(f"{function}-*.json")]
-        return sorted(records, key=lambda record: record["at"])
-
-    async def seen_times(self, function: str, count: int) -> list[dict[str, Any]]:
-        await until(lambda: len(self.seen(function)) >= count)
-        return self.seen(function)
-
-    async def upload(self, name: str) -> dict[str, Any]:
-        """Writes a blob; its BlobCreated event."""
-        blob = self.blobs.get_blob_client(self.input, name)
-        await blob.upload_blob(b"content")
-        return event(blob.url)
-
-    async def order(self, text: str, *, encode: bool = True) -> None:
-        content = base64.b64encode(text.encode()).decode() if encode else text
-        await self.queues.get_queue_client(self.orders).send_message(content)
-
-    async def messages(self, queue: QueueClient, count: int) -> list[QueueMessage]:
-        """The messages of a queue, once there are so many."""
-        deadline = time.monotonic() + 20
-        while True:
-            with contextlib.suppress(ResourceNotFoundError):
-                found = await queue.peek_messages(32)
-                if len(found) >= count:
-                    return found
-            assert time.monotonic() < deadline, f"no {count} messages came into {queue.queue_name}"
-            await asyncio.sleep(0.02)
-
-    def data_poison(self) -> QueueClient:
-        return self.queues.get_queue_client("webjobs-blobtrigger-poison")
-
-    async def internal_queue_is_empty(self, host: FunctionsHostProcess) -> None:
-        queue = self.host_queues.get_queue_client(f"azure-webjobs-blobtrigger-{host.host_id}")
-        deadline = time.monotonic() + 20
-        while (await queue.get_queue_properties()).approximate_message_count:
-            assert time.monotonic() < deadline, "the internal queue does not get empty"
-            await asyncio.sleep(0.02)
-
-
-def event(url: str, **data: object) -> dict[str, Any]:
-    return {
-        "topic": "/subscriptions/x",
-        "subject": "/blobServices/default/containers/images/blobs/a.jpg",
-        "eventType": "Microsoft.Storage.BlobCreated",
-        "id": str(uuid.uuid4()),
-        "eventTime": "2026-01-01T00:00:00Z",
-        "dataVersion": "",
-        "metadataVersion": "1",
-        "data": {"api": "PutBlob", "eTag": "0x8D", "blobType": "BlockBlob", "url": url} | data,
-    }
-
-
-@pytest.fixture
-async def cloud(
-    azurite: Azurite,
-    account_keys: dict[str, str],
-    identity: IdentityEndpoint,
-    certificates: Certificates,
-    tmp_path: Path,
-) -> AsyncIterator[Cloud]:
-    own = uuid.uuid4().hex[:8]
-    (records := tmp_path / "records").mkdir()
-
-    def transport() -> AioHttpTransport:
-        # Not connection_verify=<path>: the SDK would then read the bundle anew for each request, at 20 ms.
-        return AioHttpTransport(session=session, session_owner=False)
-
-    environment = identity.environment() | {
-        "REQUESTS_CA_BUNDLE": str(certificates.bundle),
-        "SSL_CERT_FILE": str(certificates.bundle),
-        "AzureFunctionsWebHost__hostid": f"test-{own}",
-        "INPUT_CONTAINER": f"images-{own}",
-        "ORDERS_QUEUE": f"orders-{own}",
-        "TICK": NEVER,
-        "RECORDS": str(records),
-    }
-    for connection, account in (("DataStorage", DATA_ACCOUNT), ("AzureWebJobsStorage", HOST_ACCOUNT)):
-        environment |= {
-            f"{connection}__blobServiceUri": azurite.blob_url(account),
-            f"{connection}__queueServiceUri": azurite.queue_url(account),
-            f"{connection}__credential": "managedidentity",
-            f"{connection}__clientId": identity.client_id,
-        }
-    async with (
-        aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=certificates.client_context())) as session,
-        BlobServiceClient(azurite.blob_url(DATA_ACCOUNT), account_keys[DATA_ACCOUNT], transport=transport()) as blobs,
-        QueueServiceClient(
-            azurite.queue_url(DATA_ACCOUNT), account_keys[DATA_ACCOUNT], transport=transport()
-        ) as queues,
-        QueueServiceClient(
-            azurite.queue_url(HOST_ACCOUNT), account_keys[HOST_ACCOUNT], transport=transport()
-        ) as host_queues,
-    ):
-        await blobs.create_container(f"images-{own}")
-        await queues.create_queue(f"orders-{own}")
-        with contextlib.suppress(ResourceNotFoundError):
-            await queues.delete_queue("webjobs-blobtrigger-poison")
-        yield Cloud(
-            environment, records, tmp_path / "host.log", blobs, queues, host_queues, f"images-{own}", f"orders-{own}"
-        )
-
-
-async def notify(host: FunctionsHostProcess, *events: dict[str, Any], function: str = "on_blob") -> int:
-    async with (
-        aiohttp.ClientSession() as session,
-        session.post(host.webhook_url(function), json=events, headers={"aeg-event-type": "Notification"}) as response,
-    ):
-        return response.status
-
-
-async def call(url: str, method: str = "GET", **options: Any) -> tuple[int, bytes]:
-    async with aiohttp.ClientSession() as session, session.request(method, url, **options) as response:
-        return response.status, await response.read()
-
-
-async def status(host: FunctionsHostProcess) -> dict[str, Any]:
-    _, body = await call(f"{host.url}/admin/host/status")
-    facts: dict[str, Any] = json.loads(body)
-    return facts
-
-
-def variant(directory: Path, code: str, host_json: object = None) -> Path:
-    """A function app of one's own."""
-    directory.mkdir()
-    (directory / "host.json").write_text(json.dumps(host_json or {"version": "2.0"}))
-    header = "import azure.functions as func\napp = func.FunctionApp()\n"
-    (directory / "function_app.py").write_text(header + code)
-    return directory
+GIVEN = PROBE.parent / "given"
+DAYS_7 = timedelta(days=7)
 
 
 # --- blob trigger
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "folder/ü %25 #1?+&.jpg", "日本.png"])
-async def test_an_event_runs_the_function_with_the_blobs_container_and_decoded_name(cloud: Cloud, name: str) -> None:
-    """The SDK's BlobClient gets the name as it was uploaded, whatever the URL had to encode."""
+async def test_an_event_runs_the_function_with_the_blobs_container_and_decoded_name(
+    running: Running, name: str
+) -> None:
+    """The SDK's BlobClient gets the name as it was uploaded, whatever the URL had to encode; the loop is uvloop's."""
+    cloud, host = running
     created = await cloud.upload(name)
-    async with cloud.host() as host:
-        assert await notify(host, created) == 202
-        (seen,) = await cloud.seen_times("on_blob", 1)
-        assert (seen["container"], seen["name"]) == (cloud.input, name)
-        await cloud.internal_queue_is_empty(host)
+    assert await notify(host, created) == 202
+    (seen,) = await cloud.seen_times("on_blob", 1, name)
+    assert (seen["container"], seen["name"], seen["loop"]) == (cloud.input, name, "uvloop")
+    await cloud.internal_queue_is_empty()
 
 
-async def test_a_failing_blob_is_delivered_five_times_then_goes_to_the_data_accounts_poison_queue(cloud: Cloud) -> None:
-    """At once, with no back-off; the internal queue is left empty."""
+async def test_a_failing_blob_is_delivered_five_times_then_goes_to_the_data_accounts_poison_queue(
+    running: Running,
+) -> None:
+    """The real one's text and life; attempts as far apart as its poll, 100 ms, and no more; nothing is left."""
+    cloud, host = running
     created = await cloud.upload("fail-1.jpg")
-    async with cloud.host() as host:
-        await notify(host, created)
-        (poison,) = await cloud.messages(cloud.data_poison(), 1)
-        await cloud.internal_queue_is_empty(host)
-    assert len(cloud.seen("on_blob")) == 5
-    assert json.loads(base64.b64decode(poison.content)) == {
-        "Type": "BlobTrigger",
-        "FunctionId": "Host.Functions.on_blob",
-        "BlobType": "Block",
-        "ContainerName": cloud.input,
-        "BlobName": "fail-1.jpg",
-        "ETag": '"0x8D"',
-    }
+    await notify(host, created)
+    (poison,) = await cloud.messages(cloud.data_poison(), 1)
+    await cloud.internal_queue_is_empty()
+    assert base64.b64decode(poison.content).decode() == (
+        "{\n"
+        '  "Type": "BlobTrigger",\n'
+        '  "FunctionId": "Host.Functions.on_blob",\n'
+        '  "BlobType": "BlockBlob",\n'
+        f'  "ContainerName": "{cloud.input}",\n'
+        '  "BlobName": "fail-1.jpg",\n'
+        '  "ETag": "\\"0x8D\\""\n'
+        "}"
+    )
+    assert life(poison) == DAYS_7
+    starts = [record["at"] for record in cloud.seen("on_blob", "fail-1.jpg")]
+    assert len(starts) == 5
+    assert max(later - earlier for earlier, later in pairwise(starts)) > 0.1
 
 
-async def test_a_message_for_an_unknown_function_or_a_blob_that_is_gone_is_deleted_silently(cloud: Cloud) -> None:
+def test_polls_of_an_empty_queue_get_further_apart() -> None:
+    """As the extension's: 100 ms first, then about 200, 300, 500, ..., up to the maximum."""
+    delays = poll_delays(2.0)
+    assert next(delays) == 0.1
+    for expected in (0.2, 0.3, 0.5, 0.9, 1.7):
+        assert expected * 0.8 <= next(delays) <= expected * 1.2
+    assert [next(delays) for _ in range(9)][-3:] == [2.0, 2.0, 2.0]
+
+
+async def test_a_message_for_an_unknown_function_or_a_blob_that_is_gone_is_deleted_silently(running: Running) -> None:
     """Nothing runs, nothing goes to a poison queue, and the listener goes on."""
-    created = await cloud.upload("a.jpg")
-    gone = event(created["data"]["url"].replace("a.jpg", "gone.jpg"))
-    async with cloud.host() as host:
-        assert await notify(host, created, function="nobody") == 202
-        assert await notify(host, gone) == 202
-        assert await notify(host, created) == 202
-        (seen,) = await cloud.seen_times("on_blob", 1)
-        await cloud.internal_queue_is_empty(host)
-        assert seen["name"] == "a.jpg"
-    assert len(cloud.seen("on_blob")) == 1
+    cloud, host = running
+    created = await cloud.upload("there.jpg")
+    gone = event(created["data"]["url"].replace("there.jpg", "gone.jpg"))
+    assert await notify(host, created, function="nobody") == 202
+    assert await notify(host, gone) == 202
+    assert await notify(host, created) == 202
+    await cloud.seen_times("on_blob", 1, "there.jpg")
+    await cloud.internal_queue_is_empty()
+    assert (len(cloud.seen("on_blob", "there.jpg")), cloud.seen("on_blob", "gone.jpg"), host.ends) == (1, [], [])
 
 
-async def test_the_webhook_answers_as_documented(cloud: Cloud) -> None:
-    """Handshake 200 with the code, unsubscribe 202, unknown kinds 400, a wrong key 401, no event 500."""
-    async with cloud.host() as host:
-        url = host.webhook_url("on_blob")
-        handshake = [
-            {"data": {"validationCode": "512d"}, "eventType": "Microsoft.EventGrid.SubscriptionValidationEvent"}
-        ]
-        answers = [
-            await call(url, "POST", json=handshake, headers={"aeg-event-type": "SubscriptionValidation"}),
-            await call(url, "POST", json=[], headers={"aeg-event-type": "Unsubscribe"}),
-        ]
-        statuses = [
-            (await call(url, "POST", json=[]))[0],
-            (await call(url.replace("code=", "code=x"), "POST", json=handshake))[0],
-            (await call(url, "POST", json=[{"data": {}}], headers={"aeg-event-type": "Notification"}))[0],
-            (await call(url, "POST", data=b"{", headers={"aeg-event-type": "Notification"}))[0],
-        ]
-    assert answers == [(200, b'{"validationResponse": "512d"}'), (202, b"")]
-    assert statuses == [400, 401, 500, 500]
+async def test_the_webhook_answers_as_the_real_one(running: Running) -> None:
+    """By aeg-event-type; a notification with any number of events or a lone one; an exception where it can't read."""
+    cloud, host = running
+    first, second, third = [await cloud.upload(f"hook-{number}.jpg") for number in range(3)]
+    url = host.webhook_url("on_blob")
+    handshake = [{"data": {"validationCode": "512d"}, "eventType": "Microsoft.EventGrid.SubscriptionValidationEvent"}]
+    answers = [
+        await call(url, "POST", json=handshake, headers={"aeg-event-type": "SubscriptionValidation"}),
+        await call(url, "POST", json=[], headers={"aeg-event-type": "Unsubscribe"}),
+        await notification(host, []),
+        await notification(host, first),
+        await notification(host, [second, third]),
+        await notification(host, [first], function="nobody"),
+    ]
+    assert answers == [(200, b'{"validationResponse": "512d"}'), *[(202, b"")] * 5]
+    no_events = [
+        b"{",
+        b"5",
+        b"null",
+        [{"data": {}}],
+        ["a"],
+        event("relative/url"),
+        event("https://a/b/c", blobType="x"),
+    ]
+    statuses = [(await notification(host, content))[0] for content in no_events]
+    assert statuses == [500] * len(no_events)
+    statuses = [
+        (await call(url, "POST", json=[]))[0],
+        (await call(url.replace("code=", "code=x"), "POST", json=handshake))[0],
+    ]
+    assert statuses == [400, 401]
+    await cloud.seen_times("on_blob", 3, "hook-")
+    await cloud.internal_queue_is_empty()
+    assert len(cloud.seen("on_blob", "hook-")) == 3
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("https://a.blob.core.windows.net/images/b/c%20d.jpg", ("images", "b/c d.jpg")),
+        ("https://a.dfs.core.windows.net/images/b.jpg", ("images", "b.jpg")),
+        ("https://127.0.0.1:10000/devstoreaccount1/images/%C3%A4.jpg", ("images", "ä.jpg")),
+        ("https://a.blob.core.windows.net/images", ("images", "")),
+        ("https://a.blob.core.windows.net/", ("", "")),
+    ],
+)
+def test_an_events_url_is_read_as_the_extension_reads_it(url: str, path: tuple[str, str]) -> None:
+    """Both endpoints of an account alike; a URL without a blob's name is taken, and stops the host later."""
+    assert BlobPath.of_url(url) == BlobPath(*path)
+
+
+async def test_functions_are_given_what_the_real_host_gives(cloud: Cloud) -> None:
+    """The blob's reference as bytes, escaped as .NET does; the metadata of both triggers, in their types."""
+    name = "dir/ä+1.jpg"
+    created = await cloud.upload(name)
+    await cloud.order('{"a": "text", "n": 1, "o": {"p": 1}, "l": [1], "z": null, "dequeuecount": 7}')
+    async with cloud.host(GIVEN) as host:
+        await notify(host, created)
+        ((blob,), (queue,)) = [await cloud.seen_times("given", 1, kind) for kind in ("blob", "queue")]
+    assert (blob["type"], blob["content"]) == (
+        "model_binding_data",
+        repr(
+            f'{{"Connection":"DataStorage","ContainerName":"{cloud.input}","BlobName":"dir/\\u00E4\\u002B1.jpg"}}'.encode()
+        ),
+    )
+    metadata = {key: json.loads(value) if kind == "json" else value for key, (kind, value) in blob["metadata"].items()}
+    properties, system = metadata.pop("Properties"), metadata.pop("sys")
+    assert metadata == {
+        "BlobTrigger": f"{cloud.input}/{name}",
+        "Uri": created["data"]["url"],
+        "Metadata": {"note": "mine"},
+        "folder": "dir",
+        "name": "ä+1",
+        "ending": "jpg",
+    }
+    assert {key: properties[key] for key in ("ContentLength", "BlobType", "Metadata", "LeaseState")} == {
+        "ContentLength": 7,
+        "BlobType": 0,
+        "Metadata": {"note": "mine"},
+        "LeaseState": 0,
+    }
+    assert set(system) == {"MethodName", "UtcNow", "RandGuid"}
+    kinds = {key: kind for key, (kind, _) in queue["metadata"].items()}
+    assert kinds == {
+        **dict.fromkeys(("QueueTrigger", "Id", "PopReceipt", "a", "n", "DequeueCount"), "string"),
+        **dict.fromkeys(("InsertionTime", "ExpirationTime", "NextVisibleTime", "sys", "o"), "json"),
+    }
+    assert queue["metadata"]["DequeueCount"] == ["string", "7"]  # a message's own fields go over the trigger's
+
+
+@given(st.text())
+def test_a_blobs_reference_is_json_in_ascii(text: str) -> None:
+    """Whatever the name: nothing in it means anything to HTML or to the shell of a log."""
+    content = encoded({"BlobName": text})
+    assert json.loads(content) == {"BlobName": text}
+    assert not set(content.decode("ascii")) & set("&'+<>`\x7f")
 
 
 async def test_no_more_blob_functions_run_at_once_than_max_degree_of_parallelism(cloud: Cloud) -> None:
@@ -286,7 +218,7 @@ async def test_a_killed_worker_is_replaced_and_its_messages_are_delivered_again(
         os.kill(first["pid"], signal.SIGKILL)
         second = (await cloud.seen_times("on_blob", 2))[1]
         assert second["pid"] != first["pid"]
-        await cloud.internal_queue_is_empty(host)
+        await cloud.internal_queue_is_empty()
         facts = await status(host)
         assert facts["state"] == "Running"
         assert [worker["pid"] for worker in facts["local"]["workers"]] == [second["pid"]]
@@ -294,15 +226,16 @@ async def test_a_killed_worker_is_replaced_and_its_messages_are_delivered_again(
         await cloud.data_poison().get_queue_properties()
 
 
-async def test_code_that_ends_its_own_process_uses_up_its_five_deliveries(cloud: Cloud) -> None:
-    """os._exit() takes the ordinary failure path, and the host survives it."""
-    created = await cloud.upload("exit-1")
+async def test_code_that_exits_ends_its_worker_and_fails_its_delivery(cloud: Cloud) -> None:
+    """SystemExit from a function: what else runs on the worker ends with it."""
+    quitting, bystander = await cloud.upload("quit-1"), await cloud.upload("hang-1")
     async with cloud.host() as host:
-        await notify(host, created)
-        await cloud.messages(cloud.data_poison(), 1)
-        assert len(cloud.seen("on_blob")) == 5
-        await notify(host, await cloud.upload("fine"))
-        await until(lambda: cloud.seen("on_blob")[-1]["name"] == "fine")
+        await notify(host, bystander)
+        await cloud.seen_times("on_blob", 1, "hang-1")
+        await notify(host, quitting)
+        first, second = (await cloud.seen_times("on_blob", 2, "quit-1"))[:2]
+        assert first["pid"] != second["pid"]
+        await cloud.seen_times("on_blob", 2, "hang-1")
 
 
 @pytest.mark.parametrize("order", ["hang-1", "block-1", "cancel-1"])
@@ -336,31 +269,14 @@ async def test_several_workers_share_the_work(cloud: Cloud) -> None:
     assert len({record["pid"] for record in seen}) == 2
 
 
-async def test_no_worker_outlives_a_killed_host(cloud: Cloud) -> None:
-    """Not even one whose event loop is blocked."""
-    created = await cloud.upload("block-1")
-    async with cloud.host() as host:
-        await notify(host, created)
-        (seen,) = await cloud.seen_times("on_blob", 1)
-        os.kill(host.pid, signal.SIGKILL)
-        await until(lambda: not psutil.pid_exists(seen["pid"]) or _is_zombie(seen["pid"]))
-
-
-def _is_zombie(pid: int) -> bool:
-    try:
-        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return True
-
-
 # --- queue trigger
 
 
-async def test_a_queue_message_comes_with_its_metadata(cloud: Cloud) -> None:
+async def test_a_queue_message_comes_with_its_metadata(running: Running) -> None:
     """Body, id, dequeue count, pop receipt and times, as the worker's own converter reads them."""
+    cloud, _ = running
     await cloud.order("grüße")
-    async with cloud.host():
-        (seen,) = await cloud.seen_times("on_message", 1)
+    (seen,) = await cloud.seen_times("on_message", 1, "grüße")
     assert (seen["text"], seen["dequeue_count"]) == ("grüße", 1)
     assert seen["id"]
     assert seen["pop_receipt"]
@@ -368,21 +284,27 @@ async def test_a_queue_message_comes_with_its_metadata(cloud: Cloud) -> None:
 
 
 async def test_a_failing_message_is_dequeued_five_times_then_goes_to_its_queues_poison_queue(cloud: Cloud) -> None:
-    """On the same account, unchanged."""
+    """On the same account, unchanged, for the same 7 days."""
     await cloud.order("fail-now")
     async with cloud.host():
         (poison,) = await cloud.messages(cloud.queues.get_queue_client(f"{cloud.orders}-poison"), 1)
     assert base64.b64decode(poison.content) == b"fail-now"
+    assert life(poison) == DAYS_7
     assert [record["dequeue_count"] for record in cloud.seen("on_message")] == [1, 2, 3, 4, 5]
 
 
-async def test_a_message_that_is_not_base64_goes_to_the_poison_queue_without_an_attempt(cloud: Cloud) -> None:
-    """As it came, so that somebody can see what it was."""
+async def test_what_is_no_text_reaches_only_a_function_that_takes_bytes(cloud: Cloud) -> None:
+    """A trigger of text fails before any worker hears of it; what is not Base64 goes to the poison queue at once."""
+    await cloud.queues.create_queue(f"{cloud.orders}-bytes")
+    await cloud.order(b"\xff text", queue=f"{cloud.orders}-bytes")
+    await cloud.order(b"\xff text")
     await cloud.order("{not base64}", encode=False)
     async with cloud.host():
-        (poison,) = await cloud.messages(cloud.queues.get_queue_client(f"{cloud.orders}-poison"), 1)
-    assert poison.content == "{not base64}"
+        found = await cloud.messages(cloud.queues.get_queue_client(f"{cloud.orders}-poison"), 2)
+        (seen,) = await cloud.seen_times("on_bytes", 1)
+    assert {message.content for message in found} == {"{not base64}", base64.b64encode(b"\xff text").decode()}
     assert cloud.seen("on_message") == []
+    assert (seen["text"], seen["dequeue_count"]) == (repr(b"\xff text"), 1)
 
 
 async def test_visibility_timeout_delays_a_queues_retries(cloud: Cloud, tmp_path: Path) -> None:
@@ -411,12 +333,18 @@ async def test_a_timer_runs_on_startup_and_by_its_schedule(cloud: Cloud) -> None
     assert third["at"] % 1 < 0.3
 
 
-async def test_http_functions_get_the_request_and_give_the_response(cloud: Cloud) -> None:
-    """Route and query parameters, headers and raw bytes in; status, headers, cookies and raw bytes out."""
+async def test_http_functions_get_the_request_and_give_the_response(running: Running) -> None:
+    """Parameters, lower-case headers, raw bytes and the caller's trace in; status, headers, cookies, raw bytes out."""
+    _, host = running
     body = os.urandom(1_000_000)
-    async with cloud.host() as host, aiohttp.ClientSession() as session:
-        keyed = {"x-functions-key": host.function_key, "user-agent": "probe"}
-        async with session.post(f"{host.url}/api/echo/j%C3%BCrgen?a=1&b=%26", data=body, headers=keyed) as response:
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    async with aiohttp.ClientSession() as session:
+        keyed = {
+            "X-Functions-Key": host.function_key,
+            "User-Agent": "probe",
+            "traceparent": f"00-{trace}-{'a' * 16}-01",
+        }
+        async with session.post(f"{host.url}/api/echo/j%C3%BCrgen?a=1&b=%26&c=", data=body, headers=keyed) as response:
             assert (response.status, response.headers["x-probe"]) == (201, "1")
             facts = await response.json()
         async with session.post(f"{host.url}/api/shout/2", data=b"hey\xff") as response:
@@ -424,6 +352,10 @@ async def test_http_functions_get_the_request_and_give_the_response(cloud: Cloud
             assert response.cookies["seen"].OutputString() == "seen=yes; HttpOnly; Max-Age=60; Path=/; SameSite=Lax"
         plain = await call(f"{host.url}/api/secret", headers={"x-functions-key": host.master_key})
     assert facts.pop("url").startswith(f"{host.url}/api/echo/")
+    assert {"x-functions-key", "user-agent", "content-length"} <= set(headers := facts.pop("headers"))
+    assert [name.lower() for name in headers] == headers
+    given_trace = facts.pop("trace").split("-")
+    assert (given_trace[:2], given_trace[2] != "a" * 16) == (["00", trace], True)
     assert facts == {
         "method": "POST",
         "who": "jürgen",
@@ -435,23 +367,42 @@ async def test_http_functions_get_the_request_and_give_the_response(cloud: Cloud
     assert plain == (200, b"hello GET")
 
 
-async def test_http_statuses_are_the_platforms(cloud: Cloud) -> None:
+async def test_a_body_that_does_not_say_its_length_is_not_handed_over(running: Running) -> None:
+    """Azure/azure-functions-host#7930: chunked requests reach no worker of another process."""
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"image"
+
+    _, host = running
+    _, body = await call(f"{host.url}/api/echo", "POST", params={"code": host.function_key}, data=chunks())
+    assert json.loads(body)["length"] == 0
+
+
+async def test_each_invocation_has_a_trace_of_its_own(running: Running) -> None:
+    cloud, host = running
+    await notify(host, *[await cloud.upload(f"traced-{number}") for number in range(2)])
+    traces = [record["trace"] for record in await cloud.seen_times("on_blob", 2, "traced-")]
+    assert all(re.fullmatch("00-[0-9a-f]{32}-[0-9a-f]{16}-01", trace) for trace in traces)
+    assert len(set(traces)) == 2
+
+
+async def test_http_statuses_are_the_platforms(running: Running) -> None:
     """401 without the right key, 404 for no such route, method or constraint, a bare 500 for an exception."""
-    async with cloud.host() as host:
-        function, master = {"code": host.function_key}, {"code": host.master_key}
-        answers = [
-            await call(f"{host.url}/api/echo", "POST"),
-            await call(f"{host.url}/api/echo", "POST", params={"code": "wrong"}),
-            await call(f"{host.url}/api/secret", params=function),
-            await call(f"{host.url}/api/nothing"),
-            await call(f"{host.url}/api/echo", "GET", params=function),
-            await call(f"{host.url}/api/shout/many"),
-            await call(f"{host.url}/api/crash"),
-        ]
-        allowed = [
-            (await call(f"{host.url}/api/echo", "POST", params=function))[0],
-            (await call(f"{host.url}/api/echo/you", "POST", params=master))[0],
-        ]
+    _, host = running
+    function, master = {"code": host.function_key}, {"code": host.master_key}
+    answers = [
+        await call(f"{host.url}/api/echo", "POST"),
+        await call(f"{host.url}/api/echo", "POST", params={"code": "wrong"}),
+        await call(f"{host.url}/api/secret", params=function),
+        await call(f"{host.url}/api/nothing"),
+        await call(f"{host.url}/api/echo", "GET", params=function),
+        await call(f"{host.url}/api/shout/many"),
+        await call(f"{host.url}/api/crash"),
+    ]
+    allowed = [
+        (await call(f"{host.url}/api/echo", "POST", params=function))[0],
+        (await call(f"{host.url}/api/echo/you", "POST", params=master))[0],
+    ]
     assert answers == [(401, b""), (401, b""), (401, b""), (404, b""), (404, b""), (404, b""), (500, b"")]
     assert allowed == [201, 201]
 
@@ -459,39 +410,41 @@ async def test_http_statuses_are_the_platforms(cloud: Cloud) -> None:
 # --- admin
 
 
-async def test_functions_run_by_hand(cloud: Cloud) -> None:
+async def test_functions_run_by_hand(running: Running) -> None:
     """POST /admin/functions/<name>, with the master key; a blob's path, a message's text, or nothing for a timer."""
-    async with cloud.host() as host:
-        url, master = f"{host.url}/admin/functions", {"x-functions-key": host.master_key}
+    cloud, host = running
+    url, master = f"{host.url}/admin/functions", {"x-functions-key": host.master_key}
 
-        async def run(name: str, content: object, headers: Mapping[str, str] = master) -> int:
-            return (await call(f"{url}/{name}", "POST", json=content, headers=headers))[0]
+    async def run(name: str, content: object, headers: Mapping[str, str] = master) -> int:
+        return (await call(f"{url}/{name}", "POST", json=content, headers=headers))[0]
 
-        await cloud.seen_times("on_timer", 1)
-        statuses = [
-            await run("on_blob", {"input": f"{cloud.input}/by/hand.jpg"}),
-            await run("on_message", {"input": "by hand"}),
-            await run("on_timer", {}),
-            await run("nobody", {}),
-            await run("on_blob", {"input": "no-path"}),
-            await run("on_timer", [1]),
-            await run("on_timer", {}, {"x-functions-key": host.function_key}),
-        ]
-        assert statuses == [202, 202, 202, 404, 400, 400, 401]
-        assert (await cloud.seen_times("on_blob", 1))[0]["name"] == "by/hand.jpg"
-        assert (await cloud.seen_times("on_message", 1))[0]["text"] == "by hand"
-        await cloud.seen_times("on_timer", 2)
-        _, listing = await call(url, headers=master)
-        assert {function["name"] for function in json.loads(listing)} == set(host.functions)
-        _, key = await call(f"{host.url}/admin/host/systemkeys/blobs_extension", headers=master)
-        assert json.loads(key) == {"name": "blobs_extension", "value": host.blobs_extension_key}
+    await cloud.seen_times("on_timer", 1)
+    await cloud.upload("by/hand.jpg")
+    statuses = [
+        await run("on_blob", {"input": f"{cloud.input}/by/hand.jpg"}),
+        await run("on_message", {"input": "by hand"}),
+        await run("on_timer", {}),
+        await run("nobody", {}),
+        await run("on_blob", {"input": "no-path"}),
+        await run("on_blob", {"input": f"{cloud.input}/not/there.jpg"}),
+        await run("on_timer", [1]),
+        await run("on_timer", {}, {"x-functions-key": host.function_key}),
+    ]
+    assert statuses == [202, 202, 202, 404, 400, 400, 400, 401]
+    await cloud.seen_times("on_blob", 1, "by/hand.jpg")
+    await cloud.seen_times("on_message", 1, "by hand")
+    await cloud.seen_times("on_timer", 2)
+    _, listing = await call(url, headers=master)
+    assert {function["name"] for function in json.loads(listing)} == set(host.functions)
+    _, key = await call(f"{host.url}/admin/host/systemkeys/blobs_extension", headers=master)
+    assert json.loads(key) == {"name": "blobs_extension", "value": host.blobs_extension_key}
 
 
-async def test_the_status_tells_id_state_and_workers(cloud: Cloud) -> None:
+async def test_the_status_tells_id_state_and_workers(running: Running) -> None:
     """Without a key, as with Core Tools; so does ping."""
-    async with cloud.host() as host:
-        facts = await status(host)
-        assert (await call(f"{host.url}/admin/host/ping"))[0] == 200
+    _, host = running
+    facts = await status(host)
+    assert (await call(f"{host.url}/admin/host/ping"))[0] == 200
     (worker,) = facts["local"].pop("workers")
     assert worker["pid"] != host.pid
     assert facts.pop("processUptime") > 0
@@ -504,12 +457,19 @@ async def test_the_status_tells_id_state_and_workers(cloud: Cloud) -> None:
     }
 
 
-async def test_a_disabled_function_does_not_run(cloud: Cloud) -> None:
-    """AzureWebJobs.<name>.Disabled, in the form that Linux takes."""
+async def test_a_disabled_function_does_not_run_but_its_events_are_kept(cloud: Cloud) -> None:
+    """AzureWebJobs.<name>.Disabled, in the form that Linux takes; enabled again, it gets what came meanwhile."""
     await cloud.order("hello")
-    async with cloud.host(settings={"AzureWebJobs__on_timer__Disabled": "true"}):
+    created = await cloud.upload("kept.jpg")
+    disabled = {f"AzureWebJobs__{name}__Disabled": "true" for name in ("on_timer", "on_blob")}
+    async with cloud.host(settings=disabled) as host:
+        assert await notify(host, created) == 202
         await cloud.seen_times("on_message", 1)
-    assert cloud.seen("on_timer") == []
+    assert (cloud.seen("on_timer"), cloud.seen("on_blob")) == ([], [])
+    (kept,) = await cloud.internal_queue().peek_messages()
+    assert (kept.dequeue_count, life(kept)) == (0, DAYS_7)
+    async with cloud.host():
+        await cloud.seen_times("on_blob", 1, "kept.jpg")
 
 
 # --- start and stop
@@ -628,18 +588,42 @@ async def test_stopping_lets_running_invocations_end(cloud: Cloud) -> None:
         await notify(host, created)
         await cloud.seen_times("on_blob", 1)
         assert await host.stop() == 0
-        await cloud.internal_queue_is_empty(host)
+        await cloud.internal_queue_is_empty()
 
 
-async def test_what_does_not_end_in_the_grace_time_is_visible_again_at_once(cloud: Cloud) -> None:
-    """Nothing is lost, nothing waits for the 10 minutes of its visibility, and no attempt of five is the last one."""
+async def test_what_does_not_end_in_the_grace_time_is_killed_and_visible_again_at_once(cloud: Cloud) -> None:
+    """Nothing is cancelled and no atexit runs; but the person who pressed Ctrl-C does not wait for ten minutes, and no
+    attempt of five is the last one.
+    """
     created = await cloud.upload("hang-1")
     async with cloud.host(grace=0.2) as host:
         await notify(host, created)
         await cloud.seen_times("on_blob", 1)
         assert await host.stop() == 0
-    queue = cloud.host_queues.get_queue_client(f"azure-webjobs-blobtrigger-{host.host_id}")
-    (message,) = await cloud.messages(queue, 1)
+    assert cloud.seen("end") == []
+    (message,) = await cloud.messages(cloud.internal_queue(), 1)
     assert message.dequeue_count == 1
-    async with cloud.host(grace=0.2):
-        await cloud.seen_times("on_blob", 2)
+
+
+def test_the_library_calls_a_start_that_failed_a_success_without_functions(tmp_path: Path) -> None:
+    """What the platform's host then goes by: the app's own message is in its log only."""
+    app = variant(tmp_path / "app", "raise ValueError('a setting is missing')")
+    program = """
+import asyncio, sys
+sys.path.insert(0, sys.argv[1])
+import azure_functions_runtime as runtime
+from localcloud.functions_host import messages
+def request(**content):
+    return messages.WorkerRequest(messages.StreamingMessage(**content), {"protos": messages, "host": "127.0.0.1"})
+async def main():
+    init = request(worker_init_request=messages.WorkerInitRequest(sys.argv[1]))
+    started = await runtime.worker_init_request(init)
+    functions = await runtime.functions_metadata_request(request())
+    print(started.result.status, started.result.exception.message.strip().splitlines()[-1])
+    print(functions.result.status, functions.function_metadata_results)
+asyncio.run(main())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(app)], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines() == ["0 ValueError: a setting is missing", "1 None"]

@@ -4,8 +4,10 @@ Each run of a function adds a JSON file to the folder in the setting RECORDS, na
 """
 
 import asyncio
+import atexit
 import json
 import os
+import sys
 import time
 import uuid
 from pathlib import Path
@@ -24,6 +26,9 @@ def record(function: str, **facts: Any) -> None:
     path.with_suffix(".part").rename(path.with_suffix(".json"))
 
 
+atexit.register(lambda: record("end", name="atexit"))
+
+
 async def obey(order: str) -> None:
     """The first word of a blob's name or message."""
     match order.partition("-")[0]:
@@ -31,10 +36,15 @@ async def obey(order: str) -> None:
             raise RuntimeError(f"told to fail by {order}")
         case "exit":
             os._exit(3)
+        case "quit":
+            sys.exit(4)
         case "sleep":
             await asyncio.sleep(float(order.split("-")[1]))
         case "hang":
-            await asyncio.Event().wait()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                record("end", name=order)
         case "block":
             time.sleep(3600)  # noqa: ASYNC251 - the fault that is wanted
         case "cancel":
@@ -47,7 +57,13 @@ async def obey(order: str) -> None:
     arg_name="client", path="%INPUT_CONTAINER%/{name}", connection="DataStorage", source=func.BlobSource.EVENT_GRID
 )
 async def on_blob(client: BlobClient, context: func.Context) -> None:
-    record("on_blob", container=client.container_name, name=client.blob_name, invocation=context.invocation_id)
+    record(
+        "on_blob",
+        container=client.container_name,
+        name=client.blob_name,
+        trace=context.trace_context.trace_parent,
+        loop=type(asyncio.get_running_loop()).__module__,
+    )
     await obey(client.blob_name)
 
 
@@ -68,19 +84,28 @@ async def on_message(message: func.QueueMessage) -> None:
     await obey(text)
 
 
+@app.queue_trigger(
+    arg_name="message", queue_name="%ORDERS_QUEUE%-bytes", connection="DataStorage", data_type=func.DataType.BINARY
+)
+async def on_bytes(message: func.QueueMessage) -> None:
+    record("on_bytes", text=repr(message.get_body()), id=message.id, dequeue_count=message.dequeue_count)
+
+
 @app.timer_trigger(arg_name="timer", schedule="%TICK%", run_on_startup=True)
 def on_timer(timer: func.TimerRequest) -> None:
     record("on_timer", past_due=timer.past_due)
 
 
 @app.route(route="echo/{who?}", methods=["POST"])
-async def echo(req: func.HttpRequest) -> func.HttpResponse:
+async def echo(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
     facts = {
         "method": req.method,
         "url": req.url,
         "who": req.route_params.get("who"),
         "params": dict(req.params),
         "agent": req.headers.get("user-agent"),
+        "headers": sorted(dict(req.headers)),
+        "trace": context.trace_context.trace_parent,
         "length": len(req.get_body()),
     }
     return func.HttpResponse(json.dumps(facts), status_code=201, mimetype="application/json", headers={"x-probe": "1"})

@@ -1,0 +1,65 @@
+"""Nulls in an answer that stand for properties left out: strict mode has every property there."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from pipeline.structured.document import Schema, has_type, same
+
+
+class Properties(dict[str, Schema]):
+    """The properties of an object in strict mode's terms, and what the schema as it was written says of them."""
+
+    def __init__(self, parts: Mapping[str, Schema], required: Iterable[str], null_is_absent: Iterable[str]) -> None:
+        super().__init__(parts)
+        self.required = frozenset(required)
+        self.null_is_absent = frozenset(null_is_absent)
+
+
+def branches(schema: Schema, root: Schema) -> Iterator[Schema]:
+    """What `schema` is a choice of, or itself; `root` is the whole, which `$ref`s lead into."""
+    while "$ref" in schema:
+        schema = referred(schema, root)
+    if "anyOf" in schema:
+        for part in schema["anyOf"]:
+            yield from branches(part, root)
+    else:
+        yield schema
+
+
+def referred(schema: Schema, root: Schema) -> Schema:
+    """What the `$ref` of `schema` leads to."""
+    name = schema["$ref"].removeprefix("#/$defs/")
+    found: Schema = root if name == "#" else root["$defs"][name]
+    return found
+
+
+def without_stand_ins(value: Any, schema: Schema, root: Schema) -> Any:
+    """`value` without the nulls that stand for properties left out; `schema` is in strict mode's terms."""
+    if isinstance(value, list | dict):
+        for branch in branches(schema, root):
+            if isinstance(value, list) and "items" in branch:
+                return [without_stand_ins(item, branch["items"], root) for item in value]
+            properties = branch.get("properties")
+            if isinstance(value, dict) and properties is not None and _was_meant(value, properties, root):
+                return {
+                    name: without_stand_ins(part, properties[name], root)
+                    for name, part in value.items()
+                    if part is not None or name not in properties.null_is_absent
+                }
+    return value
+
+
+def _was_meant(value: dict[str, Any], properties: Properties, root: Schema) -> bool:
+    """Whether it is these that `value` was written for. It looks one level deep, so that a choice costs no more."""
+    return properties.required <= value.keys() <= properties.keys() and all(
+        (part is None and name in properties.null_is_absent)
+        or any(_could_be(part, branch) for branch in branches(properties[name], root))
+        for name, part in value.items()
+    )
+
+
+def _could_be(value: Any, schema: Schema) -> bool:
+    kinds = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+    return any(has_type(value, kind) for kind in kinds) and (
+        "enum" not in schema or any(same(value, one) for one in schema["enum"])
+    )

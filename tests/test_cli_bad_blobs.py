@@ -1,0 +1,394 @@
+"""One bad blob never stops a command for the others: it is named, the rest is done, and the exit status says so.
+
+The blobs are in the emulator, in every bad shape at once; what the emulator has not (customers' keys, rights to a part
+of the blobs) is answered by a doorkeeper in front of it.
+"""
+
+import asyncio
+import csv
+import gzip
+import json
+import zlib
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+from aiohttp import web
+from azure.storage.blob import ContentSettings
+from azure.storage.blob.aio import ContainerClient
+from azure.storage.queue.aio import QueueServiceClient
+from guarded_storage import answering
+from person import Person
+from pictures import picture
+from some_results import failed, result_of
+from terminal import Ran, blobsight
+
+from blobsight.stored_results import MAX_RESULT_BYTES
+from localcloud.front.forwarding import storage_error
+from pipeline.waiting import Waiting
+
+SUCCEEDED = {"status": "succeeded"}
+FAILED = {"status": "failed", "errorcode": "crashed"}
+CPK = "BlobUsesCustomerSpecifiedEncryption"
+
+
+def changed(**changes: Any) -> bytes:
+    """A result whose fields are these instead, whatever their types."""
+    document = json.loads(result_of("x").to_json())
+    for path, value in changes.items():
+        *sections, last = path.split("__")
+        section = document
+        for name in sections:
+            section = section[name]
+        section[last] = value
+    return json.dumps(document).encode()
+
+
+def without(*fields: str) -> bytes:
+    document = json.loads(result_of("x").to_json())
+    return json.dumps({key: value for key, value in document.items() if key not in fields}).encode()
+
+
+type Pack = Callable[[bytes], bytes]
+
+GOOD_RESULTS: Mapping[str, tuple[bytes, Pack, str | None]] = {
+    "plain": (result_of("plain").to_json(), bytes, None),
+    "called gzip": (result_of("called gzip").to_json(), bytes, "gzip"),
+    "called deflate": (result_of("called deflate").to_json(), bytes, "deflate"),
+    "gzip": (result_of("gzip").to_json(), gzip.compress, "gzip"),
+    "deflate": (result_of("deflate").to_json(), zlib.compress, "deflate"),
+    "gzip, unsaid": (result_of("gzip, unsaid").to_json(), gzip.compress, None),
+    "byte order mark": (result_of("byte order mark").to_json(), b"\xef\xbb\xbf".__add__, None),
+    "of an older version": (without("timings_ms", "usage", "model", "instructions", "created_at"), bytes, None),
+    "of a newer version": (changed(image_sent__depth=3, answer__pages=[{"number": 1}], lane="bulk"), bytes, None),
+}
+BAD_RESULTS: Mapping[str, tuple[bytes, str | None, str]] = {
+    "truncated": (result_of("x").to_json()[:-30], None, "it is not valid JSON"),
+    "empty": (b"", None, "it is not valid JSON"),
+    "binary": (bytes(range(256)), None, "it is not valid JSON"),
+    "brotli": (b"\x1b\x03\x00\xf8\xa5\x41", "br", "Content-Encoding is 'br'"),
+    "half a gzip": (gzip.compress(result_of("x").to_json())[:-20], "gzip", "it is compressed, and can't be unpacked"),
+    "bomb": (gzip.compress(bytes(MAX_RESULT_BYTES + 1)), "gzip", "it is compressed, and unpacked it has more than"),
+    "large": (b" " * (MAX_RESULT_BYTES + 1), None, "it has 16,777,217 bytes"),
+    "another program's": (b'{"status": "succeeded", "id": 7}', None, "not a result of Blobsight's"),
+    "version 2": (changed(schema_version=2), None, "of another version"),
+    "words for numbers": (changed(usage__input_tokens="many"), None, "usage.input_tokens"),
+    "a list for a section": (changed(model=[]), None, "model"),
+    "a number for a moment": (changed(created_at=5), None, "created_at"),
+    "no such moment": (changed(source__last_modified="0001-01-01T00:00:00+14:00"), None, "source.last_modified"),
+    "a number for a name": (changed(source__name=7), None, "source.name"),
+    "infinite": (changed(answer__data=1).replace(b'"data": 1', b'"data": 1e999'), None, "1e999 is not a number"),
+    "not a number": (changed(answer__data=1).replace(b'"data": 1', b'"data": NaN'), None, "NaN is not a number"),
+    "deep": (changed(answer__data=1).replace(b'"data": 1', b'"data": ' + b"[" * 100_000 + b"]" * 100_000), None, "("),
+    "archived": (result_of("archived").to_json(), None, "it is in the archive tier"),
+    "customer's key": (b"", None, "a key that only its uploader has"),
+    "not yours": (b"", None, "you may not have it read (AuthorizationPermissionMismatch)"),
+    "gone": (b"", None, "it was deleted meanwhile"),
+}
+
+
+def answer(request: web.BaseRequest) -> web.StreamResponse | None:
+    """What storage would say of some blobs, by their names, to whoever reads them."""
+    path = unquote(request.raw_path.partition("?")[0])
+    if request.method not in ("GET", "HEAD"):
+        return None
+    if "customer's key" in path:
+        return storage_error(409, CPK, "The blob is encrypted with a customer-provided key.")
+    if "not yours" in path:
+        return storage_error(403, "AuthorizationPermissionMismatch", "A condition of the role leaves it out.")
+    if "gone" in path:
+        return storage_error(404, "BlobNotFound", "The specified blob does not exist.")
+    return None
+
+
+@pytest.fixture(scope="module")
+async def storage(person: Person) -> AsyncIterator[str]:
+    async with answering(person, answer) as connection_string:
+        yield connection_string
+
+
+async def put(container: ContainerClient, name: str, data: bytes, encoding: str | None = None, **metadata: str) -> str:
+    """The blob's ETag."""
+    settings = ContentSettings(content_encoding=encoding)
+    blob = await container.upload_blob(name, data, metadata=metadata, content_settings=settings)
+    if "archived" in name:
+        await blob.set_standard_blob_tier("Archive")
+    return (await blob.get_blob_properties()).etag.strip('"')
+
+
+@pytest.fixture(scope="module")
+async def full(person: Person) -> tuple[str, ...]:
+    """Options that name containers with an image and a result of every kind."""
+    images, results = (person.blobs.get_container_client(f"bad-{kind}") for kind in ("images", "results"))
+    await images.create_container()
+    await results.create_container()
+
+    async def add(name: str, body: bytes, encoding: str | None) -> None:
+        etag = await put(images, name, picture())
+        metadata = SUCCEEDED if name in GOOD_RESULTS else FAILED
+        await put(results, f"{name}.json", body, encoding, sourceetag=etag, **metadata)
+
+    await asyncio.gather(*(add(name, pack(body), encoding) for name, (body, pack, encoding) in GOOD_RESULTS.items()))
+    await asyncio.gather(*(add(name, body, encoding) for name, (body, encoding, _) in BAD_RESULTS.items()))
+    return "--images", images.container_name, "--results", results.container_name
+
+
+async def run(storage: str, *arguments: str, **options: Any) -> Ran:
+    return await blobsight(None, *arguments, "--connection-string", storage, **options)
+
+
+def named(talk: str) -> dict[str, str]:
+    """Blob and reason of each line that names one."""
+    return dict(line.split(": ", 1) for line in talk.splitlines() if ": " in line)
+
+
+async def test_results_exports_the_good_ones_and_names_the_others(storage: str, full: tuple[str, ...]) -> None:
+    ran = await run(storage, "results", *full, "--json")
+    assert ran.status == 1
+    lines = [json.loads(line) for line in ran.out.splitlines()]
+    assert [line for line in lines if "status" in line] == [
+        json.loads(GOOD_RESULTS[name][0]) for name in sorted(GOOD_RESULTS, key="{}.json".format)
+    ]
+    told = {line["name"]: line["error"] for line in lines if "status" not in line}
+    assert set(told) == {f"{name}.json" for name in BAD_RESULTS}
+    talk = named(ran.talk)
+    for name, (_, _, reason) in BAD_RESULTS.items():
+        assert reason in told[f"{name}.json"]["message"], name
+        assert talk[f"{name}.json"] == told[f"{name}.json"]["message"]
+    assert {name: error["code"] for name, error in told.items() if error["code"]} == {
+        "archived.json": "BlobArchived",
+        "customer's key.json": CPK,
+        "not yours.json": "AuthorizationPermissionMismatch",
+        "gone.json": "BlobNotFound",
+    }
+    assert f"{len(BAD_RESULTS)} could not be exported." in ran.talk
+
+
+async def test_a_table_of_the_good_ones(storage: str, full: tuple[str, ...], tmp_path: Path) -> None:
+    """And the number of problems on stdout, for programs, where the results are in a file."""
+    for name in ("o.csv", "o.parquet"):
+        ran = await run(storage, "results", *full, "-o", str(tmp_path / name), "--json")
+        assert (ran.status, len(ran.out.splitlines())) == (1, len(BAD_RESULTS))
+    with (tmp_path / "o.csv").open(encoding="utf-8-sig", newline="") as file:
+        assert len(list(csv.DictReader(file))) == len(GOOD_RESULTS)
+
+
+async def test_one_archived_result_among_others(storage: str, person: Person) -> None:
+    results = person.blobs.get_container_client("one-archived")
+    await results.create_container()
+    for name in ("a", "b", "archived", "c", "d"):
+        await put(results, f"p/{name}.json", result_of(f"p/{name}").to_json(), **SUCCEEDED)
+    ran = await run(storage, "results", "p/", "--results", "one-archived")
+    assert [json.loads(line)["source"]["name"] for line in ran.out.splitlines()] == ["p/a", "p/b", "p/c", "p/d"]
+    assert ran.status == 1
+    assert ran.talk.splitlines()[0].startswith(
+        "p/archived.json: it is in the archive tier, where nothing can read it: "
+    )
+    alone = await run(storage, "results", "p/archived", "--results", "one-archived")
+    assert (alone.status, alone.out) == (3, "")
+    assert "set its tier to Hot or Cool" in alone.talk
+
+
+async def test_status_lists_what_it_can_read_and_says_of_the_rest_why_not(storage: str, full: tuple[str, ...]) -> None:
+    counts = await run(storage, "status", *full, "--json")
+    told = counts.json()
+    assert (counts.status, told["succeeded"], told["failed"], told["problems"]) == (
+        0,
+        len(GOOD_RESULTS),
+        len(BAD_RESULTS),
+        [],
+    )
+    ran = await run(storage, "status", "--failed", *full)
+    assert ran.status == 1
+    rows = dict(ran.lines)
+    assert {name for name, (_, _, reason) in BAD_RESULTS.items() if reason in rows[name]} == set(rows)
+    ran = await run(storage, "status", "--failed", *full, "--json")
+    lines = {line["name"]: line for line in map(json.loads, ran.out.splitlines())}
+    assert (ran.status, set(lines)) == (1, set(BAD_RESULTS))
+    assert lines["archived"]["error"]["code"] == "BlobArchived"
+    assert lines["archived"]["message"] == f"its result can't be read: {lines['archived']['error']['message']}"
+
+
+async def test_show_says_what_it_can_not_read_and_shows_the_rest(storage: str, full: tuple[str, ...]) -> None:
+    archived, with_key, malformed = await asyncio.gather(
+        *(run(storage, "show", *full, name) for name in ("archived", "customer's key", "words for numbers"))
+    )
+    assert (archived.status, with_key.status, malformed.status) == (1, 1, 1)
+    assert "\nImage\n  can't be read: it is in the archive tier" in archived.out
+    assert f"  {len(picture())} bytes, declared as" in archived.out
+    assert "\nResult\n  can't be read: it is in the archive tier" in archived.out
+    assert "\nImage\n  can't be looked at: it is encrypted with a key that only its uploader has" in with_key.out
+    assert "\nImage\n  png, 64 x 48 pixels\n" in malformed.out
+    assert "'usage.input_tokens' should be a whole number" in malformed.out
+    told = (await run(storage, "show", *full, "archived", "--json")).json()
+    assert (told["status"], told["image"]["error"]["code"], told["result"]["error"]["code"]) == (
+        "unknown",
+        "BlobArchived",
+        "BlobArchived",
+    )
+    assert told["image"]["size_bytes"] == len(picture())
+
+
+async def test_show_of_a_result_that_an_older_version_wrote(storage: str, full: tuple[str, ...]) -> None:
+    """Fields that are not there are not there, and nothing stumbles over that."""
+    ran = await run(storage, "show", *full, "of an older version")
+    assert ran.status == 0
+    assert "\nAnswer\n  An image.\n" in ran.out
+    assert "  deployment not told\n" in ran.out
+
+
+async def test_estimate_does_without_what_it_can_not_read(storage: str, full: tuple[str, ...]) -> None:
+    ran = await run(storage, "estimate", "--in-container", "", *full, "--json")
+    told = ran.json()
+    unread = {problem["name"]: problem["error"]["code"] for problem in told["problems"]}
+    assert unread == {
+        "archived": "BlobArchived",
+        "customer's key": CPK,
+        "not yours": "AuthorizationPermissionMismatch",
+    }
+    assert (ran.status, told["images"], told["left_out"]) == (1, len(GOOD_RESULTS) + len(BAD_RESULTS) - 4, 4)
+    assert "archived: the estimate leaves it out: it is in the archive tier" in ran.talk
+    # What a prefix brings to light is all that cannot be read.
+    alone = await run(storage, "estimate", "--in-container", "arch", *full, "--json")
+    assert (alone.status, alone.json()["images"], len(alone.json()["problems"])) == (1, 0, 1)
+
+
+async def test_estimate_learns_from_the_results_that_it_can_read(storage: str, person: Person) -> None:
+    images, results = (person.blobs.get_container_client(f"learning-{kind}") for kind in ("images", "results"))
+    await images.create_container()
+    await results.create_container()
+    await put(images, "a.png", picture())
+    for number in range(3):
+        await put(results, f"{number}.json", result_of(str(number)).to_json(), **SUCCEEDED)
+    await put(results, "archived.json", result_of("x").to_json(), **SUCCEEDED)
+    await put(results, "cut.json", result_of("x").to_json()[:-9], **SUCCEEDED)
+    ran = await run(
+        storage, "estimate", "--in-container", "", "--images", "learning-images", "--results", "learning-results"
+    )
+    assert ran.status == 1
+    assert "answers are as long as the 3 so far." in ran.talk
+    talk = named(ran.talk)
+    assert talk["archived.json"].startswith("the estimate learns nothing from it: it is in the archive tier")
+    assert talk["cut.json"].startswith("the estimate learns nothing from it: it is not valid JSON")
+
+
+async def test_an_image_that_is_really_compressed_is_measured_as_it_is_inside(storage: str, person: Person) -> None:
+    images = person.blobs.get_container_client("packed-images")
+    await images.create_container()
+    await put(images, "a.png", gzip.compress(picture()), "gzip")
+    await put(images, "b.png", picture(), "gzip")
+    options = ("--images", "packed-images")
+    told = (await run(storage, "estimate", "--in-container", "", *options, "--json")).json()
+    assert (told["images"], told["problems"]) == (2, [])
+    for name in ("a.png", "b.png"):
+        assert "\n  png, 64 x 48 pixels\n" in (await run(storage, "show", name, *options)).out
+
+
+async def test_retry_queues_the_others(person: Person) -> None:
+    """One message of three is refused; and one failed image can't be read, which only the estimate has to."""
+    images, results = (person.blobs.get_container_client(f"retrying-{kind}") for kind in ("images", "results"))
+    await images.create_container()
+    await results.create_container()
+    for name in ("a", "archived", "c"):
+        etag = await put(images, name, picture())
+        await put(results, f"{name}.json", failed(name).to_json(), sourceetag=etag, **FAILED)
+    sent = 0
+
+    def refuse_one(request: web.BaseRequest) -> web.StreamResponse | None:
+        nonlocal sent
+        sent += (is_message := request.method == "POST" and "/messages" in request.path)
+        return storage_error(400, "InvalidInput", "One of the inputs is wrong.") if is_message and sent == 2 else None
+
+    options = ("--images", "retrying-images", "--results", "retrying-results", "--queue", "retrying", "--yes", "--json")
+    async with (
+        answering(person, refuse_one) as storage,
+        QueueServiceClient.from_connection_string(person.cloud.front.connection_string) as queues,
+    ):
+        await queues.create_queue("retrying")
+        ran = await run(storage, "retry", *options)
+    told = ran.json()
+    assert (ran.status, told["queued"], len(told["images"])) == (1, 2, 2)
+    (refused,) = {"a", "archived", "c"} - {image["name"] for image in told["images"]}
+    assert [(problem["name"], problem["error"]["code"]) for problem in told["problems"]] == [
+        ("archived", "BlobArchived"),
+        (refused, "InvalidInput"),
+    ]
+    assert f"{refused}: the service refuses to have it queued (InvalidInput)" in ran.talk
+    assert "Queued: 2 of 3." in ran.talk
+
+
+async def test_retry_takes_a_mark_that_another_program_wrote_for_none(storage: str, person: Person) -> None:
+    images, state = (person.blobs.get_container_client(f"marked-{kind}") for kind in ("images", "state"))
+    await images.create_container()
+    await state.create_container()
+    waiting = Waiting(person.blobs, "marked-state")
+    marks = {"a": "soon", "b": "9" * 40, "c": "1e9", "d": str(2**33)}
+    for name, until in marks.items():
+        await put(images, name, picture())
+        await waiting.mark(name, 60)
+        async for mark in state.list_blobs(include=["metadata"]):
+            if mark.metadata["until"] not in marks.values():
+                await state.get_blob_client(mark.name).set_blob_metadata({"until": until})
+    options = ("--images", "marked-images", "--state", "marked-state")
+    ran = await run(storage, "retry", "--missing", "--older-than", "0", "--dry-run", *options)
+    assert (ran.status, [name for name, _ in ran.lines]) == (0, ["a", "b", "c"])
+    assert "Left alone: 1 that wait on the queue already." in ran.talk
+    shown = await asyncio.gather(*(run(storage, "show", name, *options, "--json") for name in marks))
+    assert [bool(ran.json()["waits_until"]) for ran in shown] == [False, False, False, True]
+
+
+async def test_upload_sends_the_others(person: Person, tmp_path: Path) -> None:
+    """Refused for one name: by a right that leaves it out, by a policy that keeps it as it is."""
+    for name in ("a.png", "kept.png", "not yours.png", "z.png"):
+        (tmp_path / name).write_bytes(picture())
+
+    def refuse(request: web.BaseRequest) -> web.StreamResponse | None:
+        if "kept" in request.path and request.method == "PUT":
+            return storage_error(409, "BlobImmutableDueToPolicy", "This operation is not permitted.")
+        return answer_all(request) if "not%20yours" in request.raw_path else None
+
+    def answer_all(_request: web.BaseRequest) -> web.StreamResponse:
+        return storage_error(403, "AuthorizationPermissionMismatch", "This request is not authorized.")
+
+    await person.blobs.create_container("refusing")
+    arguments = ("upload", str(tmp_path), "--images", "refusing", "--json")
+    async with answering(person, refuse) as storage:
+        ran = await run(storage, *arguments)
+    told = ran.json()
+    assert (ran.status, told["sent"], told["failed"]) == (1, 2, 2)
+    assert told["sent_bytes"] == 2 * len(picture())
+    assert {Path(problem["path"]).name: problem["error"]["code"] for problem in told["problems"]} == {
+        "kept.png": "BlobImmutableDueToPolicy",
+        "not yours.png": "AuthorizationPermissionMismatch",
+    }
+    async with answering(person, answer_all) as storage:
+        nothing = await run(storage, *arguments)
+    assert nothing.status == 3
+    assert nothing.json()["error"]["code"] == "AuthorizationPermissionMismatch"
+    assert "You need the role 'Storage Blob Data Contributor'" in nothing.talk
+
+
+async def test_upload_waits_for_the_others(person: Person, tmp_path: Path) -> None:
+    """The result of one can't even be looked at; that of another can't be read."""
+    for name in ("good.png", "customer's key.png", "unread.png"):
+        (tmp_path / name).write_bytes(picture())
+        await person.drop(f"unseen/{name}", picture(), {"instructions": "Unseen?"})
+        await person.result(f"unseen/{name}")
+
+    def refuse(request: web.BaseRequest) -> web.StreamResponse | None:
+        if "/results/" not in request.path:
+            return None  # the images are there already, and asked this
+        if request.method == "GET" and "unread" in request.path:
+            return storage_error(409, "BlobArchived", "This operation is not permitted on an archived blob.")
+        return answer(request)
+
+    async with answering(person, refuse) as storage:
+        ran = await run(storage, "upload", str(tmp_path), "--prefix", "unseen/", "-i", "Unseen?", "--wait")
+    assert ran.status == 1
+    rows = dict(ran.lines)
+    assert rows["unseen/good.png"] == "You asked: Unseen?"
+    assert rows["unseen/unread.png"].startswith("its result can't be read: it is in the archive tier")
+    talk = named(ran.talk)
+    assert talk["unseen/customer's key.png"].startswith("its result can't be looked at: it is encrypted")

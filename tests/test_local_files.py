@@ -1,0 +1,202 @@
+"""Files on this machine: what can't be read is named, and the rest is found. With folders that really can't be read."""
+
+import ctypes
+import io
+import os
+import shutil
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from person import Person
+from pictures import picture
+from terminal import blobsight
+
+from blobsight.local_files import LeftOut, LocalFile, find_files
+
+NOBODY = 65534
+NO_RIGHT = "it can't be read: you lack the permission"
+
+
+def found_by(*paths: str) -> tuple[set[str], dict[str, str]]:
+    """Names of the files, and why others are left out, by their paths."""
+    found = list(find_files(paths, io.StringIO()))
+    names = {file.name for file in found if isinstance(file, LocalFile)}
+    return names, {left.path: left.reason for left in found if isinstance(left, LeftOut)}
+
+
+def without_rights[T](work: Callable[[], T]) -> T:
+    """What `work` returns to somebody who owns nothing: to root, no folder is closed.
+
+    Linux keeps the user for files by thread, and a thread of root's that gives it up loses root's rights to files.
+    """
+    if os.geteuid() != 0:
+        return work()
+    work()  # whatever it imports, nobody may not read
+    results: list[T] = []
+
+    def as_nobody() -> None:
+        ctypes.CDLL(None).setfsuid(NOBODY)
+        results.append(work())
+
+    thread = threading.Thread(target=as_nobody)
+    thread.start()
+    thread.join()
+    return results[0]
+
+
+@pytest.fixture
+def closed() -> Iterator[Path]:
+    """A folder that anybody may look into, with `open/a.png`, `closed/b.png`, and `deep/closed/sub/c.png`."""
+    folder = Path(tempfile.mkdtemp())  # pytest's own is closed to others already
+    folder.chmod(0o755)
+    for name in ("open/a.png", "closed/b.png", "deep/closed/sub/c.png"):
+        path = folder / name
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"x")
+    for name in ("closed", "deep/closed"):
+        (folder / name).chmod(0)
+    yield folder
+    for name in ("closed", "deep/closed"):
+        (folder / name).chmod(0o755)
+    shutil.rmtree(folder)
+
+
+@pytest.mark.skipif(sys.platform != "linux" and os.geteuid() == 0, reason="root sees everything here")
+@pytest.mark.parametrize(
+    ("pattern", "names", "unreadable"),
+    [
+        ("", {"open/a.png"}, {"closed", "deep/closed"}),
+        ("**", {"open/a.png"}, {"closed", "deep/closed"}),
+        ("**/*.png", {"open/a.png"}, {"closed", "deep/closed"}),
+        ("*/*.png", {"open/a.png"}, {"closed"}),
+        ("*/a.png", {"open/a.png"}, {"closed/a.png"}),
+        ("*/closed/sub/*.png", set(), {"closed/closed", "deep/closed/sub"}),
+        ("closed/*.png", set(), {"closed"}),
+        ("deep/closed/sub/*.png", set(), {"deep/closed/sub"}),
+        ("closed/b.png", set(), {"closed/b.png"}),
+        ("open/*.png", {"a.png"}, set()),
+    ],
+)
+def test_folders_that_can_not_be_read_are_named(
+    closed: Path, pattern: str, names: set[str], unreadable: set[str]
+) -> None:
+    found, left_out = without_rights(lambda: found_by(str(closed / pattern)))
+    assert found == names
+    assert left_out == {str(closed / path): NO_RIGHT for path in unreadable}
+
+
+def test_a_folder_whose_path_has_become_too_long_is_named(tmp_path: Path) -> None:
+    """As a copy by a program that goes into folders step by step leaves it; nobody opens it by its path."""
+    (tmp_path / "a.png").write_bytes(b"x")
+    part, here = "x" * 250, os.open(tmp_path, os.O_RDONLY)
+    for _ in range(20):
+        os.mkdir(part, dir_fd=here)
+        here, above = os.open(part, os.O_RDONLY, dir_fd=here), here
+        os.close(above)
+    os.close(os.open("b.png", os.O_CREAT, dir_fd=here))
+    os.close(here)
+    try:
+        for pattern in ("", "**/*.png"):
+            names, left_out = found_by(str(tmp_path / pattern))
+            assert names == {"a.png"}
+            ((path, reason),) = left_out.items()
+            assert (len(path) > 4000, reason) == (True, "it can't be read (File name too long)")
+    finally:
+        shutil.rmtree(tmp_path)  # which goes step by step, too
+
+
+def test_links_and_special_files_are_named_and_stop_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"x")
+    (tmp_path / "itself.png").symlink_to("itself.png")
+    (tmp_path / "round").symlink_to(tmp_path)
+    (tmp_path / "nowhere.png").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "pipe.png")
+    for pattern in ("", "*.png", "**/*.png"):
+        names, left_out = found_by(str(tmp_path / pattern))
+        assert names == {"a.png"}, pattern
+        left_out.pop(str(tmp_path / "round"), None)
+        assert {Path(path).name: reason for path, reason in left_out.items()} == {
+            "itself.png": "it can't be read (Too many levels of symbolic links)",
+            "nowhere.png": "there is no such file",
+            "pipe.png": "it is no regular file",
+        }, pattern
+    names, left_out = found_by(str(tmp_path / "itself.png" / "*.png"), str(tmp_path / "a.png" / "*"))
+    assert names == set()
+    assert list(left_out.values()) == [
+        "it can't be read (Too many levels of symbolic links)",
+        "it matches no file",
+    ]
+
+
+def test_what_vanishes_while_it_is_looked_at_is_named(tmp_path: Path) -> None:
+    """A file, a folder, and the folder that is being gone through."""
+    for name in ("a/1.png", "b/2.png", "c/3.png", "d.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    found = find_files([str(tmp_path)], io.StringIO())
+    first = next(found)
+    shutil.rmtree(tmp_path / "b")
+    (tmp_path / "c" / "3.png").unlink()
+    rest = list(found)
+    assert isinstance(first, LocalFile)
+    assert [file.name for file in (first, *rest) if isinstance(file, LocalFile)] == ["d.png", "a/1.png"]
+    assert [(Path(left.path).name, left.reason) for left in rest if isinstance(left, LeftOut)] == [
+        ("b", "there is no such file")
+    ]
+
+
+@pytest.mark.parametrize("command", [["upload", "--dry-run"], ["estimate"]], ids=["upload", "estimate"])
+async def test_a_list_of_names_in_another_code_page(person: Person, tmp_path: Path, command: list[str]) -> None:
+    """`find` writes what the file system holds: such a name is one file's problem."""
+    files = [tmp_path / "a.png", tmp_path / os.fsdecode(b"caf\xe9.png")]
+    try:
+        for path in files:
+            path.write_bytes(picture())
+    except OSError:
+        pytest.skip("the file system takes no such names")
+    ran = await blobsight(person, *command, "-", "--json", stdin="".join(f"{path}\n" for path in files))
+    assert ran.status == 1
+    told = ran.json()
+    assert told.get("sent", told.get("images")) == 1
+    (problem,) = told["problems"]
+    assert (problem["path"], problem["error"]["message"]) == (
+        str(files[1]),
+        "its name can't be a blob's (it is not in UTF-8, or holds '.' or '..' as a folder): rename it",
+    )
+
+
+PARTS = st.lists(st.sampled_from(["a", "b", "ab", "a.png", "b.png", ".hidden"]), min_size=1, max_size=3)
+
+
+@given(
+    st.lists(PARTS, max_size=8),
+    st.lists(st.sampled_from(["*", "**", "a*", "?", "[ab]", "*.png", "a", "b.png"]), min_size=1, max_size=3),
+)
+def test_a_glob_finds_what_pathlib_finds(files: list[list[str]], pattern: list[str]) -> None:
+    """Without hidden ones, and what it can read."""
+    with tempfile.TemporaryDirectory() as folder:
+        for parts in files:
+            path = Path(folder, *parts)
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(b"x")
+            except OSError:  # a file where a folder should be, or the other way round
+                continue
+        root = Path(folder)
+        expected = {
+            path.relative_to(root).as_posix()
+            for path in root.glob("/".join(pattern), recurse_symlinks=False)
+            if path.is_file() and not any(part.startswith(".") for part in path.relative_to(root).parts)
+        }
+        if not any(set("*?[") & set(part) for part in pattern):
+            return
+        fixed = next(number for number, part in enumerate(pattern) if set("*?[") & set(part))
+        below = "".join(f"{part}/" for part in pattern[:fixed])
+        names, _ = found_by(str(root.joinpath(*pattern)))
+        assert {below + name for name in names} == expected
