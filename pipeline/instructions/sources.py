@@ -147,8 +147,7 @@ class InstructionSources:
             yield Origin.SIDECAR, *file
         if (usual := usual_form(name)) != name:
             # A sidecar in the usual form, which came first: its own event found no image. Few names are in another one.
-            files, _ = await self._read(sidecars(usual))
-            for file_name, _ in files:
+            for file_name, _ in await self._read(sidecars(usual)):
                 raise _in_another_form(file_name, name + file_name.removeprefix(usual))
         for folder in folders_of(name):
             for file in await self._remembered.get(("folder", folder), partial(self._read_folder, folder)):
