@@ -292,8 +292,10 @@ class Disturbances:
         rng = _rng(self.seed, "kills")
         async with aiohttp.ClientSession() as http:
             while not await _set_within(over, rng.uniform(*self.kill_every)):
-                async with http.get(f"{self.cloud.functions.url}/admin/host/status") as answer:
-                    workers = (await answer.json())["local"]["workers"]
+                workers: list[dict[str, int]] = []
+                with suppress(aiohttp.ClientError):  # workers died so often that the host stopped, too
+                    async with http.get(f"{self.cloud.functions.url}/admin/host/status") as answer:
+                        workers = (await answer.json())["local"]["workers"]
                 if workers:
                     busiest = max(workers, key=lambda worker: worker["running"])
                     with suppress(ProcessLookupError):
