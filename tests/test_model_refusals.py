@@ -120,8 +120,8 @@ class Met:
 
 @pytest.fixture(scope="module")
 async def service(certificates: Certificates) -> AsyncIterator[Service]:
-    def trust(_token: str) -> None:
-        pass
+    def trust(_token: str) -> dict[str, Any]:
+        return {}
 
     async with LocalModel(certificates, verify=trust) as model:
         service = Service(model.endpoint)
