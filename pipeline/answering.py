@@ -8,7 +8,16 @@ from typing import Protocol
 
 from pipeline.budget import Budget, Content
 from pipeline.errors import ErrorCode, PermanentFailure, RetryableFailure
-from pipeline.images import ImageLimits, Inspection, PreparedImage, as_stored, convert, inspect
+from pipeline.images import (
+    ImageLimits,
+    Inspection,
+    PreparedImage,
+    Unclear,
+    as_stored,
+    convert,
+    inspect,
+    inspect_by_decoder,
+)
 from pipeline.question import Question, Reply
 from pipeline.result import ImageSent
 from pipeline.settings import Settings
@@ -85,8 +94,9 @@ class ModelAnswerer:
         self._memory = memory
         # A conversion keeps a processor busy and holds decoded pixels: more at a time would only cost memory.
         self._conversions = asyncio.Semaphore(os.process_cpu_count() or 1)
-        self._pixels = Budget(CONVERSIONS * settings.image_memory_bytes)
-        self._limits = ImageLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels)
+        pixels = CONVERSIONS * settings.image_memory_bytes
+        self._pixels = Budget(pixels)
+        self._limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels, max_conversion_bytes=pixels)
 
     async def answer(
         self, asked: Asked | NotAsked, content: Content, watch: Stopwatch, earlier: Reply | None = None
@@ -98,7 +108,7 @@ class ModelAnswerer:
             try:
                 with watch.timed("prepare"):
                     await self._unpack(content, unpacking)
-                    inspection = inspect(content.data, self._limits)
+                    inspection = await self._inspected(content.data)
             except PermanentFailure as failure:
                 return Answered(failure)
             known = Answered(facts=inspection.facts)
@@ -134,6 +144,12 @@ class ModelAnswerer:
                 f"The file is compressed (gzip or deflate) and can't be unpacked: {error}. Upload the image itself,"
                 " without a Content-Encoding.",
             ) from None
+
+    async def _inspected(self, data: bytes) -> Inspection:
+        try:
+            return inspect(data, self._limits)
+        except Unclear as unclear:
+            return await asyncio.to_thread(inspect_by_decoder, data, unclear, self._limits)
 
     async def _prepared(self, content: Content, inspection: Inspection) -> PreparedImage:
         if inspection.sendable:

@@ -55,6 +55,8 @@ class Source(_Section):
     width: int | None = None
     """Pixels, as stored, before any rotation."""
     height: int | None = None
+    pages: int | None = None
+    """Pages of a TIFF, of which the first was looked at; null for formats without pages."""
 
 
 class InstructionsUsed(_Section):

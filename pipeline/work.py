@@ -182,7 +182,9 @@ def assemble(work: Work, answered: Answered, *, attempts: int, watch: Stopwatch)
         work_key=work.key,
         attempts=attempts,
         source=work.source.model_copy(
-            update={"format": facts.format, "width": facts.width, "height": facts.height} if facts else {}
+            update={"format": facts.format, "width": facts.width, "height": facts.height, "pages": facts.pages}
+            if facts
+            else {}
         ),
         instructions=_instructions(asked),
         image_sent=answered.sent or ImageSent(),

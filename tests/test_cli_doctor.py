@@ -332,7 +332,7 @@ def unfinished_subscription(answers: dict[str, Any]) -> None:
         ("app roles", without_identity, "has no identity", "azd up"),
         ("model deployment", other_deployment, "has no deployment 'vision'", "It has another"),
         ("model deployment", unfinished_deployment, "'vision' is Failed", "Foundry"),
-        ("model deployment", retiring(30), "which retires on", "AZURE_OPENAI_MODEL"),
+        ("model deployment", retiring(119), "which retires on", "AZURE_OPENAI_MODEL"),
         ("model deployment", retiring(-30), "which retired on", "AZURE_OPENAI_MODEL"),
         ("event subscription", without_topic, "no Event Grid topic", "azd up"),
         ("event subscription", without_subscription, "there: none at all", "azd hooks run postdeploy"),
@@ -367,7 +367,7 @@ async def test_what_is_wrong_in_azure_is_red_and_has_its_cure(
 
 
 async def test_a_model_that_stays_long_enough_is_green(patient: Patient, azure: FakeResourceManager) -> None:
-    retiring(61)(azure.answers)
+    retiring(121)(azure.answers)
     found = await doctor.look(doctor.AZURE["model deployment"], patient)
     assert (found.verdict, "'vision' is gpt-5.4-mini 2026-03-17" in found.seen) == (Verdict.OK, True)
 

@@ -38,6 +38,7 @@ def test_published_examples(rule: Rule, width: int, height: int, detail: Detail,
 @pytest.mark.parametrize(
     ("model", "low", "high"),
     [
+        ("gpt-5.6-luna", 1024 * 1.2, 1024 * 1.2),
         ("gpt-5.4-mini", 1024 * 1.2, 1024 * 1.62),
         ("gpt-5.4-mini-2026-03-17", 1024 * 1.2, 1024 * 1.62),
         ("gpt-5.1-2025-11-13", 70 + 4 * 140, 70 + 4 * 140),
@@ -75,7 +76,7 @@ def test_a_model_without_rules_costs_between_the_others() -> None:
 
 
 def test_prices_of_the_models_that_infra_deploys_are_known_without_a_network() -> None:
-    for model in ("gpt-5.4-mini", "gpt-5.4-mini-2026-03-17", "gpt-5.1"):
+    for model in ("gpt-5.6-luna", "gpt-5.6-luna-2026-07-09", "gpt-5.4-mini", "gpt-5.4-mini-2026-03-17", "gpt-5.1"):
         price = price_of(model)
         assert price
         assert price(1000, 0) > 0

@@ -13,9 +13,9 @@ from pipeline.requests import BLOB_CREATED
 from pipeline.settings import Settings, SettingsError
 
 MODEL_SCOPE = "https://cognitiveservices.azure.com/.default"
-NEAR_RETIREMENT = timedelta(days=60)
-"""Time for a new model to be tried. The service announces retirements 60 days ahead at the least.
-https://learn.microsoft.com/azure/ai-foundry/openai/concepts/model-retirements"""
+NEAR_RETIREMENT = timedelta(days=120)
+"""Time for a new model to be chosen, tried and rolled out: twice the notice that the service gives at the least.
+https://learn.microsoft.com/azure/foundry/openai/concepts/model-retirements"""
 COMPLETING_CALLS = {"PutBlob", "PutBlockList", "CopyBlob", "FlushWithClose"}
 """Those storage calls that complete an upload; as infra/bicep/event-subscription.bicep has them."""
 FUNCTIONS = {"analyze_image", "analyze_request", "record_poison_upload", "record_poison_request", "reconcile"}

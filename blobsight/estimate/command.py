@@ -40,7 +40,7 @@ from pipeline.settings import MOST_OUTPUT_TOKENS, Detail
     callback=checked_prefix,
     help="Images that are uploaded already; '' for all of them.",
 )
-@click.option("--model", help="The model behind the deployment.  [default: what answered so far, or gpt-5.4-mini]")
+@click.option("--model", help="The model behind the deployment.  [default: what answered so far, or gpt-5.6-luna]")
 @click.option("--detail", type=click.Choice(["auto", "low", "high"]), default="auto", show_default=True)
 @click.option(
     "--max-output-tokens",

@@ -22,7 +22,7 @@ from pipeline.settings import DEFAULT_SYSTEM_PROMPT, Detail
 
 type Advance = Callable[[int], None]
 
-DEFAULT_MODEL = "gpt-5.4-mini"
+DEFAULT_MODEL = "gpt-5.6-luna"
 """What infra/ deploys."""
 
 DEFAULT_MAX_OUTPUT_TOKENS = 4096
@@ -73,7 +73,7 @@ class Estimate:
 
     @property
     def in_short(self) -> str:
-        """For example "1,200 images with gpt-5.4-mini: 2.21 to 7.93 USD"."""
+        """For example "1,200 images with gpt-5.6-luna: 2.21 to 7.93 USD"."""
         cost = said(self.money) if self.money else f"price not known, {numbers(self.tokens)} tokens"
         return f"{self.images:,} images with {self.model}: {cost}"
 

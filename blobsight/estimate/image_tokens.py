@@ -75,8 +75,13 @@ _O_SERIES = (Tiles(75, 150),)
 # No factor is published for these; 1.2 was measured.
 _SMALL_BUDGET = (Patches(1536, 1), Patches(1536, 1.2))
 _LARGE_BUDGET = (Patches(2500, 1), Patches(2500, 1.2))
+_NEWEST = (Patches(2500, 1.2), Patches(2500, 1.2, auto_budget=10_000))
 
 RULES: Mapping[str, tuple[Rule, ...]] = {
+    # The factor of the three is published (October 2026); their budget is that of the models before them.
+    "gpt-5.6-sol": _NEWEST,
+    "gpt-5.6-terra": _NEWEST,
+    "gpt-5.6-luna": _NEWEST,
     "gpt-5.5": (Patches(2500, 1, auto_budget=10_000), Patches(2500, 1.2, auto_budget=10_000)),
     "gpt-5.4": _LARGE_BUDGET,
     "gpt-5.4-mini": (Patches(1536, 1.62), Patches(2500, 1.2)),

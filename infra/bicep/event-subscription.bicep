@@ -31,11 +31,11 @@ resource topic 'Microsoft.EventGrid/systemTopics@2025-02-15' existing = {
   name: systemTopicName
 }
 
-resource dataStorage 'Microsoft.Storage/storageAccounts@2025-01-01' existing = {
+resource dataStorage 'Microsoft.Storage/storageAccounts@2025-08-01' existing = {
   name: dataStorageName
 }
 
-resource app 'Microsoft.Web/sites@2024-11-01' existing = {
+resource app 'Microsoft.Web/sites@2025-03-01' existing = {
   name: functionAppName
 }
 
@@ -45,7 +45,9 @@ var webhook = 'https://${app.properties.defaultHostName}/runtime/webhooks/blobs?
 var webhookDestination = {
   endpointType: 'WebHook'
   properties: {
-    endpointUrl: eventDelivery == 'webhook' ? '${webhook}&code=${listKeys('${app.id}/host/default', '2024-11-01').systemKeys.blobs_extension}' : ''
+    endpointUrl: eventDelivery == 'webhook'
+      ? '${webhook}&code=${listKeys('${app.id}/host/default', '2025-03-01').systemKeys.blobs_extension}'
+      : ''
     minimumTlsVersionAllowed: '1.2'
     // One event a request: what fails is delivered again alone.
     maxEventsPerBatch: 1

@@ -21,7 +21,7 @@ param environmentName string
 param location string
 
 @description('Tags of every resource.')
-param tags object = {}
+param tags { *: string } = {}
 
 @description('Who drops images and reads results: object id of a user, group or service principal. Empty for nobody.')
 param userPrincipalId string = ''
@@ -91,46 +91,32 @@ param existingOpenAiResourceGroup string = ''
 param modelDeploymentName string = 'vision'
 
 @description('Name of the model: one that takes images.')
-param modelName string = 'gpt-5.4-mini'
+param modelName string = 'gpt-5.6-luna'
 
-@description('Version of the model.')
-@metadata({
-  // The schedule of July 2026; that of August says 2027-09-21. Tests fail from this day on.
-  // https://learn.microsoft.com/azure/foundry/openai/concepts/model-retirement-schedule
-  retiresNotBefore: '2027-03-18'
-})
-param modelVersion string = '2026-03-17'
+@description('Version of the model. infra/model.json says until when it is served, and why it was chosen.')
+param modelVersion string = '2026-07-09'
 
-@description('Where the deployment may be computed, and how it is paid.')
+@description('Where an image may be computed: anywhere in the world, or in the data zone (EU or US) of the account\'s region. Provisioned throughput is for existing accounts only: it is paid by the hour, used or not.')
 @allowed([
   'GlobalStandard'
   'DataZoneStandard'
-  'Standard'
-  'GlobalProvisionedManaged'
-  'DataZoneProvisionedManaged'
-  'ProvisionedManaged'
 ])
 param modelSku string = 'GlobalStandard'
 
-@description('Thousands of tokens per minute; for a provisioned SKU, its units.')
+@description('Thousands of tokens per minute.')
 @minValue(1)
 param modelCapacity int = 50
 
 @description('Whether the 2024 tutorial\'s HTTP function is there.')
 param processImageEnabled bool = false
 
-@description('More settings of the pipeline, such as { DEFAULT_INSTRUCTIONS: \'…\' }: see docs/settings.md. Those that say where things are can\'t be changed here.')
-param pipelineSettings object = {}
+@description('More settings of the pipeline, such as { DEFAULT_INSTRUCTIONS: \'…\' }: see docs/settings.md. Their values are strings. Those that say where things are can\'t be changed here.')
+param pipelineSettings { *: string } = {}
 
-@description('Memory of an instance in megabytes; it decides the CPU share, too.')
-@allowed([
-  512
-  2048
-  4096
-])
+@description('Memory of an instance in megabytes: 512, 2048 or 4096. It decides the CPU share, too.')
 param instanceMemoryMB int = 2048
 
-@description('Ceiling on instances.')
+@description('Ceiling on instances, for each group of functions that scales by itself. Some regions refuse less than 40.')
 @minValue(1)
 @maxValue(1000)
 param maximumInstanceCount int = 40
@@ -143,7 +129,7 @@ param alwaysReadyInstances int = 0
 param networkIsolation bool = false
 
 @description('Public IP addresses and ranges (CIDR) that reach the storage accounts in spite of networkIsolation: those of people who drop images and read results.')
-param allowedIpRanges array = []
+param allowedIpRanges string[] = []
 
 @description('For how many days logs are kept; the first 31 are free.')
 @minValue(30)
@@ -246,6 +232,9 @@ output BLOBSIGHT_OUTPUT_CONTAINER string = resources.outputs.BLOBSIGHT_OUTPUT_CO
 
 @description('Queue of work that waits.')
 output BLOBSIGHT_REQUESTS_QUEUE string = resources.outputs.BLOBSIGHT_REQUESTS_QUEUE
+
+@description('Container of the pipeline\'s own notes, readiness.json among them.')
+output BLOBSIGHT_STATE_CONTAINER string = resources.outputs.BLOBSIGHT_STATE_CONTAINER
 
 @description('Container of events that could not be delivered.')
 output BLOBSIGHT_DEAD_LETTER_CONTAINER string = resources.outputs.BLOBSIGHT_DEAD_LETTER_CONTAINER

@@ -11,7 +11,7 @@ param environmentName string
 param location string = resourceGroup().location
 
 @description('Tags of every resource.')
-param tags object = {}
+param tags { *: string } = {}
 
 @description('Who drops images and reads results: object id of a user, group or service principal. Empty for nobody.')
 param userPrincipalId string = ''
@@ -81,38 +81,29 @@ param existingOpenAiResourceGroup string = ''
 param modelDeploymentName string = 'vision'
 
 @description('Name of the model: one that takes images.')
-param modelName string = 'gpt-5.4-mini'
+param modelName string = 'gpt-5.6-luna'
 
-@description('Version of the model.')
-@metadata({
-  // The schedule of July 2026; that of August says 2027-09-21. Tests fail from this day on.
-  // https://learn.microsoft.com/azure/foundry/openai/concepts/model-retirement-schedule
-  retiresNotBefore: '2027-03-18'
-})
-param modelVersion string = '2026-03-17'
+@description('Version of the model. infra/model.json says until when it is served, and why it was chosen.')
+param modelVersion string = '2026-07-09'
 
-@description('Where the deployment may be computed, and how it is paid.')
+@description('Where an image may be computed: anywhere in the world, or in the data zone (EU or US) of the account\'s region. Provisioned throughput is for existing accounts only: it is paid by the hour, used or not.')
 @allowed([
   'GlobalStandard'
   'DataZoneStandard'
-  'Standard'
-  'GlobalProvisionedManaged'
-  'DataZoneProvisionedManaged'
-  'ProvisionedManaged'
 ])
 param modelSku string = 'GlobalStandard'
 
-@description('Thousands of tokens per minute; for a provisioned SKU, its units.')
+@description('Thousands of tokens per minute.')
 @minValue(1)
 param modelCapacity int = 50
 
 @description('Whether the 2024 tutorial\'s HTTP function is there.')
 param processImageEnabled bool = false
 
-@description('More settings of the pipeline, such as { DEFAULT_INSTRUCTIONS: \'…\' }: see docs/settings.md. Those that say where things are can\'t be changed here.')
-param pipelineSettings object = {}
+@description('More settings of the pipeline, such as { DEFAULT_INSTRUCTIONS: \'…\' }: see docs/settings.md. Their values are strings. Those that say where things are can\'t be changed here.')
+param pipelineSettings { *: string } = {}
 
-@description('Memory of an instance in megabytes; it decides the CPU share, too.')
+@description('Memory of an instance in megabytes: 512, 2048 or 4096. It decides the CPU share, too.')
 @allowed([
   512
   2048
@@ -120,7 +111,7 @@ param pipelineSettings object = {}
 ])
 param instanceMemoryMB int = 2048
 
-@description('Ceiling on instances.')
+@description('Ceiling on instances, for each group of functions that scales by itself. Some regions refuse less than 40.')
 @minValue(1)
 @maxValue(1000)
 param maximumInstanceCount int = 40
@@ -133,7 +124,7 @@ param alwaysReadyInstances int = 0
 param networkIsolation bool = false
 
 @description('Public IP addresses and ranges (CIDR) that reach the storage accounts in spite of networkIsolation: those of people who drop images and read results.')
-param allowedIpRanges array = []
+param allowedIpRanges string[] = []
 
 @description('For how many days logs are kept; the first 31 are free.')
 @minValue(30)
@@ -170,7 +161,9 @@ var requestsQueue = 'analysis-requests'
 
 var openAiIsNew = empty(existingOpenAiName)
 var openAiName = openAiIsNew ? 'oai-blobsight-${token}' : existingOpenAiName
-var openAiResourceGroup = openAiIsNew || empty(existingOpenAiResourceGroup) ? resourceGroup().name : existingOpenAiResourceGroup
+var openAiResourceGroup = openAiIsNew || empty(existingOpenAiResourceGroup)
+  ? resourceGroup().name
+  : existingOpenAiResourceGroup
 
 var networkName = 'vnet-blobsight-${token}'
 var applicationInsightsName = 'appi-blobsight-${token}'
@@ -282,17 +275,14 @@ module roles 'modules/roles.bicep' = {
     applicationInsightsName: applicationInsightsName
     inputContainer: inputContainer
     outputContainer: outputContainer
+    stateContainer: stateContainer
     deadLetterContainer: deadLetterContainer
     requestsQueue: requestsQueue
-    eventDelivery: eventDelivery
     appPrincipalId: identity.outputs.principalId
     eventGridPrincipalId: topic.outputs.principalId
     userPrincipalId: userPrincipalId
     userPrincipalType: userPrincipalType
   }
-  dependsOn: [
-    monitoring
-  ]
 }
 
 var storageEndpoints = [
@@ -347,13 +337,14 @@ module network 'modules/network.bicep' = if (networkIsolation) {
     addressPrefix: '10.83.0.0/24'
     appSubnetPrefix: '10.83.0.0/26'
     endpointSubnetPrefix: '10.83.0.64/26'
-    dnsZones: concat([
-      dnsZones.blob
-      dnsZones.queue
-      dnsZones.table
-    ], openAiIsNew ? [
-      dnsZones.openAi
-    ] : [])
+    dnsZones: concat(
+      [
+        dnsZones.blob
+        dnsZones.queue
+        dnsZones.table
+      ],
+      openAiIsNew ? [dnsZones.openAi] : []
+    )
     endpoints: concat(storageEndpoints, openAiIsNew ? openAiEndpoints : [])
   }
 }
@@ -372,19 +363,24 @@ module app 'modules/function-app.bicep' = {
     hostStorageName: hostStorage.outputs.name
     deploymentContainerUrl: hostStorage.outputs.deploymentContainerUrl
     applicationInsightsConnectionString: monitoring.outputs.applicationInsightsConnectionString
-    pipelineSettings: union({
-      IMAGE_MEMORY_BYTES: string(instanceMemoryMB * 262144) // a quarter of the instance's memory
-    }, pipelineSettings, {
-      INPUT_CONTAINER: inputContainer
-      OUTPUT_CONTAINER: outputContainer
-      STATE_CONTAINER: stateContainer
-      REQUESTS_QUEUE: requestsQueue
-      DataStorage__blobServiceUri: dataStorage.outputs.blobEndpoint
-      DataStorage__queueServiceUri: dataStorage.outputs.queueEndpoint
-      AZURE_OPENAI_ENDPOINT: openAiAccess.outputs.endpoint
-      AZURE_OPENAI_DEPLOYMENT: modelDeploymentName
-      PROCESS_IMAGE_ENABLED: processImageEnabled ? 'true' : 'false'
-    })
+    pipelineSettings: union(
+      {
+        IMAGE_MEMORY_BYTES: string(instanceMemoryMB * 262144) // a quarter of the instance's memory
+      },
+      pipelineSettings,
+      {
+        INPUT_CONTAINER: inputContainer
+        OUTPUT_CONTAINER: outputContainer
+        STATE_CONTAINER: stateContainer
+        DEAD_LETTER_CONTAINER: deadLetterContainer
+        REQUESTS_QUEUE: requestsQueue
+        DataStorage__blobServiceUri: dataStorage.outputs.blobEndpoint
+        DataStorage__queueServiceUri: dataStorage.outputs.queueEndpoint
+        AZURE_OPENAI_ENDPOINT: openAiAccess.outputs.endpoint
+        AZURE_OPENAI_DEPLOYMENT: modelDeploymentName
+        PROCESS_IMAGE_ENABLED: processImageEnabled ? 'true' : 'false'
+      }
+    )
     instanceMemoryMB: instanceMemoryMB
     maximumInstanceCount: maximumInstanceCount
     alwaysReadyInstances: alwaysReadyInstances
@@ -433,6 +429,9 @@ output BLOBSIGHT_OUTPUT_CONTAINER string = outputContainer
 
 @description('Queue of work that waits.')
 output BLOBSIGHT_REQUESTS_QUEUE string = requestsQueue
+
+@description('Container of the pipeline\'s own notes, readiness.json among them.')
+output BLOBSIGHT_STATE_CONTAINER string = stateContainer
 
 @description('Container of events that could not be delivered.')
 output BLOBSIGHT_DEAD_LETTER_CONTAINER string = deadLetterContainer

@@ -1,42 +1,64 @@
 """What the pipeline does with a blob's bytes before the model sees them. Pure: no network, no settings, no files.
 
-    inspection = inspect(data, limits)                      header only: microseconds, fit for the event loop
+    try:
+        inspection = inspect(data, limits)                  header only: microseconds, fit for the event loop
+    except Unclear as unclear:
+        inspection = inspect_by_decoder(data, unclear, …)   what our readers can't read: call it in a thread
     if inspection.sendable:
         image = as_stored(data, inspection)                 the same bytes object
     else:
         image = convert(data, inspection, limits)           CPU work: call it in a thread
 
-recognise.py   what a file is, by its content; what a file that is no image seems to be
-headers.py     size, orientation and completeness of each format, read without decoding
-inspection.py  `inspect`: the limits, and whether the service takes the image as it is
-conversion.py  `convert`: everything else, decoded, turned upright, scaled and encoded anew
+recognise.py     which format a file is, by its content, and where the picture begins; signatures.py has the formats
+other_files.py   what a file that is not an image seems to be, mishaps.py what happened to a picture on its way
+headers.py       size, orientation and completeness of each format, read without decoding; tiff.py of that one
+cost.py          what a conversion takes of memory
+inspection.py    `inspect`: the limits, and whether the service takes the image as it is
+conversion.py    `convert`: everything else, decoded, turned upright, scaled and encoded anew
+bare.py          what the decoder gets of a file, rare.py what it refuses though it is not damaged
 
 Anything wrong with the image is a `PermanentFailure`. Pillow is imported by the first conversion: an instance that
 only passes images on never loads it.
 """
 
 from pipeline.images.facts import ImageFacts, ImageLimits, Inspection, PreparedImage
-from pipeline.images.inspection import as_stored, inspect, too_many_bytes
+from pipeline.images.inspection import Unclear, as_stored, inspect, too_many_bytes
 
 __all__ = [
     "ImageFacts",
     "ImageLimits",
     "Inspection",
     "PreparedImage",
+    "Unclear",
     "as_stored",
     "convert",
     "inspect",
+    "inspect_by_decoder",
     "too_many_bytes",
 ]
 
 
-def convert(data: bytes, inspection: Inspection, limits: ImageLimits) -> PreparedImage:
-    """Decode, turn upright, scale down and encode anew: for what the service does not take as it is.
+def inspect_by_decoder(data: bytes, unclear: Unclear, limits: ImageLimits) -> Inspection:
+    """As `inspect`, from what the decoder reads in the header: it knows of more oddities. Nothing is decoded yet.
 
     Raises:
         PermanentFailure: corrupt_image, unsupported_image or image_too_large.
         RetryableFailure: this instance had no memory left for it.
     """
     from pipeline.images import conversion  # noqa: PLC0415 - Pillow costs 25 ms, and most images need no conversion
+
+    return conversion.inspect_by_decoder(data, unclear, limits)
+
+
+def convert(data: bytes, inspection: Inspection, limits: ImageLimits) -> PreparedImage:
+    """Decode, turn upright, scale down and encode anew: for what the service does not take as it is.
+
+    What the service turns out to take after all, because some of it can be seen, comes back as stored.
+
+    Raises:
+        PermanentFailure: corrupt_image, unsupported_image or image_too_large.
+        RetryableFailure: this instance had no memory left for it.
+    """
+    from pipeline.images import conversion  # noqa: PLC0415 - likewise
 
     return conversion.convert(data, inspection, limits)

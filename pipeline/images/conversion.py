@@ -8,6 +8,7 @@ Thread-safe: each call works on its own image. Pillow's process-wide state is se
 
 import io
 import math
+import re
 import threading
 import warnings
 from importlib import import_module
@@ -16,9 +17,19 @@ from typing import cast
 from PIL import Image, ImageChops, ImageCms, ImageStat
 
 from pipeline.errors import PermanentFailure, RetryableFailure
-from pipeline.images.facts import SERVICE_MAX_SIDE, ImageFacts, ImageLimits, Inspection, PreparedImage, SentFormat
-from pipeline.images.headers import exif_orientation, jpeg_passes
-from pipeline.images.inspection import check_size, corrupt
+from pipeline.images.bare import MAX_PROFILE_BYTES, bare
+from pipeline.images.cost import draft, fitted
+from pipeline.images.facts import Header, ImageFacts, ImageLimits, Inspection, PreparedImage, SentFormat
+from pipeline.images.headers import VEILED, exif_orientation, jpeg_passes
+from pipeline.images.inspection import (
+    IN_FRONT,
+    Unclear,
+    check_size,
+    judged,
+    refusal,
+    refusal_of_rare,
+    taken_by_service,
+)
 from pipeline.images.recognise import unsupported
 
 # Our own limit is checked before anything is decoded, for every format; Pillow's would warn below it or refuse
@@ -57,34 +68,45 @@ _UPRIGHT = {
 _MAX_PASSES = 100
 _MAX_PASS_PIXELS = 2_000_000_000
 
-# A JPEG can be decoded at half, a quarter or an eighth of its size, for a fraction of the time and memory. Of what most
-# phones take (4032 and 8064 px) that leaves 2016 px: as good as 2048, and spares the scaling that costs most.
-_CLOSE_ENOUGH = 0.95
-
 # Above it, a JPEG of the same picture would be smaller but no harder to see: text stays legible at 90.
 _JPEG_QUALITY = 90
 # Photographs and scans stay below a tenth, screenshots and drawings are well above a half.
 _FLAT_SHARE = 0.4
 _LOSSY_FORMATS = frozenset({"jpeg", "heic", "avif"})
-_MAX_PROFILE_BYTES = 65_536
+
+# In what a decoder says of a file: objects and their addresses, numbers in hexadecimal, paths.
+_INTERNAL = re.compile(r"<[^>]*>|\b0x[0-9a-fA-F]+\b|(?:/[\w.+-]+){2,}")
+_MAX_CAUSE = 200
 
 _WHITE, _DARK_GREY = (255, 255, 255), (64, 64, 64)
 _NEARLY_WHITE = 225
 
 
+def inspect_by_decoder(data: bytes, unclear: Unclear, limits: ImageLimits) -> Inspection:
+    """See `pipeline.images.inspect_by_decoder`."""
+    kind = unclear.kind
+    image = _open(kind, data, unclear.problem, None)
+    header = Header(
+        *image.size,
+        orientation=_orientation_by_decoder(image),
+        obstacle="only the decoder can read its header",
+        channels=1 if image.mode in {"1", "L"} else 4,
+        # The worst: no colour is subsampled, and all are kept.
+        planes_bytes=6 * image.width * image.height if kind == "jpeg" else 0,
+    )
+    return judged(kind, header, data, limits)
+
+
 def convert(data: bytes, inspection: Inspection, limits: ImageLimits) -> PreparedImage:
     """See `pipeline.images.convert`."""
     facts = inspection.facts
-    try:
-        image = _decode(data, inspection, limits)
-    except PermanentFailure:
-        raise
-    except MemoryError as exc:
-        # Size is bounded before, so it is this instance that is short of memory, and another attempt may find more.
-        raise RetryableFailure("There was not enough memory to convert the image.") from exc
-    except Exception as exc:
-        # Everything, because decoders raise whatever their parsing trips over: KeyError, zlib.error, SystemError, …
-        raise corrupt(facts.format, "it cannot be decoded", exc) from exc
+    stored = data
+    data = data[inspection.start :]
+    if inspection.obstacle == IN_FRONT and taken_by_service(facts.format):
+        return PreparedImage(data, facts.format, facts.width, facts.height, transformed=True)
+    image = _decoded(data, inspection, limits)
+    if inspection.obstacle == VEILED and taken_by_service(facts.format) and image.mode == "RGBA":
+        return PreparedImage(stored, facts.format, facts.width, facts.height, transformed=False)
     profile = image.info.get("icc_profile") if image.mode == "RGB" else None
     picture = _opaque(_scaled(image))
     if (upright := _UPRIGHT.get(_orientation(image, inspection))) is not None:  # one of them is 0
@@ -100,23 +122,55 @@ def _check_passes(data: bytes, facts: ImageFacts) -> None:
         raise unsupported(f"a progressive JPEG of {passes:,} passes, which takes too long to decode")
 
 
-def _decode(data: bytes, inspection: Inspection, limits: ImageLimits) -> Image.Image:
-    """The first frame or page, in mode L, RGB, RGBA or CMYK."""
-    kind = inspection.facts.format
+def _decoded(data: bytes, inspection: Inspection, limits: ImageLimits) -> Image.Image:
+    """The first frame or page, in mode L, RGB, RGBA or CMYK; RGBA only if some of it can be seen."""
+    facts, directory = inspection.facts, inspection.header.directory
+    kind = facts.format
     if kind == "jpeg":
-        _check_passes(data, inspection.facts)
+        _check_passes(data, facts)
+    image = _open(kind, data, "it cannot be decoded", directory)
+    # Once more, for the decoder's own reading of the size: it is what it will allocate.
+    check_size(ImageFacts(kind, *image.size), limits, data)
+    try:
+        image.draft(None, draft(*image.size))
+        image.load()
+        return _without_useless_alpha(_eight_bits(image))
+    except PermanentFailure:
+        raise
+    except MemoryError as exc:
+        # Size is bounded before, so it is this instance that is short of memory, and another attempt may find more.
+        raise RetryableFailure("There was not enough memory to convert the image.") from exc
+    except Exception as exc:
+        # Everything, because decoders raise whatever their parsing trips over: KeyError, zlib.error, SystemError, …
+        rare = refusal_of_rare(kind, data, directory) if kind in {"tiff", "heic", "avif"} else None
+        raise rare or refusal(kind, "it cannot be decoded", data, _cause(exc)) from exc
+
+
+def _open(kind: str, data: bytes, problem: str, directory: int | None) -> Image.Image:
+    """The picture as its decoder opens it: nothing is decoded yet.
+
+    Raises:
+        PermanentFailure: unsupported_image or corrupt_image; `problem` says what seems to be wrong with it.
+    """
     name, plugin = _PLUGINS[kind]
     if kind == "heic":
         _register_heic()
     else:
         import_module(plugin)
-    image = Image.open(io.BytesIO(data), formats=[name])
-    # Once more, for the decoder's own reading of the size: it is what it will allocate.
-    check_size(ImageFacts(kind, *image.size), limits)
-    width, height = _fitted(image.size)
-    image.draft(None, (math.ceil(width * _CLOSE_ENOUGH), math.ceil(height * _CLOSE_ENOUGH)))
-    image.load()
-    return _eight_bits(image)
+    try:
+        return Image.open(io.BytesIO(bare(kind, data, directory)), formats=[name])
+    except MemoryError as exc:
+        raise RetryableFailure("There was not enough memory to open the image.") from exc
+    except Exception as exc:
+        raise refusal_of_rare(kind, data, directory) or refusal(kind, problem, data, _cause(exc)) from exc
+
+
+def _cause(exc: Exception) -> str:
+    """What the decoder says, for a result: no addresses, no objects, no paths."""
+    if not isinstance(exc, OSError | SyntaxError | ValueError | EOFError):
+        return f"the decoder stopped ({type(exc).__name__})"
+    said = " ".join(_INTERNAL.sub("…", str(exc)).split())
+    return "".join(character for character in said if character.isprintable())[:_MAX_CAUSE] or type(exc).__name__
 
 
 def _register_heic() -> None:
@@ -142,6 +196,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
         case "1":
             return image.convert("L")
         case _:
+            image = image.convert("LA") if image.mode == "La" else image
             return image.convert("RGBA" if image.has_transparency_data else "RGB")
 
 
@@ -159,14 +214,16 @@ def _grey_of_deep(image: Image.Image) -> Image.Image:
     return image.point(lambda value: value * scale - low * scale).convert("L")
 
 
+def _without_useless_alpha(image: Image.Image) -> Image.Image:
+    """Alpha that is zero everywhere is a mistake of the program that wrote it, and ignored, as in viewers."""
+    if image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):
+        return image.convert("RGB")
+    return image
+
+
 def _scaled(image: Image.Image) -> Image.Image:
-    size = _fitted(image.size)
+    size = fitted(*image.size)
     return image if size == image.size else image.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
-
-
-def _fitted(size: tuple[int, int]) -> tuple[int, int]:
-    factor = min(1, SERVICE_MAX_SIDE / max(size))
-    return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
 
 
 def _opaque(image: Image.Image) -> Image.Image:
@@ -207,9 +264,15 @@ def _through_profiles(image: Image.Image, source: ImageCms.ImageCmsProfile) -> I
 def _orientation(image: Image.Image, inspection: Inspection) -> int:
     """EXIF's, where it is still to be applied: the decoders of HEIC and TIFF have done it."""
     if inspection.facts.format != "avif":
-        return inspection.orientation
-    block = image.info.get("exif")  # Pillow writes the file's own rotation into it
-    return exif_orientation(block.removeprefix(b"Exif\0\0")) if isinstance(block, bytes) else 1
+        return inspection.header.orientation
+    return _orientation_by_decoder(image)  # Pillow writes the file's own rotation into it
+
+
+def _orientation_by_decoder(image: Image.Image) -> int:
+    block = image.info.get("exif")
+    if not isinstance(block, bytes) or image.format in {"HEIF", "TIFF"}:
+        return 1
+    return exif_orientation(block.removeprefix(b"Exif\0\0"))
 
 
 def _is_flat(image: Image.Image) -> bool:
@@ -225,7 +288,7 @@ def _is_flat(image: Image.Image) -> bool:
 
 def _encode(image: Image.Image, kind: SentFormat, profile: object) -> bytes:
     # The profile goes along as it does in an image sent as it is. It must be of the picture's own kind.
-    keep = isinstance(profile, bytes) and profile[16:20] == b"RGB " and len(profile) <= _MAX_PROFILE_BYTES
+    keep = isinstance(profile, bytes) and profile[16:20] == b"RGB " and len(profile) <= MAX_PROFILE_BYTES
     image.info = {"icc_profile": profile} if keep and image.mode == "RGB" else {}
     target = io.BytesIO()
     if kind == "png":

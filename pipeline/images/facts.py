@@ -1,4 +1,4 @@
-"""What is known about an image, before and after it was prepared."""
+"""Facts about an image, before and after it is prepared."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -13,45 +13,65 @@ SERVICE_MAX_SIDE = 2048
 
 @dataclass(frozen=True, slots=True)
 class ImageLimits:
-    """What this deployment is willing to open. `max_pixels` is width times height."""
+    """What this deployment is willing to open. `max_pixels` is width times height.
+
+    `max_conversion_bytes` is what one conversion may hold at its peak, by estimate; see `pipeline.images.cost`.
+    """
 
     max_bytes: int = 52_428_800
-    max_pixels: int = 80_000_000
+    max_pixels: int = 250_000_000
+    max_conversion_bytes: int = 1_073_741_824
 
 
 @dataclass(frozen=True, slots=True)
 class ImageFacts:
-    """What the file's header says. Width and height are as stored, before any EXIF rotation."""
+    """What the file's header says. Width and height are as stored, before any EXIF rotation.
+
+    `pages` is the number of pages of a TIFF, without thumbnails and masks; None for formats without pages.
+    """
 
     format: str
     width: int
     height: int
+    pages: int | None = None
 
 
-# What a conversion holds at its peak for each pixel of the original, measured at 80 megapixels, rounded up. A pixel is
-# 4 bytes to Pillow; the decoders of WEBP and AVIF keep copies of their own, and progressive JPEGs all coefficients.
-_PEAK_BYTES_PER_PIXEL = {"jpeg": 8, "png": 10, "gif": 10, "bmp": 10, "tiff": 12, "heic": 10, "avif": 14, "webp": 18}
-# What it takes for any size: the scaled image in a few versions, and the encoded one.
-_PEAK_BYTES_ALWAYS = 60_000_000
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a reader finds in the picture's structure.
+
+    `obstacle` is why the service may not take the file as it is, as far as the structure tells. `channels` is 1 for
+    grey of up to 8 bits, 3 for colour without transparency, 4 for all that takes more memory, and what is unknown.
+    `planes_bytes` is what a decoder keeps of a JPEG beside the pixels: the coefficients of a progressive one.
+    `directory` is the offset of the TIFF page that is the picture, if it is not the first one.
+    """
+
+    width: int
+    height: int
+    orientation: int = 1
+    obstacle: str | None = None
+    channels: int = 4
+    planes_bytes: int = 0
+    pages: int | None = None
+    directory: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """`orientation` is EXIF's, 1 to 8, 1 being upright. `obstacle` is why the image cannot be sent as it is."""
+    """`obstacle` is why the image cannot be sent as it is; `start` is the offset at which the picture begins.
+
+    `conversion_bytes` is what `convert` may hold at its peak beside the file, for a caller that bounds memory.
+    """
 
     facts: ImageFacts
-    orientation: int = 1
-    obstacle: str | None = None
+    header: Header
+    obstacle: str | None
+    conversion_bytes: int
+    start: int = 0
 
     @property
     def sendable(self) -> bool:
         return self.obstacle is None
-
-    @property
-    def conversion_bytes(self) -> int:
-        """What `convert` may hold at its peak beside the file: for whoever bounds an instance's memory."""
-        pixels = self.facts.width * self.facts.height
-        return pixels * _PEAK_BYTES_PER_PIXEL[self.facts.format] + _PEAK_BYTES_ALWAYS
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,33 +1,64 @@
 """Whether an image can be sent as it is. Header only: microseconds, nothing is decoded."""
 
 import struct
+from collections.abc import Callable, Mapping
 from typing import NoReturn, TypeGuard
 
 from pipeline.errors import ErrorCode, PermanentFailure
+from pipeline.images.cost import conversion_bytes
 from pipeline.images.facts import (
     SERVICE_MAX_BYTES,
     SERVICE_MAX_SIDE,
+    Header,
     ImageFacts,
     ImageLimits,
     Inspection,
     PreparedImage,
     SentFormat,
 )
-from pipeline.images.headers import READERS, Damaged, Header
-from pipeline.images.recognise import recognise
+from pipeline.images.headers import Unreadable, read_bmp, read_gif, read_heif, read_jpeg, read_png, read_webp
+from pipeline.images.mishaps import ruined_inside
+from pipeline.images.other_files import SAVE_AS_PICTURE
+from pipeline.images.rare import rare
+from pipeline.images.recognise import find_picture, unknown, unsupported
+from pipeline.images.tiff import read_tiff
+
+IN_FRONT = "something stands in front of it"
+"""The obstacle of an image that could be sent but for that."""
 
 # Below this, nothing a model could make out is left of the shorter side once the longer one fits the service.
 _MIN_SCALED_SIDE = 8
 
 _UPLOAD_AGAIN = "Save it again in the program it comes from and upload that."
 
+_READERS: Mapping[str, Callable[[bytes], Header]] = {
+    "jpeg": read_jpeg,
+    "png": read_png,
+    "gif": read_gif,
+    "webp": read_webp,
+    "bmp": read_bmp,
+    "tiff": read_tiff,
+    "heic": read_heif,
+    "avif": read_heif,
+}
+
+
+class Unclear(PermanentFailure):
+    """The image seems damaged, but the decoder has the last word: see `pipeline.images.inspect_by_decoder`."""
+
+    def __init__(self, kind: str, problem: str) -> None:
+        failure = _corrupt(kind, problem)
+        super().__init__(failure.code, failure.message, failure.details)
+        self.kind = kind
+        self.problem = problem
+
 
 def inspect(data: bytes, limits: ImageLimits) -> Inspection:
     """What the image is and whether it can be sent as it is.
 
     Raises:
-        PermanentFailure: empty_blob, image_too_large, unsupported_image, or corrupt_image where the header alone
-            shows it.
+        Unclear: its header can't be read here; the decoder may know better.
+        PermanentFailure: empty_blob, image_too_large, unsupported_image, or corrupt_image.
     """
     if not data:
         raise PermanentFailure(
@@ -35,23 +66,37 @@ def inspect(data: bytes, limits: ImageLimits) -> Inspection:
         )
     if len(data) > limits.max_bytes:
         raise too_many_bytes(len(data), limits)
-    kind = recognise(data)
+    kind, start = find_picture(data)
+    picture = data[start:] if start else data
     try:
-        header = READERS[kind](data)
-    except (IndexError, OverflowError, struct.error) as exc:
+        header = _READERS[kind](picture)
+    except (Unreadable, IndexError, OverflowError, struct.error) as exc:
+        if start:
+            raise unknown(data) from exc
         # Overflow: an offset of 64 bits that no memory has.
-        raise corrupt(kind, "it ends within its header") from exc
-    except Damaged as exc:
-        raise corrupt(kind, str(exc)) from exc
-    facts = ImageFacts(kind, header.width, header.height)
-    check_size(facts, limits)
-    return Inspection(facts, header.orientation, _obstacle(facts, header, len(data)))
+        raise Unclear(kind, str(exc) if isinstance(exc, Unreadable) else "it ends within its header") from exc
+    return judged(kind, header, picture, limits, start)
+
+
+def judged(kind: str, header: Header, data: bytes, limits: ImageLimits, start: int = 0) -> Inspection:
+    """What becomes of a picture with that header.
+
+    Raises:
+        PermanentFailure: image_too_large; corrupt_image or unsupported_image for a size of zero.
+    """
+    facts = ImageFacts(kind, header.width, header.height, header.pages)
+    check_size(facts, limits, data)
+    obstacle = _obstacle(facts, header, len(data)) or (IN_FRONT if start else None)
+    inspection = Inspection(facts, header, obstacle, conversion_bytes(kind, header, len(data)), start)
+    if obstacle and obstacle != IN_FRONT:
+        check_cost(inspection, limits)
+    return inspection
 
 
 def as_stored(data: bytes, inspection: Inspection) -> PreparedImage:
     """A sendable image: the blob's own bytes, not a copy."""
     facts = inspection.facts
-    if not inspection.sendable or not _taken_by_service(facts.format):
+    if not inspection.sendable or not taken_by_service(facts.format):
         raise ValueError(f"this {facts.format} image cannot be sent as it is: {inspection.obstacle}")
     return PreparedImage(data, facts.format, facts.width, facts.height, transformed=False)
 
@@ -66,53 +111,88 @@ def too_many_bytes(size: int, limits: ImageLimits) -> PermanentFailure:
     )
 
 
-def check_size(facts: ImageFacts, limits: ImageLimits) -> None:
+def check_size(facts: ImageFacts, limits: ImageLimits, data: bytes) -> None:
     """Before anything is decoded: a header may state any size it likes, and decoders believe it."""
     width, height = facts.width, facts.height
-    shape = f"{width:,} x {height:,} pixels"
-    details = {"format": facts.format, "width": width, "height": height}
     if width < 1 or height < 1:
-        raise corrupt(facts.format, f"its header states a size of {shape}")
+        raise refusal(facts.format, f"its header states a size of {_shape(facts)}", data)
     if width * height > limits.max_pixels:
         _refuse(
-            f"The image has {shape}; at most {limits.max_pixels:,} in all are accepted. Save it smaller: the model "
-            f"sees no more than {SERVICE_MAX_SIDE:,} on the longer side.",
-            details | {"max_pixels": limits.max_pixels},
+            facts,
+            f"at most {limits.max_pixels:,} in all are accepted. Save it smaller: the model sees no more than"
+            f" {SERVICE_MAX_SIDE:,} on the longer side.",
+            {"max_pixels": limits.max_pixels},
         )
     longer, shorter = max(width, height), min(width, height)
     if longer > SERVICE_MAX_SIDE and shorter * SERVICE_MAX_SIDE < longer * _MIN_SCALED_SIDE:
         _refuse(
-            f"The image has {shape}: too long and narrow. The model sees no more than {SERVICE_MAX_SIDE:,} pixels on "
-            "the longer side, and scaled to that nothing would be left of the shorter one. Cut it into pieces.",
-            details,
+            facts,
+            f"it is too long and narrow. The model sees no more than {SERVICE_MAX_SIDE:,} pixels on the longer side,"
+            " and scaled to that nothing would be left of the shorter one. Cut it into pieces.",
+            {},
         )
 
 
-def corrupt(kind: str, problem: str, cause: BaseException | None = None) -> PermanentFailure:
-    """The failure of a damaged file of format `kind`; `problem` completes "damaged: …"."""
-    details = {"format": kind} | ({"cause": f"{type(cause).__name__}: {cause}"[:300]} if cause else {})
+def check_cost(inspection: Inspection, limits: ImageLimits) -> None:
+    """Before anything is decoded: no conversion takes more memory than this instance may give it."""
+    needed, most = inspection.conversion_bytes, limits.max_conversion_bytes
+    if needed > most:
+        kind = inspection.facts.format.upper()
+        _refuse(
+            inspection.facts,
+            f"to convert such a {kind} takes some {needed / 1e6:,.0f} MB of memory, and this app has {most / 1e6:,.0f}"
+            " MB for that. Save it smaller, or as JPEG, which takes least. The operator can raise IMAGE_MEMORY_BYTES.",
+            {"memory_bytes": needed, "max_memory_bytes": most},
+        )
+
+
+def refusal(kind: str, problem: str, data: bytes, cause: str | None = None) -> PermanentFailure:
+    """The failure of a file that its decoder refuses; `problem` completes "The image is damaged: …".
+
+    It may be named for what happened to it on its way, if that shows.
+    """
+    happened = ruined_inside(kind, data)
+    return unsupported(*happened) if happened else _corrupt(kind, problem, cause)
+
+
+def refusal_of_rare(kind: str, data: bytes, directory: int | None) -> PermanentFailure | None:
+    """The failure of a file of a kind that no decoder here reads; None if it is of a usual kind."""
+    what = rare(kind, data, directory)
+    return unsupported(what, "No decoder here reads that kind. " + SAVE_AS_PICTURE) if what else None
+
+
+def taken_by_service(kind: str) -> TypeGuard[SentFormat]:
+    """Whether the service takes images of that format."""
+    return kind in {"jpeg", "png", "webp", "gif"}
+
+
+def _corrupt(kind: str, problem: str, cause: str | None = None) -> PermanentFailure:
     return PermanentFailure(
-        ErrorCode.CORRUPT_IMAGE, f"The {kind.upper()} image is damaged: {problem}. {_UPLOAD_AGAIN}", details
+        ErrorCode.CORRUPT_IMAGE,
+        f"The {kind.upper()} image is damaged: {problem}. {_UPLOAD_AGAIN}",
+        {"format": kind} | ({"cause": cause} if cause else {}),
     )
 
 
 def _obstacle(facts: ImageFacts, header: Header, size: int) -> str | None:
-    if not _taken_by_service(facts.format):
+    if not taken_by_service(facts.format):
         return f"the service takes no {facts.format.upper()}"
-    if header.obstacle:
-        return header.obstacle
-    if header.orientation != 1:
-        return "not upright"
     if max(facts.width, facts.height) > SERVICE_MAX_SIDE:
         return f"longer side above {SERVICE_MAX_SIDE} px"
+    if header.orientation != 1:
+        return "not upright"
     if size > SERVICE_MAX_BYTES:
         return f"above {SERVICE_MAX_BYTES} bytes"
-    return None
+    return header.obstacle
 
 
-def _taken_by_service(kind: str) -> TypeGuard[SentFormat]:
-    return kind in {"jpeg", "png", "webp", "gif"}
+def _shape(facts: ImageFacts) -> str:
+    return f"{facts.width:,} x {facts.height:,} pixels"
 
 
-def _refuse(message: str, details: dict[str, object]) -> NoReturn:
-    raise PermanentFailure(ErrorCode.IMAGE_TOO_LARGE, message, details)
+def _refuse(facts: ImageFacts, why: str, details: dict[str, object]) -> NoReturn:
+    raise PermanentFailure(
+        ErrorCode.IMAGE_TOO_LARGE,
+        f"The image has {_shape(facts)}; {why}",
+        {"format": facts.format, "width": facts.width, "height": facts.height} | details,
+    )

@@ -25,6 +25,7 @@ from pipeline.instructions.options import NAMES, InvalidOption, Options, parse_o
 from pipeline.junk import has_image_ending
 from pipeline.names import folder_files, folders_of, image_of_sidecar, is_blob_name, schema_blob, sidecars
 from pipeline.structured import AnswerSchema, InvalidSchema
+from pipeline.structured.wording import short
 
 BUILT_IN = "Describe this image."
 
@@ -143,23 +144,28 @@ class InstructionSources:
         return None
 
     async def _instruction_files(self, name: str) -> AsyncIterator[tuple[Origin, str, InstructionFile]]:
-        files, _ = await self._read(sidecars(name))
-        for file in files:
+        for file in await self._read(sidecars(name)):
             yield Origin.SIDECAR, *file
         if (usual := usual_form(name)) != name:
             # A sidecar in the usual form, which came first: its own event found no image. Few names are in another one.
-            files, _ = await self._read(sidecars(usual))
-            for file_name, _ in files:
+            for file_name, _ in await self._read(sidecars(usual)):
                 raise _in_another_form(file_name, name + file_name.removeprefix(usual))
         for folder in folders_of(name):
-            for file in await self._remembered.get(("folder", folder), partial(self._read, folder_files(folder))):
+            for file in await self._remembered.get(("folder", folder), partial(self._read_folder, folder)):
                 yield Origin.FOLDER, *file
 
-    async def _read(self, names: list[str]) -> tuple[list[tuple[str, InstructionFile]], int]:
-        """Those of these files that exist, and how many bytes they have."""
+    async def _read_folder(self, folder: str) -> tuple[list[tuple[str, InstructionFile]], int]:
+        """Its instruction files, and how many bytes they have."""
+        contents = await self._contents(folder_files(folder))
+        return await _all_parsed(contents), sum(map(len, contents.values()))
+
+    async def _read(self, names: list[str]) -> list[tuple[str, InstructionFile]]:
+        """Those of these files that exist."""
+        return await _all_parsed(await self._contents(names))
+
+    async def _contents(self, names: list[str]) -> dict[str, bytes]:
         contents = await asyncio.gather(*(self._files.read_start(name, MAX_FILE_BYTES + 1) for name in names))
-        found = {name: data for name, data in zip(names, contents, strict=True) if data is not None}
-        return [(name, await _parsed(name, data)) for name, data in found.items()], sum(map(len, found.values()))
+        return {name: data for name, data in zip(names, contents, strict=True) if data is not None}
 
     async def _schema(self, schema: dict[str, Any] | str | None) -> AnswerSchema | None:
         if schema is None:
@@ -184,6 +190,10 @@ class InstructionSources:
         return await _compiled(data, f"The schema '{name}'", file=name)
 
 
+async def _all_parsed(contents: Mapping[str, bytes]) -> list[tuple[str, InstructionFile]]:
+    return [(name, await _parsed(name, data)) for name, data in contents.items()]
+
+
 async def _parsed(name: str, data: bytes) -> InstructionFile:
     try:
         if len(data) > PARSED_AT_ONCE_BYTES:
@@ -204,22 +214,23 @@ async def _compiled(text: str | bytes, called: str, **details: str) -> tuple[Ans
 def _misnamed(name: str, meant: Misnamed) -> PermanentFailure:
     if meant.image is not None and not has_image_ending(meant.image):
         return _without_ending(name, meant.image, meant.right.removeprefix(meant.image))
-    asked = f"the image '{meant.image}'" if meant.image else "the images of its folder"
+    asked = f"the image '{short(meant.image)}'" if meant.image else "the images of its folder"
     saved = "" if meant.is_text else "save it as plain text and "
     return _invalid(
-        f"'{name}' is nearly the name of an instruction file, but not exactly, so it does not count as one. If it says"
-        f" what to ask about {asked}, {saved}upload it as '{meant.right}'.",
+        f"'{short(name)}' is nearly the name of an instruction file, but not exactly, so it does not count as one. If"
+        f" it says what to ask about {asked}, {saved}upload it as '{short(meant.right)}'.",
         file=name,
         right_name=meant.right,
     )
 
 
 def _without_ending(name: str, image: str, ending: str) -> PermanentFailure:
-    example = f"{image}.jpg"
+    wanted, example = short(image), f"{image}.jpg"
     return _invalid(
-        f"'{name}' is the instruction file of an image called '{image}', and there is no such image. An instruction"
-        f" file has the whole name of its image, ending included: '{example}{ending}' for '{example}'. Upload it under"
-        f" that name. (If '{image}' is still to come, upload that: this file counts for it.)",
+        f"'{short(name)}' is the instruction file of an image called '{wanted}', and there is no such image. An"
+        f" instruction file has the whole name of its image, ending included: '{short(example + ending)}' for"
+        f" '{short(example)}'. Upload it under that name. (If '{wanted}' is still to come, upload that: this file"
+        " counts for it.)",
         file=name,
         right_name=f"{example}{ending}",
     )
@@ -227,8 +238,8 @@ def _without_ending(name: str, image: str, ending: str) -> PermanentFailure:
 
 def _in_another_form(name: str, right: str) -> PermanentFailure:
     return _invalid(
-        f"The names of the instruction file '{name}' and of its image look alike, but their accented letters are"
-        " encoded in different ways (Unicode NFC and NFD). Copy the image's name, and upload the file under it;"
+        f"The names of the instruction file '{short(name)}' and of its image look alike, but their accented letters"
+        " are encoded in different ways (Unicode NFC and NFD). Copy the image's name, and upload the file under it;"
         " `blobsight upload` does that.",
         file=name,
         right_name=right,

@@ -120,6 +120,46 @@ def union(call: Expression) -> list[Any]:
     return [_value(node) if node.type == "object" else _text(node) for node in arguments]
 
 
+def needless_dependencies(source: str) -> list[str]:
+    """Entries of dependsOn that follow from what a declaration uses anyway: Bicep's rule no-unnecessary-dependson.
+
+    Like the rule it follows uses through variables and other declarations, and leaves loops alone.
+    """
+    kinds = {"variable_declaration", "resource_declaration", "module_declaration"}
+    nodes = [node for node in _named(_PARSER.parse(source.encode()).root_node) if node.type in kinds]
+    declared = {_text(_named(node)[0]): node for node in nodes}
+    uses = {symbol: set(_uses(node)) & set(declared) - {symbol} for symbol, node in declared.items()}
+    found = []
+    for symbol, node in declared.items():
+        reached: set[str] = set()
+        ahead = uses[symbol]
+        while ahead:
+            reached |= ahead
+            ahead = set().union(*(uses[each] for each in ahead)) - reached
+        for each in _walk(node):
+            if _is_depends_on(each):
+                entries = [_text(entry) for entry in _named(_named(each)[1])]
+                found += [
+                    f"{symbol}: {entry}"
+                    for entry in entries
+                    if entry in reached and not any(part.type == "for_statement" for part in _named(declared[entry]))
+                ]
+    return found
+
+
+def _is_depends_on(node: Node) -> bool:
+    return node.type == "object_property" and _text(_named(node)[0]) == "dependsOn"
+
+
+def _uses(node: Node) -> Iterator[str]:
+    """The names that an expression stands on, those of its dependsOn left out."""
+    if node.type == "identifier":
+        yield _text(node)
+    elif not _is_depends_on(node):
+        for child in _named(node)[1:] if node.type == "object_property" else _named(node):
+            yield from _uses(child)
+
+
 def _declaration(node: Node) -> Declaration:
     symbol, source, body = _named(node)[:3]
     condition = None

@@ -5,6 +5,7 @@ unknown keys pass, misspelt ones too. It was read in Azure/azure-dev, schemas/v1
 workflow infra.yml checks against the one that is published now.
 """
 
+import tomllib
 from typing import Any
 
 import jsonschema
@@ -24,12 +25,30 @@ SCRIPT = {
         "interactive": {"type": "boolean"},
     },
 }
+HOOK = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["posix", "windows"],
+    "properties": {"posix": SCRIPT, "windows": SCRIPT},
+}
 SCHEMA = {
     "type": "object",
     "additionalProperties": False,
-    "required": ["name", "infra", "services", "hooks"],
+    "required": ["name", "metadata", "requiredVersions", "infra", "services", "hooks"],
     "properties": {
         "name": {"type": "string", "minLength": 2, "pattern": "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"},
+        "metadata": {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["template"],
+            "properties": {"template": {"type": "string"}},
+        },
+        "requiredVersions": {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["azd"],
+            "properties": {"azd": {"type": "string"}},
+        },
         "infra": {
             "type": "object",
             "additionalProperties": False,
@@ -58,14 +77,8 @@ SCHEMA = {
         "hooks": {
             "type": "object",
             "additionalProperties": False,
-            "properties": {
-                "postdeploy": {
-                    "type": "object",
-                    "additionalProperties": False,
-                    "required": ["posix", "windows"],
-                    "properties": {"posix": SCRIPT, "windows": SCRIPT},
-                }
-            },
+            "required": ["predeploy", "postdeploy"],
+            "properties": {"predeploy": HOOK, "postdeploy": HOOK},
         },
     },
 }
@@ -88,9 +101,9 @@ def test_it_is_what_azd_understands(project: Any) -> None:
         {"infra": {"provider": "bicep", "path": "infra/bicep", "modul": "main"}},
         {"services": {"pipeline": {"project": ".", "host": "functions", "language": "python"}}},
         {"services": {"pipeline": {"host": "function", "language": "python"}}},
-        {"hooks": {"postDeploy": {}}},
-        {"hooks": {"postdeploy": {"posix": {"shell": "bash", "run": "a"}, "windows": {"shell": "pwsh", "run": "a"}}}},
-        {"hooks": {"postdeploy": {"posix": {"shell": "sh", "run": "a"}, "shell": "sh", "run": "a"}}},
+        {"requiredVersions": {"az": ">= 1.0.0"}},
+        {"hooks": {"preDeploy": {}, "postdeploy": {}}},
+        {"hooks": {"predeploy": {}, "postdeploy": {"posix": {"shell": "bash", "run": "a"}}}},
     ],
     ids=str,
 )
@@ -103,8 +116,10 @@ def test_it_points_at_what_is_there(project: Any) -> None:
     infra = ROOT / project["infra"]["path"]
     for ending in ("bicep", "bicepparam"):
         assert (infra / f"{project['infra']['module']}.{ending}").is_file()
-    for system in ("posix", "windows"):
-        assert (ROOT / project["hooks"]["postdeploy"][system]["run"]).is_file()
+    for name, hook in project["hooks"].items():
+        for system, ending in (("posix", "sh"), ("windows", "ps1")):
+            assert hook[system]["run"] == f"infra/hooks/{name}.{ending}"
+            assert (ROOT / hook[system]["run"]).is_file()
     ((name, service),) = project["services"].items()
     assert (ROOT / service["project"] / "host.json").is_file()
     (app,) = (module for module in read(infra / "resources.bicep").modules if module.symbol == "app")
@@ -112,5 +127,11 @@ def test_it_points_at_what_is_there(project: Any) -> None:
 
 
 def test_a_failing_hook_fails_the_deployment(project: Any) -> None:
-    for script in project["hooks"]["postdeploy"].values():
-        assert not script.get("continueOnError")
+    for hook in project["hooks"].values():
+        for script in hook.values():
+            assert not script.get("continueOnError")
+
+
+def test_the_templates_version_is_the_projects(project: Any) -> None:
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["metadata"]["template"] == f"{declared['name']}@{declared['version']}"

@@ -1,11 +1,13 @@
 """The templates are Bicep, fit together, and open no door that needs a key."""
 
+import json
 import re
 from pathlib import Path
 
 import pytest
-from bicep_source import Expression, Template, problems, read
-from templates import NAMES, TEMPLATES, resources, source
+from bicep_source import Expression, Template, needless_dependencies, problems, read
+from person import ROOT
+from templates import BICEP, NAMES, TEMPLATES, resources, source
 
 API_VERSIONS = {
     "Microsoft.Authorization/roleAssignments": "2022-04-01",
@@ -15,28 +17,28 @@ API_VERSIONS = {
     "Microsoft.EventGrid/systemTopics/eventSubscriptions": "2025-02-15",
     "Microsoft.Insights/actionGroups": "2023-01-01",
     "Microsoft.Insights/components": "2020-02-02",
-    "Microsoft.Insights/diagnosticSettings": "2021-05-01-preview",  # there is no other
-    "Microsoft.Insights/metricAlerts": "2018-03-01",
-    "Microsoft.Insights/scheduledQueryRules": "2023-12-01",
+    "Microsoft.Insights/diagnosticSettings": "2021-05-01-preview",  # the newest that has logs
+    "Microsoft.Insights/metricAlerts": "2026-01-01",
+    "Microsoft.Insights/scheduledQueryRules": "2026-03-01",
     "Microsoft.ManagedIdentity/userAssignedIdentities": "2024-11-30",
-    "Microsoft.Network/networkSecurityGroups": "2024-07-01",
+    "Microsoft.Network/networkSecurityGroups": "2025-07-01",
     "Microsoft.Network/privateDnsZones": "2024-06-01",
     "Microsoft.Network/privateDnsZones/virtualNetworkLinks": "2024-06-01",
-    "Microsoft.Network/privateEndpoints": "2024-07-01",
-    "Microsoft.Network/privateEndpoints/privateDnsZoneGroups": "2024-07-01",
-    "Microsoft.Network/virtualNetworks": "2024-07-01",
+    "Microsoft.Network/privateEndpoints": "2025-07-01",
+    "Microsoft.Network/privateEndpoints/privateDnsZoneGroups": "2025-07-01",
+    "Microsoft.Network/virtualNetworks": "2025-07-01",
     "Microsoft.OperationalInsights/workspaces": "2025-02-01",
     "Microsoft.Resources/resourceGroups": "2025-04-01",
-    "Microsoft.Storage/storageAccounts": "2025-01-01",
-    "Microsoft.Storage/storageAccounts/blobServices": "2025-01-01",
-    "Microsoft.Storage/storageAccounts/blobServices/containers": "2025-01-01",
-    "Microsoft.Storage/storageAccounts/managementPolicies": "2025-01-01",
-    "Microsoft.Storage/storageAccounts/queueServices": "2025-01-01",
-    "Microsoft.Storage/storageAccounts/queueServices/queues": "2025-01-01",
-    "Microsoft.Web/serverfarms": "2024-11-01",
-    "Microsoft.Web/sites": "2024-11-01",
-    "Microsoft.Web/sites/basicPublishingCredentialsPolicies": "2024-11-01",
-    "Microsoft.Web/sites/config": "2024-11-01",
+    "Microsoft.Storage/storageAccounts": "2025-08-01",
+    "Microsoft.Storage/storageAccounts/blobServices": "2025-08-01",
+    "Microsoft.Storage/storageAccounts/blobServices/containers": "2025-08-01",
+    "Microsoft.Storage/storageAccounts/managementPolicies": "2025-08-01",
+    "Microsoft.Storage/storageAccounts/queueServices": "2025-08-01",
+    "Microsoft.Storage/storageAccounts/queueServices/queues": "2025-08-01",
+    "Microsoft.Web/serverfarms": "2025-03-01",
+    "Microsoft.Web/sites": "2025-03-01",
+    "Microsoft.Web/sites/basicPublishingCredentialsPolicies": "2025-03-01",
+    "Microsoft.Web/sites/config": "2025-03-01",
 }
 """Versions whose properties, required ones and values were looked up in Azure's own type definitions
 (https://github.com/Azure/bicep-types-az). A new one has to be looked up first."""
@@ -100,6 +102,41 @@ def test_every_parameter_and_variable_is_used(name: str) -> None:
         assert len(re.findall(rf"\bin {symbol}:|\b{symbol}\b(?!:)", source(name))) > 1, symbol
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_waits_for_what_it_waits_for_anyway(name: str) -> None:
+    """The compiler's rule no-unnecessary-dependson, which was an error once and stopped every deployment."""
+    assert needless_dependencies(source(name)) == []
+
+
+def test_a_needless_dependency_is_found_through_variables_and_modules() -> None:
+    again = source("resources.bicep").replace("    roles\n    network\n", "    roles\n    hostStorage\n    openAi\n")
+    assert needless_dependencies(again) == ["app: hostStorage"], "openAi is reached by another dependsOn only"
+    through = source("resources.bicep").replace(
+        "    userPrincipalType: userPrincipalType\n  }\n",
+        "    userPrincipalType: '1'\n  }\n  dependsOn: [\n    monitoring\n  ]\n",
+    )
+    assert needless_dependencies(through) == ["roles: monitoring"]
+    variable = "resource a 'A/a@1' = {}\nvar b = a.id\nresource c 'A/a@1' = { x: b\n dependsOn: [\na\n] }"
+    assert needless_dependencies(variable) == ["c: a"]
+    loop = "resource a 'A/a@1' = [for x in y: {}]\nresource c 'A/a@1' = { x: a[0].id\n dependsOn: [\na\n] }"
+    assert needless_dependencies(loop) == []
+
+
+def test_no_rule_stops_a_deployment_of_those_who_use_the_templates() -> None:
+    """A bicepconfig.json counts wherever the templates are compiled, by later compilers, too. CI has one of its own."""
+    for config in (*BICEP.rglob("bicepconfig.json"), ROOT / "infra" / "bicepconfig.json", ROOT / "bicepconfig.json"):
+        if config.exists():
+            rules = json.loads(config.read_text(encoding="utf-8"))["analyzers"]["core"]["rules"]
+            assert not [name for name, rule in rules.items() if rule.get("level") == "error"], config
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_types_say_what_is_in_an_object_or_an_array(name: str) -> None:
+    """The compiler's rule use-user-defined-types."""
+    vague = {parameter: p.type for parameter, p in TEMPLATES[name].parameters.items() if p.type in {"object", "array"}}
+    assert not vague
+
+
 def test_every_module_is_used() -> None:
     used = {
         str(Path(name).parent / module.source) for name, template in TEMPLATES.items() for module in template.modules
@@ -155,7 +192,7 @@ def test_the_function_app_is_https_only_and_has_no_password() -> None:
         },
     }
     doors = resources("Microsoft.Web/sites/basicPublishingCredentialsPolicies")
-    assert {door.body["name"]: door.body["properties"]["allow"] for door in doors} == {"ftp": False, "scm": False}
+    assert {door.body["name"]: door.body["properties"]["allow"] for door in doors} == {"scm": False}
 
 
 def test_one_key_is_read_and_it_goes_nowhere_else() -> None:
@@ -166,7 +203,7 @@ def test_one_key_is_read_and_it_goes_nowhere_else() -> None:
     assert not TEMPLATES["event-subscription.bicep"].outputs
     key = TEMPLATES["event-subscription.bicep"].variables["webhookDestination"]["properties"]["endpointUrl"]
     assert isinstance(key, Expression)
-    assert key.startswith("eventDelivery == 'webhook' ?"), "delivery by queue reads no key"
+    assert key.split("?")[0].strip() == "eventDelivery == 'webhook'", "delivery by queue reads no key"
 
 
 @pytest.mark.parametrize("name", ["main.bicep", "resources.bicep"])

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from check_infra import ACCEPTED, complaints
+from check_infra import ACCEPTED, complaints, older
 
 
 def check(name: str) -> dict[str, str]:
@@ -42,3 +42,33 @@ def test_an_exception_that_nothing_needs_is_a_complaint() -> None:
     needless = min(ACCEPTED)
     (complaint,) = complaints(report(*(set(ACCEPTED) - {needless})))
     assert complaint.startswith(f"{needless} is accepted")
+
+
+def test_what_the_auditor_cannot_read_is_said_in_older_words() -> None:
+    source = """@description('One.')
+type Endpoint = {
+  @description('Its name.')
+  name: string
+}
+
+param tags { *: string }
+param endpoints Endpoint[]
+var names = concat(
+  [
+    'a'
+  ],
+  isMore
+    ? ['b']
+    : []
+)
+"""
+    assert (
+        older(source)
+        == """
+param tags object
+param endpoints array
+var names = concat( [
+    'a'
+  ], isMore ? ['b'] : [] )
+"""
+    )

@@ -1,7 +1,5 @@
 """Every upload's event reaches the pipeline, or is kept."""
 
-import re
-
 from templates import TEMPLATES, resources
 
 SUBSCRIPTION = TEMPLATES["event-subscription.bicep"]
@@ -42,25 +40,3 @@ def test_what_cannot_be_delivered_is_tried_for_a_day_and_then_kept() -> None:
             "properties": {"resourceId": "dataStorage.id", "blobContainerName": "deadLetterContainer"},
         },
     }
-
-
-def test_alerts_watch_metrics_that_there_are() -> None:
-    """As named in https://learn.microsoft.com/azure/azure-monitor/reference/supported-metrics/metrics-index."""
-    watched = {}
-    for alert in resources("Microsoft.Insights/metricAlerts"):
-        (criterion,) = alert.body["properties"]["criteria"]["allOf"]
-        dimensions = {each["name"]: each["values"] for each in criterion.get("dimensions", [])}
-        watched[criterion["metricNamespace"], criterion["metricName"]] = dimensions
-    assert watched == {
-        ("Microsoft.EventGrid/systemTopics", "DeadLetteredCount"): {},
-        ("Microsoft.CognitiveServices/accounts", "AzureOpenAIRequests"): {
-            "StatusCode": ["429"],
-            "ModelDeploymentName": ["modelDeploymentName"],
-        },
-    }
-
-
-def test_a_failed_call_of_the_http_function_is_no_alert() -> None:
-    """Its caller sees it; a wrong image would wake somebody up."""
-    query = TEMPLATES["modules/alerts.bicep"].variables["failedFunctionsQuery"]
-    assert re.search(r"success == false and name !contains 'process_image'", query)

@@ -1,7 +1,7 @@
 """With networkIsolation, what the app calls is reached from inside the network only."""
 
 import pytest
-from templates import TEMPLATES, module, resources
+from templates import TEMPLATES, module, resources, source
 
 RESOURCES = TEMPLATES["resources.bicep"]
 ZONES = {
@@ -41,6 +41,12 @@ def test_the_app_calls_from_the_network() -> None:
     assert "delegations" not in endpoints["properties"]
     (link,) = resources("Microsoft.Network/privateDnsZones/virtualNetworkLinks")
     assert link.body["properties"]["virtualNetwork"] == {"id": "network.id"}
+
+
+def test_private_endpoints_are_made_one_after_the_other() -> None:
+    """Several of one account at the same time are refused: https://github.com/Azure/bicep-registry-modules/issues/6001."""
+    text = source("modules/network.bicep")
+    assert text.count("'Microsoft.Network/privateEndpoints@") == text.count("@batchSize(1)\nresource privateEndpoints ")
 
 
 @pytest.mark.parametrize("kind", ["Microsoft.Storage/storageAccounts", "Microsoft.CognitiveServices/accounts"])

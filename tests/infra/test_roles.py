@@ -41,14 +41,10 @@ GRANTS = {
     "appOnApplicationInsights": Grant("appPrincipalId", "applicationInsights", ("monitoringMetricsPublisher",)),
     "access": Grant("appPrincipalId", "account", ("cognitiveServicesOpenAiUser",)),
     "eventGridOnDeadLetters": Grant("eventGridPrincipalId", "deadLetters", ("storageBlobDataContributor",)),
-    "eventGridOnRequests": Grant(
-        "eventGridPrincipalId",
-        "requests",
-        ("storageQueueDataMessageSender",),
-        condition="(eventDelivery == 'queue')",
-    ),
+    "eventGridOnRequests": Grant("eventGridPrincipalId", "requests", ("storageQueueDataMessageSender",)),
     "userOnImages": Grant("userPrincipalId", "images", ("storageBlobDataContributor",), **ASKED_FOR),
     "userOnResults": Grant("userPrincipalId", "results", ("storageBlobDataReader",), **ASKED_FOR),
+    "userOnState": Grant("userPrincipalId", "state", ("storageBlobDataReader",), **ASKED_FOR),
     "userOnRequests": Grant("userPrincipalId", "requests", ("storageQueueDataMessageSender",), **ASKED_FOR),
 }
 SCOPES = {
@@ -56,6 +52,7 @@ SCOPES = {
     "dataStorage": "dataStorageName",
     "images": "inputContainer",
     "results": "outputContainer",
+    "state": "stateContainer",
     "deadLetters": "deadLetterContainer",
     "requests": "requestsQueue",
     "applicationInsights": "applicationInsightsName",
@@ -77,7 +74,7 @@ def role(name: str, assignment: Declaration) -> str:
 
 def grant(name: str, assignment: Declaration) -> Grant:
     of = role(name, assignment)
-    looped = re.search(rf"resource {assignment.symbol} .*\[for {of} in (\w+):", source(name))
+    looped = re.search(rf"resource {assignment.symbol} .*\[\n +for {of} in (\w+):", source(name))
     roles = TEMPLATES[name].variables[looped[1]] if looped else [of]
     properties = assignment.body["properties"]
     return Grant(

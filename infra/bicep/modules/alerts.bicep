@@ -1,4 +1,4 @@
-metadata description = 'Alerts for what nobody would notice: poison, undelivered events, failing functions and results, throttling.'
+metadata description = 'Alerts for what would go unnoticed: poison, undelivered events, failing functions and results, stopped hosts, throttling.'
 
 @description('Beginning of the alerts\' names.')
 param prefix string
@@ -7,7 +7,7 @@ param prefix string
 param location string
 
 @description('Tags of every resource.')
-param tags object
+param tags { *: string }
 
 @description('Who is told; empty for nobody: the alerts are seen in the portal then.')
 param email string
@@ -31,12 +31,12 @@ param failedResultsThreshold int
 param throttledCallsThreshold int
 
 var actionGroupName = '${prefix}-people'
-var actionGroupIds = empty(email) ? [] : [
-  resourceId('Microsoft.Insights/actionGroups', actionGroupName)
+var actionGroupIds = empty(email) ? [] : [resourceId('Microsoft.Insights/actionGroups', actionGroupName)]
+var metricActions = [
+  for id in actionGroupIds: {
+    actionGroupId: id
+  }
 ]
-var metricActions = [for id in actionGroupIds: {
-  actionGroupId: id
-}]
 
 resource actionGroup 'Microsoft.Insights/actionGroups@2023-01-01' = if (!empty(email)) {
   name: actionGroupName
@@ -55,22 +55,33 @@ resource actionGroup 'Microsoft.Insights/actionGroups@2023-01-01' = if (!empty(e
   }
 }
 
-// The line that the pipeline logs for each attempt that came to an end:
-// images/a.jpg: failed corrupt_image in 21 ms (attempt 1, work 1f2e3d4c)
+// Each query looks at fields, never at words that a file's name could bring into a line. The fields of the pipeline's own
+// lines are those of docs/operations.md. tests/infra/test_alerts.py runs every query.
 var poisonQuery = '''
 traces
-| where message matches regex @': failed crashed in [0-9]+ ms'
+| where tostring(customDimensions.logger_name) startswith "pipeline"
+| where tostring(customDimensions.error_code) == "crashed"
 '''
 
 var failedResultsQuery = '''
 traces
-| where message matches regex @': failed [a-z_]+ in [0-9]+ ms'
+| where tostring(customDimensions.logger_name) startswith "pipeline"
+| where tostring(customDimensions.outcome) == "failed"
 '''
 
-// A failed HTTP call is its caller's to see. What such a request is called depends on who names it, host or framework.
+// The host names the function only on an invocation: what strangers send to the app's address (404, 401) has no faas.name.
+// A failed call of the HTTP function is its caller's to see.
 var failedFunctionsQuery = '''
 requests
-| where success == false and name !contains 'process_image'
+| where success == false
+| where tostring(customDimensions["faas.name"]) !in ("", "process_image")
+'''
+
+// Logged with an exception, so it is a row of exceptions, with the line in one of these columns.
+var stoppedHostsQuery = '''
+union traces, exceptions
+| where severityLevel >= 3 and tostring(customDimensions.logger_name) !startswith "pipeline"
+| where strcat(message, " ", outerMessage, " ", tostring(customDimensions)) has "Host is shutting down"
 '''
 
 var logAlerts = [
@@ -78,70 +89,79 @@ var logAlerts = [
     name: 'poison'
     severity: 1
     threshold: 0
-    description: 'An upload or a request used up its deliveries: it crashed every time. Its result says "crashed".'
+    description: 'An upload or a request used up its deliveries: it crashed every time. Its result says "crashed". Why: docs/operations.md#poison-messages-and-crashes'
     query: poisonQuery
   }
   {
     name: 'failed-results'
     severity: 3
     threshold: failedResultsThreshold
-    description: 'Many uploads end in a failed result. The results\' error codes and messages say why.'
+    description: 'Many uploads end in a failed result. By error code, with what to do: docs/operations.md#failed-results-by-code'
     query: failedResultsQuery
   }
   {
     name: 'failing-functions'
     severity: 2
     threshold: 10
-    description: 'Functions fail and are tried again: storage out of reach, a missing role, a crash. See exceptions.'
+    description: 'Functions fail and are tried again: storage out of reach, a missing role, a defect. Which, and with what exception: docs/operations.md#functions-that-fail'
     query: failedFunctionsQuery
+  }
+  {
+    name: 'stopped-hosts'
+    severity: 1
+    threshold: 2
+    description: 'The Functions host stops again and again, with all work on it: it fails to look at an upload or a queue. Which, and why: docs/operations.md#the-host-stops'
+    query: stoppedHostsQuery
   }
 ]
 
-resource logs 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = [for alert in logAlerts: {
-  name: '${prefix}-${alert.name}'
-  location: location
-  tags: tags
-  kind: 'LogAlert'
-  properties: {
-    displayName: '${prefix}: ${alert.name}'
-    description: alert.description
-    severity: alert.severity
-    enabled: true
-    scopes: [
-      applicationInsightsId
-    ]
-    evaluationFrequency: 'PT15M' // a third of the price of every five minutes
-    windowSize: 'PT15M'
-    criteria: {
-      allOf: [
-        {
-          query: alert.query
-          timeAggregation: 'Count'
-          operator: 'GreaterThan'
-          threshold: alert.threshold
-          failingPeriods: {
-            numberOfEvaluationPeriods: 1
-            minFailingPeriodsToAlert: 1
-          }
-        }
+resource logs 'Microsoft.Insights/scheduledQueryRules@2026-03-01' = [
+  for alert in logAlerts: {
+    name: '${prefix}-${alert.name}'
+    location: location
+    tags: tags
+    kind: 'LogAlert'
+    properties: {
+      displayName: '${prefix}: ${alert.name}'
+      description: alert.description
+      severity: alert.severity
+      enabled: true
+      scopes: [
+        applicationInsightsId
       ]
+      evaluationFrequency: 'PT15M' // a third of the price of every five minutes
+      windowSize: 'PT15M'
+      criteria: {
+        allOf: [
+          {
+            query: alert.query
+            timeAggregation: 'Count'
+            operator: 'GreaterThan'
+            threshold: alert.threshold
+            failingPeriods: {
+              numberOfEvaluationPeriods: 1
+              minFailingPeriodsToAlert: 1
+            }
+          }
+        ]
+      }
+      autoMitigate: true
+      actions: {
+        actionGroups: actionGroupIds
+      }
     }
-    autoMitigate: true
-    actions: {
-      actionGroups: actionGroupIds
-    }
+    dependsOn: [
+      actionGroup
+    ]
   }
-  dependsOn: [
-    actionGroup
-  ]
-}]
+]
 
-resource deadLetters 'Microsoft.Insights/metricAlerts@2018-03-01' = {
+resource deadLetters 'Microsoft.Insights/metricAlerts@2026-01-01' = {
   name: '${prefix}-dead-letters'
   location: 'global'
   tags: tags
   properties: {
-    description: 'Event Grid gave up on an event. Nothing is lost: reconcile finds the upload after an hour.'
+    description: 'Event Grid gave up on an event. The upload is not lost: the app\'s timer queues it. Why events are refused: docs/operations.md#lost-events'
     severity: 2
     enabled: true
     scopes: [
@@ -171,12 +191,12 @@ resource deadLetters 'Microsoft.Insights/metricAlerts@2018-03-01' = {
   ]
 }
 
-resource throttling 'Microsoft.Insights/metricAlerts@2018-03-01' = {
+resource throttling 'Microsoft.Insights/metricAlerts@2026-01-01' = {
   name: '${prefix}-throttling'
   location: 'global'
   tags: tags
   properties: {
-    description: 'Azure OpenAI refuses many calls: raise the deployment\'s capacity, or let the images wait.'
+    description: 'Azure OpenAI refuses many calls. The images wait; to make them wait less: docs/operations.md#throttling-that-lasts'
     severity: 3
     enabled: true
     scopes: [

@@ -7,7 +7,7 @@ param name string
 param location string
 
 @description('Tags of every resource.')
-param tags object
+param tags { *: string }
 
 @description('Resource id of the data storage account.')
 param dataStorageId string
@@ -28,6 +28,7 @@ resource topic 'Microsoft.EventGrid/systemTopics@2025-02-15' = {
   }
 }
 
+#disable-next-line use-recent-api-versions // there is no newer one
 resource deliveryFailures 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
   name: 'delivery-failures'
   scope: topic

@@ -4,14 +4,13 @@ metadata description = 'The function app on a Flex Consumption plan. It is one u
 param planName string
 
 @description('Name of the app: unique in Azure.')
-@maxLength(32) // the host cuts its id there, and two apps of one id would share locks and queues
 param name string
 
 @description('Region.')
 param location string
 
 @description('Tags of every resource.')
-param tags object
+param tags { *: string }
 
 @description('azd deploys the service of azure.yaml with this name here.')
 param serviceName string
@@ -35,7 +34,7 @@ param deploymentContainerUrl string
 param applicationInsightsConnectionString string
 
 @description('Settings of the pipeline, by name.')
-param pipelineSettings object
+param pipelineSettings { *: string }
 
 @description('Memory of an instance in megabytes; it decides the CPU share, too.')
 param instanceMemoryMB int
@@ -52,7 +51,7 @@ param alwaysReadyFor string
 @description('Subnet that the app calls from; empty for none.')
 param subnetId string
 
-resource plan 'Microsoft.Web/serverfarms@2024-11-01' = {
+resource plan 'Microsoft.Web/serverfarms@2025-03-01' = {
   name: planName
   location: location
   tags: tags
@@ -66,7 +65,7 @@ resource plan 'Microsoft.Web/serverfarms@2024-11-01' = {
   }
 }
 
-resource app 'Microsoft.Web/sites@2024-11-01' = {
+resource app 'Microsoft.Web/sites@2025-03-01' = {
   name: name
   location: location
   tags: union(tags, {
@@ -93,12 +92,14 @@ resource app 'Microsoft.Web/sites@2024-11-01' = {
       scaleAndConcurrency: {
         instanceMemoryMB: instanceMemoryMB
         maximumInstanceCount: maximumInstanceCount
-        alwaysReady: alwaysReadyInstances > 0 ? [
-          {
-            name: alwaysReadyFor
-            instanceCount: alwaysReadyInstances
-          }
-        ] : []
+        alwaysReady: alwaysReadyInstances > 0
+          ? [
+              {
+                name: alwaysReadyFor
+                instanceCount: alwaysReadyInstances
+              }
+            ]
+          : []
       }
       deployment: {
         storage: {
@@ -119,16 +120,8 @@ resource app 'Microsoft.Web/sites@2024-11-01' = {
   }
 }
 
-// Deploying with a password: no.
-resource ftpPassword 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2024-11-01' = {
-  parent: app
-  name: 'ftp'
-  properties: {
-    allow: false
-  }
-}
-
-resource scmPassword 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2024-11-01' = {
+// No deployment with a password. There is no such policy for FTP: Flex Consumption has no FTP.
+resource scmPassword 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2025-03-01' = {
   parent: app
   name: 'scm'
   properties: {
@@ -136,7 +129,7 @@ resource scmPassword 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@202
   }
 }
 
-resource settings 'Microsoft.Web/sites/config@2024-11-01' = {
+resource settings 'Microsoft.Web/sites/config@2025-03-01' = {
   parent: app
   name: 'appsettings'
   properties: union(pipelineSettings, {

@@ -10,7 +10,7 @@ param applicationInsightsName string
 param location string
 
 @description('Tags of every resource.')
-param tags object
+param tags { *: string }
 
 @description('For how many days logs are kept; the first 31 are free.')
 @minValue(30)

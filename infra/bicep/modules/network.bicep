@@ -1,5 +1,20 @@
 metadata description = 'A virtual network that the app calls from, with private endpoints for what it calls.'
 
+@description('A private endpoint.')
+type Endpoint = {
+  @description('Name of the endpoint.')
+  name: string
+
+  @description('Resource id of what it leads to.')
+  resourceId: string
+
+  @description('Which of its services: blob, queue, table, or account for Azure OpenAI.')
+  groupId: string
+
+  @description('Name of the private DNS zone that the address is written into.')
+  dnsZone: string
+}
+
 @description('Name of the network.')
 param name string
 
@@ -7,7 +22,7 @@ param name string
 param location string
 
 @description('Tags of every resource.')
-param tags object
+param tags { *: string }
 
 @description('Address range of the network.')
 param addressPrefix string
@@ -19,12 +34,12 @@ param appSubnetPrefix string
 param endpointSubnetPrefix string
 
 @description('Names of the private DNS zones.')
-param dnsZones array
+param dnsZones string[]
 
-@description('Private endpoints: name, resourceId, groupId and dnsZone of each.')
-param endpoints array
+@description('Private endpoints.')
+param endpoints Endpoint[]
 
-resource network 'Microsoft.Network/virtualNetworks@2024-07-01' = {
+resource network 'Microsoft.Network/virtualNetworks@2025-07-01' = {
   name: name
   location: location
   tags: tags
@@ -70,7 +85,7 @@ resource network 'Microsoft.Network/virtualNetworks@2024-07-01' = {
 }
 
 // The rules that every security group has: traffic inside the network, and nothing from outside.
-resource securityGroup 'Microsoft.Network/networkSecurityGroups@2024-07-01' = {
+resource securityGroup 'Microsoft.Network/networkSecurityGroups@2025-07-01' = {
   name: '${name}-nsg'
   location: location
   tags: tags
@@ -79,61 +94,71 @@ resource securityGroup 'Microsoft.Network/networkSecurityGroups@2024-07-01' = {
   }
 }
 
-resource zones 'Microsoft.Network/privateDnsZones@2024-06-01' = [for zone in dnsZones: {
-  name: zone
-  location: 'global'
-  tags: tags
-}]
+resource zones 'Microsoft.Network/privateDnsZones@2024-06-01' = [
+  for zone in dnsZones: {
+    name: zone
+    location: 'global'
+    tags: tags
+  }
+]
 
-resource links 'Microsoft.Network/privateDnsZones/virtualNetworkLinks@2024-06-01' = [for (zone, index) in dnsZones: {
-  parent: zones[index]
-  name: name
-  location: 'global'
-  tags: tags
-  properties: {
-    registrationEnabled: false
-    virtualNetwork: {
-      id: network.id
+resource links 'Microsoft.Network/privateDnsZones/virtualNetworkLinks@2024-06-01' = [
+  for (zone, index) in dnsZones: {
+    parent: zones[index]
+    name: name
+    location: 'global'
+    tags: tags
+    properties: {
+      registrationEnabled: false
+      virtualNetwork: {
+        id: network.id
+      }
     }
   }
-}]
+]
 
-resource privateEndpoints 'Microsoft.Network/privateEndpoints@2024-07-01' = [for endpoint in endpoints: {
-  name: endpoint.name
-  location: location
-  tags: tags
-  properties: {
-    subnet: {
-      id: '${network.id}/subnets/private-endpoints'
+// One after the other: several at once in one subnet, or to one account, fail with AnotherOperationInProgress.
+@batchSize(1)
+resource privateEndpoints 'Microsoft.Network/privateEndpoints@2025-07-01' = [
+  for endpoint in endpoints: {
+    name: endpoint.name
+    location: location
+    tags: tags
+    properties: {
+      subnet: {
+        id: '${network.id}/subnets/private-endpoints'
+      }
+      privateLinkServiceConnections: [
+        {
+          name: endpoint.name
+          properties: {
+            privateLinkServiceId: endpoint.resourceId
+            groupIds: [
+              endpoint.groupId
+            ]
+          }
+        }
+      ]
     }
-    privateLinkServiceConnections: [
-      {
-        name: endpoint.name
-        properties: {
-          privateLinkServiceId: endpoint.resourceId
-          groupIds: [
-            endpoint.groupId
-          ]
-        }
-      }
-    ]
   }
-}]
+]
 
-resource dnsRecords 'Microsoft.Network/privateEndpoints/privateDnsZoneGroups@2024-07-01' = [for (endpoint, index) in endpoints: {
-  parent: privateEndpoints[index]
-  name: 'default'
-  properties: {
-    privateDnsZoneConfigs: [
-      {
-        name: 'default'
-        properties: {
-          privateDnsZoneId: resourceId('Microsoft.Network/privateDnsZones', endpoint.dnsZone)
+resource dnsRecords 'Microsoft.Network/privateEndpoints/privateDnsZoneGroups@2025-07-01' = [
+  for (endpoint, index) in endpoints: {
+    parent: privateEndpoints[index]
+    name: 'default'
+    properties: {
+      privateDnsZoneConfigs: [
+        {
+          name: 'default'
+          properties: {
+            privateDnsZoneId: resourceId('Microsoft.Network/privateDnsZones', endpoint.dnsZone)
+          }
         }
-      }
+      ]
+    }
+    dependsOn: [
+      zones
     ]
   }
-  dependsOn: [
-    zones
-  ]
-}]
+]

@@ -7,7 +7,7 @@ param name string
 param location string
 
 @description('Tags of every resource.')
-param tags object
+param tags { *: string }
 
 @description('Name of the deployment.')
 param deploymentName string
@@ -18,10 +18,10 @@ param modelName string
 @description('Version of the model.')
 param modelVersion string
 
-@description('Where the deployment may be computed, and how it is paid.')
+@description('Where an image may be computed: GlobalStandard or DataZoneStandard.')
 param modelSku string
 
-@description('Thousands of tokens per minute; for a provisioned SKU, its units.')
+@description('Thousands of tokens per minute.')
 param modelCapacity int
 
 @description('Whether only a private endpoint reaches the account.')

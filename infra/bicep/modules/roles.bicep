@@ -15,14 +15,14 @@ param inputContainer string
 @description('Container where results appear.')
 param outputContainer string
 
+@description('Container of the pipeline\'s own notes.')
+param stateContainer string
+
 @description('Container of events that could not be delivered.')
 param deadLetterContainer string
 
 @description('Queue of work that waits.')
 param requestsQueue string
-
-@description('How Event Grid delivers.')
-param eventDelivery string
 
 @description('Object id of the function app\'s identity.')
 param appPrincipalId string
@@ -45,40 +45,45 @@ var storageQueueDataMessageSender = 'c6a89b2d-59bc-44d0-9896-0f6e12d7b80a'
 var storageTableDataContributor = '0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3'
 var monitoringMetricsPublisher = '3913510d-42f4-4e42-8a64-420c390055eb'
 
-resource hostStorage 'Microsoft.Storage/storageAccounts@2025-01-01' existing = {
+resource hostStorage 'Microsoft.Storage/storageAccounts@2025-08-01' existing = {
   name: hostStorageName
 }
 
-resource dataStorage 'Microsoft.Storage/storageAccounts@2025-01-01' existing = {
+resource dataStorage 'Microsoft.Storage/storageAccounts@2025-08-01' existing = {
   name: dataStorageName
 }
 
-resource dataBlobs 'Microsoft.Storage/storageAccounts/blobServices@2025-01-01' existing = {
+resource dataBlobs 'Microsoft.Storage/storageAccounts/blobServices@2025-08-01' existing = {
   parent: dataStorage
   name: 'default'
 }
 
-resource images 'Microsoft.Storage/storageAccounts/blobServices/containers@2025-01-01' existing = {
+resource images 'Microsoft.Storage/storageAccounts/blobServices/containers@2025-08-01' existing = {
   parent: dataBlobs
   name: inputContainer
 }
 
-resource results 'Microsoft.Storage/storageAccounts/blobServices/containers@2025-01-01' existing = {
+resource results 'Microsoft.Storage/storageAccounts/blobServices/containers@2025-08-01' existing = {
   parent: dataBlobs
   name: outputContainer
 }
 
-resource deadLetters 'Microsoft.Storage/storageAccounts/blobServices/containers@2025-01-01' existing = {
+resource state 'Microsoft.Storage/storageAccounts/blobServices/containers@2025-08-01' existing = {
+  parent: dataBlobs
+  name: stateContainer
+}
+
+resource deadLetters 'Microsoft.Storage/storageAccounts/blobServices/containers@2025-08-01' existing = {
   parent: dataBlobs
   name: deadLetterContainer
 }
 
-resource dataQueues 'Microsoft.Storage/storageAccounts/queueServices@2025-01-01' existing = {
+resource dataQueues 'Microsoft.Storage/storageAccounts/queueServices@2025-08-01' existing = {
   parent: dataStorage
   name: 'default'
 }
 
-resource requests 'Microsoft.Storage/storageAccounts/queueServices/queues@2025-01-01' existing = {
+resource requests 'Microsoft.Storage/storageAccounts/queueServices/queues@2025-08-01' existing = {
   parent: dataQueues
   name: requestsQueue
 }
@@ -100,25 +105,29 @@ var onDataStorage = [
   storageQueueDataContributor
 ]
 
-resource appOnHostStorage 'Microsoft.Authorization/roleAssignments@2022-04-01' = [for role in onHostStorage: {
-  name: guid(hostStorage.id, appPrincipalId, role)
-  scope: hostStorage
-  properties: {
-    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', role)
-    principalId: appPrincipalId
-    principalType: 'ServicePrincipal'
+resource appOnHostStorage 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
+  for role in onHostStorage: {
+    name: guid(hostStorage.id, appPrincipalId, role)
+    scope: hostStorage
+    properties: {
+      roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', role)
+      principalId: appPrincipalId
+      principalType: 'ServicePrincipal'
+    }
   }
-}]
+]
 
-resource appOnDataStorage 'Microsoft.Authorization/roleAssignments@2022-04-01' = [for role in onDataStorage: {
-  name: guid(dataStorage.id, appPrincipalId, role)
-  scope: dataStorage
-  properties: {
-    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', role)
-    principalId: appPrincipalId
-    principalType: 'ServicePrincipal'
+resource appOnDataStorage 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
+  for role in onDataStorage: {
+    name: guid(dataStorage.id, appPrincipalId, role)
+    scope: dataStorage
+    properties: {
+      roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', role)
+      principalId: appPrincipalId
+      principalType: 'ServicePrincipal'
+    }
   }
-}]
+]
 
 resource appOnApplicationInsights 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   name: guid(applicationInsights.id, appPrincipalId, monitoringMetricsPublisher)
@@ -130,7 +139,8 @@ resource appOnApplicationInsights 'Microsoft.Authorization/roleAssignments@2022-
   }
 }
 
-// Event Grid: what it can't deliver goes into one container, what it delivers goes onto one queue.
+// Event Grid: what it can't deliver goes into one container, what it delivers by queue goes onto one queue. It has that
+// role with the webhook, too: one that is minutes old when the way of delivery changes would cost events.
 resource eventGridOnDeadLetters 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   name: guid(deadLetters.id, eventGridPrincipalId, storageBlobDataContributor)
   scope: deadLetters
@@ -141,7 +151,7 @@ resource eventGridOnDeadLetters 'Microsoft.Authorization/roleAssignments@2022-04
   }
 }
 
-resource eventGridOnRequests 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (eventDelivery == 'queue') {
+resource eventGridOnRequests 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   name: guid(requests.id, eventGridPrincipalId, storageQueueDataMessageSender)
   scope: requests
   properties: {
@@ -165,6 +175,17 @@ resource userOnImages 'Microsoft.Authorization/roleAssignments@2022-04-01' = if 
 resource userOnResults 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (!empty(userPrincipalId)) {
   name: guid(results.id, userPrincipalId, storageBlobDataReader)
   scope: results
+  properties: {
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', storageBlobDataReader)
+    principalId: userPrincipalId
+    principalType: userPrincipalType
+  }
+}
+
+// The app's own record of what it can read and write, readiness.json, is in there: the hook after a deployment waits for it.
+resource userOnState 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (!empty(userPrincipalId)) {
+  name: guid(state.id, userPrincipalId, storageBlobDataReader)
+  scope: state
   properties: {
     roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', storageBlobDataReader)
     principalId: userPrincipalId

@@ -9,7 +9,7 @@ param name string
 param location string
 
 @description('Tags of every resource.')
-param tags object
+param tags { *: string }
 
 @description('Redundancy.')
 @allowed([
@@ -21,10 +21,10 @@ param tags object
 param sku string
 
 @description('Names of the blob containers.')
-param containers array
+param containers string[]
 
 @description('Names of the queues.')
-param queues array
+param queues string[]
 
 @description('Whether an overwritten blob is kept as a version.')
 param versioning bool
@@ -38,9 +38,9 @@ param softDeleteDays int
 param networkIsolation bool
 
 @description('Public IP addresses and ranges (CIDR) that reach the account all the same.')
-param allowedIpRanges array
+param allowedIpRanges string[]
 
-resource account 'Microsoft.Storage/storageAccounts@2025-01-01' = {
+resource account 'Microsoft.Storage/storageAccounts@2025-08-01' = {
   name: name
   location: location
   tags: tags
@@ -63,16 +63,18 @@ resource account 'Microsoft.Storage/storageAccounts@2025-01-01' = {
     networkAcls: {
       defaultAction: networkIsolation ? 'Deny' : 'Allow'
       bypass: 'AzureServices'
-      ipRules: [for address in allowedIpRanges: {
-        value: address
-        action: 'Allow'
-      }]
+      ipRules: [
+        for address in allowedIpRanges: {
+          value: address
+          action: 'Allow'
+        }
+      ]
       virtualNetworkRules: []
     }
   }
 }
 
-resource blobService 'Microsoft.Storage/storageAccounts/blobServices@2025-01-01' = {
+resource blobService 'Microsoft.Storage/storageAccounts/blobServices@2025-08-01' = {
   parent: account
   name: 'default'
   properties: {
@@ -88,23 +90,27 @@ resource blobService 'Microsoft.Storage/storageAccounts/blobServices@2025-01-01'
   }
 }
 
-resource blobContainers 'Microsoft.Storage/storageAccounts/blobServices/containers@2025-01-01' = [for container in containers: {
-  parent: blobService
-  name: container
-  properties: {
-    publicAccess: 'None'
+resource blobContainers 'Microsoft.Storage/storageAccounts/blobServices/containers@2025-08-01' = [
+  for container in containers: {
+    parent: blobService
+    name: container
+    properties: {
+      publicAccess: 'None'
+    }
   }
-}]
+]
 
-resource queueService 'Microsoft.Storage/storageAccounts/queueServices@2025-01-01' = {
+resource queueService 'Microsoft.Storage/storageAccounts/queueServices@2025-08-01' = {
   parent: account
   name: 'default'
 }
 
-resource storageQueues 'Microsoft.Storage/storageAccounts/queueServices/queues@2025-01-01' = [for queue in queues: {
-  parent: queueService
-  name: queue
-}]
+resource storageQueues 'Microsoft.Storage/storageAccounts/queueServices/queues@2025-08-01' = [
+  for queue in queues: {
+    parent: queueService
+    name: queue
+  }
+]
 
 @description('Resource id.')
 output id string = account.id

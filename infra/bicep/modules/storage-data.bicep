@@ -7,7 +7,7 @@ param name string
 param location string
 
 @description('Tags of every resource.')
-param tags object
+param tags { *: string }
 
 @description('Redundancy.')
 param sku string
@@ -42,7 +42,7 @@ param keepDays int
 param networkIsolation bool
 
 @description('Public IP addresses and ranges (CIDR) that reach the account all the same.')
-param allowedIpRanges array
+param allowedIpRanges string[]
 
 module account 'storage-account.bicep' = {
   name: '${name}-account'
@@ -177,11 +177,11 @@ var retentionRules = [
   }
 ]
 
-resource storageAccount 'Microsoft.Storage/storageAccounts@2025-01-01' existing = {
+resource storageAccount 'Microsoft.Storage/storageAccounts@2025-08-01' existing = {
   name: name
 }
 
-resource lifecycle 'Microsoft.Storage/storageAccounts/managementPolicies@2025-01-01' = {
+resource lifecycle 'Microsoft.Storage/storageAccounts/managementPolicies@2025-08-01' = {
   parent: storageAccount
   name: 'default'
   properties: {

@@ -7,7 +7,7 @@ param name string
 param location string
 
 @description('Tags of every resource.')
-param tags object
+param tags { *: string }
 
 @description('Redundancy.')
 param sku string
@@ -22,7 +22,7 @@ param softDeleteDays int
 param networkIsolation bool
 
 @description('Public IP addresses and ranges (CIDR) that reach the account all the same.')
-param allowedIpRanges array
+param allowedIpRanges string[]
 
 module account 'storage-account.bicep' = {
   name: '${name}-account'

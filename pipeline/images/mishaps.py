@@ -1,0 +1,169 @@
+"""What programs do to pictures on their way: flows, forms and scripts that take bytes for text, or write them as text.
+
+Nothing is undone: the message names what happened and the cure, which is at the sender's end. Pure.
+"""
+
+import base64
+import binascii
+import re
+from contextlib import suppress
+from itertools import islice
+from urllib.parse import unquote
+
+from pipeline.images.signatures import image_kind
+
+_LOOKED_AT_BYTES = 65_536
+_START_BYTES = 192
+
+# ── Ruined: bytes that went through a text decoder ───────────────────────────────────────────────────────────────
+
+_ORIGINAL = (
+    "The bytes in it are lost: upload the original file, and have whatever sends it pass on bytes (binary), not text."
+)
+# What is left of the signatures of JPEG and PNG when each byte above 127 has become U+FFFD, or a question mark.
+_REPLACED_JPEG = re.compile(rb"(?:\xef\xbf\xbd|\?){3,4}.{0,12}(?:JFIF|Exif|Adobe|ICC_PROFILE|8BIM)", re.DOTALL)
+_REPLACED_PNG = re.compile(rb"(?:\xef\xbf\xbd|\?)PNG[\r\n]")
+_REPLACED = re.compile(rb"(?:\xef\xbf\xbd){3}")
+# What PNG's signature was made to show: line ends that were converted, and bytes of 7 bits.
+_PNG_LINE_ENDS = re.compile(rb"[\x89\t]PNG(?!\r\n\x1a\n)[\r\n]{1,3}\x1a?[\r\n]{0,2}")
+# Which programs take bytes for, when they write them as UTF-8 or UTF-16.
+_TAKEN_FOR = ("latin-1", "cp1252", "cp437", "cp850", "mac_roman")
+# Below that, a file of which all is UTF-8, or all line ends are alike, may be so by chance.
+_FOREIGN_CHARACTERS = 16
+_LINE_ENDS = 24
+
+
+def ruined(data: bytes) -> tuple[str, str] | None:
+    """(what happened, what to do) to a file that was a picture before it went through a text decoder."""
+    if _PNG_LINE_ENDS.match(data):
+        return "a PNG image whose line ends were converted, as if it were text", _ORIGINAL
+    for pattern, what in (
+        (_REPLACED_JPEG, "a JPEG image"),
+        (_REPLACED_PNG, "a PNG image"),
+        (_REPLACED, "a file, perhaps a JPEG image,"),
+    ):
+        if pattern.match(data):
+            return _took_for_text(what), _ORIGINAL
+    text = _text_of(data[:_LOOKED_AT_BYTES])
+    for encoding in _TAKEN_FOR:
+        with suppress(UnicodeEncodeError):
+            if text and (kind := image_kind(text[:_START_BYTES].encode(encoding))):
+                return _took_for_text(_an_image(kind)), _ORIGINAL
+    return None
+
+
+def ruined_inside(kind: str, data: bytes) -> tuple[str, str] | None:
+    """The same for a picture whose signature survived, since it is ASCII, and which its decoder refuses."""
+    head = data[:_LOOKED_AT_BYTES]
+    foreign = sum(byte > 127 for byte in head)
+    text = _text_of(head)
+    if foreign > _FOREIGN_CHARACTERS and text:
+        return _took_for_text(_an_image(kind)), _ORIGINAL
+    line_ends = data.count(b"\n", 0, 1_000_000)
+    if line_ends > _LINE_ENDS and line_ends == data.count(b"\r\n", 0, 1_000_000):
+        return f"{_an_image(kind)} whose line ends were converted, as if it were text", _ORIGINAL
+    return None
+
+
+def _took_for_text(what: str) -> str:
+    return f"{what} that a program on its way took for text"
+
+
+def _text_of(head: bytes) -> str | None:
+    """The text that `head` is, as a whole; None if it is not UTF-8 or UTF-16."""
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return head[: len(head) & ~1].decode("utf-16", "ignore")
+    if len(head) > 8 and not any(head[1:32:2]):
+        return head[: len(head) & ~1].decode("utf-16-le", "ignore")
+    for cut in range(4):  # the last character may be cut
+        with suppress(UnicodeDecodeError):
+            return head[: len(head) - cut].decode("utf-8-sig")
+    return None
+
+
+# ── Written as text: nothing is lost, but it has to be turned back into bytes ────────────────────────────────────
+
+_BASE64_RUN = re.compile(r"[A-Za-z0-9+/_-]{16,}")
+_MOST_RUNS = 200
+_HEX_RUN = re.compile(r"(?:[0-9A-Fa-f]{2}[\s,:-]?(?:0x|\\x)?){8,}")
+_HEX_OFFSET = re.compile(r"[0-9A-Fa-f]{6,8}:?\s+")
+_NUMBERS = re.compile(r"(?<![\w\".])-?\d{1,3}(?:\s*[,\s]\s*-?\d{1,3}){7,}")
+_DECODE = "Decode it where it is sent, and upload the bytes."
+_DECODE_BASE64 = "Decode it where it is sent (in Power Automate and Logic Apps: base64ToBinary), and upload the bytes."
+_FORM = re.compile(rb"\s*--[^\r\n]{1,200}\r?\ncontent-[^:]{1,30}:([^\r\n]{0,200})", re.IGNORECASE)
+
+
+def posted_form(data: bytes) -> tuple[str, str] | None:
+    """(what it is, what to do) for the body of a web form, or of a mail, with a file in it."""
+    if not (form := _FORM.match(data)):
+        return None
+    what = "a web form (multipart/form-data)" if b"form-data" in form[1].lower() else "a MIME message"
+    return f"{what} with the file in it", "Upload the bytes of that file, without the lines around it."
+
+
+def written_as_text(data: bytes, encoding: str) -> tuple[str, str] | None:
+    """(what it is, what to do) for a text that holds a picture as base64, hexadecimal digits or numbers."""
+    # What JSON and web forms do to base64 is undone: the slashes of `\\/9j\\/4AAQ` and `%2F9j%2F4AAQ`.
+    text = unquote(data[:_LOOKED_AT_BYTES].decode(encoding, "replace").replace("\\/", "/"), errors="replace").lstrip()
+    for run in islice(_BASE64_RUN.finditer(text), _MOST_RUNS):
+        if kind := _kind_of_base64(run[0]):
+            return _in_base64(_an_image(kind), text, run.start()), _DECODE_BASE64
+    if text.startswith("JVBERi0"):
+        return "a PDF document encoded as base64", "Export the page you are asking about as PNG and upload that."
+    for written, start in (
+        ("hexadecimal digits", _of_hexadecimal(text)),
+        ("a list of numbers", _of_numbers(text)),
+        ("a program's notation for bytes", _of_notation(text)),
+    ):
+        if kind := image_kind(start):
+            return f"{_an_image(kind)} written as {written}", _DECODE
+    return None
+
+
+def _in_base64(what: str, text: str, start: int) -> str:
+    before = text[max(0, start - 400) : start]
+    if re.search(r"data:[\w/+.;=-]*base64,\s*$", before, re.IGNORECASE):
+        what = f"{what} as a data URL (base64)"
+    else:
+        what = f"{what} encoded as base64"
+    if key := re.search(r'"([\w$. -]{1,40})"\s*:\s*"[^"]*$', before):
+        return f"{what}, in JSON under '{key[1]}'"
+    return f"{what}, in JSON" if text.startswith(("{", "[")) else what
+
+
+def _kind_of_base64(run: str) -> str | None:
+    start = run[:_START_BYTES]
+    start = start[: len(start) & ~3].replace("-", "+").replace("_", "/")
+    try:
+        return image_kind(base64.b64decode(start))
+    except binascii.Error:
+        return None
+
+
+def _of_hexadecimal(text: str) -> bytes:
+    for line in (text, _HEX_OFFSET.sub("", text[:_START_BYTES], count=1)):  # a dump has the offset in front
+        start = re.sub(r"^[\s'\"xX\\bB]*(0x)?", "", line[:_START_BYTES])
+        if run := _HEX_RUN.match(start):
+            digits = re.sub(r"0x|\\x|[^0-9A-Fa-f]", "", run[0])
+            return bytes.fromhex(digits[: len(digits) & ~1])
+    return b""
+
+
+def _of_numbers(text: str) -> bytes:
+    numbers = _NUMBERS.search(text[:_LOOKED_AT_BYTES])
+    values = [int(value) for value in re.findall(r"-?\d+", numbers[0])[:_START_BYTES]] if numbers else []
+    return bytes(value & 255 for value in values)
+
+
+def _of_notation(text: str) -> bytes:
+    if not (start := re.match(r"b?['\"]", text)):
+        return b""
+    escaped = text[start.end() : start.end() + 4 * _START_BYTES]
+    with suppress(UnicodeError):
+        return escaped.encode("latin-1", "replace").decode("unicode_escape", "ignore").encode("latin-1", "replace")
+    return b""
+
+
+def _an_image(kind: str) -> str:
+    name = kind.upper()
+    return f"{'an' if name in {'AVIF', 'HEIC'} else 'a'} {name} image"

@@ -1,0 +1,185 @@
+"""Each alert goes off for what it is about and for nothing else: its query is run on rows as they are written.
+
+The pipeline's rows come through the exporter that the deployed app uses. The Functions host's are written by hand, as
+its exporter writes them; whoever deploys compares them with real ones (docs/deploy.md).
+"""
+
+import json
+import logging
+import re
+from collections.abc import Iterator
+
+import duckdb
+import duckdb_kql
+import pytest
+from azure.monitor.opentelemetry.exporter.export.logs._exporter import _convert_log_to_envelope
+from opentelemetry.instrumentation.logging.handler import LoggingHandler
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
+from person import ROOT
+from templates import TEMPLATES, resources
+
+from pipeline.telemetry import Attempt
+
+ALERTS = TEMPLATES["modules/alerts.bicep"]
+QUERIES = {alert["name"]: ALERTS.variables[alert["query"]].strip("'") for alert in ALERTS.variables["logAlerts"]}
+TRICKY = "failed crashed/Host is shutting down/error_code=crashed.jpg"
+"""A name of a file that holds every word that an alert could look for."""
+FAILURE = 3
+"""Application Insights' severity of an error."""
+
+
+class Tables:
+    """The tables of Application Insights that the queries read, as far as they read them."""
+
+    def __init__(self) -> None:
+        self.database = duckdb.connect()
+        self.database.execute("create table traces(message varchar, severityLevel int, customDimensions json)")
+        self.database.execute("create table exceptions(outerMessage varchar, severityLevel int, customDimensions json)")
+        self.database.execute("create table requests(name varchar, success varchar, customDimensions json)")
+        self._exported = InMemoryLogRecordExporter()  # type: ignore[no-untyped-call]
+        provider = LoggerProvider()
+        provider.add_log_record_processor(SimpleLogRecordProcessor(self._exported))
+        self._handler = LoggingHandler(logger_provider=provider)
+
+    def pipeline(
+        self, logger: str, level: int, message: str, error: Exception | None = None, /, **fields: str | int
+    ) -> None:
+        """A line of the pipeline's own, with its `extra`."""
+        record = {"name": logger, "levelno": level, "levelname": logging.getLevelName(level), "msg": message}
+        exc_info = (type(error), error, None) if error else None
+        self._handler.emit(logging.makeLogRecord({**record, **fields, "exc_info": exc_info}))
+        (exported,) = self._exported.get_finished_logs()
+        self._exported.clear()
+        data = _convert_log_to_envelope(exported).data
+        assert data
+        assert data.base_data
+        line = data.base_data.as_dict()
+        if data.base_type == "ExceptionData":
+            self.host_exception(line["exceptions"][0]["message"], line["severityLevel"], **line["properties"])
+        else:
+            self.host_line(line["message"], line["severityLevel"], **line["properties"])
+
+    def host_line(self, message: str, severity: int, **dimensions: str) -> None:
+        self.database.execute("insert into traces values (?, ?, ?)", [message, severity, json.dumps(dimensions)])
+
+    def host_exception(self, message: str, severity: int, **dimensions: str) -> None:
+        self.database.execute("insert into exceptions values (?, ?, ?)", [message, severity, json.dumps(dimensions)])
+
+    def request(self, name: str, *, success: bool, function: str | None = None) -> None:
+        """A span of the host's: an invocation's has the function's name, a web request's has not."""
+        dimensions = {"faas.name": function, "faas.trigger": "datasource"} if function else {"url.path": "/"}
+        self.database.execute("insert into requests values (?, ?, ?)", [name, str(success), json.dumps(dimensions)])
+
+    def found(self) -> dict[str, int]:
+        """The rows that each alert's query finds."""
+        return {name: len(duckdb_kql.query(self.database, query).fetchall()) for name, query in QUERIES.items()}
+
+
+@pytest.fixture
+def tables() -> Iterator[Tables]:
+    made = Tables()
+    yield made
+    made.database.close()
+
+
+def none_but(**found: int) -> dict[str, int]:
+    return dict.fromkeys(QUERIES, 0) | {name.replace("_", "-"): count for name, count in found.items()}
+
+
+def tell(tables: Tables, name: str, outcome: str, code: str | None = None) -> None:
+    """The line about a delivery, as pipeline/analysis.py writes it."""
+    attempt = Attempt("images", name, 1, work_key="1f2e3d4c", outcome=outcome, error_code=code)
+    tables.pipeline("pipeline.analysis", logging.INFO, str(attempt), None, **attempt.fields())
+
+
+def test_a_crash_is_poison_and_a_failed_result(tables: Tables) -> None:
+    tell(tables, "a.jpg", "failed", "crashed")
+    assert tables.found() == none_but(poison=1, failed_results=1)
+
+
+def test_a_failed_result_is_counted(tables: Tables) -> None:
+    tell(tables, "a.jpg", "failed", "corrupt_image")
+    tell(tables, "b.jpg", "failed", "too_large")
+    assert tables.found() == none_but(failed_results=2)
+
+
+def test_success_is_no_alert_whatever_the_file_is_called(tables: Tables) -> None:
+    tell(tables, TRICKY, "succeeded")
+    tables.pipeline("pipeline.deliveries", logging.WARNING, f"images/{TRICKY}: deferred", blob=TRICKY, error_type="429")
+    tables.request(TRICKY, success=True, function="analyze_image")
+    assert tables.found() == none_but()
+
+
+def test_an_error_of_the_pipelines_own_is_no_stopped_host(tables: Tables) -> None:
+    tables.pipeline("pipeline.deliveries", logging.ERROR, f"images/{TRICKY}: a defect", ValueError(TRICKY), blob=TRICKY)
+    assert tables.found() == none_but()
+
+
+def test_a_function_that_fails_is_counted(tables: Tables) -> None:
+    for function in ("analyze_image", "analyze_request", "reconcile", "note_readiness"):
+        tables.request(function, success=False, function=function)
+        tables.request(function, success=True, function=function)
+    assert tables.found() == none_but(failing_functions=4)
+
+
+def test_what_strangers_send_to_the_app_is_no_failing_function(tables: Tables) -> None:
+    """404 for addresses that there are not, 401 for calls without a key: anybody can make thousands."""
+    for name in ("GET /", "GET /.env", "POST /api/process_image", "POST", "POST /runtime/webhooks/blobs"):
+        tables.request(name, success=False)
+    assert tables.found() == none_but()
+
+
+def test_a_failed_call_of_the_http_function_is_its_callers(tables: Tables) -> None:
+    tables.request("POST /api/process_image", success=False, function="process_image")
+    assert tables.found() == none_but()
+
+
+@pytest.mark.parametrize("where", ["the exception's message", "a field", "a line"])
+def test_a_host_that_stops_is_found_wherever_its_words_are(tables: Tables, where: str) -> None:
+    """Its line comes with an exception; which column then holds the line is the exporter's choice."""
+    words = "An unhandled exception has occurred. Host is shutting down."
+    if where == "a line":
+        tables.host_line(words, FAILURE, CategoryName="Microsoft.Azure.WebJobs.Script.WebHostScriptHostService")
+    elif where == "a field":
+        tables.host_exception("This request is not authorized.", FAILURE, FormattedMessage=words)
+    else:
+        tables.host_exception(words, FAILURE, CategoryName="Microsoft.Azure.WebJobs")
+    assert tables.found() == none_but(stopped_hosts=1)
+
+
+def test_a_host_that_goes_as_it_should_is_no_alert(tables: Tables) -> None:
+    tables.host_line("Application is shutting down...", 1, CategoryName="Microsoft.Hosting.Lifetime")
+    tables.host_line("Host is shutting down.", 1, CategoryName="Microsoft.Azure.WebJobs.Hosting")
+    tables.host_exception("This request is not authorized.", FAILURE, CategoryName="Azure.Storage")
+    assert tables.found() == none_but()
+
+
+def test_every_alert_leads_to_where_the_cause_is_seen() -> None:
+    page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    anchors = {
+        re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
+        for title in re.findall(r"^#+ (.+)$", page, re.MULTILINE)
+    }
+    metric_alerts = [each.body["properties"]["description"] for each in resources("Microsoft.Insights/metricAlerts")]
+    described = [alert["description"] for alert in ALERTS.variables["logAlerts"]] + metric_alerts
+    assert len(described) == 6
+    for text in described:
+        (anchor,) = re.findall(r"docs/operations\.md#([\w-]+)$", text)
+        assert anchor in anchors, text
+
+
+def test_alerts_watch_metrics_that_there_are() -> None:
+    """As named in https://learn.microsoft.com/azure/azure-monitor/reference/supported-metrics/metrics-index."""
+    watched = {}
+    for alert in resources("Microsoft.Insights/metricAlerts"):
+        (criterion,) = alert.body["properties"]["criteria"]["allOf"]
+        dimensions = {each["name"]: each["values"] for each in criterion.get("dimensions", [])}
+        watched[criterion["metricNamespace"], criterion["metricName"]] = dimensions
+    assert watched == {
+        ("Microsoft.EventGrid/systemTopics", "DeadLetteredCount"): {},
+        ("Microsoft.CognitiveServices/accounts", "AzureOpenAIRequests"): {
+            "StatusCode": ["429"],
+            "ModelDeploymentName": ["modelDeploymentName"],
+        },
+    }
