@@ -195,7 +195,7 @@ class FunctionsHostProcess:
                 start_new_session=True,
             )
         try:
-            facts = await self._announcement()
+            facts = await _announcement(self._process)
         except BaseException:
             await self._end()
             raise
@@ -211,16 +211,21 @@ class FunctionsHostProcess:
             self._is_up = True
             self._change.notify_all()
 
-    async def _announcement(self) -> Any:
-        assert self._process is not None  # noqa: S101 - only called once there is one
-        assert self._process.stdout is not None  # noqa: S101 - it is a pipe
-        line = await self._process.stdout.readline()
-        if not line:
-            code = await self._process.wait()
-            raise HostError(f"the functions host ended with code {code}; see its log")
-        facts = json.loads(line)
-        if facts["state"] != "Running":
-            with contextlib.suppress(TimeoutError):  # it ends by itself, and says with which code
-                await asyncio.wait_for(self._process.wait(), _FURTHER_GRACE_SECONDS)
-            raise HostError(*facts["errors"])
-        return facts
+
+async def _announcement(process: asyncio.subprocess.Process) -> Any:
+    """What a host says on its stdout once it runs.
+
+    Raises:
+        HostError: it does not.
+    """
+    assert process.stdout is not None  # noqa: S101 - it is a pipe
+    line = await process.stdout.readline()
+    if not line:
+        code = await process.wait()
+        raise HostError(f"the functions host ended with code {code}; see its log")
+    facts = json.loads(line)
+    if facts["state"] != "Running":
+        with contextlib.suppress(TimeoutError):  # it ends by itself, and says with which code
+            await asyncio.wait_for(process.wait(), _FURTHER_GRACE_SECONDS)
+        raise HostError(*facts["errors"])
+    return facts
