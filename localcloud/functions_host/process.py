@@ -123,7 +123,8 @@ class FunctionsHostProcess:
         Returns once the platform has started another. Messages that were being processed stay invisible for
         LOCAL_HOST_HIDDEN_SECONDS.
         """
-        assert self._supervisor is not None  # noqa: S101 - only a started host can be killed
+        async with self._change:
+            await self._change.wait_for(lambda: self._is_up)
         ended = len(self.ends)
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
