@@ -117,9 +117,9 @@ class Tries:
 
     def _failed(self, error: AzureError | RetryableFailure) -> None:
         cause = of_the_sdk(error)
-        if cause is None or affects_all(cause):
+        if cause is not None and affects_all(cause):
             raise error
-        if not may_affect_all(cause):
+        if cause is None or not may_affect_all(cause):
             self._answered()
         elif getattr(cause, "status_code", None) != 403 or not self._any_answered:  # a right may be limited to some
             self._in_a_row.append(error)

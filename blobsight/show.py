@@ -20,8 +20,8 @@ from blobsight.account import (
     Place,
     about_blob,
     account_options,
-    code,
     affects_all,
+    code,
     of_the_sdk,
     service_code,
 )
