@@ -7,12 +7,13 @@ On this machine the files beside tell what was meant, which a name alone does no
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from unicodedata import normalize
 
 from blobsight.local_files import LeftOut, LocalFile
 from pipeline.instructions.misnamed import Misnamed, misnamed
 from pipeline.junk import has_image_ending
-from pipeline.names import image_of_sidecar, is_instruction_file
+from pipeline.names import folder_files, folders_of, image_of_sidecar, is_instruction_file
 
 
 @dataclass(slots=True)
@@ -71,7 +72,7 @@ def _right_name(name: str, images: "_Images") -> tuple[str, str | None]:
     image = meant.image if meant else image_of_sidecar(name)
     if image is not None:
         return _sidecar(name, image, meant, images)
-    if meant is None or not (meant.is_certain or images.any_below(name)):
+    if meant is None or not (meant.is_certain or images.may_be_asked_by(name)):
         return name, None
     if not meant.is_text:
         return name, f"is no plain text: save what it says as '{_leaf(meant.right)}', or call it something else."
@@ -125,10 +126,18 @@ class _Images:
             return False
         return not has_image_ending(image) or _key(_stem(image)) in self._same_stem
 
-    def any_below(self, file: str) -> bool:
-        """Whether there are any in the folder of `file` or below it."""
+    def may_be_asked_by(self, file: str) -> bool:
+        """Whether an instruction file in place of `file` would count for any, and none for their folder is there."""
         folder = _folder(file)
-        return any(other.name.startswith(folder) and _is_image(other.name) for other in self._files)
+        return folder in self._folders_with_images and folder not in self._folders_with_files
+
+    @cached_property
+    def _folders_with_images(self) -> set[str]:
+        return {folder for file in self._files if _is_image(file.name) for folder in folders_of(file.name)}
+
+    @cached_property
+    def _folders_with_files(self) -> set[str]:
+        return {_folder(file.name) for file in self._files if file.name in folder_files(_folder(file.name))}
 
 
 def _is_image(name: str) -> bool:

@@ -138,6 +138,10 @@ def retry(  # noqa: PLR0913 - one for each option
     )
     if too_large := _too_large(_request(place.images, "x", choice, "0x")):
         raise click.UsageError(too_large)
+    return _retry(place, choice, yes=yes, dry_run=dry_run, as_json=as_json)
+
+
+def _retry(place: Place, choice: Choice, *, yes: bool, dry_run: bool, as_json: bool) -> Exit:
     problems: list[Problem] = []
     found, cost = asyncio.run(_look(place, choice, problems))
     name_problems(problems)

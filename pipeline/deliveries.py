@@ -244,7 +244,7 @@ class Deliveries:
         """
         try:
             content = json.loads(message)
-            request = Request(container=content["ContainerName"], name=content["BlobName"])
+            request = Request(container=content["ContainerName"], name=content["BlobName"], since=self._now())
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             await self._analyzer.record_unreadable(message, f"it is not the blob trigger's ({type(error).__name__})")
             return

@@ -12,11 +12,11 @@ _IMAGE = (  # also of images that no model is sent as they are
     r"|dng|cr[23]|nef|arw|raf|rw2|orf)"
 )
 _FOLDERS = (
-    r"@eaDir",  # Synology's thumbnails and index; immich and immich-go leave out these and the next ones, too
-    r"#recycle|#snapshot|@Recycle|@Recently-Snapshot|\$RECYCLE\.BIN|Network Trash Folder",  # bins and snapshots
+    r"@eaDir|#recycle|#snapshot",  # Synology's thumbnails and index, bin, snapshots; immich leaves them out, too
+    r"@Recycle|@Recently-Snapshot|\$RECYCLE\.BIN|Network Trash Folder",  # QNAP; github/gitignore Global/Windows, macOS
     r"\.?@__\w+|\.@\w+",  # QNAP's thumbnails, comments, upload cache: https://github.com/simulot/immich-go
     r"\.webaxs\w*|\.webview|\.wdmc",  # thumbnails of Buffalo (seven for each photo) and Western Digital
-    r"\.thumbnails?",  # Android's gallery, Buffalo: https://developer.android.com/reference/android/provider/MediaStore
+    r"\.thumbnails?",  # Android's gallery, and Buffalo's
     r"__MACOSX|\.AppleD(?:B|ouble|esktop)",  # github/gitignore Global/macOS; ZIPs made by Finder
     r"\.Spotlight-V100|\.Trashes|\.fseventsd|\.TemporaryItems|\.DocumentRevisions-V100",  # the same: roots of volumes
     r"System Volume Information|lost\+found|\.Trash(?:-\d+)?",  # github/gitignore Global/Windows, e2fsck, freedesktop
@@ -33,7 +33,7 @@ _FILES = (
     r"(?:eh)?thumbs(?:_vista)?\.db(?::encryptable)?|(?:thumb|icon)cache_\w+\.db|desktop\.ini",  # Global/Windows
     r"\.directory|\.nfs[0-9a-f]{16,}|\.fuse_hidden[0-9a-f]+|\.goutputstream-\w+",  # Global/Linux
     r"\.?picasa\.ini|ZbThumbnail\.info|\.nomedia|\.thumbdata\w*--?\d+(?:_\d+)?",  # Picasa, Canon, Android
-    r"\.(?:trashed|pending)-\d+-.*",  # Android's MediaProvider: in the bin, still being written
+    r"\.(?:trashed|pending)-\d+-.*",  # FileUtils.java of Android's MediaProvider: in the bin, still being written
     r"SYNO(?:FILE|PHOTO|VIDEO|INDEX)_\w+(?:[.:].*)?|.*@Syno(?:EAStream|Resource)",  # Synology, outside of @eaDir
     r"~\$.*|~.*\.tmp|\.~lock\..*#|\.#.*|\.[^/]+\.sw[a-p]",  # Office, LibreOffice, Emacs, vim: Global/MicrosoftOffice, …
     r"\.syncthing\..*|~syncthing~.*",  # syncthing/lib/fs/tempname.go

@@ -204,7 +204,7 @@ def understood() -> Iterator[None]:
     """Make an AzureError of what the SDK stumbles over in an answer that is not the service's as documented."""
     try:
         yield
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise DecodeError(f"the answer is not as Blob Storage gives it ({type(error).__name__})") from error
 
 

@@ -42,10 +42,10 @@ from pipeline.instructions import Origin
 from pipeline.instructions.options import Options
 from pipeline.names import image_of_sidecar, result_name
 from pipeline.requests import Request
-from pipeline.result import Result, ResultMetadata
+from pipeline.result import PAID_FAILURES, Result, ResultMetadata
 from pipeline.storage import StoredResult, Upload
 from pipeline.telemetry import count_lost_answer, count_reused_answer
-from pipeline.work import GIVEN_UP, PAID_FAILURES, Stopwatch, Work, assemble, carried_over, reply_so_far, result_in
+from pipeline.work import GIVEN_UP, Stopwatch, Work, assemble, carried_over, reply_so_far, result_in
 
 logger = logging.getLogger(__name__)
 

@@ -23,6 +23,7 @@ _FILTERED = frozenset(
     {
         "contentfilter",
         "contentfiltered",
+        "contentfilterpolicy",
         "contentpolicyviolation",
         "contentpolicyviolationerror",
         "responsibleaipolicyviolation",

@@ -30,7 +30,7 @@ PROBE = Path(__file__).parent / "localcloud" / "apps" / "probe"
 NEVER = "0 0 0 1 1 *"
 
 
-async def until[T](look: Callable[[], T], seconds: float = 20) -> T:
+async def until[T](look: Callable[[], T], seconds: float = 60) -> T:
     """The first true thing that `look` returns."""
     deadline = time.monotonic() + seconds
     while not (seen := look()):
@@ -92,7 +92,7 @@ class Cloud:
 
     async def messages(self, queue: QueueClient, count: int) -> list[QueueMessage]:
         """The messages of a queue, once there are so many."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while True:
             with contextlib.suppress(ResourceNotFoundError):
                 found = await queue.peek_messages(32)
@@ -109,7 +109,7 @@ class Cloud:
         return self.host_queues.get_queue_client(f"azure-webjobs-blobtrigger-{host_id}")
 
     async def internal_queue_is_empty(self) -> None:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while (await self.internal_queue().get_queue_properties()).approximate_message_count:
             assert time.monotonic() < deadline, "the internal queue does not get empty"
             await asyncio.sleep(0.02)
@@ -216,6 +216,14 @@ def is_gone(pid: int) -> bool:
         return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return True
+
+
+def probe(directory: Path, host_json: Mapping[str, object]) -> Path:
+    """The probe app with a host.json of one's own."""
+    directory.mkdir()
+    (directory / "function_app.py").symlink_to(PROBE / "function_app.py")
+    (directory / "host.json").write_text(json.dumps({"version": "2.0", **host_json}))
+    return directory
 
 
 def variant(directory: Path, code: str, host_json: object = None) -> Path:

@@ -16,7 +16,7 @@ from pipeline.structured import AnswerMismatch, AnswerSchema, InvalidSchema
 
 type Json = dict[str, Any]
 
-COPIES = 20
+COPIES = 10
 STRING: Json = {"type": "string"}
 
 
@@ -145,7 +145,7 @@ def costs() -> Iterator[Json]:
             except InvalidSchema as error:
                 said = str(error)
             making.append(process_time() - start)
-        for schema in made[:3]:
+        for schema in made[:2]:
             start = process_time()
             try:
                 schema.check(answered)

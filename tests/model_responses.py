@@ -348,6 +348,11 @@ FILTERED: dict[str, tuple[Behaviour, str, set[str]]] = {
     # the response; what was blocked, for which categories
     "request": (PromptFiltered("violence"), "request", {"violence"}),
     "its code alone": (error(400, "No.", "content_filter"), "request", set()),
+    "image services' code": (
+        said(200, {"created": 1, "error": {"code": "contentFilter", "message": "No."}}),
+        "request",
+        set(),
+    ),
     "its words alone": (error(400, POLICY, "400"), "request", set()),
     "image": (
         error(400, "No.", "content_policy_violation", inner_error={"content_filter_results": HATE}),

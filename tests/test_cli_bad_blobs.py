@@ -86,6 +86,8 @@ BAD_RESULTS: Mapping[str, tuple[bytes, str | None, str]] = {
     "customer's key": (b"", None, "a key that only its uploader has"),
     "not yours": (b"", None, "you may not have it read (AuthorizationPermissionMismatch)"),
     "gone": (b"", None, "it was deleted meanwhile"),
+    "odd headers": (b"", None, "the answer is not as Blob Storage gives it (IndexError)"),
+    "no headers": (b"", None, "the answer is not as Blob Storage gives it (ValueError)"),
 }
 
 
@@ -100,7 +102,9 @@ def answer(request: web.BaseRequest) -> web.StreamResponse | None:
         return storage_error(403, "AuthorizationPermissionMismatch", "A condition of the role leaves it out.")
     if "gone" in path:
         return storage_error(404, "BlobNotFound", "The specified blob does not exist.")
-    return None
+    if "odd headers" in path:
+        return web.Response(status=206, headers={"Content-Range": "bytes and bits", "Last-Modified": "yesterday"})
+    return web.Response() if "no headers" in path else None
 
 
 @pytest.fixture(scope="module")
@@ -247,8 +251,10 @@ async def test_estimate_does_without_what_it_can_not_read(storage: str, full: tu
         "archived": "BlobArchived",
         "customer's key": CPK,
         "not yours": "AuthorizationPermissionMismatch",
+        "odd headers": None,
+        "no headers": None,
     }
-    assert (ran.status, told["images"], told["left_out"]) == (1, len(GOOD_RESULTS) + len(BAD_RESULTS) - 4, 4)
+    assert (ran.status, told["images"], told["left_out"]) == (1, len(GOOD_RESULTS) + len(BAD_RESULTS) - 6, 6)
     assert "archived: the estimate leaves it out: it is in the archive tier" in ran.talk
     # What a prefix brings to light is all that cannot be read.
     alone = await run(storage, "estimate", "--in-container", "arch", *full, "--json")
@@ -340,8 +346,8 @@ async def test_retry_takes_a_mark_that_another_program_wrote_for_none(storage: s
 
 
 async def test_upload_sends_the_others(person: Person, tmp_path: Path) -> None:
-    """Refused for one name: by a right that leaves it out, by a policy that keeps it as it is."""
-    for name in ("a.png", "kept.png", "not yours.png", "z.png"):
+    """Refused for one name: by a lease, by a policy that keeps it as it is, by a right that leaves it out."""
+    for name in ("a.png", "kept.png", "leased.png", "not yours.png", "z.png"):
         (tmp_path / name).write_bytes(picture())
 
     def refuse(request: web.BaseRequest) -> web.StreamResponse | None:
@@ -352,15 +358,17 @@ async def test_upload_sends_the_others(person: Person, tmp_path: Path) -> None:
     def answer_all(_request: web.BaseRequest) -> web.StreamResponse:
         return storage_error(403, "AuthorizationPermissionMismatch", "This request is not authorized.")
 
-    await person.blobs.create_container("refusing")
+    container = await person.blobs.create_container("refusing")
+    await (await container.upload_blob("leased.png", b"another")).acquire_lease()
     arguments = ("upload", str(tmp_path), "--images", "refusing", "--json")
     async with answering(person, refuse) as storage:
         ran = await run(storage, *arguments)
     told = ran.json()
-    assert (ran.status, told["sent"], told["failed"]) == (1, 2, 2)
+    assert (ran.status, told["sent"], told["failed"]) == (1, 2, 3)
     assert told["sent_bytes"] == 2 * len(picture())
     assert {Path(problem["path"]).name: problem["error"]["code"] for problem in told["problems"]} == {
         "kept.png": "BlobImmutableDueToPolicy",
+        "leased.png": "LeaseIdMissing",
         "not yours.png": "AuthorizationPermissionMismatch",
     }
     async with answering(person, answer_all) as storage:

@@ -69,7 +69,7 @@ async def into_nothing(
 async def test_a_pipe_that_nobody_reads_ends_every_command_quietly(few: list[str], account: dict[str, str]) -> None:
     ended = await asyncio.gather(*(into_nothing(COMMANDS[name], account) for name in few))
     for name, (status, talk) in zip(few, ended, strict=True):
-        assert status == Exit.NOBODY_READS, (name, talk)
+        assert status == Exit.PIPE_CLOSED, (name, talk)
         for sign in ("Traceback", "Exception ignored", "Broken", "error"):
             assert sign not in talk, (name, talk)
 
@@ -78,7 +78,7 @@ async def test_nobody_reads_what_it_says_either(account: dict[str, str]) -> None
     """As in `blobsight … 2>&1 | head`."""
     commands = [COMMANDS["estimate"], ("upload", "samples", "--images", "no-such-images"), ("show",)]
     ended = await asyncio.gather(*(into_nothing(command, account, talk_too=True) for command in commands))
-    assert [status for status, _ in ended] == [Exit.NOBODY_READS] * len(commands)
+    assert [status for status, _ in ended] == [Exit.PIPE_CLOSED] * len(commands)
 
 
 @pytest.mark.parametrize(

@@ -228,7 +228,8 @@ async def test_nothing_is_sent_before_a_doubt_about_the_question_is_settled(
 
 async def test_other_texts_and_files_for_images_elsewhere_stop_nothing(person: Person, folder: Folder) -> None:
     path = folder("a.png", "a.png.instructions.md", "manual/b.jpeg")
-    for name in ("cleaning instructions.txt", "_instructions.txt", "_Instructions.md.txt", "instructional.md"):
+    texts = ("_instructions.txt", "_Instructions.md.txt", "instructions.txt", "cleaning instructions.txt", "how to.md")
+    for name in texts:
         (path / name).write_text("What is it?", encoding="utf-8")
     (path / "manual" / "b.jpg.instructions.txt").write_text("What is it?", encoding="utf-8")
     (path / "manual" / "c.instructions.txt").write_text("What is it?", encoding="utf-8")

@@ -12,7 +12,8 @@ import subprocess
 import sys
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any, get_args
+from typing import Any, Literal, get_args
+from unicodedata import normalize
 
 import jsonschema
 import pytest
@@ -180,19 +181,21 @@ class Container:
         return None if found is None else found[:length]
 
 
-async def reads(folder: str, metadata: dict[str, str], blobs: dict[str, bytes]) -> list[int]:
+async def reads(
+    folder: str, metadata: dict[str, str], blobs: dict[str, bytes], form: Literal["NFC", "NFD"] = "NFC"
+) -> list[int]:
     container = Container(blobs)
     sources = InstructionSources(container, None)
     counts = []
-    for name in ("1.png", "2.png"):
+    for name in ("1ä.png", "2ä.png"):
         before = container.reads
-        await sources.find(folder + name, metadata)
+        await sources.find(folder + normalize(form, name), metadata)
         counts.append(container.reads - before)
     return counts
 
 
 async def test_the_stated_reads_are_made() -> None:
-    sidecars = {f"{n}.png.instructions.md": b"Text" for n in (1, 2)}
+    sidecars = {f"{n}ä.png.instructions.md": b"Text" for n in (1, 2)}
     asked = {"instructions": "Text"}
     measured = [
         await reads("", asked, {}),
@@ -200,11 +203,17 @@ async def test_the_stated_reads_are_made() -> None:
         await reads("", {}, {}),
         await reads("a/b/", {}, {}),
         await reads("", asked | {"schema": "receipt"}, {"receipt.schema.json": RECEIPT}),
+        [nfd - nfc for nfd, nfc in zip(await reads("", {}, {}, "NFD"), await reads("", {}, {}), strict=True)],
     ]
     assert [[int(cell) for cell in row[1:]] for row in rows(INSTRUCTIONS, "## What it costs")] == measured
 
 
 SIDECAR, JSON_SIDECAR = "x.jpg.instructions.md", "x.jpg.instructions.json"
+NEAR_MISSES: dict[str, dict[str, bytes]] = {
+    "_Instructions.txt": {},
+    "x.instructions.txt": {},
+    "ä.jpg.instructions.txt": {normalize("NFD", "ä.jpg"): PNG},
+}
 MALFORMED: list[tuple[dict[str, bytes], dict[str, str]]] = [
     ({SIDECAR: b"---\ndetial: high\n---\nText"}, {}),
     ({SIDECAR: b"---\ndetail: best\n---\nText"}, {}),
@@ -235,9 +244,10 @@ MALFORMED: list[tuple[dict[str, bytes], dict[str, str]]] = [
 async def test_every_invalid_instructions_message_is_explained() -> None:
     """Each message matches a row of the table, and each row a message."""
     said = []
-    for blobs, metadata in MALFORMED:
+    dropped = [("x.jpg", blobs, metadata) for blobs, metadata in MALFORMED]
+    for name, blobs, metadata in [*dropped, *((name, blobs, {}) for name, blobs in NEAR_MISSES.items())]:
         with pytest.raises(PermanentFailure) as caught:
-            await InstructionSources(Container(blobs), None).find("x.jpg", metadata)
+            await InstructionSources(Container(blobs), None).find(name, metadata)
         assert caught.value.code is ErrorCode.INVALID_INSTRUCTIONS
         said.append(caught.value.message)
     explained = first_column(INSTRUCTIONS, "## When the result says invalid_instructions")

@@ -14,6 +14,7 @@ from terminal import blobsight
 from workshop import Workshop, workshop
 
 from blobsight.image_states import State, image_states
+from pipeline.instructions import InstructionSources
 from pipeline.listing import list_page
 from pipeline.race import Outcome
 from pipeline.requests import Request
@@ -49,6 +50,20 @@ async def test_a_near_miss_ends_in_a_failed_result_that_says_what_to_call_it(
     assert not person.asked(asked)
     shown = await blobsight(person, "status", "--failed", folder)
     assert [line[0] for line in shown.lines if line[0].startswith(folder)] == [f"{folder}{name}"]
+
+
+async def test_a_long_or_steering_name_is_shown_in_one_short_line() -> None:
+    name = f"{'x' * 900}\n\x1b[31m/b.Instructions.txt"
+    failure = await InstructionSources(NoFiles(), None).misnamed(name)
+    assert failure is not None
+    assert failure.message.isprintable()
+    assert len(failure.message) < 1500
+    assert failure.details == {"file": name, "right_name": f"{name[:-17]}.jpg.instructions.txt"}
+
+
+class NoFiles:
+    async def read_start(self, _name: str, _length: int) -> None:
+        return None
 
 
 async def test_a_photo_of_instructions_is_a_photo(person: Person) -> None:

@@ -12,7 +12,7 @@ import jsonschema_rs
 from azure.core.exceptions import ResourceNotFoundError
 
 from bench.chaos.campaign import CLAIM_SECONDS, MODEL_TIMEOUT_SECONDS, ROOT, Campaign, Sent
-from bench.chaos.explanations import Cause, Witness
+from bench.chaos.explanations import Cause, Witness, deaths
 from bench.chaos.faults import Call
 from bench.chaos.ledger import IMAGES
 from bench.chaos.plan import Kind
@@ -41,7 +41,7 @@ async def reckon(campaign: Campaign, seconds: float) -> Report:
     report = Report()
     witness = Witness(
         ledger=campaign.ledger,
-        kills={kill.worker: kill for kill in campaign.disturbances.kills},
+        kills=deaths(campaign.disturbances.kills, campaign.cloud.functions.ends, campaign.ledger),
         unheard=campaign.cloud.model.unheard,
         patience=MODEL_TIMEOUT_SECONDS,
         claim_seconds=CLAIM_SECONDS,
@@ -141,8 +141,10 @@ def _tell_faults(campaign: Campaign, report: Report) -> None:
     counts, disturbances = campaign.events.counts, campaign.disturbances
     report.row("events lost / doubled / delayed", f"{counts['lost']} / {counts['doubled']} / {counts['delayed']}")
     report.row("queued by reconcile", campaign.reconciled)
-    report.row("messages that a restart hid for ten minutes, brought forward", campaign.brought_forward)
-    report.row("workers killed / emulator restarts", f"{len(disturbances.kills)} / {len(disturbances.outages)}")
+    kills, ends = len(disturbances.kills), len(campaign.cloud.functions.ends)
+    report.row(
+        "workers killed / whole hosts stopped / emulator restarts", f"{kills} / {ends} / {disturbances.restarts}"
+    )
     report.row("spells in which the model failed for all", disturbances.spells)
     refused = [done for done in campaign.ledger.operations if done.refused]
     report.row("spells in which results could not be written", disturbances.refusals.total())

@@ -3,22 +3,21 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Self
 
-import aiohttp
 from azure.core.credentials import AccessToken
 from azure.core.exceptions import AzureError, ResourceNotFoundError
 from azure.storage.blob import ContentSettings
 from azure.storage.blob.aio import BlobServiceClient
 from azure.storage.queue.aio import QueueServiceClient
 
-from bench.chaos.faults import Disturbances, EventFaults, ModelFaults, Outage
+from bench.chaos.faults import Disturbances, EventFaults, ModelFaults, Schedule
 from bench.chaos.ledger import Ledger
 from bench.chaos.plan import Item, Kind
 from localcloud.cloud import HOST_ACCOUNT, QUEUES, LocalCloud
@@ -36,11 +35,10 @@ AT_ONCE = 32
 BACKLOG = 100
 """Uploads ahead of their results, those that wait for faults to pass included: the next one then waits too. Keeps the
 faults going while the work is done, and not only while it is sent."""
+LONGEST_WAIT = 15.0
+"""Seconds for which somebody who is going to touch an image waits for its result: events are lost, too."""
 QUIET_SECONDS = 2
 """The grace of the reconciliation here, where the production one is an hour: all that is younger has just been sent."""
-
-LONGEST_DEFERRAL_SECONDS = 90
-"""Longer than the app puts off what has failed three times."""
 
 CLAIM_SECONDS = 4
 MODEL_TIMEOUT_SECONDS = 4
@@ -49,6 +47,8 @@ APP_SETTINGS = {
     "FUNCTIONS_WORKER_PROCESS_COUNT": "2",
     "CLAIM_SECONDS": str(CLAIM_SECONDS),
     "MODEL_TIMEOUT_SECONDS": str(MODEL_TIMEOUT_SECONDS),
+    # What a host that is killed, or an answer of the queue that a restart cuts off, hides from everybody.
+    "LOCAL_HOST_HIDDEN_SECONDS": "10",
 }
 
 type Say = Callable[[str, int, int], None]
@@ -100,15 +100,12 @@ class Campaign:
     events: EventFaults
     disturbances: Disturbances = field(init=False)
     plan: list[Item]
-    kill_every: tuple[float, float]
-    restarts_at: Iterable[float]
+    schedule: Schedule
     patience: float
     """Seconds for what is left when the faults are over."""
     say: Say
     sent: list[Sent] = field(default_factory=list)
     finished: int = 0
-    brought_forward: int = 0
-    """Messages whose fetch a restart of the emulator cut off; see `_bring_forward`."""
     reconciled: int = 0
     """Uploads that the reconciliation queued."""
     pending: list[str] = field(default_factory=list)
@@ -124,7 +121,7 @@ class Campaign:
         cloud = self.cloud
         cloud.model.script.policy = self.model
         self.disturbances = Disturbances(
-            cloud, self.model, self.ledger, self.model.seed, self._part_sent, self.restarts_at, self.kill_every
+            cloud, self.model, self.ledger, self.model.seed, self._part_sent, lambda: self.finished, self.schedule
         )
         key, bundle = cloud.front.connection_string, str(cloud.certificates.bundle)
         enter = self._stack.enter_async_context
@@ -172,6 +169,8 @@ class Campaign:
             await self._ask_aside(sent)
         await self._upload(sent)
         for pause in item.pauses:
+            if item.kind is Kind.TOUCHED:
+                await self._result_there(sent)
             await asyncio.sleep(pause)
             match item.kind:
                 case Kind.SIDECAR_AFTER:
@@ -201,6 +200,16 @@ class Campaign:
             sent.question = metadata.get("instructions", sent.question)
 
         await _until_done(once)
+
+    async def _result_there(self, sent: Sent) -> None:
+        """Until it has a result; for as long as people wait before they do something else."""
+        deadline = time.monotonic() + LONGEST_WAIT
+        blob = self.blobs.get_blob_client("results", result_name(sent.item.name))
+        while time.monotonic() < deadline:
+            with suppress(AzureError):
+                if await blob.exists():
+                    return
+            await asyncio.sleep(0.5)
 
     async def _touch(self, sent: Sent) -> None:
         async def once() -> None:
@@ -288,47 +297,10 @@ class Campaign:
             self.say("Waiting for what is left", most - len(self.pending) - queued, most)
             if (not self.pending and not queued) or time.monotonic() > deadline:
                 return
-            if not await self._processing():
-                if cut_off := self._cut_off():
-                    await self._bring_forward(cut_off)
-                elif self.pending:
-                    await upkeep.reconcile()
-                    self.reconciled += await self._queued_by_reconcile()
+            if self.pending and not await self._processing():
+                await upkeep.reconcile()
+                self.reconciled += await self._queued_by_reconcile()
             await asyncio.sleep(1)
-
-    def _cut_off(self) -> set[str]:
-        """Ids of the messages that were handed out in an answer that a restart cut off, while nothing is processed.
-
-        The host never knew of them, and they are hidden from everybody for its ten minutes. Nobody but the emulator
-        can tell: this is its index, at most 5 s old.
-        """
-        index = json.loads(self._queue_index.read_bytes())
-        soon = (time.time() + LONGEST_DEFERRAL_SECONDS) * 1000
-        return {
-            message["messageId"]
-            for collection in index["collections"]
-            if collection["name"] == "$MESSAGES_COLLECTION$"
-            for message in collection["data"]
-            if message["dequeueCount"] and message["timeNextVisible"] > soon
-        }
-
-    async def _bring_forward(self, ids: set[str]) -> None:
-        """What would be seen again in ten minutes is seen now."""
-        began = time.time()
-        await self.cloud.azurite.stop()
-        index = json.loads(self._queue_index.read_bytes())
-        for collection in index["collections"]:
-            for message in collection["data"]:
-                if message.get("messageId") in ids:
-                    message["timeNextVisible"] = int(began * 1000)
-        self._queue_index.write_text(json.dumps(index), encoding="utf-8")
-        await self.cloud.azurite.start()
-        self.disturbances.outages.append(Outage(began, time.time()))
-        self.brought_forward += len(ids)
-
-    @property
-    def _queue_index(self) -> Path:
-        return self.cloud.directory / "azurite" / "__azurite_db_queue__.json"
 
     async def _queued_by_reconcile(self) -> int:
         """Uploads that the pass that has just ended queued."""
@@ -337,11 +309,8 @@ class Campaign:
 
     async def _processing(self) -> int:
         """Messages that functions run for."""
-        async with (
-            aiohttp.ClientSession() as http,
-            http.get(f"{self.cloud.functions.url}/admin/host/status") as answer,
-        ):
-            return int((await answer.json())["local"]["messages"])
+        status = await self.disturbances.host_status()
+        return int(status["messages"]) if status else 0
 
     def _upkeep(self) -> Upkeep:
         """What the timer runs, with less grace."""

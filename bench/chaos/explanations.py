@@ -14,6 +14,7 @@ from itertools import pairwise
 
 from bench.chaos.faults import Call, Kill, Work
 from bench.chaos.ledger import IMAGES, RESULTS, STATE, Ledger, Operation
+from localcloud.functions_host.process import HostEnd
 from pipeline.names import result_name
 
 MARKING_SECONDS = 2.0
@@ -152,6 +153,20 @@ class Witness:
             elif done.method == "PUT" and done.done and not there.get(done.worker, True):
                 return False
         return True
+
+
+def deaths(kills: Iterable[Kill], hosts: Iterable[HostEnd], ledger: Ledger) -> dict[str, Kill]:
+    """By worker: how it was killed, alone or with its whole host, whose end no worker that was seen before survives."""
+    first_seen: dict[str, float] = {}
+    for done in ledger.operations:
+        if done.worker is not None:
+            first_seen.setdefault(done.worker, done.at)
+    killed = {kill.worker: kill for kill in kills}
+    for host in sorted(hosts, key=lambda host: host.at):
+        for worker, seen in first_seen.items():
+            if seen < host.at:
+                killed.setdefault(worker, Kill(host.at, worker, running=0))
+    return killed
 
 
 def _taken_over(on_claim: Iterable[Operation]) -> Iterator[tuple[str | None, Operation]]:

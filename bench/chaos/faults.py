@@ -5,12 +5,12 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import cycle
 from random import Random
-from typing import Literal
+from typing import Any, Literal
 
 import aiohttp
 
@@ -47,6 +47,9 @@ FAULTY_CALLS = 2
 row that can't be read would be a failed result."""
 SLOWEST = 0.6
 """Seconds that an answer takes at most, so that kills and changes find calls in flight."""
+
+DONE_BETWEEN_KILLS = 10
+"""Results, at least: or else a busy machine would see nothing but kills."""
 
 SINGLE: tuple[tuple[Behaviour, int], ...] = (
     (Throttled(retry_after_ms=300), 4),
@@ -239,21 +242,24 @@ class Kill:
 
 
 @dataclass(frozen=True, slots=True)
-class Outage:
-    """The storage emulator was away, orderly: it saved everything."""
+class Schedule:
+    """When what happens."""
 
-    began: float
-    ended: float
+    kill_every: tuple[float, float]
+    """Seconds between two kills of a worker, from and to; more where little is done in them."""
+    restarts_at: tuple[float, ...]
+    """The parts of the uploads that have been sent when the emulator restarts."""
+    host_stops_at: tuple[float, ...]
+    """The parts of the uploads that have been sent when the whole functions host is killed."""
 
 
 @dataclass(slots=True)
 class Disturbances:
-    """Spells at the model, kills of workers, restarts of the emulator, times when results can't be written.
+    """Spells at the model, kills of workers and of the host, restarts of the emulator, results that can't be written.
 
     Args:
         progress: the part of the uploads that has been sent.
-        restarts_at: at which parts of them the emulator restarts.
-        kill_every: seconds between two kills, from and to.
+        finished: the number of results that are there.
     """
 
     cloud: LocalCloud
@@ -261,10 +267,10 @@ class Disturbances:
     ledger: Ledger
     seed: int
     progress: Callable[[], float]
-    restarts_at: Iterable[float]
-    kill_every: tuple[float, float]
+    finished: Callable[[], int]
+    schedule: Schedule
     kills: list[Kill] = field(default_factory=list)
-    outages: list[Outage] = field(default_factory=list)
+    restarts: int = 0
     spells: int = 0
     refusals: Counter[str] = field(default_factory=Counter)
 
@@ -273,7 +279,7 @@ class Disturbances:
         """They go on inside; what has begun is ended."""
         over = asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
-            for work in (self._spells, self._kills, self._restarts, self._refusals):
+            for work in (self._spells, self._kills, self._host_stops, self._restarts, self._refusals):
                 tasks.create_task(work(over))
             try:
                 yield
@@ -288,37 +294,58 @@ class Disturbances:
             await _set_within(over, rng.uniform(0.5, 2))
             self.model.spell = None
 
+    async def host_status(self) -> Any:
+        """What the functions host tells of its workers and messages; None while it is down."""
+        try:
+            async with (
+                aiohttp.ClientSession() as http,
+                http.get(f"{self.cloud.functions.url}/admin/host/status") as answer,
+            ):
+                return (await answer.json())["local"]
+        except aiohttp.ClientError:
+            return None
+
     async def _kills(self, over: asyncio.Event) -> None:
-        rng = _rng(self.seed, "kills")
-        async with aiohttp.ClientSession() as http:
-            while not await _set_within(over, rng.uniform(*self.kill_every)):
-                async with http.get(f"{self.cloud.functions.url}/admin/host/status") as answer:
-                    workers = (await answer.json())["local"]["workers"]
-                if workers:
-                    busiest = max(workers, key=lambda worker: worker["running"])
-                    with suppress(ProcessLookupError):
-                        os.kill(busiest["pid"], signal.SIGKILL)
-                        self.kills.append(Kill(time.time(), str(busiest["pid"]), busiest["running"]))
+        rng, finished = _rng(self.seed, "kills"), 0
+        while not await _set_within(over, rng.uniform(*self.schedule.kill_every)):
+            while self.finished() < finished + DONE_BETWEEN_KILLS:
+                if await _set_within(over, 0.1):
+                    return
+            finished = self.finished()
+            if (status := await self.host_status()) and status["workers"]:
+                busiest = max(status["workers"], key=lambda worker: worker["running"])
+                with suppress(ProcessLookupError):
+                    os.kill(busiest["pid"], signal.SIGKILL)
+                    self.kills.append(Kill(time.time(), str(busiest["pid"]), busiest["running"]))
+
+    async def _host_stops(self, over: asyncio.Event) -> None:
+        for part in self.schedule.host_stops_at:
+            if await self._reached(part, over):
+                await self.cloud.functions.kill()
 
     async def _refusals(self, over: asyncio.Event) -> None:
         rng = _rng(self.seed, "refusals")
         order = sorted(REFUSALS, key=lambda _: rng.random())
         for refusing in cycle(order):
-            if await _set_within(over, rng.uniform(3, 6)):
+            if await _set_within(over, rng.uniform(4, 7)):
                 return
             self.ledger.refusing = refusing
             self.refusals[refusing.__name__] += 1
-            await _set_within(over, rng.uniform(2, 4))
+            await _set_within(over, rng.uniform(1, 3))
             self.ledger.refusing = None
 
     async def _restarts(self, over: asyncio.Event) -> None:
-        for part in self.restarts_at:
-            while self.progress() < part:
-                if await _set_within(over, 0.1):
-                    return
-            began = time.time()
-            await self.cloud.azurite.restart()
-            self.outages.append(Outage(began, time.time()))
+        for part in self.schedule.restarts_at:
+            if await self._reached(part, over):
+                await self.cloud.azurite.restart()
+                self.restarts += 1
+
+    async def _reached(self, part: float, over: asyncio.Event) -> bool:
+        """Whether this part of the uploads was sent before all was over."""
+        while self.progress() < part:
+            if await _set_within(over, 0.1):
+                return False
+        return True
 
 
 async def _set_within(event: asyncio.Event, seconds: float) -> bool:

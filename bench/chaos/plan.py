@@ -32,9 +32,9 @@ class Kind(StrEnum):
     TRUNCATED = "truncated"
     BAD_INSTRUCTIONS = "bad instructions"
     TOUCHED = "touched"
-    """Its metadata are written again: another ETag, the same bytes, the same question."""
+    """Its metadata are written again once it has its result: another ETag, the same bytes, the same question."""
     REUPLOADED = "uploaded again"
-    """The same, by the same upload."""
+    """The same bytes with the same question, while the first upload waits, is in flight or is done."""
     MISENCODED = "misencoded"
     """A plain JPEG whose Content-Encoding says gzip."""
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bench.chaos.accounts import Report, reckon
 from bench.chaos.campaign import APP_SETTINGS, ROOT, Campaign, Echo, Say
-from bench.chaos.faults import EventFaults, ModelFaults
+from bench.chaos.faults import EventFaults, ModelFaults, Schedule
 from bench.chaos.ledger import Ledger
 from bench.chaos.plan import Names, items
 from localcloud.cloud import LocalCloud
@@ -18,16 +18,16 @@ KEPT = Path(".local") / "chaos"
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much of everything. Seconds, and parts of the uploads."""
+    """How much of everything."""
 
     uploads: int
-    kill_every: tuple[float, float]
-    restarts_at: tuple[float, ...]
+    schedule: Schedule
     patience: float
+    """Seconds for what is left when the faults are over."""
 
 
-LONG = Size(uploads=2000, kill_every=(5, 9), restarts_at=(0.2, 0.5, 0.8), patience=240)
-SHORT = Size(uploads=200, kill_every=(3, 5), restarts_at=(0.5,), patience=60)
+LONG = Size(2000, Schedule(kill_every=(5, 9), restarts_at=(0.2, 0.5, 0.8), host_stops_at=(0.35, 0.7)), 240)
+SHORT = Size(200, Schedule(kill_every=(3, 5), restarts_at=(0.5,), host_stops_at=(0.75,)), 120)
 
 
 async def run(size: Size, seed: int, say: Say, *, uploads: int | None = None, log: Path | None = None) -> Report:
@@ -65,8 +65,7 @@ async def run(size: Size, seed: int, say: Say, *, uploads: int | None = None, lo
                 ledger=ledger,
                 events=events,
                 plan=plan,
-                kill_every=size.kill_every,
-                restarts_at=size.restarts_at,
+                schedule=size.schedule,
                 patience=size.patience,
                 say=say,
             ) as campaign,

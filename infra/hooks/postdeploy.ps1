@@ -87,7 +87,7 @@ function Find-Record {
         } elseif ("$(Get-Said 'read_input') $(Get-Said 'write_results') $(Get-Said 'queue')" -eq 'true true true') {
             $script:found = 'ready'
         } else {
-            $problems = if ($script:text -match '"problems" *: *\[([^]]*)') { $Matches[1] } else { '' }
+            $problems = if ($script:text -match '"problems" *: *\[([^\]]*)') { $Matches[1] } else { '' }
             $script:why = "it says $($problems.Substring(0, [Math]::Min(300, $problems.Length)))"
         }
     } elseif ("$output" -match 'notfound|does not exist') {

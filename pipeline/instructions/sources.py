@@ -25,6 +25,7 @@ from pipeline.instructions.options import NAMES, InvalidOption, Options, parse_o
 from pipeline.junk import has_image_ending
 from pipeline.names import folder_files, folders_of, image_of_sidecar, is_blob_name, schema_blob, sidecars
 from pipeline.structured import AnswerSchema, InvalidSchema
+from pipeline.structured.wording import short
 
 BUILT_IN = "Describe this image."
 
@@ -213,22 +214,23 @@ async def _compiled(text: str | bytes, called: str, **details: str) -> tuple[Ans
 def _misnamed(name: str, meant: Misnamed) -> PermanentFailure:
     if meant.image is not None and not has_image_ending(meant.image):
         return _without_ending(name, meant.image, meant.right.removeprefix(meant.image))
-    asked = f"the image '{meant.image}'" if meant.image else "the images of its folder"
+    asked = f"the image '{short(meant.image)}'" if meant.image else "the images of its folder"
     saved = "" if meant.is_text else "save it as plain text and "
     return _invalid(
-        f"'{name}' is nearly the name of an instruction file, but not exactly, so it does not count as one. If it says"
-        f" what to ask about {asked}, {saved}upload it as '{meant.right}'.",
+        f"'{short(name)}' is nearly the name of an instruction file, but not exactly, so it does not count as one. If"
+        f" it says what to ask about {asked}, {saved}upload it as '{short(meant.right)}'.",
         file=name,
         right_name=meant.right,
     )
 
 
 def _without_ending(name: str, image: str, ending: str) -> PermanentFailure:
-    example = f"{image}.jpg"
+    wanted, example = short(image), f"{image}.jpg"
     return _invalid(
-        f"'{name}' is the instruction file of an image called '{image}', and there is no such image. An instruction"
-        f" file has the whole name of its image, ending included: '{example}{ending}' for '{example}'. Upload it under"
-        f" that name. (If '{image}' is still to come, upload that: this file counts for it.)",
+        f"'{short(name)}' is the instruction file of an image called '{wanted}', and there is no such image. An"
+        f" instruction file has the whole name of its image, ending included: '{short(example + ending)}' for"
+        f" '{short(example)}'. Upload it under that name. (If '{wanted}' is still to come, upload that: this file"
+        " counts for it.)",
         file=name,
         right_name=f"{example}{ending}",
     )
@@ -236,8 +238,8 @@ def _without_ending(name: str, image: str, ending: str) -> PermanentFailure:
 
 def _in_another_form(name: str, right: str) -> PermanentFailure:
     return _invalid(
-        f"The names of the instruction file '{name}' and of its image look alike, but their accented letters are"
-        " encoded in different ways (Unicode NFC and NFD). Copy the image's name, and upload the file under it;"
+        f"The names of the instruction file '{short(name)}' and of its image look alike, but their accented letters"
+        " are encoded in different ways (Unicode NFC and NFD). Copy the image's name, and upload the file under it;"
         " `blobsight upload` does that.",
         file=name,
         right_name=right,

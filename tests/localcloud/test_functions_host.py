@@ -18,7 +18,7 @@ from typing import Any
 import aiohttp
 import pytest
 from azure.core.exceptions import ResourceNotFoundError
-from host_cloud import PROBE, Cloud, call, event, life, notification, notify, status, variant
+from host_cloud import PROBE, Cloud, call, event, life, notification, notify, probe, status, variant
 from hypothesis import given
 from hypothesis import strategies as st
 from person import ROOT
@@ -241,14 +241,7 @@ async def test_code_that_exits_ends_its_worker_and_fails_its_delivery(cloud: Clo
 @pytest.mark.parametrize("order", ["hang-1", "block-1", "cancel-1"])
 async def test_function_timeout_restarts_the_whole_worker(cloud: Cloud, order: str, tmp_path: Path) -> None:
     """An awaiting, a blocking, and a swallowed (CancelledError) invocation: each only ends by the time-out."""
-    app = tmp_path / "app"
-    app.mkdir()
-    (app / "function_app.py").write_bytes((PROBE / "function_app.py").read_bytes())
-    (app / "host.json").write_text(
-        json.dumps(
-            {"version": "2.0", "functionTimeout": "00:00:01", "extensions": {"blobs": {"poisonBlobThreshold": 2}}}
-        )
-    )
+    app = probe(tmp_path / "app", {"functionTimeout": "00:00:01", "extensions": {"blobs": {"poisonBlobThreshold": 2}}})
     created = await cloud.upload(order)
     async with cloud.host(app) as host:
         await notify(host, created)
@@ -309,11 +302,8 @@ async def test_what_is_no_text_reaches_only_a_function_that_takes_bytes(cloud: C
 
 async def test_visibility_timeout_delays_a_queues_retries(cloud: Cloud, tmp_path: Path) -> None:
     """extensions.queues.visibilityTimeout and maxDequeueCount; blobs know no such delay."""
-    app = tmp_path / "app"
-    app.mkdir()
-    (app / "function_app.py").write_bytes((PROBE / "function_app.py").read_bytes())
     queues = {"visibilityTimeout": "00:00:01", "maxDequeueCount": 2, "messageEncoding": "none"}
-    (app / "host.json").write_text(json.dumps({"version": "2.0", "extensions": {"queues": queues}}))
+    app = probe(tmp_path / "app", {"extensions": {"queues": queues}})
     await cloud.order("fail-1", encode=False)
     async with cloud.host(app):
         await cloud.messages(cloud.queues.get_queue_client(f"{cloud.orders}-poison"), 1)

@@ -1,5 +1,6 @@
 """What stops the platform's host stops this one: whole, with its workers, and another is started."""
 
+import asyncio
 import base64
 import json
 import os
@@ -9,11 +10,15 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 from faulty_storage import Door, Fault, door
-from host_cloud import Cloud, Parts, event, is_gone, notify, own_cloud, status, until
+from host_cloud import Cloud, Parts, event, is_gone, notify, own_cloud, probe, status, until, variant
 
 from localcloud.cloud import DATA_ACCOUNT, HOST_ACCOUNT
+from localcloud.functions_host.connections import Retries
+from localcloud.functions_host.errors import HostError
+from localcloud.functions_host.keys import VARIABLE
 from localcloud.functions_host.process import FunctionsHostProcess
 
 STOPPED_ITSELF = 3
@@ -39,6 +44,8 @@ class Harmed:
         assert await notify(self.host, created) == 202
         await self.cloud.seen_times("on_blob", 1, name)
         await self.cloud.seen_times("on_message", 1, name)
+        while (await status(self.host))["local"]["messages"]:
+            await asyncio.sleep(0.02)
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +108,21 @@ async def test_a_queue_that_refuses_or_can_not_be_reached_stops_the_host(
     await harmed.works(f"after-queue-{account}-{fault}")
 
 
+def test_storage_is_tried_for_25_seconds() -> None:
+    """Six tries, as far apart as the real host's."""
+    retries = Retries(24.8)
+    assert [retries.get_backoff_time({"count": retry}) for retry in range(1, 6)] == pytest.approx(
+        [0.8, 1.6, 3.2, 6.4, 12.8]
+    )
+    assert retries.total_retries == retries.connect_retries == retries.read_retries == retries.status_retries == 5
+
+
+async def test_a_time_that_is_no_number_is_named(cloud: Cloud) -> None:
+    with pytest.raises(HostError, match="LOCAL_HOST_HIDDEN_SECONDS is '10 min'; it must be a number of seconds"):
+        async with cloud.host(settings={"LOCAL_HOST_HIDDEN_SECONDS": "10 min"}):
+            pass
+
+
 async def test_a_queue_that_answers_503_is_polled_again(harmed: Harmed) -> None:
     """The same host, after more failed polls than one request is tried."""
     ends, pid = len(harmed.host.ends), harmed.host.pid
@@ -112,45 +134,38 @@ async def test_a_queue_that_answers_503_is_polled_again(harmed: Harmed) -> None:
     assert (len(harmed.host.ends), harmed.host.pid) == (ends, pid)
 
 
-MESSAGES = {
-    "no JSON": "{",
-    "no Base64": None,
-    "no object": "null",
-    "no function": json.dumps({"Type": "BlobTrigger", "ContainerName": "c", "BlobName": "b"}),
-    "an empty name": json.dumps({"FunctionId": "Host.Functions.on_blob", "ContainerName": "c", "BlobName": ""}),
-}
-
-
-@pytest.mark.parametrize("what", MESSAGES)
+@pytest.mark.parametrize("text", ["{", '{"Type": "BlobTrigger", "ContainerName": "c", "BlobName": "b"}'])
 async def test_a_message_of_the_blob_triggers_own_queue_that_can_not_be_read_stops_the_host(
-    harmed: Harmed, what: str
+    harmed: Harmed, text: str
 ) -> None:
-    ends, hidden, text = len(harmed.host.ends), await harmed.hidden(), MESSAGES[what]
-    content = "{not base64}" if text is None else base64.b64encode(text.encode()).decode()
-    await harmed.cloud.internal_queue().send_message(content)
+    """What is no JSON, or names no function."""
+    ends, hidden = len(harmed.host.ends), await harmed.hidden()
+    await harmed.cloud.internal_queue().send_message(base64.b64encode(text.encode()).decode())
     await harmed.host.restarted(ends)
     assert harmed.host.ends[ends].exit_code == STOPPED_ITSELF
     assert await harmed.hidden() - hidden == 1
 
 
 async def test_an_event_whose_url_names_no_blob_is_taken_and_stops_the_host(harmed: Harmed) -> None:
+    """Its message has an empty blob name."""
     ends = len(harmed.host.ends)
     assert await notify(harmed.host, event("https://a.blob.core.windows.net/images")) == 202
     await harmed.host.restarted(ends)
     assert harmed.host.ends[ends].exit_code == STOPPED_ITSELF
 
 
-async def test_a_message_that_stopped_the_host_five_times_goes_to_the_poison_queue_with_nothing_run(
-    cloud: Cloud,
+async def test_a_message_that_stopped_the_host_too_often_goes_to_the_poison_queue_with_nothing_run(
+    cloud: Cloud, tmp_path: Path
 ) -> None:
-    """It is back after each stop as soon as its 10 minutes are over; here, one second."""
+    """It is back after each stop when its 10 minutes, here one second, are over; after five, here two, no more."""
+    app = probe(tmp_path / "app", {"extensions": {"blobs": {"poisonBlobThreshold": 2}}})
     message = {"FunctionId": "Host.Functions.on_blob", "ContainerName": cloud.input, "BlobName": ""}
     content = base64.b64encode(json.dumps(message).encode()).decode()
-    async with cloud.host(settings={"LOCAL_HOST_HIDDEN_SECONDS": "1"}) as host:
+    async with cloud.host(app, settings={"LOCAL_HOST_HIDDEN_SECONDS": "1"}) as host:
         await cloud.internal_queue().send_message(content)
         (poison,) = await cloud.messages(cloud.data_poison(), 1)
         await cloud.internal_queue_is_empty()
-    assert (poison.content, len(host.ends), cloud.seen("on_blob")) == (content, 5, [])
+    assert (poison.content, len(host.ends), cloud.seen("on_blob")) == (content, 2, [])
 
 
 async def test_a_killed_host_is_started_again_and_its_messages_are_back_once_they_are_visible(cloud: Cloud) -> None:
@@ -167,28 +182,25 @@ async def test_a_killed_host_is_started_again_and_its_messages_are_back_once_the
         second = (await cloud.seen_times("on_blob", 2))[1]
         assert second["at"] - first["at"] > 1.5
         assert [worker["pid"] for worker in (await status(host))["local"]["workers"]] == [second["pid"]]
+        assert VARIABLE not in psutil.Process(second["pid"]).environ(), "the app has the host's keys"
 
 
-async def test_workers_that_crash_again_and_again_stop_the_host(cloud: Cloud) -> None:
+async def test_workers_that_crash_again_and_again_stop_the_host(cloud: Cloud, tmp_path: Path) -> None:
     """The third crash; a message whose function killed its worker goes on from where it was."""
+    app = probe(tmp_path / "app", {"extensions": {"blobs": {"poisonBlobThreshold": 4}}})
     created = await cloud.upload("exit-1")
-    async with cloud.host() as host:
+    async with cloud.host(app) as host:
         await notify(host, created)
         await cloud.messages(cloud.data_poison(), 1)
-        assert (len(cloud.seen("on_blob")), [end.exit_code for end in host.ends]) == (5, [STOPPED_ITSELF])
-        await host.restarted(0)
+        assert (len(cloud.seen("on_blob")), [end.exit_code for end in host.ends]) == (4, [STOPPED_ITSELF])
         await notify(host, await cloud.upload("fine"))
         await cloud.seen_times("on_blob", 1, "fine")
 
 
 async def test_a_supervised_host_that_can_not_start_is_tried_again(cloud: Cloud, tmp_path: Path) -> None:
     """An app that is broken for a while."""
-    app = tmp_path / "app"
-    app.mkdir()
-    code = "import azure.functions as func\napp = func.FunctionApp()\n"
-    code += "@app.route(route='a')\ndef one(req: func.HttpRequest) -> str: return ''\n"
-    (app / "host.json").write_text('{"version": "2.0"}')
-    (app / "function_app.py").write_text(code)
+    app = variant(tmp_path / "app", "@app.route(route='a')\ndef one(req: func.HttpRequest) -> str: return ''\n")
+    code = (app / "function_app.py").read_text()
     async with cloud.host(app) as host:
         (app / "function_app.py").write_text("raise ValueError('broken')")
         os.kill(host.pid, signal.SIGKILL)
