@@ -92,6 +92,7 @@ async def test_an_image_becomes_a_result(person: Person) -> None:
                 "format": "png",
                 "width": 64,
                 "height": 48,
+                "pages": None,
             },
             "instructions": {"text": "What is this?", "origin": "metadata", "origin_name": "instructions"},
             "image_sent": {
