@@ -244,7 +244,7 @@ class Deliveries:
         """
         try:
             content = json.loads(message)
-            request = Request(container=content["ContainerName"], name=content["BlobName"])
+            request = Request(container=content["ContainerName"], name=content["BlobName"], since=self._now())
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             await self._analyzer.record_unreadable(message, f"it is not the blob trigger's ({type(error).__name__})")
             return
@@ -274,7 +274,12 @@ class Deliveries:
                 await self._defer_or_give_up(request, failure, attempt, math.inf)
                 continue
             if outcome is Outcome.FAILED:
-                logger.error("%s/%s: crashed, its deliveries are used up", request.container, request.name)
+                logger.error(
+                    "%s/%s: crashed, its deliveries are used up",
+                    request.container,
+                    request.name,
+                    extra={**attempt.fields(), "error_code": ErrorCode.CRASHED.value},
+                )
             await self._unmark(request.name)
 
 

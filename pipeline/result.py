@@ -26,6 +26,11 @@ type Timestamp = Annotated[
     WithJsonSchema({"type": "string", "format": "date-time"}),
 ]
 
+PAID_FAILURES = frozenset(
+    {ErrorCode.CONTENT_FILTERED, ErrorCode.MODEL_REFUSED, ErrorCode.EMPTY_ANSWER, ErrorCode.INVALID_ANSWER}
+)
+"""Failures that the model was paid for: asked again, it would say the same. A person may have them run again."""
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(
@@ -156,8 +161,12 @@ class Result(_Section):
 
     @property
     def paid(self) -> bool:
-        """Whether the model was paid for it."""
-        return self.usage.input_tokens is not None or self.usage.output_tokens is not None or self.answer is not None
+        """Whether the model was paid for it, or may have been: a refusal by the content filter names no tokens.
+
+        https://learn.microsoft.com/azure/ai-foundry/openai/how-to/manage-costs#http-error-response-code-and-billing-status
+        """
+        told = self.usage.input_tokens is not None or self.usage.output_tokens is not None or self.answer is not None
+        return told or (self.error is not None and self.error.code in PAID_FAILURES)
 
     def to_json(self) -> bytes:
         """UTF-8, indented: people open these."""

@@ -29,10 +29,6 @@ from pipeline.result import (
 )
 from pipeline.storage import StoredResult, Upload
 
-PAID_FAILURES = frozenset(
-    {ErrorCode.CONTENT_FILTERED, ErrorCode.MODEL_REFUSED, ErrorCode.EMPTY_ANSWER, ErrorCode.INVALID_ANSWER}
-)
-"""Failures that the model was paid for: asked again, it would say the same. A person may have them run again."""
 GIVEN_UP = frozenset({ErrorCode.RETRIES_EXHAUSTED, ErrorCode.CRASHED})
 """Failures that say nothing of the image: an answer that comes after all replaces them."""
 

@@ -280,6 +280,26 @@ async def test_failures_that_were_paid_are_reused_unless_a_person_asks_for_a_rer
     assert await shop.analyzer.analyze(rerun) is Outcome.SUCCEEDED
 
 
+@pytest.mark.parametrize("code", ["content_filtered", "model_refused", "empty_answer", "invalid_answer"])
+async def test_failures_that_were_paid_are_kept_while_their_result_can_not_be_written(
+    shop: Workshop, code: str
+) -> None:
+    """The content filter refuses a prompt with no word of tokens, and the service may charge for it all the same."""
+
+    async def fail() -> None:
+        raise PermanentFailure(ErrorCode(code), "It says no.")
+
+    request = await shop.drop("a.png")
+    shop.model.behaviours.append(fail)
+    shop.connection.is_refused = lambda method, path: method == "PUT" and path.endswith("/a.png.json")
+    with pytest.raises(AnswerKept):
+        await shop.analyzer.analyze(request)
+    shop.connection.is_refused = lambda _method, _path: False
+    assert await shop.analyzer.analyze(request) is Outcome.FAILED
+    error = (await shop.result("a.png"))["error"]
+    assert (error["code"], len(shop.model.asked), await shop.state()) == (code, 1, [])
+
+
 @pytest.mark.parametrize("code", ["retries_exhausted", "crashed", "request_rejected"])
 async def test_failures_that_say_nothing_of_the_image_are_asked_again(shop: Workshop, code: str) -> None:
     request = await fail_with(shop, ErrorCode(code))

@@ -248,9 +248,10 @@ async def test_an_upload_that_the_host_gave_up_on_is_looked_at_again(shop: Works
     )
     await shop.deliveries().requeue_poison_upload(poison)
     ((request, delay),) = shop.queue.sent
-    assert (request, delay) == (Request(container="shop-images", name="folder/a.png"), POISON_DELAY_SECONDS)
+    expected = Request(container="shop-images", name="folder/a.png", since=shop.time)
+    assert (request, delay, await shop.state()) == (expected, POISON_DELAY_SECONDS, ["waiting"])
     await shop.deliveries().handle(request)
-    assert (await shop.result("folder/a.png"))["status"] == "succeeded"
+    assert ((await shop.result("folder/a.png"))["status"], await shop.state()) == ("succeeded", [])
 
 
 async def test_what_crashes_the_analysis_and_its_crash_record_still_gets_a_failed_result(

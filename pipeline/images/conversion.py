@@ -142,7 +142,7 @@ def _decoded(data: bytes, inspection: Inspection, limits: ImageLimits) -> Image.
         raise RetryableFailure("There was not enough memory to convert the image.") from exc
     except Exception as exc:
         # Everything, because decoders raise whatever their parsing trips over: KeyError, zlib.error, SystemError, …
-        rare = refusal_of_rare(kind, data, directory) if kind in {"tiff", "heic", "avif"} else None
+        rare = refusal_of_rare(kind, data, directory) if kind != "bmp" else None  # one that could be opened is usual
         raise rare or refusal(kind, "it cannot be decoded", data, _cause(exc)) from exc
 
 
@@ -168,9 +168,9 @@ def _open(kind: str, data: bytes, problem: str, directory: int | None) -> Image.
 def _cause(exc: Exception) -> str:
     """What the decoder says, for a result: no addresses, no objects, no paths."""
     if not isinstance(exc, OSError | SyntaxError | ValueError | EOFError):
-        return f"the decoder stopped ({type(exc).__name__})"
+        return "the decoder stopped"
     said = " ".join(_INTERNAL.sub("…", str(exc)).split())
-    return "".join(character for character in said if character.isprintable())[:_MAX_CAUSE] or type(exc).__name__
+    return "".join(character for character in said if character.isprintable())[:_MAX_CAUSE] or "the decoder stopped"
 
 
 def _register_heic() -> None:
