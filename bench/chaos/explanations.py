@@ -6,6 +6,7 @@ second call only if it kept the claim on that very work from being renewed, and 
 claim over.
 """
 
+import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,12 +14,9 @@ from enum import StrEnum
 from itertools import pairwise
 
 from bench.chaos.faults import Call, Kill, Work
-from bench.chaos.ledger import IMAGES, RESULTS, STATE, Ledger, Operation
+from bench.chaos.ledger import IMAGES, MESSAGES, REQUESTS, RESULTS, STATE, Ledger, Operation
 from localcloud.functions_host.process import HostEnd
 from pipeline.names import result_name
-
-MARKING_SECONDS = 2.0
-"""From a waiting mark to the sending of its message, at most, on a busy machine."""
 
 
 class Cause(StrEnum):
@@ -113,7 +111,7 @@ class Witness:
         if holder is None:
             return None
         if holder.releases:
-            kept = {answer for done in self.ledger.on(STATE, blob) if done.done for answer in done.answers}
+            kept = {answer for done in self.ledger.on(STATE, blob) if done.done for answer in done.holds}
             return None if kept.intersection(used) else Cause.NOT_WANTED
         if holder.status is None or (letting_go is not None and letting_go.status is None):
             return Cause.OUTAGE
@@ -127,10 +125,15 @@ class Witness:
         writer, letting_go = self._last_written(blob)
         if letting_go is not None and letting_go.status is None:
             return Cause.OUTAGE
-        kill = self.kills.get(writer.worker or "") if writer else None
-        if writer and kill and letting_go is None and kill.at - writer.at <= MARKING_SECONDS:
-            return Cause.KILL
-        return None
+        if writer is None or letting_go is not None or (writer.worker or "") not in self.kills:
+            return None
+        sent = any(
+            blob == f"waiting/{hashlib.sha256(upload.encode()).hexdigest()}"
+            for done in self.ledger.on(REQUESTS, MESSAGES)
+            if done.method == "POST" and done.done and done.worker == writer.worker and done.at > writer.at
+            for upload in done.holds
+        )
+        return None if sent else Cause.KILL
 
     def _last_written(self, blob: str) -> tuple[Operation | None, Operation | None]:
         """Of a blob of the app's state: the last writing that may have been done, and who deleted it since."""
