@@ -18,7 +18,6 @@ from bench.chaos.ledger import IMAGES, MESSAGES, REQUESTS, RESULTS, STATE, Ledge
 from localcloud.functions_host.process import HostEnd
 from pipeline.names import result_name
 
-
 LATE_RENEWAL = 3
 """Lifetimes of a claim for which a busy machine may keep a process from renewing it."""
 
@@ -107,7 +106,7 @@ class Witness:
         )
 
     def why_claim_is_left(self, blob: str, used: Collection[str]) -> Cause | None:
-        """A claim is renewed while it is held, and deleted in the end; one that keeps an answer is left to the next run.
+        """A claim is renewed while held, and deleted in the end; one that keeps an answer is left to the next run.
 
         `used`: the ids of the answers that are in results.
         """
