@@ -35,7 +35,7 @@ class People:
     """All who upload.
 
     Args:
-        blobs: tries nothing again by itself. What fails is uploaded again as another version, since it may have arrived.
+        blobs: tries nothing again by itself. What fails is uploaded again as another version, as it may have arrived.
         names: learns the bytes of each version.
     """
 
