@@ -24,7 +24,7 @@ from workshop import Identity
 from bench.chaos.explanations import Cause, Witness
 from bench.chaos.faults import Kill, call_of
 from bench.chaos.ledger import Ledger
-from localcloud.app_storage import StorageRequest, StorageRefusal, StorageWatch
+from localcloud.app_storage import StorageRefusal, StorageRequest, StorageWatch
 from localcloud.cloud import DATA_ACCOUNT, LocalCloud
 from localcloud.event_grid import StorageQueue
 from localcloud.model import Slow
