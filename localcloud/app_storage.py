@@ -1,7 +1,7 @@
-"""The app's own way to its blobs, where a test wants to see or refuse requests: a proxy in front of the emulator.
+"""The app's own way to its data account, where a test wants to see or refuse requests: a proxy before the emulator.
 
-The emulator knows no roles, leases its blobs for real and never says who asked. This proxy reads the caller from each
-request's token, lets a `StorageWatch` refuse what Azure would refuse, and tells it how each request ended.
+The emulator knows no roles and does not say who asked. This proxy reads the caller from each request's token, lets a
+`StorageWatch` refuse what Azure would refuse, and tells it how each request ended.
 """
 
 from contextlib import AsyncExitStack
@@ -23,15 +23,16 @@ STOP_SECONDS = 1
 
 
 @dataclass(frozen=True, slots=True)
-class BlobRequest:
-    """One request for a blob or a container."""
+class StorageRequest:
+    """One request to the Blob or the Queue service."""
 
     caller: str | None
     """Which process of the app; see `localcloud.identity`. None for the functions host."""
     method: str
     container: str
+    """Or the queue."""
     blob: str
-    """"" for a request about the container itself."""
+    """"" for a request about the container or the queue itself; `messages` or `messages/ID` for a queue's messages."""
     headers: CIMultiDictProxy[str]
     body: bytes
     """What is written."""
@@ -47,24 +48,24 @@ class StorageRefusal:
 
 
 class StorageWatch(Protocol):
-    """Sees every request of the app for a blob of its data account."""
+    """Sees every request of the app, and of its host on the app's behalf, to the data account."""
 
-    def refuse(self, request: BlobRequest) -> StorageRefusal | None:
+    def refuse(self, request: StorageRequest) -> StorageRefusal | None:
         """Decide about a request that has arrived; None lets it through."""
         ...
 
-    def ended(self, request: BlobRequest, status: int | None, *, refused: bool) -> None:
+    def ended(self, request: StorageRequest, status: int | None, *, refused: bool) -> None:
         """Hear how a request ended, before the app does. `status` is None when the emulator gave no answer."""
         ...
 
 
 class AppStorage:
-    """The blob service of one account over HTTPS on 127.0.0.1, alive inside `async with`."""
+    """One service of one account over HTTPS on 127.0.0.1, alive inside `async with`."""
 
     def __init__(
         self, target: str, certificates: Certificates, identity: IdentityEndpoint, watch: StorageWatch
     ) -> None:
-        """`target` is the account's blob endpoint (`https://127.0.0.1:PORT/ACCOUNT`)."""
+        """`target` is the account's endpoint (`https://127.0.0.1:PORT/ACCOUNT`)."""
         origin, _, self._account = target.rpartition("/")
         self._certificates = certificates
         self._identity = identity
@@ -74,7 +75,7 @@ class AppStorage:
         self._stack = AsyncExitStack()
 
     @property
-    def blob_url(self) -> str:
+    def url(self) -> str:
         return f"https://127.0.0.1:{self._port}/{self._account}"
 
     async def __aenter__(self) -> Self:
@@ -119,10 +120,10 @@ class AppStorage:
                 request.transport.abort()
         return response
 
-    def _read(self, request: web.BaseRequest, body: bytes) -> BlobRequest:
+    def _read(self, request: web.BaseRequest, body: bytes) -> StorageRequest:
         path = request.raw_path.partition("?")[0].removeprefix(f"/{self._account}/")
         container, _, blob = path.partition("/")
-        return BlobRequest(
+        return StorageRequest(
             self._caller(request), request.method, unquote(container), unquote(blob), request.headers, body
         )
 

@@ -57,7 +57,7 @@ class LocalCloud:
         brain: what answers about pictures; None is the one that reads them.
         upstream: base URL of an OpenAI-compatible server that answers instead.
         event_faults: what happens to events on their way; None is nothing.
-        storage_watch: sees, and may refuse, what the app asks of its blobs; None: the app talks to the emulator itself.
+        storage_watch: sees, and may refuse, what the app asks of its data account; None is nobody in between.
     """
 
     directory: Path
@@ -78,7 +78,8 @@ class LocalCloud:
     front: StorageFront = field(init=False)
     events: EventGrid = field(init=False)
     functions: FunctionsHostProcess = field(init=False)
-    _app_storage: AppStorage | None = field(init=False, default=None)
+    _watched: dict[str, str] = field(init=False, default_factory=dict)
+    """Settings that lead the app past the watch."""
     _stack: AsyncExitStack = field(init=False, default_factory=AsyncExitStack)
 
     async def __aenter__(self) -> Self:
@@ -102,9 +103,9 @@ class LocalCloud:
             Azurite(self.directory / "azurite", self.certificates, accounts, in_memory=self.in_memory)
         )
         if self.storage_watch is not None:
-            self._app_storage = await stack.enter_async_context(
-                AppStorage(self.azurite.blob_url(DATA_ACCOUNT), self.certificates, self.identity, self.storage_watch)
-            )
+            for service, target in (("blob", self.azurite.blob_url), ("queue", self.azurite.queue_url)):
+                proxy = AppStorage(target(DATA_ACCOUNT), self.certificates, self.identity, self.storage_watch)
+                self._watched[f"DataStorage__{service}ServiceUri"] = (await stack.enter_async_context(proxy)).url
         self.model = await stack.enter_async_context(
             LocalModel(
                 self.certificates,
@@ -164,8 +165,7 @@ class LocalCloud:
                 f"{connection}__credential": "managedidentity",
                 f"{connection}__clientId": self.identity.client_id,
             }
-        if self._app_storage is not None:
-            settings["DataStorage__blobServiceUri"] = self._app_storage.blob_url
+        settings |= self._watched
         settings |= self.settings
         return {name: value for name, value in settings.items() if value is not None}
 

@@ -39,7 +39,6 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from typing import Any, Self
 
 from azure.core import MatchConditions
@@ -53,6 +52,7 @@ from azure.storage.blob import BlobProperties
 from azure.storage.blob.aio import BlobClient, BlobServiceClient
 
 from pipeline.errors import NotTried
+from pipeline.service_time import ServiceTime
 from pipeline.storage_errors import is_lost_race, translated
 
 logger = logging.getLogger(__name__)
@@ -121,17 +121,15 @@ class Claims:
             except ResourceExistsError as error:
                 if not is_lost_race(error):
                     raise
-            dates: list[str] = []
+            time = ServiceTime()
             try:
-                found = await blob.get_blob_properties(
-                    raw_response_hook=lambda answer: dates.append(answer.http_response.headers["Date"])
-                )
+                found = await blob.get_blob_properties(raw_response_hook=time)
             except ResourceNotFoundError:  # released meanwhile: the result is there, or the work failed for now
                 raise ClaimedElsewhere("Another run has just ended.", retry_after=1) from None
             earlier = _Held.of(found)
             if earlier.owner == owner:
                 return earlier
-            age = (parsedate_to_datetime(dates[-1]) - found.last_modified).total_seconds()
+            age = time.since(found.last_modified) or 0.0  # not known: it counts as just renewed
             if earlier.owner and age <= self._lifetime:
                 raise ClaimedElsewhere("Another run is at this image.", retry_after=self._lifetime - age + 1)
             taken = _Held(earlier.etag, earlier.runs + bool(earlier.owner), owner, keeps=earlier.keeps)

@@ -8,7 +8,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 from azure.core import MatchConditions
@@ -20,6 +19,7 @@ from pipeline.errors import ErrorCode, PermanentFailure, RetryableFailure
 from pipeline.listing import ListedBlob, list_page
 from pipeline.names import stands_for_folder
 from pipeline.result import ResultMetadata
+from pipeline.service_time import ServiceTime
 from pipeline.storage_errors import code_of, is_lost_race, require_container, translated
 
 FIRST_READ_BYTES = 8 * 1024 * 1024
@@ -120,10 +120,10 @@ class Uploads:
         """
         blob = self._client.get_blob_client(name)
         what = f"reading {self.container}/{name}"
-        dates: list[str] = []
+        time = ServiceTime()
         with translated(what, ROLE):
             try:
-                stream = await blob.download_blob(decompress=False, raw_response_hook=_noting_date(dates))
+                stream = await blob.download_blob(decompress=False, raw_response_hook=time)
             except ResourceNotFoundError as error:
                 require_container(error, self.container)
                 return None
@@ -132,7 +132,7 @@ class Uploads:
                     raise
                 facts = await self.listed(name)
                 return OpenedUpload(facts, _Refusing(refusal)) if facts else None
-        facts = self._described(name, blob.url, stream.properties, dates[0])
+        facts = self._described(name, blob.url, stream.properties, time)
         is_folder = stands_for_folder(name, facts.size, facts.metadata)
         return None if is_folder else OpenedUpload(facts, _Reading(stream, what))
 
@@ -143,17 +143,17 @@ class Uploads:
             RetryableFailure: storage can't be asked.
         """
         blob = self._client.get_blob_client(name)
-        dates: list[str] = []
+        time = ServiceTime()
         with translated(f"reading {self.container}/{name}", ROLE):
             try:
-                properties = await blob.get_blob_properties(raw_response_hook=_noting_date(dates))
+                properties = await blob.get_blob_properties(raw_response_hook=time)
             except ResourceNotFoundError:
                 return None
             except HttpResponseError as error:
                 if _refusal(error) is None:
                     raise
                 return await self.listed(name)
-        return self._described(name, blob.url, properties, dates[0])
+        return self._described(name, blob.url, properties, time)
 
     async def listed(self, name: str) -> Upload | None:
         """The upload `name` as its container's listing describes it, or None when there is none. One request.
@@ -195,7 +195,7 @@ class Uploads:
                     ) from error
                 raise
 
-    def _described(self, name: str, url: str, properties: BlobProperties, date: str) -> Upload:
+    def _described(self, name: str, url: str, properties: BlobProperties, time: ServiceTime) -> Upload:
         modified = properties.last_modified.astimezone(UTC)
         return Upload(
             container=self.container,
@@ -207,7 +207,7 @@ class Uploads:
             content_type=properties.content_settings.content_type,
             content_encoding=properties.content_settings.content_encoding,
             metadata=dict(properties.metadata or {}),
-            age=(parsedate_to_datetime(date) - modified).total_seconds(),
+            age=time.since(modified),
             grown_for=(properties.last_modified - properties.creation_time).total_seconds()
             if properties.blob_type != BlobType.BLOCKBLOB and properties.creation_time
             else None,
@@ -223,10 +223,6 @@ class Uploads:
             size=blob.size,
             metadata=blob.metadata,
         )
-
-
-def _noting_date(dates: list[str]) -> Callable[[Any], None]:
-    return lambda answer: dates.append(answer.http_response.headers["Date"])
 
 
 def _refusal(error: HttpResponseError) -> PermanentFailure | None:

@@ -1,5 +1,6 @@
 """The campaign in short, and whether its reckoning would notice."""
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -56,7 +57,7 @@ def writes(
     at: float, worker: str, owner: str | None, *, status: int | None = 201, blob: str = CLAIM, answers: str = ""
 ) -> Operation:
     """A claim that is taken, renewed or, for no owner, let go of with its answer kept; or another blob, written."""
-    return Operation(at, worker, "PUT", STATE, blob, status, owner=owner, answers=frozenset(answers.split()))
+    return Operation(at, worker, "PUT", STATE, blob, status, owner=owner, holds=frozenset(answers.split()))
 
 
 def deletes(at: float, worker: str, *, status: int | None = 202, blob: str = CLAIM) -> Operation:
@@ -151,7 +152,7 @@ def test_an_answer_that_came_after_the_callers_time_is_lost_and_one_that_was_hun
         ([writes(100, "1", "A")], None),
         ([writes(100, "1", "A"), kill(101)], Cause.KILL),
         ([writes(100, "1", "A"), kill(101, worker="2")], None),
-        ([writes(100, "1", "A"), kill(105)], None),
+        ([writes(100, "1", "A"), kill(113)], None),
         ([writes(100, "1", "A"), deletes(100.5, "1", status=412), kill(101)], None),
         ([writes(100, "1", "A"), deletes(100.5, "1", status=None)], Cause.OUTAGE),
         ([writes(100, "1", "A", status=None)], Cause.OUTAGE),
@@ -173,21 +174,36 @@ def test_a_claim_left_is_explained_only_by_what_cut_its_own_process_off(
     assert witness(*facts).why_claim_is_left(CLAIM, {"used"}) is expected
 
 
+def sends(at: float, worker: str, upload: str, *, status: int | None = 201) -> Operation:
+    return Operation(at, worker, "POST", "analysis-requests", "messages", status, holds=frozenset({upload}))
+
+
 @pytest.mark.parametrize(
     ("facts", "expected"),
     [
         ([writes(100, "1", None)], None),
         ([writes(100, "1", None), kill(100.1)], Cause.KILL),
+        ([writes(100, "1", None), kill(110)], Cause.KILL),
+        ([writes(100, "1", None), sends(100.1, "1", "a.png"), kill(100.2)], None),
+        ([writes(100, "1", None), sends(100.1, "1", "b.png"), kill(100.2)], Cause.KILL),
+        ([writes(100, "1", None), sends(100.1, "1", "a.png", status=None), kill(100.2)], Cause.KILL),
         ([writes(100, "1", None), kill(100.1, worker="2")], None),
-        ([writes(100, "1", None), kill(103)], None),
         ([writes(100, "1", None), deletes(101, "2", status=None)], Cause.OUTAGE),
     ],
-    ids=["a living worker's", "killed", "another killed", "killed later", "clearing cut off"],
-)
+    ids=[
+        "a living worker's", "killed", "killed much later", "killed after it had sent the message",
+        "killed after it had sent another message", "killed when sending was cut off", "another killed",
+        "clearing cut off",
+    ],
+)  # fmt: skip
 def test_a_mark_left_is_explained_only_by_what_cut_its_own_process_off(
     facts: list[Operation | Kill], expected: Cause | None
 ) -> None:
-    assert witness(*facts).why_mark_is_left(CLAIM) is expected
+    mark = f"waiting/{hashlib.sha256(b'a.png').hexdigest()}"
+    on_mark = [
+        replace(fact, blob=mark) if isinstance(fact, Operation) and fact.container == STATE else fact for fact in facts
+    ]
+    assert witness(*on_mark).why_mark_is_left(mark) is expected
 
 
 def test_a_result_written_after_its_image_was_found_gone_is_noticed() -> None:

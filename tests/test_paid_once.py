@@ -14,7 +14,7 @@ from pictures import picture
 from workshop import THROTTLED, Workshop, workshop
 
 from pipeline.analysis import Analyzer
-from pipeline.claims import Claims
+from pipeline.claims import ClaimedElsewhere, Claims
 from pipeline.errors import AnswerKept, ErrorCode, OperatorFailure, PermanentFailure, RetryableFailure
 from pipeline.instructions.options import parse_options
 from pipeline.model import Reply
@@ -173,6 +173,29 @@ async def test_an_answer_that_can_be_kept_nowhere_until_the_deadline_is_counted_
     shop.connection.is_down = False
     lost = [record for record in caplog.records if "is lost" in record.getMessage()]
     assert [record.levelname for record in lost] == ["ERROR"]
+
+
+async def test_an_answer_survives_a_connection_that_breaks_while_its_image_is_looked_at(shop: Workshop) -> None:
+    """The storage SDK tries again, and no longer calls the hook that notes the service's time."""
+    request = await shop.drop("a.png")
+    shop.connection.is_lost = lambda method, path: method == "HEAD" and "/shop-images/" in path
+    assert await shop.analyzer.analyze(request) is Outcome.SUCCEEDED
+    assert (len(shop.model.asked), await shop.state()) == (1, [])
+
+
+async def test_an_image_is_opened_over_a_connection_that_breaks(shop: Workshop) -> None:
+    request = await shop.drop("a.png")
+    shop.connection.is_lost = lambda method, path: method == "GET" and "/shop-images/" in path
+    assert await shop.analyzer.analyze(request) is Outcome.SUCCEEDED
+
+
+async def test_a_claim_that_is_looked_at_over_a_broken_connection_counts_as_held(shop: Workshop) -> None:
+    """Its age is known by the service's clock only."""
+    async with shop.claims.held("key"):
+        shop.connection.is_lost = lambda method, path: method == "HEAD" and "/claims/" in path
+        with pytest.raises(ClaimedElsewhere):
+            async with shop.claims.held("key"):
+                pass
 
 
 async def test_a_first_reply_that_does_not_do_is_kept_while_the_second_can_not_be_had(shop: Workshop) -> None:

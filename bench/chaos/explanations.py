@@ -6,6 +6,7 @@ second call only if it kept the claim on that very work from being renewed, and 
 claim over.
 """
 
+import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,12 +14,12 @@ from enum import StrEnum
 from itertools import pairwise
 
 from bench.chaos.faults import Call, Kill, Work
-from bench.chaos.ledger import IMAGES, RESULTS, STATE, Ledger, Operation
+from bench.chaos.ledger import IMAGES, MESSAGES, REQUESTS, RESULTS, STATE, Ledger, Operation
 from localcloud.functions_host.process import HostEnd
 from pipeline.names import result_name
 
-MARKING_SECONDS = 2.0
-"""From a waiting mark to the sending of its message, at most, on a busy machine."""
+LATE_RENEWAL = 3
+"""Lifetimes of a claim for which a busy machine may keep a process from renewing it."""
 
 
 class Cause(StrEnum):
@@ -44,7 +45,7 @@ class Witness:
         kills: by worker.
         unheard: seconds that answers took which found nobody, by request id.
         patience: seconds for which the app waits for an answer.
-        claim_seconds: after which a claim that is not renewed may be taken over.
+        claim_seconds: the lifetime of a claim, which is renewed at a third of it.
     """
 
     ledger: Ledger
@@ -105,20 +106,20 @@ class Witness:
         )
 
     def why_claim_is_left(self, blob: str, used: Collection[str]) -> Cause | None:
-        """A claim is renewed at a third of its lifetime while it is held, and deleted in the end.
+        """A claim is renewed while held, and deleted in the end; one that keeps an answer is left to the next run.
 
-        One that keeps an answer is left to the next run. `used`: the ids of the answers that are in results.
+        `used`: the ids of the answers that are in results.
         """
         holder, letting_go = self._last_written(blob)
         if holder is None:
             return None
         if holder.releases:
-            kept = {answer for done in self.ledger.on(STATE, blob) if done.done for answer in done.answers}
+            kept = {answer for done in self.ledger.on(STATE, blob) if done.done for answer in done.holds}
             return None if kept.intersection(used) else Cause.NOT_WANTED
         if holder.status is None or (letting_go is not None and letting_go.status is None):
             return Cause.OUTAGE
         kill = self.kills.get(holder.worker or "")
-        if kill is not None and letting_go is None and kill.at - holder.at <= self.claim_seconds:
+        if kill is not None and letting_go is None and kill.at - holder.at <= LATE_RENEWAL * self.claim_seconds:
             return Cause.KILL
         return None
 
@@ -127,10 +128,15 @@ class Witness:
         writer, letting_go = self._last_written(blob)
         if letting_go is not None and letting_go.status is None:
             return Cause.OUTAGE
-        kill = self.kills.get(writer.worker or "") if writer else None
-        if writer and kill and letting_go is None and kill.at - writer.at <= MARKING_SECONDS:
-            return Cause.KILL
-        return None
+        if writer is None or letting_go is not None or (writer.worker or "") not in self.kills:
+            return None
+        sent = any(
+            blob == f"waiting/{hashlib.sha256(upload.encode()).hexdigest()}"
+            for done in self.ledger.on(REQUESTS, MESSAGES)
+            if done.method == "POST" and done.done and done.worker == writer.worker and done.at > writer.at
+            for upload in done.holds
+        )
+        return None if sent else Cause.KILL
 
     def _last_written(self, blob: str) -> tuple[Operation | None, Operation | None]:
         """Of a blob of the app's state: the last writing that may have been done, and who deleted it since."""

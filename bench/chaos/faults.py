@@ -16,7 +16,7 @@ import aiohttp
 
 from bench.chaos.ledger import IMAGES, RESULTS, Ledger, Refusing
 from bench.chaos.plan import FILTERED, REFUSED, Names
-from localcloud.app_storage import BlobRequest, StorageRefusal
+from localcloud.app_storage import StorageRefusal, StorageRequest
 from localcloud.cloud import LocalCloud
 from localcloud.event_grid import Event, Fault
 from localcloud.model import (
@@ -77,7 +77,7 @@ SPELLS: tuple[Behaviour, ...] = (
 """What all calls meet for a while."""
 
 
-def _no_role(request: BlobRequest, _: Ledger) -> StorageRefusal | None:
+def _no_role(request: StorageRequest, _: Ledger) -> StorageRefusal | None:
     """The app's identity may read results, and write none."""
     if request.container != RESULTS or request.method in ("GET", "HEAD"):
         return None
@@ -85,13 +85,13 @@ def _no_role(request: BlobRequest, _: Ledger) -> StorageRefusal | None:
     return StorageRefusal(403, "AuthorizationPermissionMismatch", message)
 
 
-def _no_container(request: BlobRequest, _: Ledger) -> StorageRefusal | None:
+def _no_container(request: StorageRequest, _: Ledger) -> StorageRefusal | None:
     if request.container != RESULTS:
         return None
     return StorageRefusal(404, "ContainerNotFound", "The specified container does not exist.")
 
 
-def _immutable(request: BlobRequest, ledger: Ledger) -> StorageRefusal | None:
+def _immutable(request: StorageRequest, ledger: Ledger) -> StorageRefusal | None:
     """Results that are there can't be replaced; new ones can be written."""
     if request.method != "PUT" or request.container != RESULTS or not ledger.exists(RESULTS, request.blob):
         return None
@@ -99,7 +99,7 @@ def _immutable(request: BlobRequest, ledger: Ledger) -> StorageRefusal | None:
     return StorageRefusal(409, "BlobImmutableDueToPolicy", message)
 
 
-def _leased(request: BlobRequest, ledger: Ledger) -> StorageRefusal | None:
+def _leased(request: StorageRequest, ledger: Ledger) -> StorageRefusal | None:
     """Somebody holds a lease on each result that is there."""
     if request.method != "PUT" or request.container != RESULTS or not ledger.exists(RESULTS, request.blob):
         return None

@@ -1,22 +1,27 @@
-"""What the app's processes did with its blobs, request by request, as the proxy in front of the emulator saw it."""
+"""What the app's processes did with its storage, request by request, as the proxy before the emulator saw it."""
 
+import base64
+import json
 import re
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from localcloud.app_storage import BlobRequest, StorageRefusal
+from localcloud.app_storage import StorageRefusal, StorageRequest
 
 IMAGES, RESULTS, STATE = "images", "results", "pipeline-state"
+REQUESTS, MESSAGES = "analysis-requests", "messages"
+"""The app's own queue, as operations name it: container and blob."""
 
 _REQUEST_ID = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 """How the model's stand-in calls a request. Results and kept answers hold it."""
+_MESSAGE = re.compile(rb"<MessageText>(.*?)</MessageText>", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One request for a blob. Times are seconds since 1970."""
+    """One request. Times are seconds since 1970."""
 
     at: float
     """When it ended."""
@@ -31,8 +36,8 @@ class Operation:
     """By a fault, not by the emulator."""
     owner: str | None = None
     """Of a claim: which run holds it; None when it is let go of, or only keeps an answer."""
-    answers: frozenset[str] = frozenset()
-    """The ids of the model's answers in what was written."""
+    holds: frozenset[str] = frozenset()
+    """Of a blob that was written: the ids of the model's answers in it. Of a message: the upload that it is about."""
 
     @property
     def writes(self) -> bool:
@@ -48,7 +53,7 @@ class Operation:
         return self.status is not None and 200 <= self.status < 300
 
 
-type Refusing = Callable[[BlobRequest, "Ledger"], StorageRefusal | None]
+type Refusing = Callable[[StorageRequest, "Ledger"], StorageRefusal | None]
 
 
 @dataclass(slots=True)
@@ -61,12 +66,12 @@ class Ledger:
     _on: defaultdict[tuple[str, str], list[Operation]] = field(default_factory=lambda: defaultdict(list))
     _stored: dict[str, float] = field(default_factory=dict)
 
-    def refuse(self, request: BlobRequest) -> StorageRefusal | None:
+    def refuse(self, request: StorageRequest) -> StorageRefusal | None:
         return self.refusing(request, self) if self.refusing is not None else None
 
-    def ended(self, request: BlobRequest, status: int | None, *, refused: bool) -> None:
+    def ended(self, request: StorageRequest, status: int | None, *, refused: bool) -> None:
         owner = request.headers.get("x-ms-meta-owner")
-        answers = frozenset(found.decode() for found in _REQUEST_ID.findall(request.body))
+        found = _uploads(request.body) if request.container == REQUESTS else _REQUEST_ID.findall(request.body)
         self.add(
             Operation(
                 at=time.time(),
@@ -77,7 +82,7 @@ class Ledger:
                 status=status,
                 refused=refused,
                 owner=owner,
-                answers=answers,
+                holds=frozenset(each.decode() for each in found),
             )
         )
 
@@ -85,7 +90,7 @@ class Ledger:
         self.operations.append(operation)
         self._on[operation.container, operation.blob].append(operation)
         if operation.done:
-            for answer in operation.answers:
+            for answer in operation.holds:
                 self._stored.setdefault(answer, operation.at)
 
     def on(self, container: str, blob: str) -> Iterable[Operation]:
@@ -100,3 +105,11 @@ class Ledger:
         """Whether the app has written this blob and not deleted it since."""
         last = next((done for done in reversed(self._on.get((container, blob), [])) if done.done and done.writes), None)
         return last is not None and last.method == "PUT"
+
+
+def _uploads(body: bytes) -> list[bytes]:
+    """The upload that a message, as it is put on the queue, is about."""
+    try:
+        return [json.loads(base64.b64decode(text))["name"].encode() for text in _MESSAGE.findall(body)]
+    except (ValueError, KeyError, TypeError):  # a redrive or a stranger's
+        return []

@@ -85,7 +85,7 @@ _NEARLY_WHITE = 225
 def inspect_by_decoder(data: bytes, unclear: Unclear, limits: ImageLimits) -> Inspection:
     """See `pipeline.images.inspect_by_decoder`."""
     kind = unclear.kind
-    image = _open(kind, data, unclear.problem, None)
+    image = _open(kind, data, data, unclear.problem)
     header = Header(
         *image.size,
         orientation=_orientation_by_decoder(image),
@@ -128,7 +128,7 @@ def _decoded(data: bytes, inspection: Inspection, limits: ImageLimits) -> Image.
     kind = facts.format
     if kind == "jpeg":
         _check_passes(data, facts)
-    image = _open(kind, data, "it cannot be decoded", directory)
+    image = _open(kind, bare(kind, data, directory), data, "it cannot be decoded", directory)
     # Once more, for the decoder's own reading of the size: it is what it will allocate.
     check_size(ImageFacts(kind, *image.size), limits, data)
     try:
@@ -146,11 +146,11 @@ def _decoded(data: bytes, inspection: Inspection, limits: ImageLimits) -> Image.
         raise rare or refusal(kind, "it cannot be decoded", data, _cause(exc)) from exc
 
 
-def _open(kind: str, data: bytes, problem: str, directory: int | None) -> Image.Image:
-    """The picture as its decoder opens it: nothing is decoded yet.
+def _open(kind: str, bare_data: bytes, data: bytes, problem: str, directory: int | None = None) -> Image.Image:
+    """The picture in `bare_data` as its decoder opens it: nothing is decoded yet.
 
     Raises:
-        PermanentFailure: unsupported_image or corrupt_image; `problem` says what seems to be wrong with it.
+        PermanentFailure: unsupported_image or corrupt_image; `problem` says what seems to be wrong with `data`.
     """
     name, plugin = _PLUGINS[kind]
     if kind == "heic":
@@ -158,7 +158,7 @@ def _open(kind: str, data: bytes, problem: str, directory: int | None) -> Image.
     else:
         import_module(plugin)
     try:
-        return Image.open(io.BytesIO(bare(kind, data, directory)), formats=[name])
+        return Image.open(io.BytesIO(bare_data), formats=[name])
     except MemoryError as exc:
         raise RetryableFailure("There was not enough memory to open the image.") from exc
     except Exception as exc:

@@ -1,6 +1,6 @@
 """What a conversion holds in memory at its peak. Pure: an estimate from the header, before anything is decoded.
 
-Measured with `VmHWM` at 48 megapixels, one process for each kind, and rounded up: docs/performance.md has the table.
+Measured with `VmHWM` at 48 megapixels, one process for each kind, and rounded up: docs/architecture.md has the table.
 """
 
 import math

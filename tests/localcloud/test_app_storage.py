@@ -16,11 +16,14 @@ from azure.core.exceptions import (
     ResourceExistsError,
 )
 from azure.storage.blob.aio import BlobServiceClient
+from azure.storage.queue.aio import QueueServiceClient
 
-from localcloud.app_storage import AUDIENCE, AppStorage, BlobRequest, StorageRefusal
+from bench.chaos.ledger import MESSAGES, REQUESTS, Ledger
+from localcloud.app_storage import AUDIENCE, AppStorage, StorageRefusal, StorageRequest
 from localcloud.azurite import Azurite
 from localcloud.certificates import Certificates
 from localcloud.identity import IdentityEndpoint
+from pipeline.requests import Request, RequestQueue
 
 ACCOUNT = "devstoreaccount1"
 
@@ -30,10 +33,10 @@ class Watch:
     refusal: StorageRefusal | None = None
     seen: list[tuple[str | None, str, str, bytes, int | None, bool]] = field(default_factory=list)
 
-    def refuse(self, request: BlobRequest) -> StorageRefusal | None:
+    def refuse(self, request: StorageRequest) -> StorageRefusal | None:
         return self.refusal if request.method == "PUT" else None
 
-    def ended(self, request: BlobRequest, status: int | None, *, refused: bool) -> None:
+    def ended(self, request: StorageRequest, status: int | None, *, refused: bool) -> None:
         self.seen.append((request.caller, request.method, request.blob, request.body, status, refused))
 
 
@@ -63,7 +66,7 @@ async def app(
     async with (
         AppStorage(azurite.blob_url(ACCOUNT), certificates, identity, watch) as storage,
         BlobServiceClient(
-            storage.blob_url,
+            storage.url,
             Token(token or identity.token(AUDIENCE, caller="4711")),
             connection_verify=str(certificates.bundle),
             retry_total=0,
@@ -89,6 +92,23 @@ async def test_each_request_is_seen_with_its_caller_and_its_outcome(
         ("4711", "PUT", name, b"again", 409, False),
         ("4711", "GET", name, b"", 206, False),
     ]
+
+
+async def test_a_message_is_seen_with_the_upload_that_it_is_about(
+    azurite: Azurite, certificates: Certificates, identity: IdentityEndpoint
+) -> None:
+    """By `make chaos`, as the app's own queue client sends it."""
+    ledger = Ledger()
+    async with (
+        AppStorage(azurite.queue_url(ACCOUNT), certificates, identity, ledger) as storage,
+        QueueServiceClient(
+            storage.url, Token(identity.token(AUDIENCE, caller="4711")), connection_verify=str(certificates.bundle)
+        ) as queues,
+    ):
+        await queues.create_queue(REQUESTS)
+        await RequestQueue(queues, REQUESTS).send(Request(container="images", name="größe/a.png"), 60)
+    (sent,) = ledger.on(REQUESTS, MESSAGES)
+    assert (sent.worker, sent.method, sent.done, sent.holds) == ("4711", "POST", True, frozenset({"größe/a.png"}))
 
 
 async def test_what_is_refused_does_not_happen(
