@@ -13,7 +13,7 @@ up: setup-demo ## Keep the local cloud up on the emulator's standard ports; Ctrl
 	@exec $(py) -m localcloud up
 
 test: setup-dev ## Run every test
-	@$(py) -m pytest $(ARGS)
+	@$(py) -m pytest -n auto --dist loadfile $(ARGS)
 
 bench: setup-bench ## Measure everything against baselines in the same run; ARGS="--quick prepare" for less
 	@exec $(py) -m bench $(ARGS)

@@ -18,7 +18,7 @@ from pipeline.images.facts import SERVICE_MAX_SIDE
 
 NAME = "prepare"
 PLAIN = "plain Pillow"
-LIMITS = ImageLimits(max_bytes=50 * 1024 * 1024, max_pixels=80_000_000)
+LIMITS = ImageLimits()
 """The app's defaults."""
 GOAL = "JPEG, 48 megapixels"
 """The case that has targets: a phone's largest photo."""

@@ -314,7 +314,7 @@ def explained(place: Place) -> Iterator[None]:
 
 
 def of_the_sdk(error: AzureError | RetryableFailure) -> AzureError | None:
-    """What the SDK said: what the pipeline makes of it is meant for the app's identity, not for a person's."""
+    """The SDK's own error. The pipeline's message on it is meant for the app's identity, not for a person's."""
     cause = error.__cause__ if isinstance(error, RetryableFailure) else error
     return cause if isinstance(cause, AzureError) else None
 
@@ -370,12 +370,12 @@ _CURES = {
     "LeaseIdMissing": "somebody holds a lease on it: break the lease",
     "BlobNotFound": "it was deleted meanwhile",
 }
-"""What refuses one blob, and what to do.
+"""Refusals of one blob, and what to do about each.
 https://learn.microsoft.com/rest/api/storageservices/blob-service-error-codes"""
 
 
 def about_blob(error: AzureError | RetryableFailure, doing: str = "read") -> Unknown:
-    """Why the service did not let one blob be `doing`: "read", "written", …; said to a person."""
+    """Why one blob could not be `doing` ("read", "sent", …), for a person."""
     cause = of_the_sdk(error)
     if cause is None:
         return Unknown(str(error))
@@ -386,15 +386,15 @@ def about_blob(error: AzureError | RetryableFailure, doing: str = "read") -> Unk
         reason = _CURES["BlobNotFound"]
     elif status == 403:
         reason = f"you may not have it {doing} ({code(cause)}): none of your roles covers it"
-    elif may_be_everybodys(cause):
+    elif may_affect_all(cause):
         reason = f"it could not be {doing} ({code(cause)}): run this again"
     else:
         reason = f"the service refuses to have it {doing} ({code(cause)})"
     return Unknown(reason, named)
 
 
-def is_everybodys(error: AzureError) -> bool:
-    """Whether no other blob would fare better."""
+def affects_all(error: AzureError) -> bool:
+    """Whether a failure at one blob means the same failure at all others."""
     if isinstance(error, ClientAuthenticationError):
         return getattr(error, "status_code", None) in (None, 401)
     return service_code(error) in (
@@ -406,8 +406,8 @@ def is_everybodys(error: AzureError) -> bool:
     )
 
 
-def may_be_everybodys(error: AzureError) -> bool:
-    """Whether other blobs may fare the same: no right, no connection, a service that is busy or broken."""
+def may_affect_all(error: AzureError) -> bool:
+    """Whether it may: a missing right, no connection, a service that is busy or broken."""
     status = getattr(error, "status_code", None)
     return isinstance(error, ClientAuthenticationError) or status is None or status in (403, 408, 429) or status >= 500
 

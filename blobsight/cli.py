@@ -65,7 +65,7 @@ def run() -> int:
         return _run()
     except BrokenPipeError:  # `blobsight results | head`
         _write_no_more(sys.stdout, sys.stderr)
-        return Exit.NOBODY_READS
+        return Exit.PIPE_CLOSED
 
 
 def _run() -> int:

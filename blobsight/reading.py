@@ -1,4 +1,4 @@
-"""Blobs, read one by one and many side by side, so that what is wrong with one never stops the others."""
+"""Read blobs, one by one and many side by side, so that a bad one never stops the others."""
 
 import asyncio
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
@@ -8,7 +8,7 @@ from azure.core.exceptions import AzureError, HttpResponseError, ResourceNotFoun
 from azure.storage.blob import BlobProperties
 from azure.storage.blob.aio import ContainerClient
 
-from blobsight.account import about_blob, is_everybodys, may_be_everybodys, of_the_sdk
+from blobsight.account import about_blob, affects_all, may_affect_all, of_the_sdk
 from blobsight.terminal import Unknown
 from pipeline.errors import RetryableFailure
 from pipeline.listing import understood
@@ -20,22 +20,22 @@ FAILURES_IN_A_ROW = 20
 
 
 class UnreadableError(Exception):
-    """A blob holds something else than it should; the text says what."""
+    """A blob does not hold what it should; the text says what it holds instead."""
 
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """Of a blob, as it is stored: Content-Encoding is its uploader's remark, and may be wrong."""
+    """The bytes of a blob as they are stored, and what its uploader says about them, which may be wrong."""
 
     data: bytes
     encoding: str | None
-    """What its uploader remarked."""
+    """Content-Encoding."""
 
 
 async def read_blob(
     container: ContainerClient, name: str, *, start: int = 0, length: int | None = None, most: int | None = None
 ) -> Content:
-    """The blob `name`; with `length`, so many bytes of it from `start` on, or as many as there are.
+    """The blob `name`; with `length`, that many bytes from `start` on, or as many as there are.
 
     Raises:
         UnreadableError: it has more than `most` bytes.
@@ -64,7 +64,7 @@ async def properties_of(container: ContainerClient, name: str) -> BlobProperties
         try:
             properties = await container.get_blob_client(name).get_blob_properties()
         except ResourceNotFoundError as error:
-            if is_everybodys(error):
+            if affects_all(error):
                 raise
             return None
         if not (properties.etag and properties.last_modified):
@@ -78,7 +78,7 @@ def metadata_of(blob: BlobProperties) -> dict[str, str]:
 
 
 class Tries:
-    """Requests for one blob each, of which some may fail: tells one blob's trouble from everybody's."""
+    """Requests for one blob each: tells a failure of one blob from a failure that affects all of them."""
 
     def __init__(self, doing: str = "read") -> None:
         self._doing = doing
@@ -86,10 +86,10 @@ class Tries:
         self._in_a_row: list[AzureError | RetryableFailure] = []
 
     async def of[T](self, request: Awaitable[T]) -> T | Unknown:
-        """What comes of one request, or why nothing did.
+        """The answer to one request, or why there is none.
 
         Raises:
-            AzureError, RetryableFailure: so do all others, or are bound to.
+            AzureError, RetryableFailure: all other requests would fail as well.
         """
         try:
             answer = await request
@@ -103,10 +103,10 @@ class Tries:
         return answer
 
     def end(self) -> None:
-        """Say that no more requests will come.
+        """Finish: there are no more requests.
 
         Raises:
-            AzureError, RetryableFailure: none of them got through.
+            AzureError, RetryableFailure: no request got through.
         """
         if self._in_a_row and not self._any_answered:
             raise self._in_a_row[0]
@@ -117,9 +117,9 @@ class Tries:
 
     def _failed(self, error: AzureError | RetryableFailure) -> None:
         cause = of_the_sdk(error)
-        if cause is None or is_everybodys(cause):
+        if cause is not None and affects_all(cause):
             raise error
-        if not may_be_everybodys(cause):
+        if cause is None or not may_affect_all(cause):
             self._answered()
         elif getattr(cause, "status_code", None) != 403 or not self._any_answered:  # a right may be limited to some
             self._in_a_row.append(error)
@@ -136,18 +136,18 @@ async def side_by_side[T, R](  # noqa: PLR0913 - what differs between commands
     at_once: int = AT_ONCE,
     in_order: bool = False,
 ) -> None:
-    """Do `work` on each item, several at a time, and hand over what came of it: something is wrong with one at most.
+    """Do `work` on each item, several at a time, and hand each outcome to `take`. A failure is the item's own.
 
     Args:
-        items: what `work` gets, each in its turn.
-        work: on one item. What it raises of the SDK's, and UnreadableError, are that item's trouble.
-        take: gets each item, with what `work` returned or why there is nothing.
-        doing: what `work` does with a blob, for people: "read", "written", …
-        at_once: how many items are under way, or wait for their turn to be handed over.
-        in_order: hand over in the order of the items instead of as they end.
+        items: taken one by one, as places become free.
+        work: may raise UnreadableError, AzureError and RetryableFailure; they become Unknown.
+        take: gets each item with what `work` returned, or Unknown.
+        doing: what `work` does with a blob, for messages: "read", "sent", …
+        at_once: items in progress, or finished and waiting for their turn to be taken.
+        in_order: take in the order of the items instead of as they finish.
 
     Raises:
-        AzureError, RetryableFailure: something is wrong with all of them.
+        AzureError, RetryableFailure: a failure that affects all items.
     """
     tries = Tries(doing)
     under_way: list[asyncio.Task[tuple[T, R | Unknown]]] = []

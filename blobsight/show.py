@@ -20,8 +20,8 @@ from blobsight.account import (
     Place,
     about_blob,
     account_options,
+    affects_all,
     code,
-    is_everybodys,
     of_the_sdk,
     service_code,
 )
@@ -151,7 +151,7 @@ async def _result(account: Account, name: str) -> Mapping[str, Any] | None:
     try:
         return await read_result(account.results, result_name(name))
     except ResourceNotFoundError as error:
-        if is_everybodys(error):
+        if affects_all(error):
             raise
         return None
 
@@ -194,7 +194,7 @@ async def earlier_results(results: ContainerClient, name: str) -> list[Version] 
             listed = results.list_blobs(name_starts_with=target, include=["versions", "metadata"])
             versions = [blob async for blob in listed if blob.name == target and not _is_current_version(blob)]
     except AzureError as error:
-        if is_everybodys(error):
+        if affects_all(error):
             raise
         return Unknown(f"can't be listed ({code(error)})", service_code(error))
     found = [(blob.last_modified, metadata_of(blob)) for blob in versions if blob.last_modified]

@@ -1,4 +1,4 @@
-"""Results as they are stored: the container may hold anything, and what another version of Blobsight wrote."""
+"""Read results as they are stored: by this or another version of Blobsight, or by another program."""
 
 import json
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ async def read_result(container: ContainerClient, name: str) -> Mapping[str, Any
 
 
 async def read_stored(container: ContainerClient, name: str) -> Content:
-    """The same as it is stored.
+    """The result blob `name`, not looked at yet.
 
     Raises:
         UnreadableError: it is too large for a result.
@@ -42,7 +42,7 @@ async def read_stored(container: ContainerClient, name: str) -> Content:
 
 
 def parse_result(content: Content) -> Mapping[str, Any]:
-    """A result as it was written: each field is of its type, or null, or, if an older version wrote it, missing.
+    """The result as it was written. Each field has its type, or is null, or missing where an older version wrote it.
 
     `status` is always there, and `answer.text`, or `error.code` and `error.message`, with it.
 
@@ -85,7 +85,7 @@ def _unpacked(content: Content) -> bytes:
 
 
 def _finite(text: str) -> float:
-    """A fraction. JSON has no infinite ones, and what is too large for a fraction would become one."""
+    """Parse a fraction. JSON has no infinite numbers, and one beyond the range of a float would become one."""
     value = float(text)
     if not isfinite(value):
         raise ValueError(f"{shortened(text, 20)} is not a number that JSON has")
@@ -121,7 +121,7 @@ def _moment(text: str) -> str:
 
 @cache
 def _as_read(section: type[BaseModel]) -> type[BaseModel]:
-    """A section of the result as it may be read: with fields that are not there, and with more of them."""
+    """The model of a section that may lack fields, and may have more of them."""
     fields: dict[str, Any] = {
         name: (_type_read(field.annotation), None) for name, field in section.model_fields.items()
     }
@@ -129,7 +129,7 @@ def _as_read(section: type[BaseModel]) -> type[BaseModel]:
 
 
 def _type_read(declared: Any) -> Any:
-    """The type of one field's JSON, or null. What is one of some texts may be any: a newer version may know others."""
+    """The type of one field's JSON, or null. An enumeration is any text: a newer version may have more members."""
     while isinstance(declared, TypeAliasType):
         declared = declared.__value__
     match get_origin(declared), get_args(declared):

@@ -45,8 +45,8 @@ class Exit(IntEnum):
     CANNOT = 3
     """It could not do its work: no access, nothing there, no connection."""
     INTERRUPTED = 130
-    NOBODY_READS = 141
-    """The reader of the output has closed its end, as `head` does: as shells say it, 128 and the number of SIGPIPE."""
+    PIPE_CLOSED = 141
+    """The reader of the output has closed its end, as `head` does: 128 and the number of SIGPIPE, as in shells."""
 
 
 class Trouble(click.ClickException):
@@ -68,7 +68,7 @@ class Trouble(click.ClickException):
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """Why something is not known, or was not done.
+    """Why something is not known or was not done.
 
     `reason` is for people; `code` is the service's own name of the error, if it was the service that refused.
     """
@@ -82,7 +82,7 @@ class Unknown:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One blob that a command could not read, or do something about."""
+    """One blob that a command could not read or act on."""
 
     name: str
     why: Unknown
@@ -92,7 +92,7 @@ class Problem:
 
 
 def name_problems(problems: Sequence[Problem]) -> None:
-    """Say of each what is wrong with it; of very many only the first."""
+    """Name each blob with its reason on stderr; of very many only the first."""
     for problem in problems[:_MOST_NAMED]:
         say(f"{one_line(problem.name)}: {one_line(problem.why.reason)}", "red")
     if len(problems) > _MOST_NAMED:
@@ -202,6 +202,6 @@ def one_line(text: str) -> str:
 
 
 def shortened(text: str, most: int = 200) -> str:
-    """At most `most` characters of a text that may be anybody's, on one line."""
+    """At most `most` characters of a text of unknown origin, on one line."""
     text = one_line(text)
     return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -182,7 +182,11 @@ class Analyzer:
         result = assemble(work, Answered(failure), attempts=1, watch=Stopwatch())
         name = f"unreadable-requests/{digest}.json"
         await self._write(name, result, replacing=None)
-        logger.error("%s: a message on the request queue can't be understood", name)
+        logger.error(
+            "%s: a message on the request queue can't be understood",
+            name,
+            extra={"error_code": ErrorCode.CRASHED.value},
+        )
 
     async def _write(self, name: str, result: Result, replacing: StoredResult | None) -> bool:
         return await self._results.write(

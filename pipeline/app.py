@@ -3,10 +3,12 @@
 import asyncio
 import logging
 import os
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.settings import Settings
@@ -33,6 +35,8 @@ for _chatty in (
 ):
     logging.getLogger(_chatty).setLevel(logging.WARNING)
 
+MOST_FRAMES = 8
+"""Of an unexpected exception that are logged."""
 PATIENCE_SECONDS = 30
 """How long an image waits for memory, and then in memory for its turn at the model; one that would wait longer goes
 back to the queue."""
@@ -237,8 +241,28 @@ async def _handle(request: "Request") -> None:
 
 @contextmanager
 def uncancelled(what: str) -> Iterator[None]:
-    """Turn a stray cancellation into an ordinary exception, at the functions' boundary."""
+    """The functions' boundary: turn a stray cancellation into an ordinary exception, and log what nobody expects.
+
+    An unexpected exception is logged with its type and where it came from, but without its message, which may hold
+    people's text. The host logs it whole, where telemetry does not reach.
+    """
+    from pipeline.errors import Failure
+    from pipeline.requests import InvalidRequest
+
     try:
         yield
     except asyncio.CancelledError:
         raise InvocationCancelled(f"{what}: cancelled before it was done") from None
+    except (Failure, InvalidRequest):
+        raise
+    except Exception as error:
+        logger.error(  # noqa: TRY400 - a traceback would end in the message
+            "Unexpected %s at %s", type(error).__name__, _frames(error), extra={"error_type": type(error).__name__}
+        )
+        raise
+
+
+def _frames(error: BaseException) -> str:
+    """The last places that `error` came through, the innermost first: `module.py:12 in function`."""
+    frames = traceback.extract_tb(error.__traceback__)[-MOST_FRAMES:]
+    return ", ".join(f"{Path(frame.filename).name}:{frame.lineno} in {frame.name}" for frame in reversed(frames))

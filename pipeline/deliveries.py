@@ -274,7 +274,12 @@ class Deliveries:
                 await self._defer_or_give_up(request, failure, attempt, math.inf)
                 continue
             if outcome is Outcome.FAILED:
-                logger.error("%s/%s: crashed, its deliveries are used up", request.container, request.name)
+                logger.error(
+                    "%s/%s: crashed, its deliveries are used up",
+                    request.container,
+                    request.name,
+                    extra={**attempt.fields(), "error_code": ErrorCode.CRASHED.value},
+                )
             await self._unmark(request.name)
 
 

@@ -101,6 +101,10 @@ class Ended:
     error_code: str | None = None
 
 
+class _Replaced(Exception):
+    """The result that was found is not there any more."""
+
+
 class Race:
     """One run of claimed work.
 
@@ -138,10 +142,16 @@ class Race:
             AnswerKept: there is an answer, and its result can't be written now.
             RetryableFailure: there is no answer yet.
         """
-        stored = await self._results.find(self._target)
-        if ended := await self._ended(stored, None):
-            return ended
-        result = await self._earlier(stored) or await self._answered(answerer, content)
+        while True:
+            stored = await self._results.find(self._target)
+            if ended := await self._ended(stored, None):
+                return ended
+            try:
+                earlier = await self._earlier(stored)
+            except _Replaced:
+                continue
+            break
+        result = earlier or await self._answered(answerer, content)
         pause = FIRST_PAUSE
         while True:
             try:
@@ -195,15 +205,19 @@ class Race:
         return None
 
     async def _earlier(self, stored: StoredResult | None) -> Result | None:
-        """The result, if an earlier run has paid for its answer."""
+        """The result, if an earlier run has paid for its answer.
+
+        Raises:
+            _Replaced: another run has written a result since `stored` was found.
+        """
         earlier = result_in(self._claim.kept) if self._claim.kept is not None else None
         if earlier is not None and reply_so_far(earlier):
             return None
         if earlier is None and stored and self._may_reuse(stored):
             body = await self._results.read(self._target)
             earlier = result_in(body) if body is not None else None
-            if earlier is not None and earlier.work_key != stored.facts.work_key:  # replaced since
-                return None
+            if body is None or (earlier is not None and earlier.work_key != stored.facts.work_key):
+                raise _Replaced
         if earlier is None:
             return None
         count_reused_answer()

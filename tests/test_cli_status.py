@@ -101,7 +101,7 @@ async def test_failed_images_are_listed_with_their_messages(person: Person) -> N
     ran = await blobsight(person, "status", "failed-status/", "--failed")
     rows = dict(ran.lines)
     assert (ran.status, set(rows)) == (0, {"failed-status/cut.png", "failed-status/page.jpg"})
-    assert rows["failed-status/page.jpg"].startswith("unsupported_image: The file is no image")
+    assert rows["failed-status/page.jpg"].startswith("unsupported_image: The file is not an image")
 
 
 async def test_other_things_in_the_result_container_are_listed_as_such(

@@ -3,7 +3,6 @@
 import io
 import subprocess
 import sys
-import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 from damaged_images import bombs, drawing, encoded, exif, photo, samples
 from PIL import Image, ImageChops, ImageCms, ImageStat
+from preparing import LIMITS, inspected, prepare
 
 from pipeline.errors import ErrorCode, PermanentFailure
 from pipeline.images import ImageFacts, ImageLimits, PreparedImage, as_stored, convert, inspect
@@ -18,20 +18,13 @@ from pipeline.images import ImageFacts, ImageLimits, PreparedImage, as_stored, c
 if TYPE_CHECKING:
     from pipeline.images.facts import SentFormat
 
-LIMITS = ImageLimits()
-
 # Two colours apart by this much still look the same: JPEG's loss, and that of the colour conversions.
 ALIKE = 14
 
 
-def prepare(data: bytes) -> PreparedImage:
-    inspection = inspect(data, LIMITS)
-    return as_stored(data, inspection) if inspection.sendable else convert(data, inspection, LIMITS)
-
-
 def failure(data: bytes, limits: ImageLimits = LIMITS) -> PermanentFailure:
     with pytest.raises(PermanentFailure) as raised:
-        convert(data, inspect(data, limits), limits)
+        convert(data, inspected(data, limits), limits)
     return raised.value
 
 
@@ -127,7 +120,7 @@ def test_every_image_arrives_upright(kind: str, orientation: int) -> None:
 def test_a_large_image_is_scaled_to_what_the_model_sees(kind: str) -> None:
     scene = photo(3000, 2000)
     data = encoded(scene, kind)
-    assert inspect(data, LIMITS).facts == ImageFacts(kind.lower(), 3000, 2000)
+    assert inspect(data, LIMITS).facts == ImageFacts(kind.lower(), 3000, 2000, pages=1 if kind == "TIFF" else None)
     prepared = prepare(data)
     assert (prepared.width, prepared.height, prepared.transformed) == (2048, 1365, True)
     assert_alike(prepared, scene)
@@ -231,50 +224,6 @@ def test_threads_do_not_disturb_each_other() -> None:
 
 
 # ── Refused ──────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _zipped(*names: str) -> bytes:
-    target = io.BytesIO()
-    with zipfile.ZipFile(target, "w") as archive:
-        for name in names:
-            archive.writestr(name, "…" * 500)
-    return target.getvalue()
-
-
-@pytest.mark.parametrize(
-    ("data", "what"),
-    [
-        (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n", "a PDF document"),
-        (_zipped("a.jpg"), "a ZIP archive"),
-        (_zipped("[Content_Types].xml", "word/document.xml"), "a Word document"),
-        (_zipped("[Content_Types].xml", "xl/workbook.xml"), "an Excel workbook"),
-        (b"\0\0\0\x20ftypisom\0\0\2\0isomiso2", "a video"),
-        (b"\0\0\0\x14ftypqt  \0\0\0\0qt  ", "a video"),
-        (b"\0\0\0\x18ftypcrx \0\0\0\1crx isom", "a camera's raw file"),
-        (b"RIFF\x24\0\0\0WAVEfmt ", "a WAV sound file"),
-        (b"RIFF\x24\0\0\0AVI LIST", "a video (AVI)"),
-        (b"Not an image, for all its name says.\n", "plain text"),
-        ("Grüße, 写真, ".encode() * 200, "plain text"),
-        ("Kein Bild".encode("utf-16"), "plain text"),
-        (b"\xef\xbb\xbf<!DOCTYPE html><title>404</title>", "an HTML page"),
-        (b'{"error": "not found"}', "JSON text"),
-        (b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>', "an SVG drawing"),
-        (b"\x7fELF\2\1\1" + bytes(50), "a program"),
-        (b"MZ\x90\0" + bytes(50), "a Windows program"),
-        (b"8BPS\0\1" + bytes(50), "a Photoshop document"),
-        (b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(50), "a JPEG 2000 image"),
-        (b"II*\0\x10\0\0\0CR\2\0" + bytes(50), "a camera's raw file"),
-        (b"BMW is a maker of cars", "plain text"),
-        (bytes(5_000), "nothing but zero bytes"),
-        (bytes(range(128, 256)), "of no kind we know"),
-        (b"\xff\xd8", "of no kind we know"),
-    ],
-)
-def test_a_file_that_is_no_image_is_named(data: bytes, what: str) -> None:
-    refused = failure(data)
-    assert refused.code == ErrorCode.UNSUPPORTED_IMAGE
-    assert f"it seems to be {what}" in refused.message
-    assert "pload" in refused.message, "says what to do"
 
 
 def test_an_empty_file_is_an_empty_blob() -> None:

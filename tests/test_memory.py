@@ -1,6 +1,7 @@
 """Images in work take no more memory than the setting says, whatever their sizes, and all get their turn."""
 
 import asyncio
+import json
 import tracemalloc
 import zlib
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -11,6 +12,8 @@ from struct import pack
 from uuid import uuid4
 
 import pytest
+from damaged_images import webp_of
+from odd_images import large_jpeg
 from person import Person
 from pictures import picture
 
@@ -57,6 +60,7 @@ class Shop:
     asked: int = 0
     answers: asyncio.Event | None = None
     """Without it the model answers at once."""
+    written: list[bytes] = field(default_factory=list)
     container: str = "images"
 
     async def open(self, name: str) -> OpenedUpload:
@@ -90,6 +94,7 @@ class Shop:
         return
 
     async def write(self, name: str, body: bytes, metadata: Mapping[str, str], replacing: StoredResult | None) -> bool:  # noqa: ARG002 - taken
+        self.written.append(body)
         return True
 
     @asynccontextmanager
@@ -152,16 +157,28 @@ async def test_what_finds_no_memory_in_time_is_put_off_as_not_tried() -> None:
 
 async def test_what_was_converted_takes_no_more_memory_of_uploads() -> None:
     """The first is still asked about while the second, which fits nowhere beside it, is read."""
-    bitmap = picture("BMP", (3000, 2000))
-    shop = Shop(content=lambda _size: bitmap, answers=asyncio.Event())
+    photo = picture("JPEG", (3000, 600)) + bytes(HALF)
+    shop = Shop(content=lambda _size: photo, answers=asyncio.Event())
     work = analyzer(shop)
-    assert len(bitmap) > HALF
-    tasks = [asyncio.create_task(work.analyze(request(len(bitmap)))) for _ in range(2)]
+    tasks = [asyncio.create_task(work.analyze(request(len(photo)))) for _ in range(2)]
     while shop.asked < 2:
         await asyncio.sleep(0.01)
     assert shop.answers
     shop.answers.set()
     assert await asyncio.gather(*tasks) == [Outcome.SUCCEEDED] * 2
+
+
+async def test_a_conversion_larger_than_the_instance_is_refused_before_it_begins() -> None:
+    """30 bytes that say "8,000 x 6,000 pixels" would take a gigabyte; a JPEG of that size takes a twentieth of it."""
+    photo = large_jpeg(8_000, 6_000)
+    refused, converted = Shop(content=lambda _size: webp_of(8_000, 6_000)), Shop(content=lambda _size: photo)
+    assert await analyzer(refused).analyze(request(1000)) is Outcome.FAILED
+    assert await analyzer(converted).analyze(request(1000)) is Outcome.SUCCEEDED
+    [result] = map(json.loads, refused.written)
+    assert result["error"]["code"] == "image_too_large"
+    assert "IMAGE_MEMORY_BYTES" in result["error"]["message"]
+    assert result["error"]["details"]["max_memory_bytes"] == 2 * MEMORY
+    assert refused.asked == 0
 
 
 async def test_a_large_request_is_not_overtaken_for_ever() -> None:

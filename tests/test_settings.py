@@ -75,7 +75,7 @@ def test_defaults_are_the_contract() -> None:
             "reasoning_effort": None,
             "image_detail": "auto",
             "max_image_bytes": 52428800,
-            "max_image_pixels": 80000000,
+            "max_image_pixels": 250000000,
             "max_concurrency": 32,
             "image_memory_bytes": 536870912,
             "model_timeout_seconds": 120,

@@ -14,6 +14,7 @@ import psutil
 import pytest
 from azure.storage.blob import BlobBlock
 from inline_snapshot import snapshot
+from odd_images import Page, tiff_of_pages
 from person import ROOT, Person, somebody
 from pictures import picture
 
@@ -92,6 +93,7 @@ async def test_an_image_becomes_a_result(person: Person) -> None:
                 "format": "png",
                 "width": 64,
                 "height": 48,
+                "pages": None,
             },
             "instructions": {"text": "What is this?", "origin": "metadata", "origin_name": "instructions"},
             "image_sent": {
@@ -197,6 +199,24 @@ async def test_bad_input_becomes_a_failed_result_that_says_what_to_do(
     assert words in result["error"]["message"]
     properties = await person.blobs.get_blob_client("results", f"bad/{name}.json").get_blob_properties()
     assert {k: properties.metadata[k] for k in ("status", "errorcode")} == {"status": "failed", "errorcode": code}
+
+
+async def test_a_document_of_several_pages_says_how_many_there_are(person: Person) -> None:
+    scan = tiff_of_pages(Page(50, 38, tags=[(254, 4, 1)]), Page(400, 300), Page(300, 400), Page(400, 300))
+    await person.drop("scan.tif", scan, {"instructions": "Pages?"})
+    result = await person.result("scan.tif")
+    jsonschema.validate(result, SCHEMA)
+    source, sent = result["source"], result["image_sent"]
+    assert (source["format"], source["width"], source["height"], source["pages"]) == ("tiff", 400, 300, 3)
+    assert (sent["width"], sent["height"], sent["transformed"]) == (400, 300, True)
+
+
+async def test_what_the_decoder_refuses_is_damaged_in_the_words_of_the_reader(person: Person) -> None:
+    await person.drop("bad/header.png", picture()[:20])
+    error = (await person.result("bad/header.png"))["error"]
+    assert error["code"] == "corrupt_image"
+    assert "it ends within its header" in error["message"]
+    assert error["details"] == {"format": "png", "cause": "Truncated File Read"}
 
 
 async def test_the_type_is_the_contents_never_the_names(person: Person) -> None:

@@ -10,7 +10,7 @@ from functools import partial
 from azure.core.exceptions import ResourceNotFoundError
 from azure.storage.blob.aio import ContainerClient
 
-from blobsight.account import is_everybodys
+from blobsight.account import affects_all
 from blobsight.local_files import LocalFile
 from blobsight.reading import read_blob, side_by_side
 from blobsight.terminal import Problem, Unknown
@@ -68,7 +68,7 @@ async def _blob_size(images: ContainerClient, blob: ListedBlob) -> Size | None:
             if known:
                 return found
     except ResourceNotFoundError as error:
-        if is_everybodys(error):
+        if affects_all(error):
             raise
     return None
 

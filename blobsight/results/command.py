@@ -15,7 +15,7 @@ from azure.core.exceptions import AzureError, ResourceNotFoundError
 from azure.storage.blob.aio import ContainerClient
 from rich.highlighter import JSONHighlighter
 
-from blobsight.account import Place, about_blob, account_options, is_everybodys, may_be_everybodys
+from blobsight.account import Place, about_blob, account_options, affects_all, may_affect_all
 from blobsight.image_states import SHORTENED_AT, checked_prefix, odd_ones
 from blobsight.reading import Content, UnreadableError, side_by_side
 from blobsight.results.export import JSON_LINES, TABLES, Export, JsonLines, Table, new_file
@@ -173,13 +173,13 @@ async def _show(place: Place, name: str) -> bool:
         try:
             result = await read_result(account.results, target)
         except ResourceNotFoundError as error:
-            if is_everybodys(error):
+            if affects_all(error):
                 raise
             return False
         except UnreadableError as error:
             raise Trouble(f"{target}: {error}.") from error
         except AzureError as error:
-            if may_be_everybodys(error) or is_everybodys(error):
+            if may_affect_all(error) or affects_all(error):
                 raise
             why = about_blob(error)
             raise Trouble(f"{target}: {why.reason}.", why.code) from error

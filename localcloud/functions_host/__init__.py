@@ -21,6 +21,7 @@ processes that drive the real Python worker library (azure-functions-runtime), t
                     .NET's forms of what goes to a worker
     http_routes     HTTP routes, requests and responses
     keys            who may call what
-    host            puts them together, with the admin endpoints
+    site            the web server: webhook, routes, admin endpoints
+    host            puts them together
     process         starts a host as a child process, waits until it runs, and starts it again when it ends
 """

@@ -20,10 +20,10 @@ _HOST_ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _HOST_ID_LENGTH = 32
 
 
-RETRIES = 5
+_RETRIES = 5
 
 
-class _Retries(ExponentialRetry):
+class Retries(ExponentialRetry):
     """The .NET SDK's retries, which the real host has: five, 0.8, 1.6, 3.2, 6.4 and 12.8 s apart.
 
     https://learn.microsoft.com/dotnet/api/azure.core.retryoptions
@@ -31,8 +31,8 @@ class _Retries(ExponentialRetry):
 
     def __init__(self, seconds: float) -> None:
         """`seconds`: for all five waits together."""
-        super().__init__(retry_total=RETRIES, retry_connect=RETRIES, retry_read=RETRIES, retry_status=RETRIES)
-        self._first = seconds / (2**RETRIES - 1)
+        super().__init__(retry_total=_RETRIES, retry_connect=_RETRIES, retry_read=_RETRIES, retry_status=_RETRIES)
+        self._first = seconds / (2**_RETRIES - 1)
 
     @override
     def get_backoff_time(self, settings: dict[str, Any]) -> float:
@@ -100,7 +100,7 @@ class Storage:
         if connection not in self._blobs:
             assert connection.blob_uri is not None  # noqa: S101 - resolve() was asked for it
             self._blobs[connection] = BlobServiceClient(
-                connection.blob_uri, self._credential(connection), retry_policy=_Retries(self._unreachable)
+                connection.blob_uri, self._credential(connection), retry_policy=Retries(self._unreachable)
             )
         return self._blobs[connection]
 
@@ -108,7 +108,7 @@ class Storage:
         if connection not in self._queues:
             assert connection.queue_uri is not None  # noqa: S101 - resolve() was asked for it
             self._queues[connection] = QueueServiceClient(
-                connection.queue_uri, self._credential(connection), retry_policy=_Retries(self._unreachable)
+                connection.queue_uri, self._credential(connection), retry_policy=Retries(self._unreachable)
             )
         return self._queues[connection]
 

@@ -123,7 +123,8 @@ class FunctionsHostProcess:
         Returns once the platform has started another. Messages that were being processed stay invisible for
         LOCAL_HOST_HIDDEN_SECONDS.
         """
-        assert self._supervisor is not None  # noqa: S101 - only a started host can be killed
+        async with self._change:
+            await self._change.wait_for(lambda: self._is_up)
         ended = len(self.ends)
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
@@ -195,7 +196,7 @@ class FunctionsHostProcess:
                 start_new_session=True,
             )
         try:
-            facts = await self._announcement()
+            facts = await _announcement(self._process)
         except BaseException:
             await self._end()
             raise
@@ -211,16 +212,21 @@ class FunctionsHostProcess:
             self._is_up = True
             self._change.notify_all()
 
-    async def _announcement(self) -> Any:
-        assert self._process is not None  # noqa: S101 - only called once there is one
-        assert self._process.stdout is not None  # noqa: S101 - it is a pipe
-        line = await self._process.stdout.readline()
-        if not line:
-            code = await self._process.wait()
-            raise HostError(f"the functions host ended with code {code}; see its log")
-        facts = json.loads(line)
-        if facts["state"] != "Running":
-            with contextlib.suppress(TimeoutError):  # it ends by itself, and says with which code
-                await asyncio.wait_for(self._process.wait(), _FURTHER_GRACE_SECONDS)
-            raise HostError(*facts["errors"])
-        return facts
+
+async def _announcement(process: asyncio.subprocess.Process) -> Any:
+    """What a host says on its stdout once it runs.
+
+    Raises:
+        HostError: it does not.
+    """
+    assert process.stdout is not None  # noqa: S101 - it is a pipe
+    line = await process.stdout.readline()
+    if not line:
+        code = await process.wait()
+        raise HostError(f"the functions host ended with code {code}; see its log")
+    facts = json.loads(line)
+    if facts["state"] != "Running":
+        with contextlib.suppress(TimeoutError):  # it ends by itself, and says with which code
+            await asyncio.wait_for(process.wait(), _FURTHER_GRACE_SECONDS)
+        raise HostError(*facts["errors"])
+    return facts

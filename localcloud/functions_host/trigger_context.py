@@ -9,11 +9,11 @@ from typing import Protocol
 from localcloud.functions_host.bindings import Function
 from localcloud.functions_host.connections import Storage
 from localcloud.functions_host.queue_listener import QueueWatcher, StopHost
-from localcloud.functions_host.worker_pool import Input
+from localcloud.functions_host.worker_pool import Input, Returned
 
 
 class Invoke(Protocol):
-    async def __call__(self, function: Function, given: Input) -> object:
+    async def __call__(self, function: Function, given: Input) -> Returned | None:
         """Runs the function; raises InvocationError."""
 
 

@@ -85,7 +85,7 @@ _NEARLY_WHITE = 225
 def inspect_by_decoder(data: bytes, unclear: Unclear, limits: ImageLimits) -> Inspection:
     """See `pipeline.images.inspect_by_decoder`."""
     kind = unclear.kind
-    image = _open(kind, data, unclear.problem, None)
+    image = _open(kind, data, data, unclear.problem)
     header = Header(
         *image.size,
         orientation=_orientation_by_decoder(image),
@@ -128,7 +128,7 @@ def _decoded(data: bytes, inspection: Inspection, limits: ImageLimits) -> Image.
     kind = facts.format
     if kind == "jpeg":
         _check_passes(data, facts)
-    image = _open(kind, data, "it cannot be decoded", directory)
+    image = _open(kind, bare(kind, data, directory), data, "it cannot be decoded", directory)
     # Once more, for the decoder's own reading of the size: it is what it will allocate.
     check_size(ImageFacts(kind, *image.size), limits, data)
     try:
@@ -142,15 +142,15 @@ def _decoded(data: bytes, inspection: Inspection, limits: ImageLimits) -> Image.
         raise RetryableFailure("There was not enough memory to convert the image.") from exc
     except Exception as exc:
         # Everything, because decoders raise whatever their parsing trips over: KeyError, zlib.error, SystemError, …
-        rare = refusal_of_rare(kind, data, directory) if kind in {"tiff", "heic", "avif"} else None
+        rare = refusal_of_rare(kind, data, directory) if kind != "bmp" else None  # one that could be opened is usual
         raise rare or refusal(kind, "it cannot be decoded", data, _cause(exc)) from exc
 
 
-def _open(kind: str, data: bytes, problem: str, directory: int | None) -> Image.Image:
-    """The picture as its decoder opens it: nothing is decoded yet.
+def _open(kind: str, bare_data: bytes, data: bytes, problem: str, directory: int | None = None) -> Image.Image:
+    """The picture in `bare_data` as its decoder opens it: nothing is decoded yet.
 
     Raises:
-        PermanentFailure: unsupported_image or corrupt_image; `problem` says what seems to be wrong with it.
+        PermanentFailure: unsupported_image or corrupt_image; `problem` says what seems to be wrong with `data`.
     """
     name, plugin = _PLUGINS[kind]
     if kind == "heic":
@@ -158,7 +158,7 @@ def _open(kind: str, data: bytes, problem: str, directory: int | None) -> Image.
     else:
         import_module(plugin)
     try:
-        return Image.open(io.BytesIO(bare(kind, data, directory)), formats=[name])
+        return Image.open(io.BytesIO(bare_data), formats=[name])
     except MemoryError as exc:
         raise RetryableFailure("There was not enough memory to open the image.") from exc
     except Exception as exc:
@@ -168,9 +168,9 @@ def _open(kind: str, data: bytes, problem: str, directory: int | None) -> Image.
 def _cause(exc: Exception) -> str:
     """What the decoder says, for a result: no addresses, no objects, no paths."""
     if not isinstance(exc, OSError | SyntaxError | ValueError | EOFError):
-        return f"the decoder stopped ({type(exc).__name__})"
+        return "the decoder stopped"
     said = " ".join(_INTERNAL.sub("…", str(exc)).split())
-    return "".join(character for character in said if character.isprintable())[:_MAX_CAUSE] or type(exc).__name__
+    return "".join(character for character in said if character.isprintable())[:_MAX_CAUSE] or "the decoder stopped"
 
 
 def _register_heic() -> None:

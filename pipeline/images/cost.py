@@ -1,6 +1,6 @@
 """What a conversion holds in memory at its peak. Pure: an estimate from the header, before anything is decoded.
 
-Measured with `VmHWM` at 48 megapixels, one process for each kind, and rounded up: docs/performance.md has the table.
+Measured with `VmHWM` at 48 megapixels, one process for each kind, and rounded up: docs/architecture.md has the table.
 """
 
 import math
@@ -22,21 +22,21 @@ _PEAK_BYTES_PER_PIXEL = {
 _OF_CHANNELS = {1: 0, 3: 1}
 
 # The scaled image in a few versions, and the encoded one.
-_PEAK_BYTES_ALWAYS = 50_000_000
+_PEAK_BYTES_ALWAYS = 32_000_000
 
 # A JPEG can be decoded at half, a quarter or an eighth of its size, for a fraction of the time and memory. Of what most
 # phones take (4032 and 8064 px) that leaves 2016 px: as good as 2048, and spares the scaling that costs most.
 _CLOSE_ENOUGH = 0.95
 
 
-def conversion_bytes(kind: str, header: Header, size: int) -> int:
-    """Estimate the peak of converting a file of `size` bytes, which some conversions copy."""
+def conversion_bytes(kind: str, header: Header, copied: int) -> int:
+    """Estimate the peak of a conversion beside the file, of which it copies so many bytes."""
     width, height = header.width, header.height
     if kind == "jpeg":
         scale = _draft_scale(width, height)
         width, height = -(-width // scale), -(-height // scale)
     per_pixel = _PEAK_BYTES_PER_PIXEL[kind][_OF_CHANNELS.get(header.channels, 2)]
-    return width * height * per_pixel + header.planes_bytes + size + _PEAK_BYTES_ALWAYS
+    return width * height * per_pixel + header.planes_bytes + copied + _PEAK_BYTES_ALWAYS
 
 
 def fitted(width: int, height: int) -> tuple[int, int]:

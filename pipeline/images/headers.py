@@ -76,7 +76,7 @@ class JpegFrame(NamedTuple):
 
     def planes_bytes(self, data: bytes) -> int:
         """What a decoder holds of coefficients, two bytes each, where it can't go through the image in one pass."""
-        factors = [data[self.at + 11 + 3 * n] for n in range(self.components)]
+        factors = [data[self.at + 11 + 3 * n] for n in range(self.components)] or [0x11]
         blocks = sum((factor >> 4) * (factor & 15) for factor in factors)
         widest = max(factor >> 4 for factor in factors) * max(factor & 15 for factor in factors)
         return 2 * self.width * self.height * blocks // (widest or 1)

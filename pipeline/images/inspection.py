@@ -87,9 +87,10 @@ def judged(kind: str, header: Header, data: bytes, limits: ImageLimits, start: i
     facts = ImageFacts(kind, header.width, header.height, header.pages)
     check_size(facts, limits, data)
     obstacle = _obstacle(facts, header, len(data)) or (IN_FRONT if start else None)
-    inspection = Inspection(facts, header, obstacle, conversion_bytes(kind, header, len(data)), start)
+    copied = len(data) if kind == "png" or start or header.directory is not None else 0
+    inspection = Inspection(facts, header, obstacle, conversion_bytes(kind, header, copied), start)
     if obstacle and obstacle != IN_FRONT:
-        check_cost(inspection, limits)
+        _check_cost(inspection, limits, data)
     return inspection
 
 
@@ -118,6 +119,7 @@ def check_size(facts: ImageFacts, limits: ImageLimits, data: bytes) -> None:
         raise refusal(facts.format, f"its header states a size of {_shape(facts)}", data)
     if width * height > limits.max_pixels:
         _refuse(
+            data,
             facts,
             f"at most {limits.max_pixels:,} in all are accepted. Save it smaller: the model sees no more than"
             f" {SERVICE_MAX_SIDE:,} on the longer side.",
@@ -126,6 +128,7 @@ def check_size(facts: ImageFacts, limits: ImageLimits, data: bytes) -> None:
     longer, shorter = max(width, height), min(width, height)
     if longer > SERVICE_MAX_SIDE and shorter * SERVICE_MAX_SIDE < longer * _MIN_SCALED_SIDE:
         _refuse(
+            data,
             facts,
             f"it is too long and narrow. The model sees no more than {SERVICE_MAX_SIDE:,} pixels on the longer side,"
             " and scaled to that nothing would be left of the shorter one. Cut it into pieces.",
@@ -133,12 +136,13 @@ def check_size(facts: ImageFacts, limits: ImageLimits, data: bytes) -> None:
         )
 
 
-def check_cost(inspection: Inspection, limits: ImageLimits) -> None:
+def _check_cost(inspection: Inspection, limits: ImageLimits, data: bytes) -> None:
     """Before anything is decoded: no conversion takes more memory than this instance may give it."""
     needed, most = inspection.conversion_bytes, limits.max_conversion_bytes
     if needed > most:
         kind = inspection.facts.format.upper()
         _refuse(
+            data,
             inspection.facts,
             f"to convert such a {kind} takes some {needed / 1e6:,.0f} MB of memory, and this app has {most / 1e6:,.0f}"
             " MB for that. Save it smaller, or as JPEG, which takes least. The operator can raise IMAGE_MEMORY_BYTES.",
@@ -190,7 +194,9 @@ def _shape(facts: ImageFacts) -> str:
     return f"{facts.width:,} x {facts.height:,} pixels"
 
 
-def _refuse(facts: ImageFacts, why: str, details: dict[str, object]) -> NoReturn:
+def _refuse(data: bytes, facts: ImageFacts, why: str, details: dict[str, object]) -> NoReturn:
+    if happened := ruined_inside(facts.format, data):  # then the size is not the picture's
+        raise unsupported(*happened)
     raise PermanentFailure(
         ErrorCode.IMAGE_TOO_LARGE,
         f"The image has {_shape(facts)}; {why}",

@@ -20,10 +20,12 @@ _START_BYTES = 192
 _ORIGINAL = (
     "The bytes in it are lost: upload the original file, and have whatever sends it pass on bytes (binary), not text."
 )
-# What is left of the signatures of JPEG and PNG when each byte above 127 has become U+FFFD, or a question mark.
-_REPLACED_JPEG = re.compile(rb"(?:\xef\xbf\xbd|\?){3,4}.{0,12}(?:JFIF|Exif|Adobe|ICC_PROFILE|8BIM)", re.DOTALL)
-_REPLACED_PNG = re.compile(rb"(?:\xef\xbf\xbd|\?)PNG[\r\n]")
-_REPLACED = re.compile(rb"(?:\xef\xbf\xbd){3}")
+# What is left of signatures when each byte above 127 has become U+FFFD, or a question mark. The others are ASCII.
+_REPLACED = (
+    (re.compile(rb"(?:\xef\xbf\xbd|\?){3,4}.{0,12}(?:JFIF|Exif|Adobe|ICC_PROFILE|8BIM)", re.DOTALL), "jpeg"),
+    (re.compile(rb"(?:\xef\xbf\xbd|\?)PNG[\r\n]"), "png"),
+)
+_BITMAP = b"BM"
 # What PNG's signature was made to show: line ends that were converted, and bytes of 7 bits.
 _PNG_LINE_ENDS = re.compile(rb"[\x89\t]PNG(?!\r\n\x1a\n)[\r\n]{1,3}\x1a?[\r\n]{0,2}")
 # Which programs take bytes for, when they write them as UTF-8 or UTF-16.
@@ -31,37 +33,36 @@ _TAKEN_FOR = ("latin-1", "cp1252", "cp437", "cp850", "mac_roman")
 # Below that, a file of which all is UTF-8, or all line ends are alike, may be so by chance.
 _FOREIGN_CHARACTERS = 16
 _LINE_ENDS = 24
+_ENOUGH_BYTES = 8
+_CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 
 
 def ruined(data: bytes) -> tuple[str, str] | None:
     """(what happened, what to do) to a file that was a picture before it went through a text decoder."""
     if _PNG_LINE_ENDS.match(data):
         return "a PNG image whose line ends were converted, as if it were text", _ORIGINAL
-    for pattern, what in (
-        (_REPLACED_JPEG, "a JPEG image"),
-        (_REPLACED_PNG, "a PNG image"),
-        (_REPLACED, "a file, perhaps a JPEG image,"),
-    ):
+    for pattern, kind in _REPLACED:
         if pattern.match(data):
-            return _took_for_text(what), _ORIGINAL
-    text = _text_of(data[:_LOOKED_AT_BYTES])
-    for encoding in _TAKEN_FOR:
-        with suppress(UnicodeEncodeError):
-            if text and (kind := image_kind(text[:_START_BYTES].encode(encoding))):
-                return _took_for_text(_an_image(kind)), _ORIGINAL
+            return _took_for_text(an_image(kind)), _ORIGINAL
+    text = text_of(data[:_LOOKED_AT_BYTES]) or ""
+    for read in (text, data[:_START_BYTES].decode("utf-16-le", "replace")):
+        for encoding in _TAKEN_FOR:
+            if taken := image_kind(read[:_START_BYTES].encode(encoding, "replace")):
+                return _took_for_text(an_image(taken)), _ORIGINAL
+    if data.count(b"\xef\xbf\xbd", 0, _LOOKED_AT_BYTES) > _FOREIGN_CHARACTERS and is_binary(text):
+        what = an_image("bmp") if data.startswith(_BITMAP) else "a file, perhaps an image,"
+        return _took_for_text(what), _ORIGINAL
     return None
 
 
 def ruined_inside(kind: str, data: bytes) -> tuple[str, str] | None:
-    """The same for a picture whose signature survived, since it is ASCII, and which its decoder refuses."""
+    """The same for a picture whose signature survived, since it is ASCII, but which makes no sense."""
     head = data[:_LOOKED_AT_BYTES]
-    foreign = sum(byte > 127 for byte in head)
-    text = _text_of(head)
-    if foreign > _FOREIGN_CHARACTERS and text:
-        return _took_for_text(_an_image(kind)), _ORIGINAL
+    if sum(byte > 127 for byte in head) > _FOREIGN_CHARACTERS and text_of(head):
+        return _took_for_text(an_image(kind)), _ORIGINAL
     line_ends = data.count(b"\n", 0, 1_000_000)
     if line_ends > _LINE_ENDS and line_ends == data.count(b"\r\n", 0, 1_000_000):
-        return f"{_an_image(kind)} whose line ends were converted, as if it were text", _ORIGINAL
+        return f"{an_image(kind)} whose line ends were converted, as if it were text", _ORIGINAL
     return None
 
 
@@ -69,16 +70,22 @@ def _took_for_text(what: str) -> str:
     return f"{what} that a program on its way took for text"
 
 
-def _text_of(head: bytes) -> str | None:
-    """The text that `head` is, as a whole; None if it is not UTF-8 or UTF-16."""
+def text_of(head: bytes) -> str | None:
+    """The text that `head` begins, in UTF-8 or UTF-16; None if it does not begin one. A last, cut character is lost."""
+    encoding = "utf-8-sig"
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return head[: len(head) & ~1].decode("utf-16", "ignore")
-    if len(head) > 8 and not any(head[1:32:2]):
-        return head[: len(head) & ~1].decode("utf-16-le", "ignore")
-    for cut in range(4):  # the last character may be cut
+        encoding = "utf-16"
+    elif len(head) > _ENOUGH_BYTES and not any(head[1:32:2]):
+        encoding = "utf-16-le"
+    for cut in range(min(4, len(head))):
         with suppress(UnicodeDecodeError):
-            return head[: len(head) - cut].decode("utf-8-sig")
+            return head[: len(head) - cut].decode(encoding)
     return None
+
+
+def is_binary(text: str) -> bool:
+    """Whether it holds control characters that no text has."""
+    return bool(_CONTROLS.search(text))
 
 
 # ── Written as text: nothing is lost, but it has to be turned back into bytes ────────────────────────────────────
@@ -90,24 +97,24 @@ _HEX_OFFSET = re.compile(r"[0-9A-Fa-f]{6,8}:?\s+")
 _NUMBERS = re.compile(r"(?<![\w\".])-?\d{1,3}(?:\s*[,\s]\s*-?\d{1,3}){7,}")
 _DECODE = "Decode it where it is sent, and upload the bytes."
 _DECODE_BASE64 = "Decode it where it is sent (in Power Automate and Logic Apps: base64ToBinary), and upload the bytes."
-_FORM = re.compile(rb"\s*--[^\r\n]{1,200}\r?\ncontent-[^:]{1,30}:([^\r\n]{0,200})", re.IGNORECASE)
+_FORM = re.compile(rb"\s*--[^\r\n]{1,200}\r?\n(?:content-[^\r\n]{1,300}\r?\n){1,5}", re.IGNORECASE)
 
 
 def posted_form(data: bytes) -> tuple[str, str] | None:
     """(what it is, what to do) for the body of a web form, or of a mail, with a file in it."""
     if not (form := _FORM.match(data)):
         return None
-    what = "a web form (multipart/form-data)" if b"form-data" in form[1].lower() else "a MIME message"
+    what = "a web form (multipart/form-data)" if b"form-data" in form[0].lower() else "a MIME message"
     return f"{what} with the file in it", "Upload the bytes of that file, without the lines around it."
 
 
-def written_as_text(data: bytes, encoding: str) -> tuple[str, str] | None:
+def written_as_text(data: bytes) -> tuple[str, str] | None:
     """(what it is, what to do) for a text that holds a picture as base64, hexadecimal digits or numbers."""
     # What JSON and web forms do to base64 is undone: the slashes of `\\/9j\\/4AAQ` and `%2F9j%2F4AAQ`.
-    text = unquote(data[:_LOOKED_AT_BYTES].decode(encoding, "replace").replace("\\/", "/"), errors="replace").lstrip()
+    text = unquote((text_of(data[:_LOOKED_AT_BYTES]) or "").replace("\\/", "/"), errors="replace").lstrip()
     for run in islice(_BASE64_RUN.finditer(text), _MOST_RUNS):
         if kind := _kind_of_base64(run[0]):
-            return _in_base64(_an_image(kind), text, run.start()), _DECODE_BASE64
+            return _in_base64(an_image(kind), text, run.start()), _DECODE_BASE64
     if text.startswith("JVBERi0"):
         return "a PDF document encoded as base64", "Export the page you are asking about as PNG and upload that."
     for written, start in (
@@ -116,7 +123,7 @@ def written_as_text(data: bytes, encoding: str) -> tuple[str, str] | None:
         ("a program's notation for bytes", _of_notation(text)),
     ):
         if kind := image_kind(start):
-            return f"{_an_image(kind)} written as {written}", _DECODE
+            return f"{an_image(kind)} written as {written}", _DECODE
     return None
 
 
@@ -164,6 +171,6 @@ def _of_notation(text: str) -> bytes:
     return b""
 
 
-def _an_image(kind: str) -> str:
-    name = kind.upper()
-    return f"{'an' if name in {'AVIF', 'HEIC'} else 'a'} {name} image"
+def an_image(kind: str) -> str:
+    """For example "a JPEG image"."""
+    return f"{'an' if kind == 'avif' else 'a'} {kind.upper()} image"

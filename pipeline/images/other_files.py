@@ -8,7 +8,7 @@ design.
 import re
 import struct
 
-from pipeline.images.mishaps import posted_form, ruined, written_as_text
+from pipeline.images.mishaps import is_binary, posted_form, ruined, text_of, written_as_text
 
 SAVE_AS_PICTURE = "Save it as PNG or JPEG and upload that."
 NO_PICTURE = "Upload the image itself, as JPEG, PNG, WEBP, GIF, HEIC, AVIF, TIFF or BMP."
@@ -216,14 +216,11 @@ def _zip_kind(data: bytes) -> tuple[str, str]:
 
 
 def _text_kind(data: bytes) -> tuple[str, str] | None:
-    head = data[:_TEXT_BYTES]
-    encoding = "utf-16" if head.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
-    # Cutting at 1,024 bytes may cut a character: ignoring errors in the last three bytes is all that needs.
-    text = head[:-3].decode(encoding, errors="replace") if len(data) > len(head) else head.decode(encoding, "replace")
-    if "\N{REPLACEMENT CHARACTER}" in text or re.search(r"[\x00-\x08\x0e-\x1a\x1c-\x1f]", text):
+    text = text_of(data[:_TEXT_BYTES])
+    if text is None or is_binary(text) or "\N{REPLACEMENT CHARACTER}" in text:
         return None
     start = text.lstrip().lower()
-    return _markup(text, start) or written_as_text(data, encoding) or _plain(start)
+    return _markup(text, start) or written_as_text(data) or _plain(start)
 
 
 def _markup(text: str, start: str) -> tuple[str, str] | None:

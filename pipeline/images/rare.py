@@ -11,8 +11,6 @@ _JPEG_CODINGS = {
     0xC5: "hierarchical",
     0xC6: "hierarchical",
     0xC7: "hierarchical",
-    0xC9: "arithmetic-coded",
-    0xCA: "arithmetic-coded",
     0xCB: "lossless",
     0xCD: "hierarchical",
     0xCE: "hierarchical",

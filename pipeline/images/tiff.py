@@ -8,7 +8,7 @@ from struct import error, pack, unpack_from
 from typing import NamedTuple
 
 from pipeline.images.facts import Header
-from pipeline.images.headers import MAX_STEPS
+from pipeline.images.headers import MAX_STEPS, Unreadable
 from pipeline.images.recognise import unsupported
 
 _SUBFILE_TYPE, _OLD_SUBFILE_TYPE, _WIDTH, _HEIGHT, _BITS = 254, 255, 256, 257, 258
@@ -101,6 +101,8 @@ class _Directory(NamedTuple):
 def read_tiff(data: bytes) -> Header:
     layout = _layout(data)
     offsets = list(_directories(data, layout))
+    if not offsets:
+        raise Unreadable("it has a header but no picture")
     real = [offset for offset in offsets if not _is_beside_the_picture(data, layout, offset)]
     first = real[0] if real else max(offsets, key=lambda offset: _pixels(data, layout, offset))
     _, beginning = _read(data, layout, offsets[0])

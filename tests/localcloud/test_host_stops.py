@@ -10,11 +10,15 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 from faulty_storage import Door, Fault, door
 from host_cloud import Cloud, Parts, event, is_gone, notify, own_cloud, probe, status, until, variant
 
 from localcloud.cloud import DATA_ACCOUNT, HOST_ACCOUNT
+from localcloud.functions_host.connections import Retries
+from localcloud.functions_host.errors import HostError
+from localcloud.functions_host.keys import VARIABLE
 from localcloud.functions_host.process import FunctionsHostProcess
 
 STOPPED_ITSELF = 3
@@ -104,6 +108,21 @@ async def test_a_queue_that_refuses_or_can_not_be_reached_stops_the_host(
     await harmed.works(f"after-queue-{account}-{fault}")
 
 
+def test_storage_is_tried_for_25_seconds() -> None:
+    """Six tries, as far apart as the real host's."""
+    retries = Retries(24.8)
+    assert [retries.get_backoff_time({"count": retry}) for retry in range(1, 6)] == pytest.approx(
+        [0.8, 1.6, 3.2, 6.4, 12.8]
+    )
+    assert retries.total_retries == retries.connect_retries == retries.read_retries == retries.status_retries == 5
+
+
+async def test_a_time_that_is_no_number_is_named(cloud: Cloud) -> None:
+    with pytest.raises(HostError, match="LOCAL_HOST_HIDDEN_SECONDS is '10 min'; it must be a number of seconds"):
+        async with cloud.host(settings={"LOCAL_HOST_HIDDEN_SECONDS": "10 min"}):
+            pass
+
+
 async def test_a_queue_that_answers_503_is_polled_again(harmed: Harmed) -> None:
     """The same host, after more failed polls than one request is tried."""
     ends, pid = len(harmed.host.ends), harmed.host.pid
@@ -163,6 +182,7 @@ async def test_a_killed_host_is_started_again_and_its_messages_are_back_once_the
         second = (await cloud.seen_times("on_blob", 2))[1]
         assert second["at"] - first["at"] > 1.5
         assert [worker["pid"] for worker in (await status(host))["local"]["workers"]] == [second["pid"]]
+        assert VARIABLE not in psutil.Process(second["pid"]).environ(), "the app has the host's keys"
 
 
 async def test_workers_that_crash_again_and_again_stop_the_host(cloud: Cloud, tmp_path: Path) -> None:

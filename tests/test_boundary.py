@@ -1,0 +1,28 @@
+"""What nobody expects is logged where an operator looks, and without people's text."""
+
+import pytest
+
+from pipeline.app import uncancelled
+from pipeline.errors import RetryableFailure
+
+
+def fail(words: str) -> None:
+    raise KeyError(words)
+
+
+def test_an_unexpected_exception_is_logged_by_type_and_place_and_not_by_its_message(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with pytest.raises(KeyError), uncancelled("images/a.png"):
+        fail("what a person wrote")
+    (record,) = caplog.records
+    assert record.getMessage().startswith("Unexpected KeyError at test_boundary.py:")
+    assert " in fail, " in record.getMessage()
+    assert "person" not in caplog.text
+    assert record.__dict__["error_type"] == "KeyError"
+
+
+def test_a_failure_that_is_expected_is_not(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(RetryableFailure), uncancelled("images/a.png"):
+        raise RetryableFailure("The queue can't be reached.")
+    assert caplog.records == []

@@ -1,0 +1,93 @@
+"""A conversion holds no more memory than its estimate says: what bounds an instance is measured, not believed."""
+
+import gc
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+from damaged_images import encoded
+from odd_images import large_jpeg
+from PIL import Image
+from preparing import inspected, prepare
+
+from pipeline.images import ImageLimits
+
+ANY_SIZE = ImageLimits(2**40, 2**40, 2**40)
+SMALLER = (0, 0, 3_600, 2_400)
+CLEAR_REFS = Path("/proc/self/clear_refs")
+
+pytestmark = pytest.mark.skipif(not CLEAR_REFS.exists(), reason="only Linux says what a process held at its peak")
+
+
+@cache
+def _grey() -> Image.Image:
+    return Image.linear_gradient("L").resize((5_000, 4_000))
+
+
+@cache
+def _scene() -> Image.Image:
+    grey = _grey()
+    return Image.merge("RGB", (grey, grey.transpose(Image.Transpose.FLIP_TOP_BOTTOM), grey))
+
+
+@cache
+def _with_alpha() -> Image.Image:
+    return Image.merge("RGBA", (*_scene().split(), _grey()))
+
+
+KINDS: dict[str, Callable[[], bytes]] = {
+    "jpeg": lambda: large_jpeg(12_000, 9_000),
+    "jpeg that is not reduced": lambda: encoded(_scene().crop((0, 0, 3_800, 3_800)), "JPEG"),
+    "jpeg progressive": lambda: encoded(_scene(), "JPEG", progressive=True),
+    "jpeg progressive, all colours": lambda: encoded(_scene(), "JPEG", progressive=True, subsampling=0),
+    "png": lambda: encoded(_scene(), "PNG", compress_level=1),
+    "png with alpha": lambda: encoded(_with_alpha(), "PNG", compress_level=1),
+    "png grey": lambda: encoded(_grey(), "PNG", compress_level=1),
+    "gif": lambda: encoded(_grey().convert("P"), "GIF", transparency=0),
+    "bmp": lambda: encoded(_scene().crop((0, 0, 5_000, 3_000)), "BMP"),
+    "tiff in one strip": lambda: encoded(_scene(), "TIFF", compression="tiff_lzw", strip_size=2**30),
+    "tiff with alpha": lambda: encoded(_with_alpha(), "TIFF", compression="packbits"),
+    "tiff of numbers": lambda: encoded(_grey().crop((0, 0, 4_000, 3_000)).convert("F"), "TIFF"),
+    "tiff bilevel": lambda: encoded(_grey().convert("1"), "TIFF", compression="group4"),
+    # These take long to encode, so they are smaller: their estimates were measured by hand at 48 megapixels.
+    "heic with alpha": lambda: encoded(_with_alpha().crop(SMALLER), "HEIF", quality=10),
+    "avif": lambda: encoded(_scene().crop(SMALLER), "AVIF", speed=10, quality=20, subsampling="4:4:4"),
+    "webp": lambda: encoded(_scene(), "WEBP", method=0),
+    "webp lossless with alpha": lambda: encoded(_with_alpha(), "WEBP", lossless=True, method=0, quality=0),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_peak_stays_below_the_estimate(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "image"
+    path.write_bytes(KINDS[kind]())
+    child = subprocess.run([sys.executable, __file__, path], check=True, capture_output=True, text=True)
+    peak, estimate = json.loads(child.stdout)
+    assert peak < estimate
+    assert peak > estimate / 8, "an estimate that is far too high keeps images away that could be converted"
+
+
+def _held(key: str) -> int:
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
+
+
+def _measure(path: Path) -> tuple[int, int]:
+    """(what one conversion held at its peak beside the file, what was estimated), in a process that has warmed up."""
+    data = path.read_bytes()
+    inspection = inspected(data, ANY_SIZE)
+    kind = inspection.facts.format.upper().replace("HEIC", "HEIF")
+    prepare(encoded(Image.new("RGB", (2_100, 64), "teal"), kind))
+    gc.collect()
+    CLEAR_REFS.write_text("5", encoding="ascii")  # the peak starts over: proc_pid_clear_refs(5)
+    before = _held("VmRSS")
+    prepare(data, ANY_SIZE)
+    return _held("VmHWM") - before, inspection.conversion_bytes
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(_measure(Path(sys.argv[1]))))
