@@ -327,6 +327,10 @@ def bombs() -> dict[str, tuple[bytes, str]]:
             tiff_of([*size, *((1_000 + n, 7, 20_000_000, 8) for n in range(10_000))], bytes(20_000_000)),
             "unsupported_image",
         ),
+        "tiff whose 4,000 tags each claim 20 MB": (
+            tiff_of([*size, *((1_000 + n, 7, 20_000_000, 8) for n in range(4_000))], bytes(20_000_000)),
+            "corrupt_image",
+        ),
         "tiff of 5,000,000 strips": (
             tiff_of([*size, (273, 4, 5_000_000, 8), (279, 4, 5_000_000, 8)], bytes(40_000_000)),
             "unsupported_image",

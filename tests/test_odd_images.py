@@ -255,6 +255,13 @@ def test_pages_that_go_in_circles_or_break_off_are_counted_as_far_as_they_go() -
         assert prepare(bytes(odd)).width == 400
 
 
+def test_a_thumbnail_is_not_sent_in_place_of_a_picture_that_is_not_there() -> None:
+    data = tiff_of_pages(THUMBNAIL, PICTURE)
+    assert failure(data[: len(data) - 40]).code == ErrorCode.CORRUPT_IMAGE
+    cut = failure(data[:10_000])
+    assert (cut.code, "before the page with its picture" in cut.message) == (ErrorCode.CORRUPT_IMAGE, True)
+
+
 def test_a_thousand_pages_are_counted() -> None:
     data = tiff_of_pages(*[Page(2, 2)] * 1_000)
     assert inspected(data).facts.pages == 1_000
@@ -291,26 +298,26 @@ def _tiff_with(*tags: tuple[int, int, int, int]) -> bytes:
 
 
 RARE = {
-    "a JPEG of 12 bits a colour": _jpeg_with(4, 12),
-    "a JPEG of the hierarchical kind": _jpeg_with(1, 0xC5),
-    "a JPEG of 2 colour channels": _jpeg_with(9, 2),
+    "a JPEG with 12 bits per sample": _jpeg_with(4, 12),
+    "a hierarchical JPEG": _jpeg_with(1, 0xC5),
+    "a JPEG with 2 colour channels": _jpeg_with(9, 2),
     "a JPEG-LS image": b"\xff\xd8\xff\xf7\0\x0b\x08\0\x10\0\x10\1\1\x11\0\xff\xda\0\x08\1\1\0\0\0\0" + bytes(50),
     "a TIFF with JPEG 2000 inside": _tiff_with((259, 3, 1, 34712), (277, 3, 1, 1)),
     "a TIFF with LERC compression inside": _tiff_with((259, 3, 1, 34887)),
     "a TIFF with WEBP inside": _tiff_with((259, 3, 1, 50001)),
-    "a TIFF of floating-point numbers (32 bits)": _tiff_with(
+    "a TIFF with 32-bit floating-point samples": _tiff_with(
         (258, 3, 3, 280), (277, 3, 1, 3), (262, 3, 1, 2), (339, 3, 3, 290)
     )[:280]
     + struct.pack("<HHH", 32, 32, 32).ljust(10, b"\0")
     + struct.pack("<HHH", 3, 3, 3)
     + bytes(9_000),
-    "a TIFF of 24 bits a colour": _tiff_with((258, 3, 1, 24)),
-    "a TIFF of the large kind (BigTIFF) with the high byte first": tiff_of_pages(PICTURE, order=">", big=True),
+    "a TIFF with 24 bits per sample": _tiff_with((258, 3, 1, 24)),
+    "a TIFF in the large, big-endian form (BigTIFF)": tiff_of_pages(PICTURE, order=">", big=True),
     "a PNG made for Apple's devices (CgBI)": b"\x89PNG\r\n\x1a\n"
     + png_chunk(b"CgBI", b"\x50\0\x20\2")
     + png_of(9, 9)[8:],
     "a BMP with a JPEG inside": samples()["bmp"][:28] + struct.pack("<HI", 0, 4) + samples()["bmp"][34:],
-    "a BMP of 2 bits a pixel": samples()["bmp"][:28] + struct.pack("<H", 2) + samples()["bmp"][30:],
+    "a BMP with 2 bits per pixel": samples()["bmp"][:28] + struct.pack("<H", 2) + samples()["bmp"][30:],
     "a BMP with an unusual layout of its colours": samples()["bmp"][:28]
     + struct.pack("<HI", 32, 3)
     + samples()["bmp"][34:54]
@@ -326,7 +333,7 @@ RARE = {
 def test_a_kind_that_no_decoder_here_reads_is_named_and_not_called_damaged(what: str) -> None:
     refused = failure(RARE[what])
     assert (refused.code, refused.details) == (ErrorCode.UNSUPPORTED_IMAGE, {"seems_to_be": what})
-    assert f"it seems to be {what}. No decoder here reads that kind. Save it as PNG or JPEG" in refused.message
+    assert f"it seems to be {what}. This app has no decoder for it. Save it as PNG or JPEG" in refused.message
 
 
 def test_a_truncated_picture_of_a_usual_kind_is_damaged() -> None:
@@ -351,7 +358,9 @@ def test_what_takes_more_memory_than_there_is_is_refused_with_the_cure() -> None
     data = png_of(8_000, 6_000, png_chunk(b"tRNS", b"\0\0"))
     refused = failure(data, small)
     assert refused.code == ErrorCode.IMAGE_TOO_LARGE
-    assert "some 512 MB of memory, and this app has 268 MB for that. Save it smaller, or as JPEG" in refused.message
+    assert (
+        "takes about 512 MB of memory, and the app has 268 MB for that. Save it smaller, or as JPEG" in refused.message
+    )
     assert refused.details is not None
     assert refused.details["max_memory_bytes"] == 256 * 1024 * 1024
     assert failure(data).code == ErrorCode.CORRUPT_IMAGE, "by default it is decoded, and there is nothing in it"

@@ -4,10 +4,12 @@ import base64
 import gzip
 import io
 import json
+import quopri
 import random
 import struct
 import zipfile
 from email.message import EmailMessage
+from urllib.parse import quote
 
 import pytest
 from damaged_images import drawing, encoded, samples
@@ -89,13 +91,14 @@ FILES = [
     (b"L\0\0\0\1\x14\2\0\0\0\0\0\xc0\0\0\0" + bytes(60), "a Windows shortcut (.lnk)"),
     (b"[InternetShortcut]\r\nURL=https://example.com/a.jpg\r\n", "an internet shortcut (.url)"),
     (WEBLOC, "an internet shortcut (.webloc)"),
-    (b"bplist00\xd1\1\2SURL_" + bytes(30), "a property list of a Mac or iPhone, such as a placeholder or a link"),
+    (b"bplist00\xd1\1\2SURL_" + bytes(30), "an Apple property list, such as a placeholder or a link"),
     (b"https://example.com/a.jpg\n", "a web address"),
     (
         b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935\nsize 12345\n",
-        "a Git LFS pointer, which stands for a file elsewhere",
+        "a Git LFS pointer in place of the file",
     ),
-    (b"\0\5\x16\7\0\2\0\0Mac OS X        " + bytes(50), "what a Mac keeps beside a file (AppleDouble, ._…)"),
+    (b"\0\5\x16\7\0\2\0\0Mac OS X        " + bytes(50), "a Mac's metadata file (AppleDouble, ._…)"),
+    (b"\xef\xbb\xbf\r\n%PDF-1.4\n%\xe2\xe3", "a PDF document"),
     (b"Not an image, for all its name says.\n", "plain text"),
     ("Grüße, 写真, ".encode() * 200, "plain text"),
     ("Kein Bild".encode("utf-16"), "plain text"),
@@ -206,8 +209,21 @@ AS_TEXT = {
         _in_json([byte - 256 if byte > 127 else byte for byte in JPEG]),
         "a JPEG image written as a list of numbers",
     ),
-    "Python's bytes": (repr(JPEG).encode(), "a JPEG image written as a program's notation for bytes"),
-    "Python's bytes of a PNG": (repr(PNG).encode(), "a PNG image written as a program's notation for bytes"),
+    "Python's bytes": (repr(JPEG).encode(), "a JPEG image written as an escaped string"),
+    "Python's bytes of a PNG": (repr(PNG).encode(), "a PNG image written as an escaped string"),
+    "a JavaScript array": (
+        _in_json({str(n): byte for n, byte in enumerate(JPEG)}),
+        "a JPEG image written as a list of numbers",
+    ),
+    "escapes in JSON": (_in_json({"body": JPEG.decode("latin-1")}), "a JPEG image written as an escaped string"),
+    "bytes in Python's dict": (repr({"image": PNG}).encode(), "a PNG image written as an escaped string"),
+    "percent escapes": (quote(PNG).encode(), "a PNG image written as percent escapes, as in a URL"),
+    "data URL without base64": (
+        b"data:image/jpeg," + quote(JPEG).encode(),
+        "a JPEG image written as percent escapes, as in a URL",
+    ),
+    "quoted-printable": (quopri.encodestring(JPEG), "a JPEG image written as quoted-printable text"),
+    "uuencode": (b"begin 644 a.jpg\nM_]C_X  02D9)1@ ! 0   0 !  #_VP!#  @&!@<&!0@'!P<)\n", "a uuencoded file"),
     "form": (
         b'------WebKitFormBoundary7MA4\r\nContent-Disposition: form-data; name="file"; filename="a.jpg"\r\n'
         b"Content-Type: image/jpeg\r\n\r\n" + JPEG + b"\r\n------WebKitFormBoundary7MA4--\r\n",
@@ -247,22 +263,29 @@ def test_a_picture_that_went_through_a_text_decoder_is_named_so(kind: str) -> No
     """Each byte that is not UTF-8 has become U+FFFD."""
     ruined = samples()[kind].decode("utf-8", "replace").encode()
     name = kind.split(maxsplit=1)[0].upper()
-    assert f"{name} image that a program on its way took for text" in named(ruined)
+    assert f"{name} image that a program on its way treated as text" in named(ruined)
 
 
-@pytest.mark.parametrize("taken_for", ["latin-1", "cp1252", "cp437", "mac_roman"])
+@pytest.mark.parametrize("taken_for", ["latin-1", "cp1252", "cp1251", "cp437", "mac_roman"])
 @pytest.mark.parametrize("written_as", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le"])
 @pytest.mark.parametrize("kind", ["jpeg", "png"])
 def test_whatever_it_was_taken_for(kind: str, taken_for: str, written_as: str) -> None:
     text = samples()[kind].decode(taken_for, "replace")
-    assert named(text.encode(written_as)) == f"a {kind.upper()} image that a program on its way took for text"
+    assert named(text.encode(written_as)) == f"a {kind.upper()} image that a program on its way treated as text"
+
+
+def test_what_is_dropped_or_put_into_json_too() -> None:
+    assert named(JPEG.decode("utf-8", "ignore").encode()) == "a JPEG image that a program on its way treated as text"
+    assert named(PNG.decode("ascii", "ignore").encode()) == "a PNG image that a program on its way treated as text"
+    lost = json.dumps({"body": JPEG.decode("utf-8", "replace")}, ensure_ascii=False)
+    assert named(lost.encode()) == "a file, perhaps an image, that a program on its way treated as text"
 
 
 def test_other_beginnings_of_a_jpeg_too() -> None:
     ruined = PROGRESSIVE_WITH_EXIF.decode("utf-8", "replace").encode()
-    assert named(ruined) == "a JPEG image that a program on its way took for text"
+    assert named(ruined) == "a JPEG image that a program on its way treated as text"
     assert named(JPEG.decode("ascii", "replace").replace("\ufffd", "?").encode()) == (
-        "a JPEG image that a program on its way took for text"
+        "a JPEG image that a program on its way treated as text"
     )
 
 

@@ -40,7 +40,7 @@ def _bare_png(data: bytes) -> bytes:
     if data[end + 4 : end + 8] == b"IDAT":  # cut short: the decoder says whether anything is missing
         pixels.append(file[end + 8 :])
     size = sum(len(part) for part in pixels).to_bytes(4)
-    # Nobody looks at the checksum of pixels: they have one of their own.
+    # Decoders don't check the CRC of pixel data: its stream has a checksum of its own.
     return b"".join((file[:_PNG_IHDR_END], profile, *colours, size, b"IDAT", *pixels, bytes(4), _PNG_END))
 
 

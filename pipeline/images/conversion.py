@@ -11,6 +11,7 @@ import math
 import re
 import threading
 import warnings
+from dataclasses import replace
 from importlib import import_module
 from typing import cast
 
@@ -24,7 +25,6 @@ from pipeline.images.headers import VEILED, exif_orientation, jpeg_passes
 from pipeline.images.inspection import (
     IN_FRONT,
     Unclear,
-    check_size,
     judged,
     refusal,
     refusal_of_rare,
@@ -130,7 +130,7 @@ def _decoded(data: bytes, inspection: Inspection, limits: ImageLimits) -> Image.
         _check_passes(data, facts)
     image = _open(kind, bare(kind, data, directory), data, "it cannot be decoded", directory)
     # Once more, for the decoder's own reading of the size: it is what it will allocate.
-    check_size(ImageFacts(kind, *image.size), limits, data)
+    judged(kind, replace(inspection.header, width=image.width, height=image.height), data, limits)
     try:
         image.draft(None, draft(*image.size))
         image.load()

@@ -36,6 +36,10 @@ class Unreadable(Exception):
     """The reader can't make out the size. The text completes "The image is damaged: …"."""
 
 
+class Missing(Unreadable):
+    """The picture is not in the file, and what a decoder would find in its place is something else."""
+
+
 def exif_orientation(exif: bytes) -> int:
     """The orientation in an EXIF block (a TIFF header and directory), 1 if it has none or is damaged."""
     exif = exif[:_EXIF_MAX_BYTES]
@@ -126,7 +130,7 @@ def jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
             return
         (length,) = unpack_from(">H", data, at + 2)
         at += 2 + length
-    raise unsupported("a JPEG whose header goes on without end")
+    raise unsupported("a JPEG with a header too long to look through")
 
 
 def jpeg_header(data: bytes) -> _JpegHeader:
@@ -307,7 +311,7 @@ def read_gif(data: bytes) -> Header:
             raise
         return Header(width, height, obstacle="no end block")
     if not frames:
-        raise unsupported("a GIF of more remarks than any program writes")
+        raise unsupported("a GIF with too many comments to look through")
     return Header(width, height, obstacle="an animation" if frames > 1 else "too many blocks to check")
 
 
@@ -356,7 +360,7 @@ def read_webp(data: bytes) -> Header:
         elif chunk == b"EXIF" and not orientation:
             orientation = exif_orientation(data[at : at + length].removeprefix(b"Exif\0\0"))
         if chunk in {b"VP8L", b"ALPH"}:
-            channels, veiled = 4, _is_perhaps_veiled(chunk, data[at : at + length])
+            channels, veiled = 4, _is_perhaps_veiled(chunk, data[at : at + min(length, _WEBP_FLAT_ALPHA_BYTES)])
     complete = picture and riff_size + 8 <= len(data)
     obstacle = (VEILED if veiled else None) if complete else "less data than it states"
     return Header(width, height, orientation or 1, obstacle, channels=channels)
@@ -373,12 +377,12 @@ def _riff_chunks(data: bytes, end: int) -> Iterator[tuple[bytes, int, int]]:
         at += 8 + length + (length & 1)
 
 
-def _is_perhaps_veiled(chunk: bytes, content: bytes) -> bool:
-    """Whether alpha may be zero everywhere."""
+def _is_perhaps_veiled(chunk: bytes, start: bytes) -> bool:
+    """Whether alpha may be zero everywhere, by the start of a chunk."""
     if chunk == b"VP8L":  # colours and alpha are coded as one: whether there is any alpha is all that shows
-        return bool(content[4] & 0x10)
+        return bool(start[4] & 0x10)
     # Alpha that is the same everywhere is coded in a few bytes, or else its first ones are zero.
-    return len(content) < _WEBP_FLAT_ALPHA_BYTES or not any(content[1:_WEBP_FLAT_ALPHA_BYTES])
+    return len(start) < _WEBP_FLAT_ALPHA_BYTES or not any(start[1:])
 
 
 # ── BMP ──────────────────────────────────────────────────────────────────────────────────────────────────────────

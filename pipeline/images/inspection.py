@@ -16,7 +16,7 @@ from pipeline.images.facts import (
     PreparedImage,
     SentFormat,
 )
-from pipeline.images.headers import Unreadable, read_bmp, read_gif, read_heif, read_jpeg, read_png, read_webp
+from pipeline.images.headers import Missing, Unreadable, read_bmp, read_gif, read_heif, read_jpeg, read_png, read_webp
 from pipeline.images.mishaps import ruined_inside
 from pipeline.images.other_files import SAVE_AS_PICTURE
 from pipeline.images.rare import rare
@@ -70,6 +70,8 @@ def inspect(data: bytes, limits: ImageLimits) -> Inspection:
     picture = data[start:] if start else data
     try:
         header = _READERS[kind](picture)
+    except Missing as exc:
+        raise refusal(kind, str(exc), picture) from exc
     except (Unreadable, IndexError, OverflowError, struct.error) as exc:
         if start:
             raise unknown(data) from exc
@@ -79,7 +81,7 @@ def inspect(data: bytes, limits: ImageLimits) -> Inspection:
 
 
 def judged(kind: str, header: Header, data: bytes, limits: ImageLimits, start: int = 0) -> Inspection:
-    """What becomes of a picture with that header.
+    """Judge a picture by its header.
 
     Raises:
         PermanentFailure: image_too_large; corrupt_image or unsupported_image for a size of zero.
@@ -144,7 +146,7 @@ def _check_cost(inspection: Inspection, limits: ImageLimits, data: bytes) -> Non
         _refuse(
             data,
             inspection.facts,
-            f"to convert such a {kind} takes some {needed / 1e6:,.0f} MB of memory, and this app has {most / 1e6:,.0f}"
+            f"converting this {kind} takes about {needed / 1e6:,.0f} MB of memory, and the app has {most / 1e6:,.0f}"
             " MB for that. Save it smaller, or as JPEG, which takes least. The operator can raise IMAGE_MEMORY_BYTES.",
             {"memory_bytes": needed, "max_memory_bytes": most},
         )
@@ -162,7 +164,7 @@ def refusal(kind: str, problem: str, data: bytes, cause: str | None = None) -> P
 def refusal_of_rare(kind: str, data: bytes, directory: int | None) -> PermanentFailure | None:
     """The failure of a file of a kind that no decoder here reads; None if it is of a usual kind."""
     what = rare(kind, data, directory)
-    return unsupported(what, "No decoder here reads that kind. " + SAVE_AS_PICTURE) if what else None
+    return unsupported(what, "This app has no decoder for it. " + SAVE_AS_PICTURE) if what else None
 
 
 def taken_by_service(kind: str) -> TypeGuard[SentFormat]:

@@ -5,10 +5,11 @@ Nothing is undone: the message names what happened and the cure, which is at the
 
 import base64
 import binascii
+import quopri
 import re
 from contextlib import suppress
 from itertools import islice
-from urllib.parse import unquote
+from urllib.parse import unquote, unquote_to_bytes
 
 from pipeline.images.signatures import image_kind
 
@@ -20,20 +21,21 @@ _START_BYTES = 192
 _ORIGINAL = (
     "The bytes in it are lost: upload the original file, and have whatever sends it pass on bytes (binary), not text."
 )
-# What is left of signatures when each byte above 127 has become U+FFFD, or a question mark. The others are ASCII.
-_REPLACED = (
-    (re.compile(rb"(?:\xef\xbf\xbd|\?){3,4}.{0,12}(?:JFIF|Exif|Adobe|ICC_PROFILE|8BIM)", re.DOTALL), "jpeg"),
-    (re.compile(rb"(?:\xef\xbf\xbd|\?)PNG[\r\n]"), "png"),
+# What is left of JPEG and PNG when each byte above 127 is replaced or dropped. Other signatures are ASCII, and stay.
+_LEFT = (
+    (re.compile(rb".{0,24}?(?:JFIF\0|Exif\0|Adobe|ICC_PROFILE\0|8BIM)", re.DOTALL), "jpeg"),
+    (re.compile(rb".{0,3}PNG[\r\n]", re.DOTALL), "png"),
+    (re.compile(rb"BM"), "bmp"),
 )
-_BITMAP = b"BM"
 # What PNG's signature was made to show: line ends that were converted, and bytes of 7 bits.
 _PNG_LINE_ENDS = re.compile(rb"[\x89\t]PNG(?!\r\n\x1a\n)[\r\n]{1,3}\x1a?[\r\n]{0,2}")
-# Which programs take bytes for, when they write them as UTF-8 or UTF-16.
-_TAKEN_FOR = ("latin-1", "cp1252", "cp437", "cp850", "mac_roman")
+# What programs take bytes for when they write them as UTF-8 or UTF-16.
+_TAKEN_FOR = ("latin-1", "cp1252", "iso8859-15", "cp1250", "cp1251", "cp1254", "cp437", "cp850", "cp866", "mac_roman")
 # Below that, a file of which all is UTF-8, or all line ends are alike, may be so by chance.
 _FOREIGN_CHARACTERS = 16
 _LINE_ENDS = 24
 _ENOUGH_BYTES = 8
+_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 
 
@@ -41,17 +43,18 @@ def ruined(data: bytes) -> tuple[str, str] | None:
     """(what happened, what to do) to a file that was a picture before it went through a text decoder."""
     if _PNG_LINE_ENDS.match(data):
         return "a PNG image whose line ends were converted, as if it were text", _ORIGINAL
-    for pattern, kind in _REPLACED:
-        if pattern.match(data):
-            return _took_for_text(an_image(kind)), _ORIGINAL
     text = text_of(data[:_LOOKED_AT_BYTES]) or ""
     for read in (text, data[:_START_BYTES].decode("utf-16-le", "replace")):
         for encoding in _TAKEN_FOR:
             if taken := image_kind(read[:_START_BYTES].encode(encoding, "replace")):
                 return _took_for_text(an_image(taken)), _ORIGINAL
-    if data.count(b"\xef\xbf\xbd", 0, _LOOKED_AT_BYTES) > _FOREIGN_CHARACTERS and is_binary(text):
-        what = an_image("bmp") if data.startswith(_BITMAP) else "a file, perhaps an image,"
-        return _took_for_text(what), _ORIGINAL
+    if is_binary(text):
+        left = next((kind for pattern, kind in _LEFT if pattern.match(data)), None)
+        if left:
+            return _took_for_text(an_image(left)), _ORIGINAL
+    # Of pictures, about half the bytes are above 127.
+    if text.count(_REPLACEMENT) > max(_FOREIGN_CHARACTERS, len(text) // 8):
+        return _took_for_text("a file, perhaps an image,"), _ORIGINAL
     return None
 
 
@@ -67,7 +70,7 @@ def ruined_inside(kind: str, data: bytes) -> tuple[str, str] | None:
 
 
 def _took_for_text(what: str) -> str:
-    return f"{what} that a program on its way took for text"
+    return f"{what} that a program on its way treated as text"
 
 
 def text_of(head: bytes) -> str | None:
@@ -95,6 +98,8 @@ _MOST_RUNS = 200
 _HEX_RUN = re.compile(r"(?:[0-9A-Fa-f]{2}[\s,:-]?(?:0x|\\x)?){8,}")
 _HEX_OFFSET = re.compile(r"[0-9A-Fa-f]{6,8}:?\s+")
 _NUMBERS = re.compile(r"(?<![\w\".])-?\d{1,3}(?:\s*[,\s]\s*-?\d{1,3}){7,}")
+_NUMBERED = re.compile(r'"\d{1,4}"\s*:\s*(\d{1,3})\b')
+_ESCAPED = re.compile(r"['\"](?=\\x|\\u00|GIF8|RIFF)")
 _DECODE = "Decode it where it is sent, and upload the bytes."
 _DECODE_BASE64 = "Decode it where it is sent (in Power Automate and Logic Apps: base64ToBinary), and upload the bytes."
 _FORM = re.compile(rb"\s*--[^\r\n]{1,200}\r?\n(?:content-[^\r\n]{1,300}\r?\n){1,5}", re.IGNORECASE)
@@ -120,7 +125,9 @@ def written_as_text(data: bytes) -> tuple[str, str] | None:
     for written, start in (
         ("hexadecimal digits", _of_hexadecimal(text)),
         ("a list of numbers", _of_numbers(text)),
-        ("a program's notation for bytes", _of_notation(text)),
+        ("an escaped string", _of_escapes(text)),
+        ("percent escapes, as in a URL", unquote_to_bytes(data[:_LOOKED_AT_BYTES].rpartition(b",")[2][:600])),
+        ("quoted-printable text", quopri.decodestring(data[:600])),
     ):
         if kind := image_kind(start):
             return f"{an_image(kind)} written as {written}", _DECODE
@@ -157,17 +164,21 @@ def _of_hexadecimal(text: str) -> bytes:
 
 
 def _of_numbers(text: str) -> bytes:
-    numbers = _NUMBERS.search(text[:_LOOKED_AT_BYTES])
-    values = [int(value) for value in re.findall(r"-?\d+", numbers[0])[:_START_BYTES]] if numbers else []
-    return bytes(value & 255 for value in values)
+    numbers = _NUMBERS.search(text)
+    found = (
+        re.findall(r"-?\d+", numbers[0][: 5 * _START_BYTES])
+        if numbers
+        else _NUMBERED.findall(text[: 20 * _START_BYTES])
+    )
+    return bytes(int(value) & 255 for value in found)
 
 
-def _of_notation(text: str) -> bytes:
-    if not (start := re.match(r"b?['\"]", text)):
+def _of_escapes(text: str) -> bytes:
+    if not (quote := _ESCAPED.search(text)):
         return b""
-    escaped = text[start.end() : start.end() + 4 * _START_BYTES]
+    escaped = text[quote.end() : quote.end() + 6 * _START_BYTES].encode("latin-1", "replace")
     with suppress(UnicodeError):
-        return escaped.encode("latin-1", "replace").decode("unicode_escape", "ignore").encode("latin-1", "replace")
+        return escaped.decode("unicode_escape", "ignore").encode("latin-1", "replace")
     return b""
 
 

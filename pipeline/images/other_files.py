@@ -100,10 +100,10 @@ _SIGNATURES: tuple[tuple[int, bytes, str, str], ...] = (
     (0, b"SQLite format 3\x00", "an SQLite database", NO_PICTURE),
     (0, b"PAR1", "a Parquet table", NO_PICTURE),
     (0, b"L\0\0\0\x01\x14\x02\0", "a Windows shortcut (.lnk)", _FOLLOW),
-    (0, b"bplist00", "a property list of a Mac or iPhone, such as a placeholder or a link", _FOLLOW),
-    (0, b"book\0\0\0\0mark", "a Mac's alias", _FOLLOW),
-    (0, b"\0\x05\x16\x07", "what a Mac keeps beside a file (AppleDouble, ._…)", NO_PICTURE),
-    (0, b"\0\x05\x16\0", "a Mac's file in a wrapper (AppleSingle)", NO_PICTURE),
+    (0, b"bplist00", "an Apple property list, such as a placeholder or a link", _FOLLOW),
+    (0, b"book\0\0\0\0mark", "a Mac alias", _FOLLOW),
+    (0, b"\0\x05\x16\x07", "a Mac's metadata file (AppleDouble, ._…)", NO_PICTURE),
+    (0, b"\0\x05\x16\0", "a Mac's file with its metadata around it (AppleSingle)", NO_PICTURE),
     (8, b"WAVE", "a WAV sound file", NO_PICTURE),
     (8, b"AVI ", "a video (AVI)", _TAKE_FRAME),
     (4, b"ftypcrx", "a camera's raw file (CR3)", SAVE_AS_PICTURE),
@@ -135,13 +135,15 @@ _LIKELY: tuple[tuple[re.Pattern[bytes], str, str], ...] = tuple(
 _TEXTS: tuple[tuple[str, str, str], ...] = (
     (
         "version https://git-lfs.github.com/spec/",
-        "a Git LFS pointer, which stands for a file elsewhere",
+        "a Git LFS pointer in place of the file",
         "Run `git lfs pull` and upload the file that then is in its place.",
     ),
     ("[internetshortcut]", "an internet shortcut (.url)", _FOLLOW),
     ("[desktop entry]", "a desktop shortcut (.desktop)", _FOLLOW),
     ("%!ps", "a PostScript file", _EXPORT_PAGE),
     ("#define ", "an X bitmap (XBM) or a program's source", NO_PICTURE),
+    ("begin 6", "a uuencoded file", "Decode it where it is sent, and upload the bytes."),
+    ("=ybegin ", "a yEnc-encoded file", "Decode it where it is sent, and upload the bytes."),
     ("begin:vcard", "an address card (vCard)", NO_PICTURE),
     ("http://", "a web address", _FOLLOW),
     ("https://", "a web address", _FOLLOW),
@@ -150,12 +152,15 @@ _HTML = re.compile(r"<(?:!doctype html|(?:html|head|body|title|meta|script|cente
 _XML = re.compile(r"<(?:\?xml|[a-z][\w:.-]*[\s/>])")
 _STORAGE_ERROR = re.compile(r"<error>\s*<code>\s*(\w{1,60})", re.IGNORECASE)
 _TEXT_BYTES = 1024
+# A byte order mark and line breaks. Pictures with them in front are found elsewhere.
+_OFTEN_IN_FRONT = b"\xef\xbb\xbf\r\n"
 
 
 def described(data: bytes) -> tuple[str, str] | None:
     """(what the file seems to be, what to do about it); None if nothing in it tells for certain."""
+    begins = data[:_TEXT_BYTES].lstrip(_OFTEN_IN_FRONT)
     for offset, signature, what, advice in _SIGNATURES:
-        if data.startswith(signature, offset):
+        if data.startswith(signature, offset) or (offset == 0 and begins.startswith(signature)):
             return what, advice
     if data.startswith(b"PK\x03\x04"):
         return _zip_kind(data)

@@ -46,7 +46,7 @@ _HEIF_HEADER_BYTES = 65_536
 
 
 def rare(kind: str, data: bytes, directory: int | None = None) -> str | None:
-    """What a picture of format `kind` is that its decoder refused, with its article; None if it is of a usual kind."""
+    """Name a picture of format `kind` that its decoder refused, such as "a JPEG-LS image"; None if it is usual."""
     try:
         match kind:
             case "jpeg":
@@ -70,10 +70,10 @@ def _rare_jpeg(data: bytes) -> str | None:
         return "a JPEG-LS image"
     frame = jpeg_header(data).frame
     if frame.precision != 8:
-        return f"a JPEG of {frame.precision} bits a colour"
+        return f"a JPEG with {frame.precision} bits per sample"
     if coding := _JPEG_CODINGS.get(frame.coding):
-        return f"a JPEG of the {coding} kind"
-    return f"a JPEG of {frame.components} colour channels" if frame.components not in {1, 3, 4} else None
+        return f"a {coding} JPEG"
+    return f"a JPEG with {frame.components} colour channels" if frame.components not in {1, 3, 4} else None
 
 
 def _rare_bmp(data: bytes) -> str | None:
@@ -83,7 +83,7 @@ def _rare_bmp(data: bytes) -> str | None:
     if inside := _BMP_INSIDE.get(compression):
         return f"a BMP with {inside} inside"
     if bits not in _BMP_BITS:
-        return f"a BMP of {bits} bits a pixel"
+        return f"a BMP with {bits} bits per pixel"
     usual = compression in {0, 1, 2} or (compression == 3 and unpack_from("<III", data, 54) in _BMP_MASKS)
     return None if usual else "a BMP with an unusual layout of its colours"
 

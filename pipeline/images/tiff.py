@@ -8,7 +8,7 @@ from struct import error, pack, unpack_from
 from typing import NamedTuple
 
 from pipeline.images.facts import Header
-from pipeline.images.headers import MAX_STEPS, Unreadable
+from pipeline.images.headers import MAX_STEPS, Missing
 from pipeline.images.recognise import unsupported
 
 _SUBFILE_TYPE, _OLD_SUBFILE_TYPE, _WIDTH, _HEIGHT, _BITS = 254, 255, 256, 257, 258
@@ -102,9 +102,11 @@ def read_tiff(data: bytes) -> Header:
     layout = _layout(data)
     offsets = list(_directories(data, layout))
     if not offsets:
-        raise Unreadable("it has a header but no picture")
-    real = [offset for offset in offsets if not _is_beside_the_picture(data, layout, offset)]
-    first = real[0] if real else max(offsets, key=lambda offset: _pixels(data, layout, offset))
+        raise Missing("it has a header but no picture")
+    real = [offset for offset in offsets if offset and not _is_beside_the_picture(data, layout, offset)]
+    if not real and not offsets[-1]:
+        raise Missing("it ends before the page with its picture")
+    first = real[0] if real else max(filter(None, offsets), key=lambda offset: _pixels(data, layout, offset))
     _, beginning = _read(data, layout, offsets[0])
     if _DNG_VERSION in beginning or (_SUB_IFDS in beginning and offsets[0] not in real):
         raise unsupported("a camera's raw file (DNG, NEF or a relative)")
@@ -129,7 +131,7 @@ def beginning_with(data: bytes, directory: int) -> bytes:
 
 
 def rare_kind(data: bytes, directory: int | None) -> str | None:
-    """What sets the picture apart that no decoder here reads, such as "with JPEG 2000 inside"; None if nothing does."""
+    """Name what no decoder here reads in the picture, such as "with JPEG 2000 inside"; None if it is usual."""
     try:
         layout = _layout(data)
         values, counts = _read(data, layout, directory or next(_directories(data, layout)))
@@ -142,22 +144,22 @@ def rare_kind(data: bytes, directory: int | None) -> str | None:
     if what:
         what = f"with {what} inside"
     elif numbers:
-        what = f"of {numbers} numbers ({bits} bits)"
+        what = f"with {bits}-bit {numbers} samples"
     elif bits not in _USUAL_BITS:
-        what = f"of {bits} bits a colour"
+        what = f"with {bits} bits per sample"
     elif layout.order == ">" and layout.count_bytes == 8:
-        what = "of the large kind (BigTIFF) with the high byte first"
+        what = "in the large, big-endian form (BigTIFF)"
     elif usual is None or usual != samples - counts.get(_EXTRA_SAMPLES, 0):
-        what = "with an unusual number of colour channels" if usual else "of unusual colours"
+        what = "with an unusual number of colour channels" if usual else "in an unusual colour space"
     elif values.get(_PHOTOMETRIC) == _YCBCR and values.get(_COMPRESSION) not in _JPEG:
-        what = "of subsampled colours"
+        what = "with subsampled colours"
     elif values.get(_PLANAR) == 2 and bits > 8:
-        what = f"of separate colour planes of {bits} bits"
+        what = f"with separate colour planes of {bits} bits"
     return what
 
 
 def _directories(data: bytes, layout: _Layout) -> Iterator[int]:
-    """The offsets of all pages; a chain that breaks or turns back ends where it does."""
+    """The offsets of all pages, up to where they turn back. If they lead out of the file the last one is 0."""
     (directory,) = unpack_from(layout.pointer, data, layout.first_pointer_at)
     layout.entries(data, directory)  # the first has to be there
     seen: set[int] = set()
@@ -167,6 +169,7 @@ def _directories(data: bytes, layout: _Layout) -> Iterator[int]:
             (following,) = unpack_from(layout.pointer, data, first + count * layout.entry_bytes)
         except (error, OverflowError):
             if seen:
+                yield 0
                 return
             following = 0
         yield directory
@@ -197,7 +200,7 @@ def _pixels(data: bytes, layout: _Layout, offset: int) -> int:
 def _read(data: bytes, layout: _Layout, offset: int, most: int = _MAX_TAGS) -> _Directory:
     at, count = layout.entries(data, offset)
     if count > _MAX_TAGS:
-        raise unsupported(f"a TIFF of {count:,} tags, more than any program writes")
+        raise unsupported(f"a TIFF with {count:,} tags, too many to look through")
     numbers = {_SHORT: (layout.order + "H", 2), _LONG: (layout.order + "I", 4), _LONG8: (layout.order + "Q", 8)}
     room = layout.entry_bytes - layout.value_at
     values: dict[int, int] = {}
@@ -236,6 +239,6 @@ def _check_pieces(directory: _Directory, width: int, height: int) -> None:
     allowed = _MAX_WORK * width * height * planes + _FREE_WORK_PIXELS
     for count, pixels in ((counts.get(_STRIPS, 0), width * rows), (counts.get(_TILES, 0), tile_width * tile_height)):
         if count > _MAX_PIECES or count * pixels > allowed:
-            raise unsupported(f"a TIFF cut into {count:,} pieces, which take too long to decode")
+            raise unsupported(f"a TIFF of {count:,} strips or tiles, which takes too long to decode")
     if tile_width * tile_height > 2 * max(width * height, 1024 * 1024):
         raise unsupported("a TIFF whose tiles are larger than the picture")
