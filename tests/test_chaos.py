@@ -152,7 +152,7 @@ def test_an_answer_that_came_after_the_callers_time_is_lost_and_one_that_was_hun
         ([writes(100, "1", "A")], None),
         ([writes(100, "1", "A"), kill(101)], Cause.KILL),
         ([writes(100, "1", "A"), kill(101, worker="2")], None),
-        ([writes(100, "1", "A"), kill(105)], None),
+        ([writes(100, "1", "A"), kill(113)], None),
         ([writes(100, "1", "A"), deletes(100.5, "1", status=412), kill(101)], None),
         ([writes(100, "1", "A"), deletes(100.5, "1", status=None)], Cause.OUTAGE),
         ([writes(100, "1", "A", status=None)], Cause.OUTAGE),

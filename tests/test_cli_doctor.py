@@ -211,6 +211,18 @@ async def test_what_is_not_there_is_named(person: Person) -> None:
     }
 
 
+async def test_dead_letters_are_counted(person: Person) -> None:
+    account = person.cloud.front.connection_string
+    before = await blobsight(None, "doctor", "--connection-string", account)
+    assert "ok\tdead letters\tthere is no container 'dead-letters', so no event was given up" in before.out
+    await person.blobs.create_container("dead-letters")
+    for n in range(2):
+        await person.blobs.get_blob_client("dead-letters", f"T/S/2026/11/27/2/{n}.json").upload_blob(b"[]")
+    ran = await blobsight(None, "doctor", "--connection-string", account)
+    await person.blobs.delete_container("dead-letters")
+    assert "ok\tdead letters\t2 dead letters, the newest of " in ran.out
+
+
 async def test_poison_that_stays_is_red(person: Person) -> None:
     account = person.cloud.front.connection_string
     async with QueueServiceClient.from_connection_string(account) as queues:

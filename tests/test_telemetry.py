@@ -296,16 +296,18 @@ async def run(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Run]:
 
 
 async def idle_lines(insights: ApplicationInsights) -> list[str]:
-    """The messages exported while metrics are, several times over, after those of the start."""
+    """The messages exported while metrics are, several times over, after those of the start and its timer's run."""
 
     async def exported(metrics: int) -> int:
         async with asyncio.timeout(30):
-            while len(insights.of_type("MetricData")) < metrics:
+            while len(insights.of_type("MetricData")) < metrics or not any(
+                "note_readiness, " in data["message"] for data in insights.of_type("MessageData")
+            ):
                 await asyncio.sleep(0.1)
         return len(insights.of_type("MessageData"))
 
     of_the_start = await exported(16)
-    await exported(48)
+    await exported(len(insights.of_type("MetricData")) + 32)
     return [data["message"] for data in insights.of_type("MessageData")[of_the_start:]]
 
 

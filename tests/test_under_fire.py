@@ -24,6 +24,7 @@ from workshop import Identity
 from bench.chaos.explanations import Cause, Witness
 from bench.chaos.faults import Kill, call_of
 from bench.chaos.ledger import Ledger
+from localcloud.app_storage import StorageRefusal, StorageRequest, StorageWatch
 from localcloud.cloud import DATA_ACCOUNT, LocalCloud
 from localcloud.event_grid import StorageQueue
 from localcloud.model import Slow
@@ -129,13 +130,17 @@ def cloud_event(name: str) -> dict[str, Any]:
     }
 
 
-def impatient_app(directory: Path) -> Path:
-    """The app, with a host that waits one second, not thirty, between two tries of a message."""
+def impatient_app(directory: Path, *, deliveries: int = 5) -> Path:
+    """The app, with a host that waits one second, not thirty, between two tries of a message.
+
+    `deliveries`: of an upload, before the host calls it poison.
+    """
     directory.mkdir()
     for part in ("function_app.py", "pipeline"):
         (directory / part).symlink_to(ROOT / part)
     host = json.loads((ROOT / "host.json").read_text(encoding="utf-8"))
     host["extensions"]["queues"]["visibilityTimeout"] = "00:00:01"
+    host["extensions"]["blobs"]["poisonBlobThreshold"] = deliveries
     (directory / "host.json").write_text(json.dumps(host), encoding="utf-8")
     return directory
 
@@ -347,3 +352,36 @@ async def test_a_host_that_stops_whole_in_mid_work_loses_nothing(fire: Fire) -> 
     assert (result["status"], len(fire.person.asked("Stopped?"))) == ("succeeded", 2)
     await fire.drained("analysis-requests")
     assert await fire.claims() == []
+
+
+class NoLook(StorageWatch):
+    """Azure while the trigger's own look at a blob is refused: a role that was removed."""
+
+    def refuse(self, request: StorageRequest) -> StorageRefusal | None:
+        if request.caller is None and request.method == "HEAD":  # the host's
+            return StorageRefusal(403, "AuthorizationPermissionMismatch", "This request is not authorized.")
+        return None
+
+    def ended(self, request: StorageRequest, status: int | None, *, refused: bool) -> None:
+        pass
+
+
+async def test_an_upload_that_the_trigger_may_not_look_at_waits_and_is_not_called_crashed(tmp_path: Path) -> None:
+    """Each look stops the whole host; in the end the host calls the upload poison, though its function never ran."""
+    app = impatient_app(tmp_path / "app", deliveries=2)
+    short = {"LOCAL_HOST_HIDDEN_SECONDS": "1", "LOCAL_HOST_RESTART_SECONDS": "0.02"}
+    cloud = LocalCloud(
+        directory=tmp_path, app=app, log=tmp_path / "log", brain=Echo(), settings=short, storage_watch=NoLook()
+    )
+    async with (
+        cloud,
+        BlobServiceClient.from_connection_string(cloud.front.connection_string) as blobs,
+        QueueServiceClient.from_connection_string(cloud.front.connection_string) as queues,
+    ):
+        person, requests = Person(cloud, blobs, tmp_path / "log"), queues.get_queue_client("analysis-requests")
+        await person.drop("refused.png", picture())
+        deadline = monotonic() + 60
+        while not (await requests.get_queue_properties()).approximate_message_count:
+            assert monotonic() < deadline, person.tail()
+            await asyncio.sleep(0.1)
+        assert (len(cloud.functions.ends), await person.result_names("refused.png")) == (2, [])

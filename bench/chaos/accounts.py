@@ -11,10 +11,11 @@ from typing import Any
 import jsonschema_rs
 from azure.core.exceptions import ResourceNotFoundError
 
-from bench.chaos.campaign import CLAIM_SECONDS, MODEL_TIMEOUT_SECONDS, ROOT, Campaign, Sent
+from bench.chaos.campaign import CLAIM_SECONDS, MODEL_TIMEOUT_SECONDS, ROOT, Campaign
 from bench.chaos.explanations import Cause, Witness, deaths
 from bench.chaos.faults import Call
 from bench.chaos.ledger import IMAGES
+from bench.chaos.people import Sent
 from bench.chaos.plan import Kind
 from pipeline.names import result_name
 from pipeline.work import work_key

@@ -3,23 +3,22 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from io import BytesIO
 from pathlib import Path
 from typing import Any, Self
 
 from azure.core.credentials import AccessToken
-from azure.core.exceptions import AzureError, ResourceNotFoundError
-from azure.storage.blob import ContentSettings
+from azure.core.exceptions import AzureError
 from azure.storage.blob.aio import BlobServiceClient
 from azure.storage.queue.aio import QueueServiceClient
 
 from bench.chaos.faults import Disturbances, EventFaults, ModelFaults, Schedule
 from bench.chaos.ledger import Ledger
-from bench.chaos.plan import Item, Kind
+from bench.chaos.people import People, Sent
+from bench.chaos.plan import Item
 from localcloud.cloud import HOST_ACCOUNT, QUEUES, LocalCloud
 from localcloud.model import Question
 from pipeline.names import result_name, wants_result
@@ -35,8 +34,6 @@ AT_ONCE = 32
 BACKLOG = 100
 """Uploads ahead of their results, those that wait for faults to pass included: the next one then waits too. Keeps the
 faults going while the work is done, and not only while it is sent."""
-LONGEST_WAIT = 15.0
-"""Seconds for which somebody who is going to touch an image waits for its result: events are lost, too."""
 QUIET_SECONDS = 2
 """The grace of the reconciliation here, where the production one is an hour: all that is younger has just been sent."""
 
@@ -62,29 +59,12 @@ class Echo:
         return f"You asked: {question.instructions}"
 
 
-@dataclass(slots=True)
-class Sent:
-    """What became of one item on our side."""
-
-    item: Item
-    versions: int = 0
-    """Uploads that were tried; one that failed may have arrived nevertheless."""
-    question: str | None = None
-    """What is asked of it in the end."""
-    touched_at: float | None = None
-    """Its ETag is younger than this, in seconds since 1970; its bytes and its question may be older."""
-    deleted_at: float | None = None
-    """By then it was certainly gone, in seconds since 1970."""
-
-
 @dataclass(frozen=True, slots=True)
 class Stored:
     """A blob in a listing."""
 
     name: str
     etag: str
-    modified: float
-    """Seconds since 1970, whole ones."""
     metadata: dict[str, str]
 
 
@@ -139,14 +119,14 @@ class Campaign:
     async def run(self) -> None:
         """Send everything while things fail; then wait until every upload has its result and nothing is queued."""
         async with self._watched(), self.disturbances.going_on():
-            places = asyncio.Semaphore(AT_ONCE)
+            places, people = asyncio.Semaphore(AT_ONCE), People(self.blobs, self.model.names)
             async with asyncio.TaskGroup() as tasks:
                 for item in self.plan:
                     await places.acquire()
                     await self._backlog_down()
                     sent = Sent(item)
                     self.sent.append(sent)
-                    tasks.create_task(self._live(sent)).add_done_callback(lambda _: places.release())
+                    tasks.create_task(people.live(sent)).add_done_callback(lambda _: places.release())
                     self.say("Uploading while everything fails", len(self.sent), len(self.plan))
         self.model.active = self.events.active = False
         began = time.monotonic()
@@ -160,90 +140,11 @@ class Campaign:
     def _part_sent(self) -> float:
         return len(self.sent) / len(self.plan)
 
-    # --- what people do
-
-    async def _live(self, sent: Sent) -> None:
-        """One item's story."""
-        item = sent.item
-        if item.kind is Kind.SIDECAR_BEFORE:
-            await self._ask_aside(sent)
-        await self._upload(sent)
-        for pause in item.pauses:
-            if item.kind is Kind.TOUCHED:
-                await self._result_there(sent)
-            await asyncio.sleep(pause)
-            match item.kind:
-                case Kind.SIDECAR_AFTER:
-                    await self._ask_aside(sent)
-                case Kind.DELETED:
-                    await self._delete(sent)
-                case Kind.TOUCHED:
-                    await self._touch(sent)
-                case Kind.REUPLOADED:
-                    await self._upload(sent, again=True)
-                case _:
-                    await self._upload(sent)
-
-    async def _upload(self, sent: Sent, *, again: bool = False) -> None:
-        """Upload the next version, or the same one again."""
-
-        async def once() -> None:
-            if again:
-                sent.touched_at = time.time()
-            else:
-                sent.versions += 1
-            blob = self.blobs.get_blob_client("images", sent.item.name)
-            data, metadata = sent.item.content(sent.versions), sent.item.metadata(sent.versions)
-            self.model.names.note(sent.item.name, data)
-            headers = ContentSettings(content_encoding="gzip") if sent.item.kind is Kind.MISENCODED else None
-            await blob.upload_blob(BytesIO(data), overwrite=True, metadata=metadata, content_settings=headers)
-            sent.question = metadata.get("instructions", sent.question)
-
-        await _until_done(once)
-
-    async def _result_there(self, sent: Sent) -> None:
-        """Until it has a result; for as long as people wait before they do something else."""
-        deadline = time.monotonic() + LONGEST_WAIT
-        blob = self.blobs.get_blob_client("results", result_name(sent.item.name))
-        while time.monotonic() < deadline:
-            with suppress(AzureError):
-                if await blob.exists():
-                    return
-            await asyncio.sleep(0.5)
-
-    async def _touch(self, sent: Sent) -> None:
-        async def once() -> None:
-            sent.touched_at = time.time()
-            metadata = sent.item.metadata(sent.versions) | {"remark": "seen"}
-            await self.blobs.get_blob_client("images", sent.item.name).set_blob_metadata(metadata)
-
-        await _until_done(once)
-
-    async def _ask_aside(self, sent: Sent) -> None:
-        question = sent.item.question(1)
-        blob = self.blobs.get_blob_client("images", sent.item.sidecar)
-        # The same text again is no other work, so this one may be sent twice.
-        await _until_done(lambda: blob.upload_blob(BytesIO(question.encode()), overwrite=True))
-        sent.question = question
-
-    async def _delete(self, sent: Sent) -> None:
-        async def once() -> None:
-            try:
-                await self.blobs.get_blob_client("images", sent.item.name).delete_blob()
-            except ResourceNotFoundError:
-                return  # the try before was heard
-
-        await _until_done(once)
-        sent.deleted_at = time.time()
-
     # --- what is there
 
     async def listed(self, container: str, prefix: str = "") -> list[Stored]:
         listing = self.blobs.get_container_client(container).list_blobs(prefix or None, include=["metadata"])
-        return [
-            Stored(blob.name, blob.etag.strip('"'), blob.last_modified.timestamp(), dict(blob.metadata or {}))
-            async for blob in listing
-        ]
+        return [Stored(blob.name, blob.etag.strip('"'), dict(blob.metadata or {})) async for blob in listing]
 
     async def queued(self) -> dict[str, int]:
         """Messages in each queue, those that are processed or hidden included."""
@@ -343,14 +244,3 @@ class _Identity:
 
     async def __aexit__(self, *_: object) -> None:
         pass
-
-
-async def _until_done(once: Callable[[], Awaitable[object]]) -> None:
-    """A person tries again until it works: the emulator may be restarting."""
-    while True:
-        try:
-            await once()
-        except AzureError:
-            await asyncio.sleep(0.3)
-        else:
-            return

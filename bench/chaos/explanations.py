@@ -18,6 +18,9 @@ from bench.chaos.ledger import IMAGES, MESSAGES, REQUESTS, RESULTS, STATE, Ledge
 from localcloud.functions_host.process import HostEnd
 from pipeline.names import result_name
 
+LATE_RENEWAL = 3
+"""Lifetimes of a claim for which a busy machine may keep a process from renewing it."""
+
 
 class Cause(StrEnum):
     KILL = "a kill"
@@ -42,7 +45,7 @@ class Witness:
         kills: by worker.
         unheard: seconds that answers took which found nobody, by request id.
         patience: seconds for which the app waits for an answer.
-        claim_seconds: after which a claim that is not renewed may be taken over.
+        claim_seconds: the lifetime of a claim, which is renewed at a third of it.
     """
 
     ledger: Ledger
@@ -103,9 +106,9 @@ class Witness:
         )
 
     def why_claim_is_left(self, blob: str, used: Collection[str]) -> Cause | None:
-        """A claim is renewed at a third of its lifetime while it is held, and deleted in the end.
+        """A claim is renewed while held, and deleted in the end; one that keeps an answer is left to the next run.
 
-        One that keeps an answer is left to the next run. `used`: the ids of the answers that are in results.
+        `used`: the ids of the answers that are in results.
         """
         holder, letting_go = self._last_written(blob)
         if holder is None:
@@ -116,7 +119,7 @@ class Witness:
         if holder.status is None or (letting_go is not None and letting_go.status is None):
             return Cause.OUTAGE
         kill = self.kills.get(holder.worker or "")
-        if kill is not None and letting_go is None and kill.at - holder.at <= self.claim_seconds:
+        if kill is not None and letting_go is None and kill.at - holder.at <= LATE_RENEWAL * self.claim_seconds:
             return Cause.KILL
         return None
 

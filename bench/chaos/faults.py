@@ -48,9 +48,6 @@ row that can't be read would be a failed result."""
 SLOWEST = 0.6
 """Seconds that an answer takes at most, so that kills and changes find calls in flight."""
 
-DONE_BETWEEN_KILLS = 10
-"""Results, at least: or else a busy machine would see nothing but kills."""
-
 SINGLE: tuple[tuple[Behaviour, int], ...] = (
     (Throttled(retry_after_ms=300), 4),
     (Throttled(retry_after=1), 3),
@@ -246,7 +243,9 @@ class Schedule:
     """When what happens."""
 
     kill_every: tuple[float, float]
-    """Seconds between two kills of a worker, from and to; more where little is done in them."""
+    """Seconds between two kills of a worker, from and to."""
+    done_between_kills: int
+    """Results, at least: on a busy machine, images that were in five killed workers would fail, and rightly so."""
     restarts_at: tuple[float, ...]
     """The parts of the uploads that have been sent when the emulator restarts."""
     host_stops_at: tuple[float, ...]
@@ -308,7 +307,7 @@ class Disturbances:
     async def _kills(self, over: asyncio.Event) -> None:
         rng, finished = _rng(self.seed, "kills"), 0
         while not await _set_within(over, rng.uniform(*self.schedule.kill_every)):
-            while self.finished() < finished + DONE_BETWEEN_KILLS:
+            while self.finished() < finished + self.schedule.done_between_kills:
                 if await _set_within(over, 0.1):
                     return
             finished = self.finished()

@@ -26,8 +26,12 @@ class Size:
     """Seconds for what is left when the faults are over."""
 
 
-LONG = Size(2000, Schedule(kill_every=(5, 9), restarts_at=(0.2, 0.5, 0.8), host_stops_at=(0.35, 0.7)), 240)
-SHORT = Size(200, Schedule(kill_every=(3, 5), restarts_at=(0.5,), host_stops_at=(0.75,)), 120)
+LONG = Size(
+    2000,
+    Schedule(kill_every=(5, 9), done_between_kills=90, restarts_at=(0.2, 0.5, 0.8), host_stops_at=(0.35, 0.7)),
+    240,
+)
+SHORT = Size(200, Schedule(kill_every=(3, 5), done_between_kills=30, restarts_at=(0.5,), host_stops_at=(0.75,)), 120)
 
 
 async def run(size: Size, seed: int, say: Say, *, uploads: int | None = None, log: Path | None = None) -> Report:

@@ -29,6 +29,7 @@ STORAGE: Mapping[str, Check] = {
     SENDING: storage_checks.send_requests,
     "requests: waiting": storage_checks.requests,
     "poison": storage_checks.poison,
+    "dead letters": storage_checks.dead_letters,
 }
 AZURE: Mapping[str, Check] = {
     "azure": azure_checks.token,

@@ -18,6 +18,8 @@ _NEW_ROLE = "A new role takes up to ten minutes to count."
 _IMPOSSIBLE_ETAG = '"0x0"'
 _NO_UPLOAD = "._blobsight-doctor"
 """Named like a junk file: were it written after all, nobody would analyze it."""
+DEAD_LETTERS = "dead-letters"
+"""The container's default name: DEAD_LETTER_CONTAINER of the app's settings."""
 _NOTHING = "[]"
 """To the app, an array of events without any."""
 
@@ -133,6 +135,30 @@ async def poison(patient: Patient) -> Finding:
             'If they stay, the app can\'t handle them: docs/operations.md, "Poison messages and crashes".',
         )
     return ok("nothing used up its deliveries")
+
+
+async def dead_letters(patient: Patient) -> Finding:
+    """How many events Event Grid gave up on. The app queues their images, so they only tell how often that happens."""
+    container = patient.account.blobs.get_container_client(DEAD_LETTERS)
+    number, newest = 0, None
+    try:
+        async for blob in container.list_blobs():
+            number += 1
+            newest = max(newest or blob.last_modified, blob.last_modified)
+    except ResourceNotFoundError:
+        return ok(f"there is no container '{DEAD_LETTERS}', so no event was given up")
+    except HttpResponseError as error:
+        if error.status_code != 403:
+            raise
+        return skipped(
+            f"you may not list '{DEAD_LETTERS}'; only the app has to", _role(patient, "Storage Blob Data Reader")
+        )
+    if newest is None:
+        return ok("no event was given up")
+    return ok(
+        f"{counted(number, 'dead letter')}, the newest of {newest:%Y-%m-%d %H:%M} UTC: the app's timer queues their"
+        " images"
+    )
 
 
 async def _count(patient: Patient, name: str) -> int | Finding:

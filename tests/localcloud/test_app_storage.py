@@ -108,7 +108,7 @@ async def test_a_message_is_seen_with_the_upload_that_it_is_about(
         await queues.create_queue(REQUESTS)
         await RequestQueue(queues, REQUESTS).send(Request(container="images", name="größe/a.png"), 60)
     (sent,) = ledger.on(REQUESTS, MESSAGES)
-    assert (sent.worker, sent.method, sent.done, sent.holds) == ("4711", "POST", True, {"größe/a.png"})
+    assert (sent.worker, sent.method, sent.done, sent.holds) == ("4711", "POST", True, frozenset({"größe/a.png"}))
 
 
 async def test_what_is_refused_does_not_happen(
