@@ -267,6 +267,17 @@ def test_a_thousand_pages_are_counted() -> None:
     assert inspected(data).facts.pages == 1_000
 
 
+def test_a_palette_of_eight_bits_is_not_taken_for_black() -> None:
+    """Some scanners write it where the format wants sixteen."""
+    scan = drawing(320, 240).quantize(16)
+    data = encoded(scan, "TIFF")
+    reds = (scan.getpalette() or [])[::3]
+    at = data.index(struct.pack(f"<{len(reds)}H", *(red * 256 for red in reds)))
+    wide = struct.unpack_from("<768H", data, at)
+    odd = data[:at] + struct.pack("<768H", *(value // 256 for value in wide)) + data[at + 2 * len(wide) :]
+    assert_alike(prepare(odd), scan.convert("RGB"))
+
+
 def test_formats_without_pages_have_none() -> None:
     assert {inspected(samples()[kind]).facts.pages for kind in ("jpeg", "png", "gif animated", "heic")} == {None}
 
@@ -311,6 +322,9 @@ RARE = {
     + struct.pack("<HHH", 32, 32, 32).ljust(10, b"\0")
     + struct.pack("<HHH", 3, 3, 3)
     + bytes(9_000),
+    "a TIFF with separate colour planes of 16 bits": _tiff_with(
+        (258, 3, 1, 16), (277, 3, 1, 3), (284, 3, 1, 2), (262, 3, 1, 2)
+    ),
     "a TIFF with 24 bits per sample": _tiff_with((258, 3, 1, 24)),
     "a TIFF in the large, big-endian form (BigTIFF)": tiff_of_pages(PICTURE, order=">", big=True),
     "a PNG made for Apple's devices (CgBI)": b"\x89PNG\r\n\x1a\n"

@@ -13,7 +13,7 @@ import threading
 import warnings
 from dataclasses import replace
 from importlib import import_module
-from typing import cast
+from typing import Any, cast
 
 from PIL import Image, ImageChops, ImageCms, ImageStat
 
@@ -51,6 +51,8 @@ _PLUGINS = {
     "avif": ("AVIF", "PIL.AvifImagePlugin"),
     "heic": ("HEIF", "pillow_heif"),
 }
+
+_COLOR_MAP = 320  # tag of a TIFF: all reds, then all greens, then all blues
 
 # What brings an image upright, by EXIF orientation: Exif 3.0, table 6.
 _UPRIGHT = {
@@ -134,6 +136,8 @@ def _decoded(data: bytes, inspection: Inspection, limits: ImageLimits) -> Image.
     try:
         image.draft(None, draft(*image.size))
         image.load()
+        if kind == "tiff":
+            _mend_palette(image)
         return _without_useless_alpha(_eight_bits(image))
     except PermanentFailure:
         raise
@@ -181,6 +185,14 @@ def _register_heic() -> None:
 
         # The picture itself and nothing else: a thumbnail may show something different.
         pillow_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
+
+
+def _mend_palette(image: Image.Image) -> None:
+    """Some scanners write colours of 8 bits where a TIFF has 16, and Pillow makes black of them all."""
+    colours: tuple[int, ...] = cast("Any", image).tag_v2.get(_COLOR_MAP, ())
+    if image.mode == "P" and colours and max(colours) < 256:
+        third = len(colours) // 3
+        image.putpalette(bytes(value for n in range(third) for value in colours[n::third]))
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

@@ -18,7 +18,7 @@ from pipeline.images.facts import (
 )
 from pipeline.images.headers import Missing, Unreadable, read_bmp, read_gif, read_heif, read_jpeg, read_png, read_webp
 from pipeline.images.mishaps import ruined_inside
-from pipeline.images.other_files import SAVE_AS_PICTURE
+from pipeline.images.other_files import NO_DECODER
 from pipeline.images.rare import rare
 from pipeline.images.recognise import find_picture, unknown, unsupported
 from pipeline.images.tiff import read_tiff
@@ -164,7 +164,7 @@ def refusal(kind: str, problem: str, data: bytes, cause: str | None = None) -> P
 def refusal_of_rare(kind: str, data: bytes, directory: int | None) -> PermanentFailure | None:
     """The failure of a file of a kind that no decoder here reads; None if it is of a usual kind."""
     what = rare(kind, data, directory)
-    return unsupported(what, "This app has no decoder for it. " + SAVE_AS_PICTURE) if what else None
+    return unsupported(what, NO_DECODER) if what else None
 
 
 def taken_by_service(kind: str) -> TypeGuard[SentFormat]:

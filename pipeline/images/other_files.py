@@ -11,6 +11,7 @@ import struct
 from pipeline.images.mishaps import is_binary, posted_form, ruined, text_of, written_as_text
 
 SAVE_AS_PICTURE = "Save it as PNG or JPEG and upload that."
+NO_DECODER = f"This app has no decoder for it. {SAVE_AS_PICTURE}"
 NO_PICTURE = "Upload the image itself, as JPEG, PNG, WEBP, GIF, HEIC, AVIF, TIFF or BMP."
 _EXPORT_PAGE = "Export the page you are asking about as PNG and upload that."
 _EXPORT_DRAWING = "Export it as PNG and upload that."

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from pipeline.images.facts import Header
 from pipeline.images.headers import MAX_STEPS, Missing
+from pipeline.images.other_files import NO_DECODER
 from pipeline.images.recognise import unsupported
 
 _SUBFILE_TYPE, _OLD_SUBFILE_TYPE, _WIDTH, _HEIGHT, _BITS = 254, 255, 256, 257, 258
@@ -58,6 +59,7 @@ _USUAL_BITS = frozenset({1, 8, 16})
 # Samples of a pixel by photometric interpretation: grey twice, RGB, palette, CMYK, YCbCr, L*a*b*.
 _USUAL_SAMPLES = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3, 8: 3}
 _YCBCR = 6
+_SEPARATE = 2
 _JPEG = frozenset({6, 7})
 
 
@@ -112,6 +114,10 @@ def read_tiff(data: bytes) -> Header:
         raise unsupported("a camera's raw file (DNG, NEF or a relative)")
     directory = _read(data, layout, first)
     width, height = directory.values.get(_WIDTH, 0), directory.values.get(_HEIGHT, 0)
+    values = directory.values
+    if values.get(_PLANAR) == _SEPARATE and values.get(_SAMPLES, 1) > 1 and values.get(_BITS, 1) > 8:
+        # Pillow 13 decodes them to noise.
+        raise unsupported(f"a TIFF with separate colour planes of {values[_BITS]} bits", NO_DECODER)
     _check_pieces(directory, width, height)
     return Header(
         width,
@@ -153,8 +159,6 @@ def rare_kind(data: bytes, directory: int | None) -> str | None:
         what = "with an unusual number of colour channels" if usual else "in an unusual colour space"
     elif values.get(_PHOTOMETRIC) == _YCBCR and values.get(_COMPRESSION) not in _JPEG:
         what = "with subsampled colours"
-    elif values.get(_PLANAR) == 2 and bits > 8:
-        what = f"with separate colour planes of {bits} bits"
     return what
 
 
@@ -233,7 +237,7 @@ def _channels(directory: _Directory) -> int:
 def _check_pieces(directory: _Directory, width: int, height: int) -> None:
     """No more strips or tiles than the picture needs: each is decoded, onto the others if they are too many."""
     values, counts = directory
-    planes = values.get(_SAMPLES, 1) if values.get(_PLANAR) == 2 else 1
+    planes = values.get(_SAMPLES, 1) if values.get(_PLANAR) == _SEPARATE else 1
     rows = min(values.get(_ROWS_PER_STRIP, height) or height, height)
     tile_width, tile_height = values.get(_TILE_WIDTH, 0), values.get(_TILE_HEIGHT, 0)
     allowed = _MAX_WORK * width * height * planes + _FREE_WORK_PIXELS
