@@ -24,7 +24,7 @@ from workshop import Identity
 from bench.chaos.explanations import Cause, Witness
 from bench.chaos.faults import Kill, call_of
 from bench.chaos.ledger import Ledger
-from localcloud.app_storage import BlobRequest, StorageRefusal, StorageWatch
+from localcloud.app_storage import StorageRefusal, StorageRequest, StorageWatch
 from localcloud.cloud import DATA_ACCOUNT, LocalCloud
 from localcloud.event_grid import StorageQueue
 from localcloud.model import Slow
@@ -357,12 +357,12 @@ async def test_a_host_that_stops_whole_in_mid_work_loses_nothing(fire: Fire) -> 
 class NoLook(StorageWatch):
     """Azure while the trigger's own look at a blob is refused: a role that was removed."""
 
-    def refuse(self, request: BlobRequest) -> StorageRefusal | None:
+    def refuse(self, request: StorageRequest) -> StorageRefusal | None:
         if request.caller is None and request.method == "HEAD":  # the host's
             return StorageRefusal(403, "AuthorizationPermissionMismatch", "This request is not authorized.")
         return None
 
-    def ended(self, request: BlobRequest, status: int | None, *, refused: bool) -> None:
+    def ended(self, request: StorageRequest, status: int | None, *, refused: bool) -> None:
         pass
 
 
