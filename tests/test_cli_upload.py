@@ -145,15 +145,15 @@ async def test_junk_of_a_nas_and_others_is_left_out_and_counted(person: Person, 
     )
     locked = path / "lost+found"
     locked.mkdir(mode=0)
-    ran = await blobsight(person, "upload", str(path), "--prefix", "nas/")
+    ran = await blobsight(person, "upload", str(path), "--prefix", "nas-upload/")
     locked.rmdir()
     assert (ran.status, ran.talk.splitlines()[:-1]) == (
         0,
         ["8 junk files left out: @eaDir (3), #recycle, .@__thumb, .DS_Store, Thumbs.db, …"],
     )
     assert ran.talk.splitlines()[-1].endswith("0 unchanged, 8 left out, 0 failed.")
-    assert set(await etags(person, "nas/")) == {"nas/trip/IMG_1.jpg"}
-    told = (await blobsight(person, "upload", str(path), "--prefix", "nas/", "--json")).json()
+    assert set(await etags(person, "nas-upload/")) == {"nas-upload/trip/IMG_1.jpg"}
+    told = (await blobsight(person, "upload", str(path), "--prefix", "nas-upload/", "--json")).json()
     assert {Path(one["path"]).name: (one["reason"], one["files"]) for one in told["problems"]}["@eaDir"] == ("junk", 3)
 
 
