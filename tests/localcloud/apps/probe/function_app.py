@@ -36,8 +36,11 @@ async def obey(order: str) -> None:
             raise RuntimeError(f"told to fail by {order}")
         case "exit":
             os._exit(3)
-        case "quit":
-            sys.exit(4)
+        case "quit":  # the first time only: quitting each time uses up the attempts of what runs beside it, too
+            quits = Path(os.environ["RECORDS"]) / f"{order}.quit"
+            if not quits.exists():
+                quits.touch()
+                sys.exit(4)
         case "sleep":
             await asyncio.sleep(float(order.split("-")[1]))
         case "hang":
