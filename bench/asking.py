@@ -36,14 +36,13 @@ from bench.measure import answer, forget_peak, peak_bytes, rss_bytes
 from bench.pictures import jpeg_of
 from localcloud.identity import IdentityEndpoint
 from pipeline.analysis import Analyzer
-from pipeline.claims import Claim
 from pipeline.governor import Governor
 from pipeline.images import PreparedImage
 from pipeline.model import TOKEN_SCOPE, AzureOpenAIModel, Question, request_body
 from pipeline.race import Outcome
 from pipeline.requests import Request
 from pipeline.settings import DEFAULT_SYSTEM_PROMPT, Settings
-from pipeline.storage import OpenedUpload, StoredResult, Upload, first_read_bytes
+from pipeline.storage.facts import Claim, OpenedUpload, StoredResult, Upload, first_read_bytes
 
 QUESTION = Question("What is in this picture?", "vision", DEFAULT_SYSTEM_PROMPT, "auto", 4096)
 SLICE_BYTES = 64 * 1024

@@ -35,7 +35,7 @@ from azure.storage.queue.aio import QueueServiceClient
 
 from blobsight.terminal import Trouble, Unknown, shortened
 from pipeline.errors import RetryableFailure
-from pipeline.requests import RequestQueue
+from pipeline.storage.queue import RequestQueue
 
 EMULATOR = (
     "DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;"

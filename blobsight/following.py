@@ -15,8 +15,8 @@ from blobsight.image_states import SHORTENED_AT, State, odd_ones
 from blobsight.reading import metadata_of, properties_of, side_by_side
 from blobsight.stored_results import read_result
 from blobsight.terminal import Problem, Unknown, counted, one_line, progress, say, shortened, table
-from pipeline.listing import listed
 from pipeline.names import result_name
+from pipeline.storage.listing import listed
 
 LOOK_EVERY_SECONDS = 1.0
 ASKED_ONE_BY_ONE = 100

@@ -10,8 +10,9 @@ from azure.storage.blob.aio import ContainerClient
 
 from blobsight.terminal import Problem, Unknown
 from pipeline.instructions.misnamed import may_be_of_no_image
-from pipeline.listing import ListedBlob, Page, listed
 from pipeline.names import result_name, wants_result
+from pipeline.storage.facts import ListedBlob, Page
+from pipeline.storage.listing import listed
 
 SHORTENED_AT = 900
 """Characters of a name that even the shortened form of its result's name keeps."""

@@ -11,7 +11,7 @@ from azure.storage.blob.aio import ContainerClient
 from blobsight.account import about_blob, affects_all, may_affect_all, of_the_sdk
 from blobsight.terminal import Unknown
 from pipeline.errors import RetryableFailure
-from pipeline.listing import understood
+from pipeline.storage.listing import understood
 
 AT_ONCE = 32
 """Requests under way together: at 50 ms each that is 600 a second, more than most lines carry."""

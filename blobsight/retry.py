@@ -3,8 +3,8 @@
 Nothing is paid twice, whatever is queued: the app knows each piece of work by image, question and settings together,
 and asks the model only what it has not been asked. So a run that was killed half way is simply run again.
 
-Requests are queued without the app's marks of what waits (pipeline.waiting): whoever runs this may have no rights on
-the state container, and all that a missing mark can cost is one more look by the reconciliation.
+Requests are queued without the app's marks of what is queued (pipeline.storage.marks): whoever runs this may have no
+rights on the state container, and all that a missing mark can cost is one more look by the reconciliation.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ from blobsight.terminal import (
 from pipeline.errors import ErrorCode, RetryableFailure
 from pipeline.instructions import Origin
 from pipeline.requests import Request
-from pipeline.waiting import Waiting
+from pipeline.storage.marks import QueuedMarks
 
 OLDER_THAN_MINUTES = 15
 """An image without a result that is younger may well be on its way."""
@@ -223,7 +223,7 @@ async def _without_waiting(
     account: Account, found: list[ImageState], problems: list[Problem]
 ) -> tuple[list[ImageState], int]:
     """Those that no message is on its way for, as far as that can be seen; and the number of the others."""
-    waiting = Waiting(account.blobs, account.place.state)
+    waiting = QueuedMarks(account.blobs, account.place.state)
     kept: list[ImageState] = []
     unseen: list[Problem] = []
 

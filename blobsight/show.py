@@ -31,11 +31,11 @@ from blobsight.terminal import Exit, Trouble, Unknown, one_line, out, plain, wri
 from pipeline.errors import PermanentFailure, RetryableFailure
 from pipeline.images import ImageLimits, inspect
 from pipeline.instructions import Instructions, InstructionSources, Origin
-from pipeline.listing import list_page, understood
 from pipeline.names import folders_of, is_blob_name, result_name, wants_result
-from pipeline.storage import Uploads
-from pipeline.unpacking import unpacked_start
-from pipeline.waiting import LOST_AFTER_SECONDS, Waiting
+from pipeline.storage.listing import list_page, understood
+from pipeline.storage.marks import LOST_AFTER_SECONDS, QueuedMarks
+from pipeline.storage.unpacking import unpacked_start
+from pipeline.storage.uploads import Uploads
 
 HEADER_BYTES = 256 * 1024
 """What is read of an image without a result, to tell its format and size. Some cameras put long previews in front."""
@@ -226,7 +226,7 @@ async def _in_work(account: Account) -> bool | Unknown:
 async def _waits(account: Account, name: str) -> datetime | Unknown | None:
     """When the message that the image waits for is to be seen, if there is one."""
     try:
-        until = await Waiting(account.blobs, account.place.state).until(name)
+        until = await QueuedMarks(account.blobs, account.place.state).until(name)
     except RetryableFailure as failure:
         return _of_state(failure)
     if until is None or until + LOST_AFTER_SECONDS < time():

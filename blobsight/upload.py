@@ -49,8 +49,8 @@ from pipeline.errors import PermanentFailure
 from pipeline.images.recognise import recognise
 from pipeline.instructions import Origin
 from pipeline.junk import has_image_ending
-from pipeline.listing import listed
 from pipeline.names import wants_result
+from pipeline.storage.listing import listed
 
 MEMORY_BYTES = 256 * 1024 * 1024
 """Of all files that are under way together."""

@@ -9,7 +9,6 @@ from typing import Protocol
 
 from pipeline.answering import Answerer, Failing, Interrupted, ModelAnswerer, VisionModel
 from pipeline.budget import Budget, Content
-from pipeline.claims import Claim, ClaimedElsewhere
 from pipeline.errors import ErrorCode, NotTried, PermanentFailure, RetryableFailure
 from pipeline.images import ImageLimits, too_many_bytes
 from pipeline.instructions import Files, InstructionSources
@@ -20,7 +19,15 @@ from pipeline.race import Ended, Outcome, Race, Results, Versions, is_done
 from pipeline.requests import Request
 from pipeline.result import Result, ResultMetadata
 from pipeline.settings import Settings
-from pipeline.storage import OpenedUpload, StoredResult, Upload, VersionGone, first_read_bytes
+from pipeline.storage.facts import (
+    Claim,
+    ClaimedElsewhere,
+    OpenedUpload,
+    StoredResult,
+    Upload,
+    VersionGone,
+    first_read_bytes,
+)
 from pipeline.telemetry import Attempt, analyzing, count_taken_over
 from pipeline.work import Answered, Asked, NotAsked, Stopwatch, Work, assemble, unknown_source
 
@@ -33,7 +40,7 @@ HASHED_AT_ONCE_BYTES = 1024 * 1024
 
 
 class Uploads(Files, Versions, Protocol):
-    """Where images come from; see `pipeline.storage.Uploads`."""
+    """Where images come from; see `pipeline.storage.uploads.Uploads`."""
 
     container: str
 
@@ -42,7 +49,7 @@ class Uploads(Files, Versions, Protocol):
 
 
 class Claims(Protocol):
-    """Who works on what; see `pipeline.claims.Claims`."""
+    """Who works on what; see `pipeline.storage.claims.Claims`."""
 
     def held(self, key: str) -> AbstractAsyncContextManager[Claim]: ...
 

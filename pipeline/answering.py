@@ -21,8 +21,8 @@ from pipeline.images import (
 from pipeline.question import Question, Reply
 from pipeline.result import ImageSent
 from pipeline.settings import Settings
+from pipeline.storage.unpacking import Broken, TooLarge, is_packed, unpacked
 from pipeline.structured import AnswerMismatch
-from pipeline.unpacking import Broken, TooLarge, is_packed, unpacked
 from pipeline.work import Answered, Asked, NotAsked, Stopwatch
 
 CONVERSIONS = 2

@@ -86,16 +86,18 @@ def app() -> App:
     from azure.storage.queue.aio import QueueServiceClient
 
     from pipeline.analysis import Analyzer
-    from pipeline.claims import Claims
     from pipeline.deliveries import Deliveries
     from pipeline.governor import Governor
     from pipeline.model import TOKEN_SCOPE, AzureOpenAIModel
     from pipeline.readiness import Readiness
-    from pipeline.requests import RequestQueue
-    from pipeline.storage import Results, Uploads, first_read_bytes
+    from pipeline.storage.claims import Claims
+    from pipeline.storage.facts import first_read_bytes
+    from pipeline.storage.marks import QueuedMarks
+    from pipeline.storage.queue import RequestQueue
+    from pipeline.storage.results import Results
+    from pipeline.storage.uploads import Uploads
     from pipeline.telemetry import watch
     from pipeline.upkeep import Upkeep
-    from pipeline.waiting import Waiting
 
     config = settings()
     credential = (
@@ -121,7 +123,7 @@ def app() -> App:
         transport=AioHttpTransport(use_env_settings=use_env_settings),
     )
     uploads, results = Uploads(blobs, config.input_container), Results(blobs, config.output_container)
-    queue, waiting = RequestQueue(queues, config.requests_queue), Waiting(blobs, config.state_container)
+    queue, waiting = RequestQueue(queues, config.requests_queue), QueuedMarks(blobs, config.state_container)
     governor = Governor(most_in_flight=config.max_concurrency, patience=PATIENCE_SECONDS)
     watch(governor)
     model = AzureOpenAIModel(

@@ -16,10 +16,11 @@ from azure.storage.blob.aio import BlobServiceClient
 from pydantic import TypeAdapter
 
 from pipeline.errors import PermanentFailure
-from pipeline.listing import ListedBlob, list_page
 from pipeline.requests import InvalidRequest, Request, parse_message
-from pipeline.storage import Uploads
-from pipeline.storage_errors import translated
+from pipeline.storage.errors import translated
+from pipeline.storage.facts import ListedBlob
+from pipeline.storage.listing import list_page
+from pipeline.storage.uploads import Uploads
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +30,6 @@ OVERLAP = timedelta(minutes=1)
 """Before the newest letter that was read. A letter of that time may be listed late, so those that were read are
 remembered by name."""
 _NOTE_NAME = "dead-letters.json"
-_ROLE = "Storage Blob Data Owner"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +83,12 @@ class DeadLetters:
             until = max(seen.until, read[-1].last_modified)
             recent = {letter.name for letter in read if letter.last_modified > until - OVERLAP}
             kept = seen.names if until - seen.until < OVERLAP else frozenset()
-            with translated(f"writing {_NOTE_NAME}", _ROLE):
+            with translated(f"writing {_NOTE_NAME}"):
                 await self._state.upload_blob(_NOTE_NAME, _NOTE.dump_json(_Seen(until, kept | recent)), overwrite=True)
         return queued
 
     async def _seen(self) -> _Seen:
-        with translated(f"reading {_NOTE_NAME}", _ROLE):
+        with translated(f"reading {_NOTE_NAME}"):
             try:
                 note = await (await self._state.get_blob_client(_NOTE_NAME).download_blob(decompress=False)).readall()
             except ResourceNotFoundError:
@@ -99,7 +99,7 @@ class DeadLetters:
         found: list[ListedBlob] = []
         token: str | None = None
         while True:
-            with translated(f"listing {self._name}", _ROLE):
+            with translated(f"listing {self._name}"):
                 try:
                     page = await list_page(self._container, token, metadata=False)
                 except ResourceNotFoundError:  # there is none where events come by a queue

@@ -23,7 +23,6 @@ from typing import Protocol
 
 from pipeline.analysis import Analyzer
 from pipeline.answering import Failing
-from pipeline.claims import ClaimedElsewhere
 from pipeline.errors import (
     AnswerKept,
     ErrorCode,
@@ -36,6 +35,7 @@ from pipeline.errors import (
 from pipeline.race import Outcome
 from pipeline.requests import InvalidRequest, Redrive, Request, parse_message
 from pipeline.retrying import DEFERRALS, deferral_delay
+from pipeline.storage.facts import ClaimedElsewhere
 from pipeline.telemetry import Attempt, count_put_off, error_type
 
 logger = logging.getLogger(__name__)
@@ -54,13 +54,13 @@ POISON_DELAY_SECONDS = 60.0
 
 
 class Queue(Protocol):
-    """See `pipeline.requests.RequestQueue`."""
+    """See `pipeline.storage.queue.RequestQueue`."""
 
     async def send(self, request: Request, delay: float) -> None: ...
 
 
 class Marks(Protocol):
-    """See `pipeline.waiting.Waiting`."""
+    """See `pipeline.storage.marks.QueuedMarks`."""
 
     async def mark(self, name: str, seconds: float) -> None: ...
     async def clear(self, name: str) -> None: ...

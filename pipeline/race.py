@@ -36,14 +36,13 @@ from typing import Protocol
 
 from pipeline.answering import Answerer, Failing, Interrupted
 from pipeline.budget import Content
-from pipeline.claims import Claim
 from pipeline.errors import AnswerKept, ErrorCode, PermanentFailure, RetryableFailure
 from pipeline.instructions import Origin
 from pipeline.instructions.options import Options
 from pipeline.names import image_of_sidecar, result_name
 from pipeline.requests import Request
 from pipeline.result import PAID_FAILURES, Result, ResultMetadata
-from pipeline.storage import StoredResult, Upload
+from pipeline.storage.facts import Claim, StoredResult, Upload
 from pipeline.telemetry import count_lost_answer, count_reused_answer
 from pipeline.work import GIVEN_UP, Stopwatch, Work, assemble, carried_over, reply_so_far, result_in
 
@@ -77,13 +76,13 @@ class Outcome(StrEnum):
 
 
 class Versions(Protocol):
-    """Which version of an image is current; see `pipeline.storage.Uploads`."""
+    """Which version of an image is current; see `pipeline.storage.uploads.Uploads`."""
 
     async def look(self, name: str) -> Upload | None: ...
 
 
 class Results(Protocol):
-    """Where results go; see `pipeline.storage.Results`."""
+    """Where results go; see `pipeline.storage.results.Results`."""
 
     async def find(self, name: str) -> StoredResult | None: ...
     async def read(self, name: str) -> bytes | None: ...

@@ -14,7 +14,7 @@ from azure.storage.blob.aio import BlobServiceClient
 
 from pipeline import __version__
 from pipeline.errors import RetryableFailure
-from pipeline.storage_errors import translated
+from pipeline.storage.errors import translated
 
 logger = logging.getLogger(__name__)
 
@@ -24,19 +24,19 @@ _PROBE = ".blobsight-read-check"
 
 
 class Uploads(Protocol):
-    """See `pipeline.storage.Uploads`."""
+    """See `pipeline.storage.uploads.Uploads`."""
 
     async def read_start(self, name: str, length: int) -> bytes | None: ...
 
 
 class Results(Protocol):
-    """See `pipeline.storage.Results`."""
+    """See `pipeline.storage.results.Results`."""
 
     async def try_writing(self) -> None: ...
 
 
 class Queue(Protocol):
-    """See `pipeline.requests.RequestQueue`."""
+    """See `pipeline.storage.queue.RequestQueue`."""
 
     async def length(self) -> int: ...
 
@@ -74,7 +74,7 @@ class Readiness:
             **{name: problem is None for name, problem in problems.items()},
             "problems": met,
         }
-        with translated(f"writing {NOTE}", "Storage Blob Data Owner"):
+        with translated(f"writing {NOTE}"):
             await self._state.upload_blob(NOTE, json.dumps(found, indent=2), overwrite=True)
         for problem in met:
             logger.warning("Not ready: %s", problem)

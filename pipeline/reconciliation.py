@@ -30,8 +30,8 @@ from typing import Protocol, Self, cast
 from pydantic import TypeAdapter, ValidationError
 
 from pipeline.errors import RetryableFailure
-from pipeline.listing import ListedBlob, Page, TokenRefused
 from pipeline.names import result_name, wants_result
+from pipeline.storage.facts import ListedBlob, Page, TokenRefused
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ characters; the rest is for short result names of very long names, and for listi
 
 
 class Listing(Protocol):
-    """The blobs of one container, a page at a time; see `pipeline.listing.ContainerListing`."""
+    """The blobs of one container, a page at a time; see `pipeline.storage.listing.ContainerListing`."""
 
     @property
     def name(self) -> str: ...

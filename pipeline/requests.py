@@ -20,21 +20,13 @@ import json
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
-from azure.core.exceptions import ResourceNotFoundError
-from azure.storage.queue import TextBase64EncodePolicy
-from azure.storage.queue.aio import QueueServiceClient
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from pipeline.errors import ErrorCode, OperatorFailure
+from pipeline.errors import ErrorCode
 from pipeline.instructions.options import Options
 from pipeline.names import is_blob_name
-from pipeline.storage_errors import translated
 
 BLOB_CREATED = "Microsoft.Storage.BlobCreated"
-
-MAX_DELAY_SECONDS = 7 * 24 * 3600
-"""Longest visibility delay of a message.
-https://learn.microsoft.com/rest/api/storageservices/put-message"""
 
 
 class InvalidRequest(ValueError):
@@ -137,36 +129,3 @@ def _blob_of_subject(subject: object) -> tuple[str, str]:
     if not (found and between and container and name):
         raise InvalidRequest(f"the event's subject names no blob: {subject!r}")
     return container, name
-
-
-class RequestQueue:
-    """The queue that `analyze_request` is triggered by."""
-
-    def __init__(self, service: QueueServiceClient, queue: str) -> None:
-        self._name = queue
-        self._client = service.get_queue_client(queue, message_encode_policy=TextBase64EncodePolicy())
-
-    async def length(self) -> int:
-        """About how many messages there are, hidden ones included. One storage request.
-
-        Raises:
-            RetryableFailure: the queue can't be reached.
-        """
-        with translated(f"counting the messages of the queue {self._name}", "Storage Queue Data Contributor"):
-            return (await self._client.get_queue_properties()).approximate_message_count or 0
-
-    async def send(self, request: Request | Redrive, delay: float) -> None:
-        """Put `request` on the queue, to be seen after `delay` seconds. One storage request.
-
-        Raises:
-            RetryableFailure: the queue can't be reached.
-        """
-        with translated(f"putting a message on the queue {self._name}", "Storage Queue Data Contributor"):
-            try:
-                await self._client.send_message(
-                    request.to_message(),
-                    visibility_timeout=min(round(delay), MAX_DELAY_SECONDS),
-                    time_to_live=-1,  # work is not forgotten because it waited for long
-                )
-            except ResourceNotFoundError as error:
-                raise OperatorFailure(f"The queue '{self._name}' does not exist: create it.") from error

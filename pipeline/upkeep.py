@@ -10,13 +10,15 @@ from azure.storage.blob.aio import BlobServiceClient
 
 from pipeline.dead_letters import DeadLetters
 from pipeline.errors import RetryableFailure
-from pipeline.listing import ContainerListing, ListedBlob, TokenRefused
 from pipeline.names import image_of_result, wants_result
 from pipeline.reconciliation import Progress, Reconciliation
-from pipeline.requests import Redrive, Request, RequestQueue
-from pipeline.storage import Results
-from pipeline.storage_errors import translated
-from pipeline.waiting import Waiting
+from pipeline.requests import Redrive, Request
+from pipeline.storage.errors import translated
+from pipeline.storage.facts import ListedBlob, TokenRefused
+from pipeline.storage.listing import ContainerListing
+from pipeline.storage.marks import QueuedMarks
+from pipeline.storage.queue import RequestQueue
+from pipeline.storage.results import Results
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +41,7 @@ class Upkeep:
         service: BlobServiceClient,
         results: Results,
         queue: RequestQueue,
-        waiting: Waiting,
+        waiting: QueuedMarks,
         *,
         images: str,
         state: str,
@@ -79,14 +81,14 @@ class Upkeep:
         if lost:
             logger.warning("%d uploads were queued whose events Event Grid gave up on", lost)
         allowance -= lost
-        with translated(f"reading {_PROGRESS}", "Storage Blob Data Owner"):
+        with translated(f"reading {_PROGRESS}"):
             try:
                 stored = await (await self._state.get_blob_client(_PROGRESS).download_blob(decompress=False)).readall()
             except ResourceNotFoundError:
                 stored = None
         before = Progress.from_json(stored) if stored else None
         progress = await self._reconciliation.run(before, seconds=RUN_SECONDS, allowance=allowance)
-        with translated(f"writing {_PROGRESS}", "Storage Blob Data Owner"):
+        with translated(f"writing {_PROGRESS}"):
             await self._state.upload_blob(_PROGRESS, progress.to_json(), overwrite=True)
         logger.info("reconciled%s: %s", "" if progress.finished else " so far", progress.summary)
 

@@ -27,7 +27,7 @@ from pipeline.result import (
     TimingsMs,
     Usage,
 )
-from pipeline.storage import StoredResult, Upload
+from pipeline.storage.facts import StoredResult, Upload
 
 GIVEN_UP = frozenset({ErrorCode.RETRIES_EXHAUSTED, ErrorCode.CRASHED})
 """Failures that say nothing of the image: an answer that comes after all replaces them."""

@@ -10,8 +10,7 @@ from person import ROOT
 PACKAGES = ("pipeline", "blobsight", "localcloud")
 NETWORK = {"azure", "openai", "httpx2", "aiohttp", "requests"}
 ADAPTERS = {
-    *("app", "claims", "dead_letters", "http_api", "listing", "model", "readiness", "requests", "storage"),
-    *("storage_errors", "upkeep", "waiting"),
+    *("app", "dead_letters", "http_api", "model", "readiness", "storage", "upkeep"),
 }
 """The modules of `pipeline` that know an SDK."""
 

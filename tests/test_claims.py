@@ -8,10 +8,10 @@ import pytest
 from person import Person
 from workshop import THROTTLED, Workshop, workshop
 
-from pipeline.claims import ClaimedElsewhere
 from pipeline.errors import ErrorCode, PermanentFailure
 from pipeline.instructions.options import Options
 from pipeline.race import Outcome
+from pipeline.storage.facts import ClaimedElsewhere
 
 
 async def refuse() -> None:

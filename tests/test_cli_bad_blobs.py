@@ -27,7 +27,7 @@ from terminal import Ran, blobsight
 
 from blobsight.stored_results import MAX_RESULT_BYTES
 from localcloud.front.forwarding import storage_error
-from pipeline.waiting import Waiting
+from pipeline.storage.marks import QueuedMarks
 
 SUCCEEDED = {"status": "succeeded"}
 FAILED = {"status": "failed", "errorcode": "crashed"}
@@ -329,7 +329,7 @@ async def test_retry_takes_a_mark_that_another_program_wrote_for_none(storage: s
     images, state = (person.blobs.get_container_client(f"marked-{kind}") for kind in ("images", "state"))
     await images.create_container()
     await state.create_container()
-    waiting = Waiting(person.blobs, "marked-state")
+    waiting = QueuedMarks(person.blobs, "marked-state")
     marks = {"a": "soon", "b": "9" * 40, "c": "1e9", "d": str(2**33)}
     for name, until in marks.items():
         await put(images, name, picture())

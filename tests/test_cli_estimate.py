@@ -18,8 +18,8 @@ from blobsight.estimate.measuring import HEADS, Size, file_sizes
 from blobsight.estimate.ranges import Range
 from blobsight.estimate.text_tokens import MESSAGE_FORMAT, text_tokens
 from blobsight.local_files import LocalFile
-from pipeline.listing import list_page
 from pipeline.settings import DEFAULT_SYSTEM_PROMPT
+from pipeline.storage.listing import list_page
 
 SQUARE = 630
 """Tokens of 1024 x 1024 pixels with gpt-5.1: 70 and 140 for each of four tiles."""

@@ -24,7 +24,7 @@ from blobsight.show import Version, earlier_results
 from pipeline.answering import Failing
 from pipeline.errors import ErrorCode, PermanentFailure
 from pipeline.requests import Request
-from pipeline.waiting import Waiting
+from pipeline.storage.marks import QueuedMarks
 
 
 async def show(person: Person, name: str, *arguments: str) -> Any:
@@ -145,13 +145,13 @@ async def test_no_image_at_all_in_there(quiet: Person) -> None:
 
 async def test_it_says_until_when_an_image_waits(quiet: Person) -> None:
     await put(quiet, "waits.png", picture())
-    await Waiting(quiet.blobs, "show-state").mark("waits.png", 600)
+    await QueuedMarks(quiet.blobs, "show-state").mark("waits.png", 600)
     told = await show(quiet, "waits.png", *QUIET)
     wait = datetime.fromisoformat(told["waits_until"]) - datetime.now(UTC)
     assert timedelta(minutes=9) < wait < timedelta(minutes=10)
     ran = await blobsight(quiet, "show", "waits.png", *QUIET)
     assert "  waits on the queue until " in ran.out
-    await Waiting(quiet.blobs, "show-state").mark("waits.png", -4000)  # a message that was lost long ago
+    await QueuedMarks(quiet.blobs, "show-state").mark("waits.png", -4000)  # a message that was lost long ago
     assert (await show(quiet, "waits.png", *QUIET))["waits_until"] is None
 
 

@@ -18,8 +18,8 @@ from terminal import Ran, blobsight
 from blobsight.image_states import ImageState, State, image_states
 from blobsight.status import Counting
 from blobsight.terminal import printable
-from pipeline.listing import ListedBlob
 from pipeline.names import result_name
+from pipeline.storage.facts import ListedBlob
 
 NOW = datetime(2026, 3, 14, 12, tzinfo=UTC)
 

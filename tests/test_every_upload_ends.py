@@ -20,14 +20,15 @@ from PIL import Image
 from workshop import Queue, Workshop, failing, workshop
 
 from pipeline.analysis import Analyzer, NotSettled
-from pipeline.claims import Claims
 from pipeline.deliveries import MOST_TIME_OUTS, Deliveries
 from pipeline.errors import RetryableFailure, TimedOut
 from pipeline.governor import Governor
 from pipeline.race import Outcome
 from pipeline.requests import Request
-from pipeline.storage import Results, Uploads
-from pipeline.waiting import Waiting
+from pipeline.storage.claims import Claims
+from pipeline.storage.marks import QueuedMarks
+from pipeline.storage.results import Results
+from pipeline.storage.uploads import Uploads
 
 ENCRYPTED = (
     409,
@@ -58,7 +59,7 @@ async def behind(shop: Workshop, door: str) -> AsyncIterator[Deliveries]:
         yield Deliveries(
             Analyzer(shop.settings, uploads, results, Claims(service, "shop-state", 60), shop.model),
             shop.queue,
-            Waiting(service, "shop-state"),
+            QueuedMarks(service, "shop-state"),
             Governor(most_in_flight=8, patience=30),
             deployment=shop.settings.openai_deployment,
             retry_for=shop.retry_for.total_seconds(),

@@ -19,13 +19,13 @@ from pictures import picture
 
 from pipeline.analysis import Analyzer
 from pipeline.budget import Budget, NoMemory
-from pipeline.claims import Claim
 from pipeline.images import PreparedImage
 from pipeline.model import Question, Reply
 from pipeline.race import Outcome
 from pipeline.requests import Request
 from pipeline.settings import Settings
-from pipeline.storage import OpenedUpload, StoredResult, Upload, Uploads
+from pipeline.storage.facts import Claim, OpenedUpload, StoredResult, Upload
+from pipeline.storage.uploads import Uploads
 
 MEMORY = 32 * 1024 * 1024
 HALF = MEMORY // 2

@@ -21,7 +21,6 @@ from hypothesis import strategies as st
 from pictures import picture
 
 from pipeline.analysis import Analyzer
-from pipeline.claims import Claim, ClaimedElsewhere
 from pipeline.errors import RetryableFailure
 from pipeline.images import PreparedImage
 from pipeline.model import Question, Reply
@@ -29,7 +28,7 @@ from pipeline.race import Outcome
 from pipeline.requests import Request
 from pipeline.result import ResultMetadata
 from pipeline.settings import Settings
-from pipeline.storage import OpenedUpload, StoredResult, Upload, VersionGone
+from pipeline.storage.facts import Claim, ClaimedElsewhere, OpenedUpload, StoredResult, Upload, VersionGone
 
 NAME = "image.png"
 SIDECAR = "image.png.instructions.md"

@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from terminal import Ran, blobsight
 
-from pipeline.listing import ContainerListing, ListedBlob, OddEntry, list_page, listed
+from pipeline.storage.facts import ListedBlob, OddEntry
+from pipeline.storage.listing import ContainerListing, list_page, listed
 
 WHEN = "<Last-Modified>Sat, 14 Mar 2026 09:26:53 GMT</Last-Modified>"
 MOMENT = datetime(2026, 3, 14, 9, 26, 53, tzinfo=UTC)

@@ -14,13 +14,15 @@ from pictures import picture
 from workshop import THROTTLED, Workshop, workshop
 
 from pipeline.analysis import Analyzer
-from pipeline.claims import ClaimedElsewhere, Claims
 from pipeline.errors import AnswerKept, ErrorCode, OperatorFailure, PermanentFailure, RetryableFailure
 from pipeline.instructions.options import parse_options
 from pipeline.model import Reply
 from pipeline.race import Outcome
 from pipeline.requests import Request
-from pipeline.storage import Results, Uploads
+from pipeline.storage.claims import Claims
+from pipeline.storage.facts import ClaimedElsewhere
+from pipeline.storage.results import Results
+from pipeline.storage.uploads import Uploads
 
 
 @pytest.fixture

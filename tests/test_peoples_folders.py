@@ -15,9 +15,9 @@ from workshop import Workshop, workshop
 
 from blobsight.image_states import State, image_states
 from pipeline.instructions import InstructionSources
-from pipeline.listing import list_page
 from pipeline.race import Outcome
 from pipeline.requests import Request
+from pipeline.storage.listing import list_page
 
 PNG = picture()
 

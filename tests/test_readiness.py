@@ -15,8 +15,9 @@ from person import Person
 from workshop import Workshop, workshop
 
 from pipeline.readiness import NOTE, Readiness
-from pipeline.requests import RequestQueue
-from pipeline.storage import Results, Uploads
+from pipeline.storage.queue import RequestQueue
+from pipeline.storage.results import Results
+from pipeline.storage.uploads import Uploads
 
 
 @pytest.fixture

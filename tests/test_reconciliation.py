@@ -22,9 +22,10 @@ from hypothesis import strategies as st
 from person import Person
 
 from pipeline.errors import OperatorFailure, RetryableFailure
-from pipeline.listing import ContainerListing, ListedBlob, Page, TokenRefused
 from pipeline.names import MAX_BLOB_NAME, result_name, wants_result
 from pipeline.reconciliation import MAX_HELD, Listing, Progress, Reconciliation
+from pipeline.storage.facts import ListedBlob, Page, TokenRefused
+from pipeline.storage.listing import ContainerListing
 
 NOW = datetime(2026, 3, 14, 9, 26, 53, tzinfo=UTC)
 OLD = NOW - timedelta(hours=1)

@@ -13,14 +13,16 @@ from person import Person
 from pictures import picture
 
 from pipeline.analysis import Analyzer
-from pipeline.claims import Claims
 from pipeline.images import PreparedImage
-from pipeline.listing import list_page
 from pipeline.model import Question, Reply
 from pipeline.race import Outcome
 from pipeline.requests import Request
 from pipeline.settings import Settings
-from pipeline.storage import FIRST_READ_BYTES, Results, Uploads
+from pipeline.storage.claims import Claims
+from pipeline.storage.facts import FIRST_READ_BYTES
+from pipeline.storage.listing import list_page
+from pipeline.storage.results import Results
+from pipeline.storage.uploads import Uploads
 
 
 class Counter:

@@ -58,13 +58,13 @@ from localcloud.model import (
     Throttled,
     Verbatim,
 )
-from pipeline.claims import ClaimedElsewhere
 from pipeline.errors import ErrorCode, OperatorFailure, PermanentFailure, RetryableFailure
 from pipeline.governor import Governor
 from pipeline.model import UNREADABLE_TRIES, Reply
 from pipeline.refusals import QuotaUsedUp
 from pipeline.replies import UnreadableAnswer
 from pipeline.requests import Redrive, parse_message
+from pipeline.storage.facts import ClaimedElsewhere
 from pipeline.telemetry import Attempt, analyzing, calling_model, error_type, watch
 
 CANARY = "kanarienvogel"

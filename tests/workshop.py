@@ -21,17 +21,19 @@ from pictures import picture
 
 from localcloud.cloud import LocalCloud
 from pipeline.analysis import Analyzer
-from pipeline.claims import Claims
 from pipeline.deliveries import Deliveries, Rooms
 from pipeline.errors import RetryableFailure
 from pipeline.governor import Busy, Governor
 from pipeline.images import PreparedImage
 from pipeline.model import Question, Reply
-from pipeline.requests import Redrive, Request, RequestQueue, parse_message
+from pipeline.requests import Redrive, Request, parse_message
 from pipeline.settings import Settings
-from pipeline.storage import Results, Uploads
+from pipeline.storage.claims import Claims
+from pipeline.storage.marks import QueuedMarks
+from pipeline.storage.queue import RequestQueue
+from pipeline.storage.results import Results
+from pipeline.storage.uploads import Uploads
 from pipeline.upkeep import Upkeep
-from pipeline.waiting import Waiting
 
 RETRY_FOR = timedelta(hours=24)
 
@@ -113,7 +115,7 @@ class Workshop:
 
     def __post_init__(self) -> None:
         self.settings = Settings.from_environment(self.person.cloud.app_settings())
-        self.waiting = Waiting(self.service, "shop-state")
+        self.waiting = QueuedMarks(self.service, "shop-state")
 
     @property
     def claims(self) -> Claims:

@@ -22,7 +22,7 @@ from pipeline.work import work_key
 
 SCHEMA = json.loads((ROOT / "docs" / "result.schema.json").read_text(encoding="utf-8"))
 CLAIM_LOST = "lost, though the work goes on"
-"""What pipeline.claims says then."""
+"""What pipeline.storage.claims says then."""
 READ_AT_ONCE = 16
 
 

@@ -22,10 +22,10 @@ from bench.chaos.plan import Item
 from localcloud.cloud import HOST_ACCOUNT, QUEUES, LocalCloud
 from localcloud.model import Question
 from pipeline.names import result_name, wants_result
-from pipeline.requests import RequestQueue
-from pipeline.storage import Results
+from pipeline.storage.marks import QueuedMarks
+from pipeline.storage.queue import RequestQueue
+from pipeline.storage.results import Results
 from pipeline.upkeep import Upkeep
-from pipeline.waiting import Waiting
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -219,7 +219,7 @@ class Campaign:
             self.blobs,
             Results(self.blobs, "results"),
             RequestQueue(self.queues, "analysis-requests"),
-            Waiting(self.blobs, "pipeline-state"),
+            QueuedMarks(self.blobs, "pipeline-state"),
             images="images",
             state="pipeline-state",
             dead_letters="dead-letters",

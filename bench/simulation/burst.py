@@ -23,13 +23,13 @@ from bench.simulation.service import Bucket, Service, Windows
 from bench.simulation.storage import Account, Container, Images, Operations, date
 from pipeline.analysis import Analyzer
 from pipeline.app import PATIENCE_SECONDS
-from pipeline.claims import Claims
 from pipeline.deliveries import Deliveries
 from pipeline.governor import Governor
 from pipeline.settings import Settings
-from pipeline.storage import Results
-from pipeline.storage import Uploads as UploadedImages
-from pipeline.waiting import Waiting
+from pipeline.storage.claims import Claims
+from pipeline.storage.marks import QueuedMarks
+from pipeline.storage.results import Results
+from pipeline.storage.uploads import Uploads as UploadedImages
 
 SAMPLE_EVERY = 60.0
 """Seconds between two looks at the queues."""
@@ -234,7 +234,7 @@ class _Cloud:
             deliveries = Deliveries(
                 analyzer,
                 self.requests,
-                Waiting(account, config.state_container),  # type: ignore[arg-type]
+                QueuedMarks(account, config.state_container),  # type: ignore[arg-type]
                 governor,
                 deployment=config.openai_deployment,
                 retry_for=config.retry_for_seconds,

@@ -73,7 +73,7 @@ class Queue:
         self.most_attempts = 1
 
     async def send(self, request: Request | Redrive, delay: float) -> None:
-        """As `pipeline.requests.RequestQueue`."""
+        """As `pipeline.storage.queue.RequestQueue`."""
         assert isinstance(request, Request)  # noqa: S101 - nobody redrives here
         await self._operations.one("queue")
         self.sent += 1

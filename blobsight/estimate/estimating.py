@@ -16,9 +16,10 @@ from blobsight.estimate.ranges import Range
 from blobsight.estimate.text_tokens import MESSAGE_FORMAT, text_tokens
 from blobsight.image_states import odd_ones
 from blobsight.terminal import Problem, Unknown
-from pipeline.listing import ListedBlob, listed
 from pipeline.names import wants_result
 from pipeline.settings import DEFAULT_SYSTEM_PROMPT, Detail
+from pipeline.storage.facts import ListedBlob
+from pipeline.storage.listing import listed
 
 type Advance = Callable[[int], None]
 

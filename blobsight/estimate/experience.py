@@ -18,9 +18,9 @@ from blobsight.estimate.text_tokens import text_tokens
 from blobsight.reading import side_by_side
 from blobsight.stored_results import read_result
 from blobsight.terminal import Unknown
-from pipeline.listing import list_page
 from pipeline.result import Result
 from pipeline.settings import DEFAULT_SYSTEM_PROMPT
+from pipeline.storage.listing import list_page
 
 SAMPLE = 60
 """Results that are read, out of the first page of the listing."""

@@ -16,8 +16,8 @@ from blobsight.reading import read_blob, side_by_side
 from blobsight.terminal import Problem, Unknown
 from pipeline.errors import ErrorCode, PermanentFailure
 from pipeline.images import ImageLimits, inspect, too_many_bytes
-from pipeline.listing import ListedBlob
-from pipeline.unpacking import unpacked_start
+from pipeline.storage.facts import ListedBlob
+from pipeline.storage.unpacking import unpacked_start
 
 LIMITS = ImageLimits()
 

@@ -35,8 +35,9 @@ from blobsight.terminal import (
     talk,
     write_json,
 )
-from pipeline.listing import ListedBlob, Page, list_page, listed
 from pipeline.names import image_of_result, is_blob_name, result_name
+from pipeline.storage.facts import ListedBlob, Page
+from pipeline.storage.listing import list_page, listed
 
 
 @dataclass(slots=True)

@@ -39,7 +39,7 @@ def require_container(error: ResourceNotFoundError, container: str) -> None:
 
 
 @contextmanager
-def translated(what: str, role: str) -> Iterator[None]:
+def translated(what: str, role: str = "Storage Blob Data Owner") -> Iterator[None]:
     """Raise the storage SDK's errors as ours; `what` says what was being done, `role` which role it takes."""
     try:
         yield

@@ -36,7 +36,7 @@ it in the same request. The next instance takes such a claim at once, and finds 
 import asyncio
 import logging
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Self
@@ -51,31 +51,11 @@ from azure.core.exceptions import (
 from azure.storage.blob import BlobProperties
 from azure.storage.blob.aio import BlobClient, BlobServiceClient
 
-from pipeline.errors import NotTried
-from pipeline.service_time import ServiceTime
-from pipeline.storage_errors import is_lost_race, translated
+from pipeline.storage.errors import is_lost_race, translated
+from pipeline.storage.facts import Claim, ClaimedElsewhere
+from pipeline.storage.service_time import ServiceTime
 
 logger = logging.getLogger(__name__)
-
-_ROLE = "Storage Blob Data Owner"
-
-
-class ClaimedElsewhere(NotTried):
-    """Another run is at this work, or died at it; `retry_after` is when its claim expires if it is not renewed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """Work that is ours for now."""
-
-    runs: int
-    """How often it was begun, this time included."""
-    kept: bytes | None
-    """The answer that an earlier run paid for and could not deliver."""
-    keep: Callable[[bytes], Awaitable[None]]
-    """Keep an answer for the next run. One storage request; raises RetryableFailure when that is not possible."""
-    discard: Callable[[], None]
-    """The answer, if one is kept, is of no use any more: the work has its result."""
 
 
 class Claims:
@@ -114,7 +94,7 @@ class Claims:
 
     async def _take(self, blob: BlobClient) -> "_Held":
         owner = uuid.uuid4().hex
-        with translated(f"claiming {blob.blob_name}", _ROLE):
+        with translated(f"claiming {blob.blob_name}"):
             try:
                 created = _Held("", 1, owner)
                 return created.at(await _write(blob, b"", created, {"match_condition": MatchConditions.IfMissing}))
@@ -200,13 +180,13 @@ async def _mark(blob: BlobClient, held: _Held) -> str:
 
 
 async def _read(blob: BlobClient) -> bytes:
-    with translated(f"reading {blob.blob_name}", _ROLE):
+    with translated(f"reading {blob.blob_name}"):
         return await (await blob.download_blob(decompress=False)).readall()
 
 
 async def _keep(blob: BlobClient, held: _Held, answer: bytes) -> None:
     keeping = _Held(held.etag, held.runs, held.owner, keeps=True)
-    with translated(f"keeping an answer in {blob.blob_name}", _ROLE):
+    with translated(f"keeping an answer in {blob.blob_name}"):
         try:
             held.etag = await _write(blob, answer, keeping, _still(held.etag))
         except ResourceModifiedError:  # renewed just now, or taken over

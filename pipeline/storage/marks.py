@@ -6,7 +6,7 @@ import time
 from azure.core.exceptions import ResourceNotFoundError
 from azure.storage.blob.aio import BlobServiceClient
 
-from pipeline.storage_errors import translated
+from pipeline.storage.errors import translated
 
 LOST_AFTER_SECONDS = 3600
 """How long after its time a message may come late (a busy queue); later it counts as lost."""
@@ -15,7 +15,7 @@ _LONGEST = 11
 """Digits of the seconds up to the year 5138."""
 
 
-class Waiting:
+class QueuedMarks:
     """The marks of all instances. Each method is one storage request."""
 
     def __init__(self, service: BlobServiceClient, container: str) -> None:
@@ -23,13 +23,13 @@ class Waiting:
 
     async def mark(self, name: str, seconds: float) -> None:
         """The upload `name` is on the queue, to be seen in `seconds`."""
-        with translated(f"marking {name} as waiting", "Storage Blob Data Owner"):
+        with translated(f"marking {name} as waiting"):
             until = str(round(time.time() + seconds))
             await self._container.upload_blob(_mark(name), b"", overwrite=True, metadata={"until": until})
 
     async def clear(self, name: str) -> None:
         """The upload `name` waits no more."""
-        with translated(f"unmarking {name}", "Storage Blob Data Owner"):
+        with translated(f"unmarking {name}"):
             try:
                 await self._container.delete_blob(_mark(name))
             except ResourceNotFoundError:
@@ -45,7 +45,7 @@ class Waiting:
 
         None if there is no mark, or one that another program wrote.
         """
-        with translated(f"looking whether {name} waits", "Storage Blob Data Owner"):
+        with translated(f"looking whether {name} waits"):
             try:
                 properties = await self._container.get_blob_client(_mark(name)).get_blob_properties()
             except ResourceNotFoundError:

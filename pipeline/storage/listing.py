@@ -2,9 +2,9 @@
 
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
@@ -17,7 +17,8 @@ from azure.storage.blob.aio import ContainerClient
 
 from pipeline.errors import OperatorFailure, RetryableFailure
 from pipeline.names import is_blob_name, stands_for_folder
-from pipeline.storage_errors import translated
+from pipeline.storage.errors import translated
+from pipeline.storage.facts import ListedBlob, OddEntry, Page, TokenRefused
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -29,46 +30,6 @@ logger = logging.getLogger(__name__)
 
 PAGE_SIZE = 5000
 """The most that Azure lists at a time. https://learn.microsoft.com/rest/api/storageservices/list-blobs"""
-
-
-@dataclass(frozen=True, slots=True)
-class ListedBlob:
-    """What a listing tells of a blob. `metadata` is empty when it was not asked for; its keys are lower-case."""
-
-    name: str
-    etag: str
-    last_modified: datetime
-    metadata: Mapping[str, str]
-    size: int = 0
-    """Bytes."""
-    md5: str | None = None
-    """Of the content, in Base64. The service works it out for what is uploaded in one piece; otherwise the uploader may
-    have said it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """A part of a listing, possibly empty; `next_token` is None at the end."""
-
-    blobs: Sequence[ListedBlob]
-    next_token: str | None
-    odd: Sequence["OddEntry"] = ()
-    """What is listed beside them and can't be understood."""
-
-
-@dataclass(frozen=True, slots=True)
-class OddEntry:
-    """An entry of a listing that lacks what the service always writes, or is no blob that can be asked for.
-
-    `name` is what stands there, '' for nothing; `why` says what is wrong with it.
-    """
-
-    name: str
-    why: str
-
-
-class TokenRefused(Exception):
-    """The service does not continue a listing from this token any more."""
 
 
 class ContainerListing:
@@ -91,7 +52,7 @@ class ContainerListing:
             RetryableFailure: the same call may succeed later.
         """
         try:
-            with translated(f"listing {self.name}", "Storage Blob Data Owner"):
+            with translated(f"listing {self.name}"):
                 try:
                     page = await list_page(self._client, token, metadata=self._metadata, page_size=self._page_size)
                 except ResourceNotFoundError as error:
