@@ -1,6 +1,6 @@
 """Ways to ask a model about images, each in a fresh process: `python -m bench.asking TASK`.
 
-    ours      `pipeline.model` with its governor and a managed identity's token
+    ours      `pipeline.model.azure_openai` with its governor and a managed identity's token
     bounded   the same behind `pipeline.analysis`, with storage in memory: whether IMAGE_MEMORY_BYTES holds
     floor     bodies made before, over aiohttp: no credential, no SDK, no checks
     sliced    the same in slices of 64 KiB: the least that we know how to do
@@ -38,7 +38,9 @@ from localcloud.identity import IdentityEndpoint
 from pipeline.analysis import Analyzer
 from pipeline.governor import Governor
 from pipeline.images import PreparedImage
-from pipeline.model import TOKEN_SCOPE, AzureOpenAIModel, Question, request_body
+from pipeline.model.azure_openai import TOKEN_SCOPE, AzureOpenAIModel
+from pipeline.model.question import Question
+from pipeline.model.request_body import request_body
 from pipeline.race import Outcome
 from pipeline.requests import Request
 from pipeline.settings import DEFAULT_SYSTEM_PROMPT, Settings

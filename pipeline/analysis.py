@@ -13,8 +13,8 @@ from pipeline.errors import ErrorCode, NotTried, PermanentFailure, RetryableFail
 from pipeline.images import ImageLimits, too_many_bytes
 from pipeline.instructions import Files, InstructionSources
 from pipeline.instructions.options import Options
+from pipeline.model.question import Question
 from pipeline.names import image_of_sidecar, result_name, wants_result
-from pipeline.question import Question
 from pipeline.race import Ended, Outcome, Race, Results, Versions, is_done
 from pipeline.requests import Request
 from pipeline.result import Result, ResultMetadata

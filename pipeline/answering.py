@@ -18,7 +18,7 @@ from pipeline.images import (
     inspect,
     inspect_by_decoder,
 )
-from pipeline.question import Question, Reply
+from pipeline.model.question import Question, Reply
 from pipeline.result import ImageSent
 from pipeline.settings import Settings
 from pipeline.storage.unpacking import Broken, TooLarge, is_packed, unpacked
@@ -31,7 +31,7 @@ that is a quarter of it."""
 
 
 class VisionModel(Protocol):
-    """The model that is asked; see `pipeline.model.AzureOpenAIModel`."""
+    """The model that is asked; see `pipeline.model.azure_openai.AzureOpenAIModel`."""
 
     async def ask(self, question: Question, image: PreparedImage) -> Reply: ...
 

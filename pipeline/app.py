@@ -88,7 +88,7 @@ def app() -> App:
     from pipeline.analysis import Analyzer
     from pipeline.deliveries import Deliveries
     from pipeline.governor import Governor
-    from pipeline.model import TOKEN_SCOPE, AzureOpenAIModel
+    from pipeline.model.azure_openai import TOKEN_SCOPE, AzureOpenAIModel
     from pipeline.readiness import Readiness
     from pipeline.storage.claims import Claims
     from pipeline.storage.facts import first_read_bytes

@@ -24,7 +24,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pipeline.question import Reply
+    from pipeline.model.question import Reply
 
 
 class ErrorCode(StrEnum):

@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Protocol
-from urllib.parse import urlsplit
 
 from opentelemetry import metrics, trace
 from opentelemetry.metrics import CallbackOptions, Observation
@@ -26,32 +25,19 @@ from pipeline import __version__
 from pipeline.errors import OperatorFailure, PermanentFailure, RetryableFailure, TimedOut
 
 _tracer = trace.get_tracer("pipeline", __version__)
-_meter = metrics.get_meter("pipeline", __version__)
+meter = metrics.get_meter("pipeline", __version__)
 
-# The boundaries are those that the conventions recommend.
-_token_usage = _meter.create_histogram(
-    "gen_ai.client.token.usage",
-    unit="{token}",
-    description="Number of input and output tokens used.",
-    explicit_bucket_boundaries_advisory=[4**power for power in range(14)],
-)
-_operation_duration = _meter.create_histogram(
-    "gen_ai.client.operation.duration",
-    unit="s",
-    description="GenAI operation duration.",
-    explicit_bucket_boundaries_advisory=[0.01 * 2**power for power in range(14)],
-)
-_outcomes = _meter.create_counter("blobsight.outcomes", unit="{delivery}", description="How deliveries ended.")
-_put_off = _meter.create_counter(
+_outcomes = meter.create_counter("blobsight.outcomes", unit="{delivery}", description="How deliveries ended.")
+_put_off = meter.create_counter(
     "blobsight.attempts.put_off", unit="{attempt}", description="Attempts that went back to the request queue."
 )
-_taken_over = _meter.create_counter(
+_taken_over = meter.create_counter(
     "blobsight.claims.taken_over", unit="{claim}", description="Claims taken over from a run that ended without a word."
 )
-_reused = _meter.create_counter(
+_reused = meter.create_counter(
     "blobsight.answers.reused", unit="{answer}", description="Answers that an earlier run had paid for."
 )
-_lost = _meter.create_counter(
+_lost = meter.create_counter(
     "blobsight.answers.lost",
     unit="{answer}",
     description="Answers that were paid for and could not be stored anywhere.",
@@ -112,7 +98,7 @@ class Attempt:
 @contextmanager
 def analyzing(attempt: Attempt) -> Iterator[None]:
     """A span for `attempt`, and, when it comes to an outcome, one more of these."""
-    with _span("analyze", SpanKind.INTERNAL) as span:
+    with spanned("analyze", SpanKind.INTERNAL) as span:
         try:
             yield
         finally:
@@ -136,83 +122,6 @@ def count_reused_answer() -> None:
 
 def count_lost_answer() -> None:
     _lost.add(1)
-
-
-class Reply(Protocol):
-    """See `pipeline.model.Reply`."""
-
-    @property
-    def finish_reason(self) -> str | None: ...
-    @property
-    def model(self) -> str | None: ...
-    @property
-    def request_id(self) -> str | None: ...
-    @property
-    def input_tokens(self) -> int | None: ...
-    @property
-    def output_tokens(self) -> int | None: ...
-    @property
-    def reasoning_tokens(self) -> int | None: ...
-    @property
-    def cached_tokens(self) -> int | None: ...
-
-
-@contextmanager
-def calling_model(
-    endpoint: str, deployment: str, *, max_output_tokens: int, as_json: bool
-) -> Iterator[Callable[[Reply], None]]:
-    """A span and a duration for one call of the model; give what it yields the reply.
-
-    with calling_model(…) as replied:
-        replied(await …)
-    """
-    server = urlsplit(endpoint)
-    common: dict[str, Value] = {
-        "gen_ai.operation.name": "chat",
-        "gen_ai.provider.name": "azure.ai.openai",
-        "gen_ai.request.model": deployment,
-        "server.address": server.hostname or endpoint,
-        "server.port": server.port or (443 if server.scheme == "https" else 80),
-    }
-    ended: dict[str, Value] = {}
-    started = perf_counter()
-    with _span(f"chat {deployment}", SpanKind.CLIENT, common) as span:
-        span.set_attributes(
-            {
-                "gen_ai.system": "azure.ai.openai",  # the older name of the provider, which Application Insights knows
-                "gen_ai.request.max_tokens": max_output_tokens,
-                "gen_ai.output.type": "json" if as_json else "text",
-            }
-        )
-
-        def replied(reply: Reply) -> None:
-            if reply.model:
-                ended["gen_ai.response.model"] = reply.model
-            span.set_attributes(_of_reply(reply))
-            for kind, tokens in (("input", reply.input_tokens), ("output", reply.output_tokens)):
-                if tokens is not None:
-                    _token_usage.record(tokens, {**common, **ended, "gen_ai.token.type": kind})
-
-        try:
-            yield replied
-        except BaseException as error:
-            ended["error.type"] = error_type(error)
-            raise
-        finally:
-            _operation_duration.record(perf_counter() - started, {**common, **ended})
-
-
-def _of_reply(reply: Reply) -> dict[str, Value | list[str]]:
-    told = {
-        "gen_ai.response.model": reply.model,
-        "gen_ai.response.finish_reasons": [reply.finish_reason] if reply.finish_reason else None,
-        "azure.service.request.id": reply.request_id,
-        "gen_ai.usage.input_tokens": reply.input_tokens,
-        "gen_ai.usage.output_tokens": reply.output_tokens,
-        "gen_ai.usage.reasoning.output_tokens": reply.reasoning_tokens,
-        "gen_ai.usage.cache_read.input_tokens": reply.cached_tokens,
-    }
-    return {name: value for name, value in told.items() if value is not None}
 
 
 class GovernorState(Protocol):
@@ -251,7 +160,7 @@ def watch(governor: Governor) -> None:
     """Report the state of `governor` from now on, by deployment. To be called on its event loop."""
     loop = asyncio.get_running_loop()
     for name, unit, description, read in _GOVERNOR_GAUGES:
-        _meter.create_observable_gauge(
+        meter.create_observable_gauge(
             f"blobsight.governor.{name}", [_observer(loop, governor, read)], unit=unit, description=description
         )
 
@@ -286,7 +195,7 @@ def error_type(error: BaseException) -> str:
 
 
 @contextmanager
-def _span(name: str, kind: SpanKind, attributes: Mapping[str, Value] | None = None) -> Iterator[Span]:
+def spanned(name: str, kind: SpanKind, attributes: Mapping[str, Value] | None = None) -> Iterator[Span]:
     with _tracer.start_as_current_span(
         name, kind=kind, attributes=attributes, record_exception=False, set_status_on_exception=False
     ) as span:

@@ -15,7 +15,7 @@ from pipeline import __version__
 from pipeline.errors import ErrorCode, PermanentFailure
 from pipeline.images import ImageFacts
 from pipeline.instructions import Instructions
-from pipeline.question import Question, Reply
+from pipeline.model.question import Question, Reply
 from pipeline.result import (
     Answer,
     ImageSent,

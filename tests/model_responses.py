@@ -35,7 +35,7 @@ from localcloud.model import (
     Verbatim,
 )
 from pipeline.errors import ErrorCode, OperatorFailure
-from pipeline.refusals import QuotaUsedUp, RequestTooLarge
+from pipeline.model.refusals import QuotaUsedUp, RequestTooLarge
 
 PROMPT = "Which pallets of smoked salmon came in on the night train, and who signed for them?"
 

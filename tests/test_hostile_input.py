@@ -24,8 +24,8 @@ from test_upload_to_result import deliver_again
 from pipeline.errors import PermanentFailure
 from pipeline.instructions.files import MAX_FILE_BYTES
 from pipeline.instructions.metadata_text import UndecodableText, decode_text
-from pipeline.question import Question
-from pipeline.replies import read_reply
+from pipeline.model.question import Question
+from pipeline.model.replies import read_reply
 from pipeline.settings import Settings, SettingsError
 
 QUESTION = Question("?", "vision", "", "auto", 100)

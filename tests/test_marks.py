@@ -18,7 +18,7 @@ from pipeline.errors import ErrorCode, OperatorFailure, PermanentFailure, Retrya
 from pipeline.governor import Busy, Governor
 from pipeline.instructions import InstructionSources
 from pipeline.instructions.options import Options
-from pipeline.question import Reply
+from pipeline.model.question import Reply
 from pipeline.requests import Redrive, Request
 from pipeline.retrying import DEFERRALS
 

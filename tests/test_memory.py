@@ -20,7 +20,7 @@ from pictures import picture
 from pipeline.analysis import Analyzer
 from pipeline.budget import Budget, NoMemory
 from pipeline.images import PreparedImage
-from pipeline.model import Question, Reply
+from pipeline.model.question import Question, Reply
 from pipeline.race import Outcome
 from pipeline.requests import Request
 from pipeline.settings import Settings

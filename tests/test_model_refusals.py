@@ -51,13 +51,14 @@ from localcloud.model import (
     Throttled,
 )
 from pipeline.errors import ErrorCode, Failure, OperatorFailure, PermanentFailure, RetryableFailure
-from pipeline.foreign_text import MOST_SHOWN, quoted
 from pipeline.governor import Governor
 from pipeline.images import PreparedImage
-from pipeline.model import UNREADABLE_TRIES, AzureOpenAIModel, Question, Reply
-from pipeline.reasons import reason_in, request_id_in
-from pipeline.refusals import refusal
-from pipeline.replies import UnreadableAnswer, read_reply
+from pipeline.model.azure_openai import UNREADABLE_TRIES, AzureOpenAIModel
+from pipeline.model.foreign_text import MOST_SHOWN, quoted
+from pipeline.model.question import Question, Reply
+from pipeline.model.reasons import reason_in, request_id_in
+from pipeline.model.refusals import refusal
+from pipeline.model.replies import UnreadableAnswer, read_reply
 
 SYSTEM = "You read delivery notes for a warehouse in Trondheim."
 QUESTION = Question(PROMPT, "vision", SYSTEM, "auto", 100)
@@ -177,12 +178,12 @@ async def test_what_speaks_of_the_servers_moment_is_asked_again(
     service: Service, caplog: pytest.LogCaptureFixture
 ) -> None:
     """All at once, since each takes its second before the next try."""
-    caplog.set_level(logging.INFO, "pipeline.model")
+    caplog.set_level(logging.INFO, "pipeline.model.azure_openai")
     met = await asyncio.gather(*(meet(service, behaviour) for behaviour, _ in PASSING.values()))
     assert [(name, one.reply.text, len(one.calls)) for name, one in zip(PASSING, met, strict=True)] == [
         (name, "A boat.", 2) for name in PASSING
     ]
-    logged = [record.message for record in caplog.records if record.name == "pipeline.model"]
+    logged = [record.message for record in caplog.records if record.name == "pipeline.model.azure_openai"]
     assert [name for name, (_, words) in PASSING.items() if not any(words in line for line in logged)] == []
 
 

@@ -18,8 +18,9 @@ from localcloud.certificates import Certificates
 from pipeline.errors import ErrorCode, OperatorFailure, PermanentFailure, RetryableFailure, TimedOut
 from pipeline.governor import COLD_PART, Governor
 from pipeline.images import PreparedImage
-from pipeline.model import AzureOpenAIModel, Question, request_body
-from pipeline.request_body import SLICE_BYTES, TURN_BYTES
+from pipeline.model.azure_openai import AzureOpenAIModel
+from pipeline.model.question import Question
+from pipeline.model.request_body import SLICE_BYTES, TURN_BYTES, request_body
 
 QUESTION = Question("What is it?", "vision", "Be brief.", "auto", 100)
 COMPLETION = json.dumps({"choices": [{"message": {"content": "A boat."}, "finish_reason": "stop"}]}).encode()
@@ -309,7 +310,7 @@ TROUBLE: list[tuple[Behaviour, str]] = [
 
 async def test_trouble_on_the_wire_is_named_for_what_it_is_and_asked_again(caplog: pytest.LogCaptureFixture) -> None:
     """All at once, since each takes its second before the next try."""
-    caplog.set_level(logging.INFO, "pipeline.model")
+    caplog.set_level(logging.INFO, "pipeline.model.azure_openai")
 
     async def meet(behaviour: Behaviour) -> str:
         async with Server.running() as server, asking(f"http://127.0.0.1:{server.port}") as model:
@@ -318,7 +319,9 @@ async def test_trouble_on_the_wire_is_named_for_what_it_is_and_asked_again(caplo
 
     assert set(await asyncio.gather(*(meet(behaviour) for behaviour, _ in TROUBLE))) == {"A boat."}
     messages = [
-        record.message.removeprefix("Asking again: ") for record in caplog.records if record.name == "pipeline.model"
+        record.message.removeprefix("Asking again: ")
+        for record in caplog.records
+        if record.name == "pipeline.model.azure_openai"
     ]
     wanted = [start for _, start in TROUBLE]
     assert len(messages) == len(wanted)

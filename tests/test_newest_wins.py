@@ -23,7 +23,7 @@ from pictures import picture
 from pipeline.analysis import Analyzer
 from pipeline.errors import RetryableFailure
 from pipeline.images import PreparedImage
-from pipeline.model import Question, Reply
+from pipeline.model.question import Question, Reply
 from pipeline.race import Outcome
 from pipeline.requests import Request
 from pipeline.result import ResultMetadata

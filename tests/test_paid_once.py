@@ -16,7 +16,7 @@ from workshop import THROTTLED, Workshop, workshop
 from pipeline.analysis import Analyzer
 from pipeline.errors import AnswerKept, ErrorCode, OperatorFailure, PermanentFailure, RetryableFailure
 from pipeline.instructions.options import parse_options
-from pipeline.model import Reply
+from pipeline.model.question import Reply
 from pipeline.race import Outcome
 from pipeline.requests import Request
 from pipeline.storage.claims import Claims

@@ -14,7 +14,7 @@ from pictures import picture
 
 from pipeline.analysis import Analyzer
 from pipeline.images import PreparedImage
-from pipeline.model import Question, Reply
+from pipeline.model.question import Question, Reply
 from pipeline.race import Outcome
 from pipeline.requests import Request
 from pipeline.settings import Settings

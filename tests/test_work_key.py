@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.model import Question
+from pipeline.model.question import Question
 from pipeline.structured import AnswerSchema
 from pipeline.work import work_key
 

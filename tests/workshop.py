@@ -25,7 +25,7 @@ from pipeline.deliveries import Deliveries, Rooms
 from pipeline.errors import RetryableFailure
 from pipeline.governor import Busy, Governor
 from pipeline.images import PreparedImage
-from pipeline.model import Question, Reply
+from pipeline.model.question import Question, Reply
 from pipeline.requests import Redrive, Request, parse_message
 from pipeline.settings import Settings
 from pipeline.storage.claims import Claims

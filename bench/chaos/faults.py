@@ -35,7 +35,7 @@ from localcloud.model import (
     Slow,
     Throttled,
 )
-from pipeline.model import Question
+from pipeline.model.question import Question
 from pipeline.work import work_key
 
 type Work = tuple[str, str]
@@ -114,7 +114,7 @@ class Call:
 
     work: Work
     question: list[object]
-    """The identity of all that was asked, see `pipeline.model.Question`."""
+    """The identity of all that was asked, see `pipeline.model.azure_openai.Question`."""
     claims: tuple[str, ...]
     """The blobs that claim this question about any version of the image; other versions' are mostly never there."""
     at: float

@@ -13,7 +13,7 @@ from openai import APIStatusError, InternalServerError, RateLimitError
 
 from bench.simulation.service import Service
 from pipeline.governor import Governor
-from pipeline.model import AzureOpenAIModel
+from pipeline.model.azure_openai import AzureOpenAIModel
 
 ROUND_TRIP = 0.05
 """Seconds until a request has arrived, and until a refusal is back."""

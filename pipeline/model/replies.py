@@ -11,10 +11,10 @@ from dataclasses import replace
 from typing import Any
 
 from pipeline.errors import ErrorCode, Failure, PermanentFailure, RetryableFailure
-from pipeline.foreign_text import shown
-from pipeline.question import Question, Reply
-from pipeline.reasons import reason_in, reason_of, request_id_in, verdict_in
-from pipeline.refusals import content_filtered, refusal
+from pipeline.model.foreign_text import shown
+from pipeline.model.question import Question, Reply
+from pipeline.model.reasons import reason_in, reason_of, request_id_in, verdict_in
+from pipeline.model.refusals import content_filtered, refusal
 
 MOST_TOKENS = 2**53
 """No service counts further; JSON's numbers do."""

@@ -8,6 +8,9 @@ from typing import Any
 
 import pybase64
 
+from pipeline.images import PreparedImage
+from pipeline.model.question import Question
+
 SLICE_BYTES = 48 * 1024
 """Of the image, encoded at a time: 64 KiB of base64, four TLS records. Half of it costs clearly more processor
 time, twice of it saves none."""
@@ -53,3 +56,25 @@ class RequestBody:
                     await asyncio.sleep(0)
                 yield pybase64.b64encode(image[start : start + SLICE_BYTES])
         yield _END
+
+
+def request_body(question: Question, image: PreparedImage) -> RequestBody:
+    """The JSON of a chat completion request."""
+    request: dict[str, Any] = {
+        "model": question.deployment,
+        # GPT-5 models reject max_tokens and any temperature but their own.
+        "max_completion_tokens": question.max_output_tokens,
+    }
+    if question.reasoning_effort is not None:
+        request["reasoning_effort"] = question.reasoning_effort
+    if question.schema is not None:
+        request["response_format"] = question.schema.response_format
+    url = {"detail": question.detail, "url": f"data:{image.media_type};base64,"}
+    request["messages"] = [
+        {"role": "system", "content": question.system_prompt},
+        {
+            "role": "user",
+            "content": [{"type": "text", "text": question.instructions}, {"type": "image_url", "image_url": url}],
+        },
+    ]
+    return RequestBody.of(request, image.data)

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from pipeline.errors import ErrorCode, Failure, OperatorFailure, PermanentFailure, RetryableFailure
-from pipeline.foreign_text import shown
-from pipeline.question import Question, Reply
-from pipeline.reasons import Reason, Verdict
+from pipeline.model.foreign_text import shown
+from pipeline.model.question import Question, Reply
+from pipeline.model.reasons import Reason, Verdict
 from pipeline.retrying import asked_wait, seconds_of
 
 MOMENTARY = frozenset({408, 409, 421, 423, 424, 425, 429, 449, 498, 499})

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pipeline.foreign_text import quoted, shown
-from pipeline.question import Question
+from pipeline.model.foreign_text import quoted, shown
+from pipeline.model.question import Question
 
 MOST_PARSED_BYTES = 1024 * 1024
 """Of a response. FastAPI may quote the whole request, image included; then its first words are searched for."""

@@ -4,7 +4,6 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from random import SystemRandom
-from typing import Any
 
 import aiohttp
 import httpx2
@@ -12,19 +11,18 @@ from azure.core.exceptions import AzureError, ClientAuthenticationError
 from openai import APIConnectionError, APIStatusError, AsyncOpenAI, DefaultAioHttpClient
 
 from pipeline.errors import ErrorCode, Failure, OperatorFailure, PermanentFailure, RetryableFailure, TimedOut
-from pipeline.foreign_text import shown
 from pipeline.governor import Busy, Governor, Turn
 from pipeline.images import PreparedImage
-from pipeline.question import Question, Reply
-from pipeline.reasons import reason_in
-from pipeline.refusals import RequestTooLarge, refusal
-from pipeline.replies import UnreadableAnswer, read_reply
-from pipeline.request_body import RequestBody
+from pipeline.model.foreign_text import shown
+from pipeline.model.question import Question, Reply
+from pipeline.model.reasons import reason_in
+from pipeline.model.refusals import RequestTooLarge, refusal
+from pipeline.model.replies import UnreadableAnswer, read_reply
+from pipeline.model.request_body import RequestBody, request_body
+from pipeline.model.spans import calling_model
 from pipeline.retrying import RETRIES_IN_PLACE, wait_in_place
 from pipeline.settings import MOST_CONCURRENCY
-from pipeline.telemetry import calling_model, error_type
-
-__all__ = ["TOKEN_SCOPE", "AzureOpenAIModel", "Question", "Reply", "request_body"]
+from pipeline.telemetry import error_type
 
 logger = logging.getLogger(__name__)
 
@@ -185,28 +183,6 @@ class AzureOpenAIModel:
         except AzureError as error:
             raise RetryableFailure(f"The identity endpoint did not answer ({_first_line(error)}).") from error
         return 200, response.headers, response.content
-
-
-def request_body(question: Question, image: PreparedImage) -> RequestBody:
-    """The JSON of a chat completion request."""
-    request: dict[str, Any] = {
-        "model": question.deployment,
-        # GPT-5 models reject max_tokens and any temperature but their own.
-        "max_completion_tokens": question.max_output_tokens,
-    }
-    if question.reasoning_effort is not None:
-        request["reasoning_effort"] = question.reasoning_effort
-    if question.schema is not None:
-        request["response_format"] = question.schema.response_format
-    url = {"detail": question.detail, "url": f"data:{image.media_type};base64,"}
-    request["messages"] = [
-        {"role": "system", "content": question.system_prompt},
-        {
-            "role": "user",
-            "content": [{"type": "text", "text": question.instructions}, {"type": "image_url", "image_url": url}],
-        },
-    ]
-    return RequestBody.of(request, image.data)
 
 
 async def _note_status(response: httpx2.Response) -> None:

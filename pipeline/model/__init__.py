@@ -1,0 +1,1 @@
+"""The vision model: the question, the call, and what comes back."""
