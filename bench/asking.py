@@ -36,11 +36,11 @@ from bench.measure import answer, forget_peak, peak_bytes, rss_bytes
 from bench.pictures import jpeg_of
 from localcloud.identity import IdentityEndpoint
 from pipeline.analysis import Analyzer
-from pipeline.governor import Governor
 from pipeline.images import PreparedImage
 from pipeline.model.azure_openai import TOKEN_SCOPE, AzureOpenAIModel
 from pipeline.model.question import Question
 from pipeline.model.request_body import request_body
+from pipeline.pacing.governor import Governor
 from pipeline.race import Outcome
 from pipeline.requests import Request
 from pipeline.settings import DEFAULT_SYSTEM_PROMPT, Settings

@@ -87,8 +87,9 @@ def app() -> App:
 
     from pipeline.analysis import Analyzer
     from pipeline.deliveries import Deliveries
-    from pipeline.governor import Governor
     from pipeline.model.azure_openai import TOKEN_SCOPE, AzureOpenAIModel
+    from pipeline.pacing.gauges import watch
+    from pipeline.pacing.governor import Governor
     from pipeline.readiness import Readiness
     from pipeline.storage.claims import Claims
     from pipeline.storage.facts import first_read_bytes
@@ -96,7 +97,6 @@ def app() -> App:
     from pipeline.storage.queue import RequestQueue
     from pipeline.storage.results import Results
     from pipeline.storage.uploads import Uploads
-    from pipeline.telemetry import watch
     from pipeline.upkeep import Upkeep
 
     config = settings()

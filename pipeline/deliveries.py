@@ -32,16 +32,16 @@ from pipeline.errors import (
     RetryableFailure,
     TimedOut,
 )
+from pipeline.pacing.waits import DEFERRALS, deferral_delay
 from pipeline.race import Outcome
 from pipeline.requests import InvalidRequest, Redrive, Request, parse_message
-from pipeline.retrying import DEFERRALS, deferral_delay
 from pipeline.storage.facts import ClaimedElsewhere
 from pipeline.telemetry import Attempt, count_put_off, error_type
 
 logger = logging.getLogger(__name__)
 
 HOLD_SECONDS = 1200.0
-"""How long a delivery waits for room, with nothing in hand but a name."""
+"""How long a delivery waits at the governor's door, with nothing in hand but a name."""
 DEADLINE_SECONDS = 540.0
 """For one delivery from there on, however its time is spent: at host.json's functionTimeout of half an hour the host
 kills the worker, and with it all else that runs there."""
@@ -66,10 +66,10 @@ class Marks(Protocol):
     async def clear(self, name: str) -> None: ...
 
 
-class Rooms(Protocol):
-    """See `pipeline.governor.Governor`."""
+class Pacing(Protocol):
+    """See `pipeline.pacing.governor.Governor`."""
 
-    def room(self, deployment: str, hold: float) -> AbstractAsyncContextManager[None]: ...
+    def door(self, deployment: str, hold: float) -> AbstractAsyncContextManager[None]: ...
     def answers(self, deployment: str) -> bool: ...
     def answered_since(self, deployment: str, moment: float) -> bool: ...
 
@@ -78,7 +78,7 @@ class Deliveries:
     """All that triggers hand over, one call each.
 
     Args:
-        rooms: decides when work that will call the deployment may begin.
+        pacing: decides when work that will call the deployment may begin.
         deployment: the one that most images are for.
         retry_for: seconds after which work that fails again and again becomes a failed result.
         deadline: seconds for one delivery once it has begun; what takes longer is deferred.
@@ -90,7 +90,7 @@ class Deliveries:
         analyzer: Analyzer,
         queue: Queue,
         waiting: Marks,
-        rooms: Rooms,
+        pacing: Pacing,
         *,
         deployment: str,
         retry_for: float,
@@ -101,7 +101,7 @@ class Deliveries:
         self._analyzer = analyzer
         self._queue = queue
         self._waiting = waiting
-        self._rooms = rooms
+        self._pacing = pacing
         self._deployment = deployment
         self._retry_for = timedelta(seconds=retry_for)
         self._deadline = deadline
@@ -117,7 +117,7 @@ class Deliveries:
         attempt = Attempt(request.container, request.name, request.attempt)
         begun = math.inf
         try:
-            async with self._rooms.room(self._deployment_of(request), HOLD_SECONDS), asyncio.timeout(self._deadline):
+            async with self._pacing.door(self._deployment_of(request), HOLD_SECONDS), asyncio.timeout(self._deadline):
                 begun = asyncio.get_running_loop().time()
                 await self._analyzer.analyze(request, attempt=attempt)
         except TimeoutError:
@@ -138,7 +138,7 @@ class Deliveries:
         tried = not (isinstance(failure, NotTried) or self._throttled_in_backlog(request, failure))
         since = request.since if request.attempt > 1 and request.since else now
         # Where no image is answered, it is an outage, and no fault of this one.
-        singled_out = isinstance(failure, TimedOut) and self._rooms.answered_since(self._deployment_of(request), begun)
+        singled_out = isinstance(failure, TimedOut) and self._pacing.answered_since(self._deployment_of(request), begun)
         later = request.again(since=since, attempt=request.attempt + tried, timed_out=request.timed_out + singled_out)
         if later.timed_out >= MOST_TIME_OUTS:
             if await self._give_up(request, _timed_out(later.timed_out, failure)):
@@ -173,7 +173,7 @@ class Deliveries:
         and tomorrow.
         """
         throttled = failure.status == 429 and not isinstance(failure, OperatorFailure)
-        return throttled and self._rooms.answers(self._deployment_of(request))
+        return throttled and self._pacing.answers(self._deployment_of(request))
 
     def _deployment_of(self, request: Request) -> str:
         return request.options.deployment or self._deployment

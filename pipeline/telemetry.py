@@ -9,16 +9,12 @@ Names, sizes, ids and counts only: never a prompt, an answer, an image's bytes o
 not recorded on spans: the message of a refusal is the model's own words.
 """
 
-import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Protocol
 
 from opentelemetry import metrics, trace
-from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
 from pipeline import __version__
@@ -122,66 +118,6 @@ def count_reused_answer() -> None:
 
 def count_lost_answer() -> None:
     _lost.add(1)
-
-
-class GovernorState(Protocol):
-    """See `pipeline.governor.GovernorState`."""
-
-    @property
-    def limit(self) -> int: ...
-    @property
-    def in_flight(self) -> int: ...
-    @property
-    def waiting(self) -> int: ...
-    @property
-    def pace(self) -> float | None: ...
-    @property
-    def paused_for(self) -> float: ...
-
-
-class Governor(Protocol):
-    """See `pipeline.governor.Governor`."""
-
-    @property
-    def deployments(self) -> tuple[str, ...]: ...
-    def state(self, deployment: str) -> GovernorState: ...
-
-
-_GOVERNOR_GAUGES: tuple[tuple[str, str, str, Callable[[GovernorState], float | None]], ...] = (
-    ("limit", "{call}", "Calls that may be in flight.", lambda state: state.limit),
-    ("in_flight", "{call}", "Calls in flight.", lambda state: state.in_flight),
-    ("waiting", "{call}", "Calls that wait for their turn.", lambda state: state.waiting),
-    ("pace", "{token}/s", "Pace of calls; none until the service throttles.", lambda state: state.pace),
-    ("paused", "s", "How long calls still wait because the service throttles.", lambda state: state.paused_for),
-)
-
-
-def watch(governor: Governor) -> None:
-    """Report the state of `governor` from now on, by deployment. To be called on its event loop."""
-    loop = asyncio.get_running_loop()
-    for name, unit, description, read in _GOVERNOR_GAUGES:
-        meter.create_observable_gauge(
-            f"blobsight.governor.{name}", [_observer(loop, governor, read)], unit=unit, description=description
-        )
-
-
-def _observer(
-    loop: asyncio.AbstractEventLoop, governor: Governor, read: Callable[[GovernorState], float | None]
-) -> Callable[[CallbackOptions], Iterable[Observation]]:
-    def observations() -> list[Observation]:
-        values = ((deployment, read(governor.state(deployment))) for deployment in governor.deployments)
-        return [Observation(value, {"gen_ai.request.model": name}) for name, value in values if value is not None]
-
-    def observe(_options: CallbackOptions) -> Iterable[Observation]:
-        # The SDK asks from its own thread; the governor belongs to the loop's.
-        answer: Future[list[Observation]] = Future()
-        try:
-            loop.call_soon_threadsafe(lambda: answer.set_result(observations()))
-            return answer.result(timeout=1)
-        except (RuntimeError, TimeoutError):  # the loop has ended, or is busy: the next reading tells
-            return []
-
-    return observe
 
 
 def error_type(error: BaseException) -> str:

@@ -22,7 +22,7 @@ from workshop import Queue, Workshop, failing, workshop
 from pipeline.analysis import Analyzer, NotSettled
 from pipeline.deliveries import MOST_TIME_OUTS, Deliveries
 from pipeline.errors import RetryableFailure, TimedOut
-from pipeline.governor import Governor
+from pipeline.pacing.governor import Governor
 from pipeline.race import Outcome
 from pipeline.requests import Request
 from pipeline.storage.claims import Claims

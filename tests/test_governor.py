@@ -17,8 +17,10 @@ from hypothesis import strategies as st
 
 from bench.simulation.clock import now, seeded, virtually
 from bench.simulation.service import Bucket, Service, Windows
-from pipeline.governor import AHEAD, MOST_DEPLOYMENTS, SLOWER, Busy, Governor, Turn
-from pipeline.retrying import (
+from pipeline.pacing.gate import AHEAD, Busy, Turn
+from pipeline.pacing.governor import MOST_DEPLOYMENTS, Governor
+from pipeline.pacing.pace import SLOWER
+from pipeline.pacing.waits import (
     DEFERRALS,
     LONGEST_ASKED_WAIT,
     LONGEST_WAIT_IN_PLACE,
@@ -331,7 +333,7 @@ class Visitor:
     async def visit(
         self, name: str, preparing: float = 0.0, seconds: float = 1.0, report: Callable[[Turn], None] | None = None
     ) -> None:
-        async with self.governor.room("vision", self.hold):
+        async with self.governor.door("vision", self.hold):
             self.begun.append((name, now()))
             await asyncio.sleep(preparing)
             async with self.governor.turn("vision") as turn:

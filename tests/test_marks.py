@@ -15,12 +15,13 @@ from pipeline.answering import Failing
 from pipeline.app import InvocationCancelled, uncancelled
 from pipeline.deliveries import DEADLINE_SECONDS, HOLD_SECONDS, POISON_DELAY_SECONDS
 from pipeline.errors import ErrorCode, OperatorFailure, PermanentFailure, RetryableFailure
-from pipeline.governor import Busy, Governor
 from pipeline.instructions import InstructionSources
 from pipeline.instructions.options import Options
 from pipeline.model.question import Reply
+from pipeline.pacing.gate import Busy
+from pipeline.pacing.governor import Governor
+from pipeline.pacing.waits import DEFERRALS
 from pipeline.requests import Redrive, Request
-from pipeline.retrying import DEFERRALS
 
 
 @pytest.fixture
@@ -123,16 +124,16 @@ async def test_work_that_is_refused_while_others_get_through_has_not_failed(shop
     assert (await shop.result("a.png"))["status"] == "succeeded"
 
 
-class NoRoom:
+class ClosedDoor:
     """A governor that is full for as long as anybody waits."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, float]] = []
 
     @asynccontextmanager
-    async def room(self, deployment: str, hold: float) -> AsyncIterator[None]:
+    async def door(self, deployment: str, hold: float) -> AsyncIterator[None]:
         self.asked.append((deployment, hold))
-        raise Busy("There is no room.", retry_after=33)
+        raise Busy("There is no place.", retry_after=33)
         yield
 
     def answers(self, _deployment: str) -> bool:
@@ -142,15 +143,15 @@ class NoRoom:
         return True
 
 
-async def test_work_for_which_there_is_no_room_is_put_off_unopened(shop: Workshop) -> None:
+async def test_work_that_finds_the_door_closed_is_deferred_unopened(shop: Workshop) -> None:
     """Neither image nor claim is touched: all that waiting costs is its message and its mark."""
-    rooms = NoRoom()
-    deliveries, request = shop.deliveries(rooms), await shop.drop("a.png")
+    door = ClosedDoor()
+    deliveries, request = shop.deliveries(door), await shop.drop("a.png")
     shop.connection.is_refused = lambda _method, path: "/waiting/" not in path
     await deliveries.handle(request)
     await deliveries.handle(request.model_copy(update={"options": Options(deployment="another")}))
     assert [(sent.attempt, delay) for sent, delay in shop.queue.sent] == [(1, 33), (1, 33)]
-    assert rooms.asked == [(shop.settings.openai_deployment, HOLD_SECONDS), ("another", HOLD_SECONDS)]
+    assert door.asked == [(shop.settings.openai_deployment, HOLD_SECONDS), ("another", HOLD_SECONDS)]
 
 
 def test_a_delivery_ends_before_the_host_would_kill_its_worker_however_long_it_was_held() -> None:

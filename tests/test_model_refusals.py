@@ -51,7 +51,6 @@ from localcloud.model import (
     Throttled,
 )
 from pipeline.errors import ErrorCode, Failure, OperatorFailure, PermanentFailure, RetryableFailure
-from pipeline.governor import Governor
 from pipeline.images import PreparedImage
 from pipeline.model.azure_openai import UNREADABLE_TRIES, AzureOpenAIModel
 from pipeline.model.foreign_text import MOST_SHOWN, quoted
@@ -59,6 +58,7 @@ from pipeline.model.question import Question, Reply
 from pipeline.model.reasons import reason_in, request_id_in
 from pipeline.model.refusals import refusal
 from pipeline.model.replies import UnreadableAnswer, read_reply
+from pipeline.pacing.governor import Governor
 
 SYSTEM = "You read delivery notes for a warehouse in Trondheim."
 QUESTION = Question(PROMPT, "vision", SYSTEM, "auto", 100)

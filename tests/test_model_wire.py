@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 
 from localcloud.certificates import Certificates
 from pipeline.errors import ErrorCode, OperatorFailure, PermanentFailure, RetryableFailure, TimedOut
-from pipeline.governor import COLD_PART, Governor
 from pipeline.images import PreparedImage
 from pipeline.model.azure_openai import AzureOpenAIModel
 from pipeline.model.question import Question
 from pipeline.model.request_body import SLICE_BYTES, TURN_BYTES, request_body
+from pipeline.pacing.gate import COLD_PART
+from pipeline.pacing.governor import Governor
 
 QUESTION = Question("What is it?", "vision", "Be brief.", "auto", 100)
 COMPLETION = json.dumps({"choices": [{"message": {"content": "A boat."}, "finish_reason": "stop"}]}).encode()

@@ -59,15 +59,16 @@ from localcloud.model import (
     Verbatim,
 )
 from pipeline.errors import ErrorCode, OperatorFailure, PermanentFailure, RetryableFailure
-from pipeline.governor import Governor
 from pipeline.model.azure_openai import UNREADABLE_TRIES
 from pipeline.model.question import Reply
 from pipeline.model.refusals import QuotaUsedUp
 from pipeline.model.replies import UnreadableAnswer
 from pipeline.model.spans import calling_model
+from pipeline.pacing.gauges import watch
+from pipeline.pacing.governor import Governor
 from pipeline.requests import Redrive, parse_message
 from pipeline.storage.facts import ClaimedElsewhere
-from pipeline.telemetry import Attempt, analyzing, error_type, watch
+from pipeline.telemetry import Attempt, analyzing, error_type
 
 CANARY = "kanarienvogel"
 """In every text that belongs to somebody; nothing else has reason to say it."""

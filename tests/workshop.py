@@ -21,11 +21,12 @@ from pictures import picture
 
 from localcloud.cloud import LocalCloud
 from pipeline.analysis import Analyzer
-from pipeline.deliveries import Deliveries, Rooms
+from pipeline.deliveries import Deliveries, Pacing
 from pipeline.errors import RetryableFailure
-from pipeline.governor import Busy, Governor
 from pipeline.images import PreparedImage
 from pipeline.model.question import Question, Reply
+from pipeline.pacing.gate import Busy
+from pipeline.pacing.governor import Governor
 from pipeline.requests import Redrive, Request, parse_message
 from pipeline.settings import Settings
 from pipeline.storage.claims import Claims
@@ -127,12 +128,12 @@ class Workshop:
         uploads, results = Uploads(self.service, "shop-images"), Results(self.service, "shop-results")
         return Analyzer(self.settings, uploads, results, self.claims, self.model)
 
-    def deliveries(self, rooms: Rooms | None = None, **options: Any) -> Deliveries:
+    def deliveries(self, pacing: Pacing | None = None, **options: Any) -> Deliveries:
         return Deliveries(
             self.analyzer,
             self.queue,
             self.waiting,
-            rooms or Governor(most_in_flight=8, patience=30),
+            pacing or Governor(most_in_flight=8, patience=30),
             deployment=self.settings.openai_deployment,
             retry_for=self.retry_for.total_seconds(),
             now=lambda: self.time,

@@ -24,7 +24,7 @@ from bench.simulation.storage import Account, Container, Images, Operations, dat
 from pipeline.analysis import Analyzer
 from pipeline.app import PATIENCE_SECONDS
 from pipeline.deliveries import Deliveries
-from pipeline.governor import Governor
+from pipeline.pacing.governor import Governor
 from pipeline.settings import Settings
 from pipeline.storage.claims import Claims
 from pipeline.storage.marks import QueuedMarks

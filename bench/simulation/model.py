@@ -12,8 +12,8 @@ import httpx2
 from openai import APIStatusError, InternalServerError, RateLimitError
 
 from bench.simulation.service import Service
-from pipeline.governor import Governor
 from pipeline.model.azure_openai import AzureOpenAIModel
+from pipeline.pacing.governor import Governor
 
 ROUND_TRIP = 0.05
 """Seconds until a request has arrived, and until a refusal is back."""

@@ -11,7 +11,6 @@ from azure.core.exceptions import AzureError, ClientAuthenticationError
 from openai import APIConnectionError, APIStatusError, AsyncOpenAI, DefaultAioHttpClient
 
 from pipeline.errors import ErrorCode, Failure, OperatorFailure, PermanentFailure, RetryableFailure, TimedOut
-from pipeline.governor import Busy, Governor, Turn
 from pipeline.images import PreparedImage
 from pipeline.model.foreign_text import shown
 from pipeline.model.question import Question, Reply
@@ -20,7 +19,9 @@ from pipeline.model.refusals import RequestTooLarge, refusal
 from pipeline.model.replies import UnreadableAnswer, read_reply
 from pipeline.model.request_body import RequestBody, request_body
 from pipeline.model.spans import calling_model
-from pipeline.retrying import RETRIES_IN_PLACE, wait_in_place
+from pipeline.pacing.gate import Busy, Turn
+from pipeline.pacing.governor import Governor
+from pipeline.pacing.waits import RETRIES_IN_PLACE, wait_in_place
 from pipeline.settings import MOST_CONCURRENCY
 from pipeline.telemetry import error_type
 

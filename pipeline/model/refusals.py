@@ -8,7 +8,7 @@ from pipeline.errors import ErrorCode, Failure, OperatorFailure, PermanentFailur
 from pipeline.model.foreign_text import shown
 from pipeline.model.question import Question, Reply
 from pipeline.model.reasons import Reason, Verdict
-from pipeline.retrying import asked_wait, seconds_of
+from pipeline.pacing.waits import asked_wait, seconds_of
 
 MOMENTARY = frozenset({408, 409, 421, 423, 424, 425, 429, 449, 498, 499})
 """Client errors that speak of the server's moment: its time-out, a conflict, a misdirected connection, a lock, another

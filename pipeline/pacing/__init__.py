@@ -1,0 +1,1 @@
+"""When work may begin, when a call may start, and how long to wait before the next try."""

@@ -1,0 +1,272 @@
+"""The gate of one deployment: which calls wait, how many are in flight, and until when it is closed."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from random import Random
+
+from pipeline.errors import NotTried
+from pipeline.pacing.pace import LONGEST_STEP, Average, Pace
+from pipeline.pacing.waits import LONGEST_ASKED_WAIT, asked_wait
+
+AHEAD = 10.0
+"""Seconds of calls that are made ready in advance: to open an image takes a fraction of one, to convert it a few."""
+COLD_PART = 16
+"""A cold instance begins with the most calls in flight divided by this; each round of successes doubles it. Dozens of
+instances may start at once, with a quota of a call a minute for each."""
+FIRST_PAUSE = 0.75
+"""Seconds to pause when throttled without a named time; doubled each time in a row."""
+PATIENT_REFUSALS = 3
+"""Refusals in a row after which the service's own time is no longer believed when ours is longer."""
+SPREAD = 0.1
+"""Part of a pause that is added at random, so that instances don't come back together."""
+FAILURES_IN_A_ROW = 5
+"""Failures other than throttling that look like an outage rather than bad luck."""
+LIVELY = 3600.0
+"""Seconds for which a success says that the deployment answers."""
+
+
+class Busy(NotTried):
+    """A turn would come too late to wait for it here; `retry_after` says in how many seconds it may come."""
+
+
+@dataclass(slots=True, eq=False)
+class Turn:
+    """A call under way. Report what the service said; a call that ends without a report (cancelled) says nothing.
+
+    Headers are case-insensitive, or in lower case.
+    """
+
+    gate: "Gate" = field(repr=False)
+    cost: float
+    started: float
+    paced: bool
+    """Whether it was the pace that held the call back: only then its success says that the pace may quicken."""
+
+    def succeeded(self, headers: Mapping[str, str]) -> None:
+        """The service did its part: an answer, a refusal by its content filter, a request that it rejects for good."""
+        self.gate.succeeded(self, headers)
+
+    def throttled(self, headers: Mapping[str, str]) -> None:
+        """The service wants fewer calls: 429, or any error with a time to stay away for."""
+        self.gate.throttled(self, headers)
+
+    def failed(self) -> None:
+        """The service was of no use for another reason: an error, a time-out, a broken connection."""
+        self.gate.failed(self)
+
+
+@dataclass(slots=True, eq=False)
+class _Waiter:
+    cost: float
+    entered: float
+    granted: asyncio.Future[Turn]
+    paced: bool = False
+
+
+class Gate:
+    """Grants turns to call one deployment, first come, first served.
+
+    `changed` is called whenever a turn may come sooner or later than was thought.
+    """
+
+    def __init__(self, deployment: str, most_in_flight: int, patience: float, rng: Random) -> None:
+        self._deployment = deployment
+        self._most_in_flight = most_in_flight
+        self._patience = patience
+        self._rng = rng
+        self._loop = asyncio.get_running_loop()
+        self._waiters: deque[_Waiter] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+        self._limit = float(min(most_in_flight, max(2, most_in_flight // COLD_PART)))
+        self._latency = Average()
+        """Seconds that a success takes."""
+        self._cost = Average()
+        """Of a call."""
+        self._pace = Pace(self._loop.time())
+        self._resume_at = 0.0
+        self._episode_at = -1.0
+        """When it last closed. What befell calls that had started before belongs to the same episode."""
+        self._refused_in_a_row = 0
+        self._failed_in_a_row = 0
+        self.in_flight = 0
+        self.succeeded_at: float | None = None
+        """By the event loop's clock; None: never."""
+        self.changed: Callable[[], None] = lambda: None
+
+    @property
+    def answers(self) -> bool:
+        return self.succeeded_at is not None and self._loop.time() - self.succeeded_at < LIVELY
+
+    @property
+    def idle(self) -> bool:
+        return not (self.in_flight or self._waiters)
+
+    @property
+    def limit(self) -> int:
+        return int(self._limit)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiters)
+
+    @property
+    def pace(self) -> float | None:
+        """Cost a second; None until the service first throttles."""
+        return self._pace.current
+
+    @property
+    def paused_for(self) -> float:
+        """Seconds."""
+        return max(0.0, self._resume_at - self._loop.time())
+
+    def wait(self) -> float:
+        """Seconds that one more call would wait."""
+        wait = self.paused_for
+        if (pace := self.pace) is not None:
+            wait = max(wait, self._pace.next_start - self._loop.time()) + sum(
+                min(waiter.cost / pace, LONGEST_STEP) for waiter in self._waiters
+            )
+        if self.in_flight + self.waiting >= self.limit:
+            wait = max(wait, (self.waiting + 1) * (self._latency.value or 0.0) / self._limit)
+        return wait
+
+    def worth_beginning_at(self, ahead: int) -> float:
+        """When to begin work whose call comes after those of `ahead` others, which were begun and don't wait yet."""
+        by_limit = (self._latency.value or AHEAD) / self._limit
+        pace = self.pace
+        step = by_limit if pace is None else max(by_limit, min((self._cost.value or 0.0) / pace, LONGEST_STEP))
+        turn_at = max(self._loop.time(), self._pace.next_start) + ahead * step
+        return max(self._resume_at, turn_at - AHEAD)
+
+    def busy(self) -> Busy:
+        wait = max(self.wait(), 1.0)
+        return Busy(
+            f"The deployment '{self._deployment}' is at its limit; a turn may come in {wait:.0f} seconds.",
+            retry_after=wait,
+        )
+
+    async def enter(self, cost: float) -> Turn:
+        """Wait for a turn.
+
+        Raises:
+            Busy: the wait would be longer than the gate's patience, or has become so.
+        """
+        self._cost.add(cost)
+        if self.wait() > self._patience:
+            raise self.busy()
+        waiter = _Waiter(cost, self._loop.time(), self._loop.create_future())
+        self._waiters.append(waiter)
+        self._advance()
+        try:
+            return await waiter.granted
+        except asyncio.CancelledError:
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+                self._advance()
+            elif not waiter.granted.cancelled() and not waiter.granted.exception():
+                self.leave()  # the turn came, and its caller is gone
+            raise
+
+    def leave(self) -> None:
+        self.in_flight -= 1
+        self._advance()
+
+    def succeeded(self, turn: Turn, headers: Mapping[str, str]) -> None:
+        now = self._loop.time()
+        self._latency.add(now - turn.started)
+        self._refused_in_a_row = self._failed_in_a_row = 0
+        self.succeeded_at = now
+        self._limit = min(self._limit + 1, float(self._most_in_flight))
+        self._pace.note_left(_part_left(headers), turn.started, now)
+        if turn.paced and turn.started > self._episode_at:
+            self._pace.quicken(turn.cost)
+        self._advance()
+
+    def throttled(self, turn: Turn, headers: Mapping[str, str]) -> None:
+        now = self._loop.time()
+        wait = asked_wait(headers)
+        self._pace.refused(turn.cost)
+        if turn.started > self._episode_at:
+            self._episode_at = now
+            self._pace.slow(now)
+            if self.pace is None:
+                self._limit = max(1.0, self._limit / 2)
+            if wait is None or self._refused_in_a_row >= PATIENT_REFUSALS:
+                wait = max(wait or 0.0, _growing_pause(self._refused_in_a_row))
+            self._refused_in_a_row += 1
+        self._pause(now, wait or 0.0)
+
+    def failed(self, turn: Turn) -> None:
+        if turn.started <= self._episode_at:
+            return
+        self._failed_in_a_row += 1
+        if self._failed_in_a_row >= FAILURES_IN_A_ROW:
+            self._episode_at = now = self._loop.time()
+            self._limit = max(1.0, self._limit / 2)
+            self._pause(now, _growing_pause(self._failed_in_a_row - FAILURES_IN_A_ROW))
+
+    def _pause(self, now: float, seconds: float) -> None:
+        self._resume_at = max(self._resume_at, now + seconds * self._rng.uniform(1.0, 1.0 + SPREAD))
+        # They came in order, so those who can wait that long are all behind those who cannot.
+        while self._waiters and self._waiters[0].entered + self._patience < self._resume_at:
+            self._send_away(self._waiters.popleft())
+        self._advance()
+
+    def _advance(self) -> None:
+        """Grant the turns that may start now, and come back when the next one may."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._grant(self._loop.time())
+        self.changed()
+
+    def _grant(self, now: float) -> None:
+        while self._waiters:
+            head = self._waiters[0]
+            deadline = head.entered + self._patience
+            ready = max(self._pace.next_start, self._resume_at)
+            if head.granted.done():  # cancelled just now
+                self._waiters.popleft()
+            elif ready <= now and self.in_flight < self.limit:
+                self._waiters.popleft()
+                self._start(head, now)
+            elif deadline <= now:
+                self._waiters.popleft()
+                self._send_away(head)
+            else:
+                head.paced = self._pace.next_start > now and self.in_flight < self.limit
+                self._timer = self._loop.call_at(min(ready, deadline) if ready > now else deadline, self._advance)
+                return
+
+    def _start(self, waiter: _Waiter, now: float) -> None:
+        if not self.in_flight and waiter.entered == now:
+            self._pace.measure_from(now)  # there were no calls for a while, which says nothing about the quota
+        self._pace.started(waiter.cost, now)
+        self.in_flight += 1
+        if self._refused_in_a_row:
+            # Until something is accepted again: not all those who waited for the end of a pause at once.
+            self._resume_at = max(self._resume_at, now + self._rng.uniform(0.0, FIRST_PAUSE))
+        waiter.granted.set_result(Turn(self, waiter.cost, now, waiter.paced))
+
+    def _send_away(self, waiter: _Waiter) -> None:
+        if not waiter.granted.done():
+            waiter.granted.set_exception(self.busy())
+
+
+def _growing_pause(times_before: int) -> float:
+    return min(FIRST_PAUSE * 2.0 ** min(times_before, 30), LONGEST_ASKED_WAIT)
+
+
+def _part_left(headers: Mapping[str, str]) -> float | None:
+    """Part of the quota that is left, of its tokens or its requests, whichever is less; None where it is not said."""
+    parts: list[float] = []
+    for of in ("tokens", "requests"):
+        try:
+            limit, left = (float(headers[f"x-ratelimit-{what}-{of}"]) for what in ("limit", "remaining"))
+        except (KeyError, ValueError):
+            continue
+        if limit > 0 and 0 <= left <= limit:
+            parts.append(left / limit)
+    return min(parts, default=None)

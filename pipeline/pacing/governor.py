@@ -1,0 +1,159 @@
+"""How many model calls may be under way, and how quickly they may follow each other, learnt from what the service says.
+
+A quota is a rate: tokens a minute, whatever a call's latency. So the governor holds for each deployment
+
+- a **pace** (`pace.py`), in cost a second, at which calls start evenly. It is unknown, and holds nothing back, until
+  the service first throttles. From then on each success quickens it a little, the more the longer all goes well, and a
+  throttling episode slows it once: a little, or, when far less was accepted than it allows, to what was accepted;
+- a **pause** (`gate.py`) for all callers, until the time the service named, or one that doubles while nothing is
+  accepted;
+- a **limit** (`gate.py`) on calls in flight, which opens by one with each success up to a fixed ceiling and halves when
+  calls fail one after another for other reasons than throttling;
+- a **door** (`door.py`) before the work itself: what would only wait for its turn is not begun. It waits outside and
+  holds no more than a name, and the slot that it keeps at the host keeps the host from taking yet more off its queue.
+
+Where the service says what is left of the quota, the pace slows before that runs out. Instances know nothing of each
+other: each finds its share, since the one that calls more often is refused more often.
+
+One event loop, no threads: state changes between awaits only. Times are the loop's.
+"""
+
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from random import Random, SystemRandom
+
+from pipeline.pacing.door import Door
+from pipeline.pacing.gate import Gate, Turn
+
+MOST_DEPLOYMENTS = 64
+"""Instruction files may name any deployment; beyond this many, the one unused for longest is forgotten."""
+
+
+@dataclass(frozen=True, slots=True)
+class GovernorState:
+    """One deployment at one moment, for metrics and for deciding whether to begin at all."""
+
+    limit: int
+    in_flight: int
+    waiting: int
+    """For a turn, or outside the door."""
+    pace: float | None
+    """Cost a second; None until the service first throttles."""
+    paused_for: float
+    """Seconds."""
+    wait: float
+    """Seconds that one more call would wait, estimated. Beyond the governor's patience its turn is refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Deployment:
+    gate: Gate
+    door: Door
+
+    @property
+    def idle(self) -> bool:
+        return self.gate.idle and self.door.idle
+
+
+class Governor:
+    """One per process.
+
+    Args:
+        most_in_flight: calls to one deployment under way at the same time.
+        patience: seconds to wait for a turn; a caller that would wait longer gets `Busy` at once.
+        rng: for the jitter.
+    """
+
+    def __init__(self, *, most_in_flight: int, patience: float, rng: Random | None = None) -> None:
+        self._most_in_flight = most_in_flight
+        self._patience = patience
+        self._rng = rng or SystemRandom()
+        self._deployments: OrderedDict[str, _Deployment] = OrderedDict()
+
+    @asynccontextmanager
+    async def turn(self, deployment: str, cost: float = 1.0) -> AsyncIterator[Turn]:
+        """Wait for a turn to call `deployment`, first come, first served; the call is made inside.
+
+            async with governor.turn("vision", cost=5_000) as turn:
+                response = await post(…)
+                turn.succeeded(response.headers)
+
+        Args:
+            deployment: each has a quota of its own.
+            cost: what the call counts against the quota, as near as the caller knows, in a unit that is always the
+                same: its tokens, or 1 where all calls are alike.
+
+        Raises:
+            Busy: the wait would be longer than the governor's patience, or has become so.
+        """
+        gate = self._used(deployment).gate
+        turn = await gate.enter(cost)
+        try:
+            yield turn
+        finally:
+            gate.leave()
+
+    @asynccontextmanager
+    async def door(self, deployment: str, hold: float) -> AsyncIterator[None]:
+        """Wait, at most `hold` seconds, until it is worthwhile to begin work that will call `deployment`.
+
+        A caller that gets no place also waits the full `hold`: refusing it at once would spin the backlog between
+        queue and app.
+
+            async with governor.door("vision", hold=300):
+                image = await download(…)
+                async with governor.turn("vision", cost=5_000) as turn: …
+
+        Raises:
+            Busy: no place came free.
+        """
+        door = self._used(deployment).door
+        await door.come_in(hold)
+        try:
+            yield
+        finally:
+            door.go_out()
+
+    def answers(self, deployment: str) -> bool:
+        """Whether any call to it succeeded in the last hour: a call that is refused then is only one too many."""
+        known = self._deployments.get(deployment)
+        return known is not None and known.gate.answers
+
+    def answered_since(self, deployment: str, moment: float) -> bool:
+        """Whether a call to it succeeded since `moment`, by the event loop's clock."""
+        known = self._deployments.get(deployment)
+        return known is not None and known.gate.succeeded_at is not None and known.gate.succeeded_at >= moment
+
+    @property
+    def deployments(self) -> tuple[str, ...]:
+        """Those it knows something about."""
+        return tuple(self._deployments)
+
+    def state(self, deployment: str) -> GovernorState:
+        known = self._deployments.get(deployment) or self._new(deployment)
+        gate = known.gate
+        return GovernorState(
+            limit=gate.limit,
+            in_flight=gate.in_flight,
+            waiting=gate.waiting + known.door.outside,
+            pace=gate.pace,
+            paused_for=gate.paused_for,
+            wait=gate.wait(),
+        )
+
+    def _used(self, deployment: str) -> _Deployment:
+        used = self._deployments.get(deployment) or self._new(deployment)
+        self._deployments[deployment] = used
+        self._deployments.move_to_end(deployment)
+        if len(self._deployments) > MOST_DEPLOYMENTS:
+            # Those in use are at most as many as the calls that the process holds.
+            forgotten = next((name for name, other in self._deployments.items() if other.idle and other != used), None)
+            if forgotten is not None:
+                del self._deployments[forgotten]
+        return used
+
+    def _new(self, deployment: str) -> _Deployment:
+        gate = Gate(deployment, self._most_in_flight, self._patience, self._rng)
+        return _Deployment(gate, Door(gate, self._most_in_flight))
