@@ -1,23 +1,19 @@
 """One process of the app: its settings, and the clients that live as long as it does."""
 
-import asyncio
 import logging
 import os
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.settings import Settings
+from pipeline.triggers.invocation import uncancelled
 
 if TYPE_CHECKING:
-    from pipeline.analysis import Analyzer
-    from pipeline.deliveries import Deliveries
+    from pipeline.job.analysis import Analyzer
+    from pipeline.job.requests import Request
     from pipeline.readiness import Readiness
-    from pipeline.requests import Request
+    from pipeline.triggers.deliveries import Deliveries
     from pipeline.upkeep import Upkeep
 
 logger = logging.getLogger(__name__)
@@ -35,20 +31,9 @@ for _chatty in (
 ):
     logging.getLogger(_chatty).setLevel(logging.WARNING)
 
-MOST_FRAMES = 8
-"""Of an unexpected exception that are logged."""
 PATIENCE_SECONDS = 30
 """How long an image waits for memory, and then in memory for its turn at the model; one that would wait longer goes
 back to the queue."""
-
-
-class InvocationCancelled(Exception):
-    """A CancelledError came out of the app's own work or a library's.
-
-    The platform itself cancels nothing: it kills. But the worker catches only ordinary exceptions, and a CancelledError
-    that leaves a function, such as that of a future shared with another invocation, would leave the host without a
-    response: until functionTimeout, when it kills the worker and all that runs there.
-    """
 
 
 @cache
@@ -85,8 +70,7 @@ def app() -> App:
     from azure.storage.blob.aio import BlobServiceClient, ExponentialRetry
     from azure.storage.queue.aio import QueueServiceClient
 
-    from pipeline.analysis import Analyzer
-    from pipeline.deliveries import Deliveries
+    from pipeline.job.analysis import Analyzer
     from pipeline.model.azure_openai import TOKEN_SCOPE, AzureOpenAIModel
     from pipeline.pacing.gauges import watch
     from pipeline.pacing.governor import Governor
@@ -97,6 +81,7 @@ def app() -> App:
     from pipeline.storage.queue import RequestQueue
     from pipeline.storage.results import Results
     from pipeline.storage.uploads import Uploads
+    from pipeline.triggers.deliveries import Deliveries
     from pipeline.upkeep import Upkeep
 
     config = settings()
@@ -164,7 +149,7 @@ async def handle_upload(container: str, name: str) -> None:
         RetryableFailure: storage can't be reached; the host delivers the event again.
         InvocationCancelled: likewise.
     """
-    from pipeline.requests import Request
+    from pipeline.job.requests import Request
 
     with uncancelled(f"{container}/{name}"):
         await _handle(Request(container=container, name=name))
@@ -177,7 +162,7 @@ async def handle_message(message: str) -> None:
         InvalidRequest: it can't be understood; the host will call it poison.
         RetryableFailure, InvocationCancelled: as for `handle_upload`.
     """
-    from pipeline.requests import Redrive, parse_message
+    from pipeline.job.requests import Redrive, parse_message
 
     with uncancelled("a request"):
         for request in parse_message(message):
@@ -239,32 +224,3 @@ async def _handle(request: "Request") -> None:
             request.container,
             expected,
         )
-
-
-@contextmanager
-def uncancelled(what: str) -> Iterator[None]:
-    """The functions' boundary: turn a stray cancellation into an ordinary exception, and log what nobody expects.
-
-    An unexpected exception is logged with its type and where it came from, but without its message, which may hold
-    people's text. The host logs it whole, where telemetry does not reach.
-    """
-    from pipeline.errors import Failure
-    from pipeline.requests import InvalidRequest
-
-    try:
-        yield
-    except asyncio.CancelledError:
-        raise InvocationCancelled(f"{what}: cancelled before it was done") from None
-    except (Failure, InvalidRequest):
-        raise
-    except Exception as error:
-        logger.error(  # noqa: TRY400 - a traceback would end in the message
-            "Unexpected %s at %s", type(error).__name__, _frames(error), extra={"error_type": type(error).__name__}
-        )
-        raise
-
-
-def _frames(error: BaseException) -> str:
-    """The last places that `error` came through, the innermost first: `module.py:12 in function`."""
-    frames = traceback.extract_tb(error.__traceback__)[-MOST_FRAMES:]
-    return ", ".join(f"{Path(frame.filename).name}:{frame.lineno} in {frame.name}" for frame in reversed(frames))

@@ -16,7 +16,7 @@ from azure.storage.blob.aio import BlobServiceClient
 from pydantic import TypeAdapter
 
 from pipeline.errors import PermanentFailure
-from pipeline.requests import InvalidRequest, Request, parse_message
+from pipeline.job.requests import InvalidRequest, Request, parse_message
 from pipeline.storage.errors import translated
 from pipeline.storage.facts import ListedBlob
 from pipeline.storage.listing import list_page

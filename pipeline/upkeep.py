@@ -10,9 +10,9 @@ from azure.storage.blob.aio import BlobServiceClient
 
 from pipeline.dead_letters import DeadLetters
 from pipeline.errors import RetryableFailure
+from pipeline.job.requests import Redrive, Request
 from pipeline.names import image_of_result, wants_result
 from pipeline.reconciliation import Progress, Reconciliation
-from pipeline.requests import Redrive, Request
 from pipeline.storage.errors import translated
 from pipeline.storage.facts import ListedBlob, TokenRefused
 from pipeline.storage.listing import ContainerListing

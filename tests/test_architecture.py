@@ -10,7 +10,7 @@ from person import ROOT
 PACKAGES = ("pipeline", "blobsight", "localcloud")
 NETWORK = {"azure", "openai", "httpx2", "aiohttp", "requests"}
 ADAPTERS = {
-    *("app", "dead_letters", "http_api", "model", "readiness", "storage", "upkeep"),
+    *("app", "dead_letters", "triggers", "model", "readiness", "storage", "upkeep"),
 }
 """The modules of `pipeline` that know an SDK."""
 

@@ -19,10 +19,10 @@ from terminal import Ran, blobsight, started
 from workshop import Workshop, workshop
 
 from localcloud.model.script import Refusal
-from pipeline.answering import Failing
 from pipeline.errors import ErrorCode, PermanentFailure
 from pipeline.instructions.options import Options
-from pipeline.requests import Request
+from pipeline.job.answering import Failing
+from pipeline.job.requests import Request
 
 
 @pytest.fixture

@@ -19,16 +19,16 @@ from pictures import picture
 from PIL import Image
 from workshop import Queue, Workshop, failing, workshop
 
-from pipeline.analysis import Analyzer, NotSettled
-from pipeline.deliveries import MOST_TIME_OUTS, Deliveries
 from pipeline.errors import RetryableFailure, TimedOut
+from pipeline.job.analysis import Analyzer, NotSettled
+from pipeline.job.race import Outcome
+from pipeline.job.requests import Request
 from pipeline.pacing.governor import Governor
-from pipeline.race import Outcome
-from pipeline.requests import Request
 from pipeline.storage.claims import Claims
 from pipeline.storage.marks import QueuedMarks
 from pipeline.storage.results import Results
 from pipeline.storage.uploads import Uploads
+from pipeline.triggers.deliveries import MOST_TIME_OUTS, Deliveries
 
 ENCRYPTED = (
     409,

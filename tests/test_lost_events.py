@@ -8,7 +8,7 @@ import pytest
 from person import Person
 from workshop import Workshop, workshop
 
-from pipeline.requests import Request
+from pipeline.job.requests import Request
 from pipeline.upkeep import GRACE, Upkeep
 
 

@@ -11,17 +11,17 @@ import pytest
 from person import ROOT, Person
 from workshop import BUSY, RETRY_FOR, THROTTLED, Workshop, failing, workshop
 
-from pipeline.answering import Failing
-from pipeline.app import InvocationCancelled, uncancelled
-from pipeline.deliveries import DEADLINE_SECONDS, HOLD_SECONDS, POISON_DELAY_SECONDS
 from pipeline.errors import ErrorCode, OperatorFailure, PermanentFailure, RetryableFailure
 from pipeline.instructions import InstructionSources
 from pipeline.instructions.options import Options
+from pipeline.job.answering import Failing
+from pipeline.job.requests import Redrive, Request
 from pipeline.model.question import Reply
 from pipeline.pacing.gate import Busy
 from pipeline.pacing.governor import Governor
 from pipeline.pacing.waits import DEFERRALS
-from pipeline.requests import Redrive, Request
+from pipeline.triggers.deliveries import DEADLINE_SECONDS, HOLD_SECONDS, POISON_DELAY_SECONDS
+from pipeline.triggers.invocation import InvocationCancelled, uncancelled
 
 
 @pytest.fixture

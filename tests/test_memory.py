@@ -17,12 +17,12 @@ from odd_images import large_jpeg
 from person import Person
 from pictures import picture
 
-from pipeline.analysis import Analyzer
-from pipeline.budget import Budget, NoMemory
 from pipeline.images import PreparedImage
+from pipeline.job.analysis import Analyzer
+from pipeline.job.memory import Budget, NoMemory
+from pipeline.job.race import Outcome
+from pipeline.job.requests import Request
 from pipeline.model.question import Question, Reply
-from pipeline.race import Outcome
-from pipeline.requests import Request
 from pipeline.settings import Settings
 from pipeline.storage.facts import Claim, OpenedUpload, StoredResult, Upload
 from pipeline.storage.uploads import Uploads

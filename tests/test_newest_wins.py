@@ -20,12 +20,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pictures import picture
 
-from pipeline.analysis import Analyzer
 from pipeline.errors import RetryableFailure
 from pipeline.images import PreparedImage
+from pipeline.job.analysis import Analyzer
+from pipeline.job.race import Outcome
+from pipeline.job.requests import Request
 from pipeline.model.question import Question, Reply
-from pipeline.race import Outcome
-from pipeline.requests import Request
 from pipeline.result import ResultMetadata
 from pipeline.settings import Settings
 from pipeline.storage.facts import Claim, ClaimedElsewhere, OpenedUpload, StoredResult, Upload, VersionGone

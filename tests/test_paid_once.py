@@ -13,12 +13,12 @@ from person import Person
 from pictures import picture
 from workshop import THROTTLED, Workshop, workshop
 
-from pipeline.analysis import Analyzer
 from pipeline.errors import AnswerKept, ErrorCode, OperatorFailure, PermanentFailure, RetryableFailure
 from pipeline.instructions.options import parse_options
+from pipeline.job.analysis import Analyzer
+from pipeline.job.race import Outcome
+from pipeline.job.requests import Request
 from pipeline.model.question import Reply
-from pipeline.race import Outcome
-from pipeline.requests import Request
 from pipeline.storage.claims import Claims
 from pipeline.storage.facts import ClaimedElsewhere
 from pipeline.storage.results import Results

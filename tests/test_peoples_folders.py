@@ -15,8 +15,8 @@ from workshop import Workshop, workshop
 
 from blobsight.image_states import State, image_states
 from pipeline.instructions import InstructionSources
-from pipeline.race import Outcome
-from pipeline.requests import Request
+from pipeline.job.race import Outcome
+from pipeline.job.requests import Request
 from pipeline.storage.listing import list_page
 
 PNG = picture()

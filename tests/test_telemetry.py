@@ -59,6 +59,7 @@ from localcloud.model import (
     Verbatim,
 )
 from pipeline.errors import ErrorCode, OperatorFailure, PermanentFailure, RetryableFailure
+from pipeline.job.requests import Redrive, parse_message
 from pipeline.model.azure_openai import UNREADABLE_TRIES
 from pipeline.model.question import Reply
 from pipeline.model.refusals import QuotaUsedUp
@@ -66,7 +67,6 @@ from pipeline.model.replies import UnreadableAnswer
 from pipeline.model.spans import calling_model
 from pipeline.pacing.gauges import watch
 from pipeline.pacing.governor import Governor
-from pipeline.requests import Redrive, parse_message
 from pipeline.storage.facts import ClaimedElsewhere
 from pipeline.telemetry import Attempt, analyzing, error_type
 

@@ -20,20 +20,20 @@ from person import Person
 from pictures import picture
 
 from localcloud.cloud import LocalCloud
-from pipeline.analysis import Analyzer
-from pipeline.deliveries import Deliveries, Pacing
 from pipeline.errors import RetryableFailure
 from pipeline.images import PreparedImage
+from pipeline.job.analysis import Analyzer
+from pipeline.job.requests import Redrive, Request, parse_message
 from pipeline.model.question import Question, Reply
 from pipeline.pacing.gate import Busy
 from pipeline.pacing.governor import Governor
-from pipeline.requests import Redrive, Request, parse_message
 from pipeline.settings import Settings
 from pipeline.storage.claims import Claims
 from pipeline.storage.marks import QueuedMarks
 from pipeline.storage.queue import RequestQueue
 from pipeline.storage.results import Results
 from pipeline.storage.uploads import Uploads
+from pipeline.triggers.deliveries import Deliveries, Pacing
 from pipeline.upkeep import Upkeep
 
 RETRY_FOR = timedelta(hours=24)

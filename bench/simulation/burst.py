@@ -21,15 +21,15 @@ from bench.simulation.host import Listener, Parallelism, Queue, ScaleGroup, Uplo
 from bench.simulation.model import Endpoint, SimulatedModel
 from bench.simulation.service import Bucket, Service, Windows
 from bench.simulation.storage import Account, Container, Images, Operations, date
-from pipeline.analysis import Analyzer
 from pipeline.app import PATIENCE_SECONDS
-from pipeline.deliveries import Deliveries
+from pipeline.job.analysis import Analyzer
 from pipeline.pacing.governor import Governor
 from pipeline.settings import Settings
 from pipeline.storage.claims import Claims
 from pipeline.storage.marks import QueuedMarks
 from pipeline.storage.results import Results
 from pipeline.storage.uploads import Uploads as UploadedImages
+from pipeline.triggers.deliveries import Deliveries
 
 SAMPLE_EVERY = 60.0
 """Seconds between two looks at the queues."""

@@ -88,7 +88,7 @@ def none_but(**found: int) -> dict[str, int]:
 
 
 def tell(tables: Tables, name: str, outcome: str, code: str | None = None) -> None:
-    """The line about a delivery, as pipeline/analysis.py writes it."""
+    """The line about a delivery, as pipeline/job/analysis.py writes it."""
     attempt = Attempt("images", name, 1, work_key="1f2e3d4c", outcome=outcome, error_code=code)
     tables.pipeline("pipeline.analysis", logging.INFO, str(attempt), None, **attempt.fields())
 

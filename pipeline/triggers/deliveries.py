@@ -21,8 +21,6 @@ from datetime import UTC, datetime, timedelta
 from random import Random, SystemRandom
 from typing import Protocol
 
-from pipeline.analysis import Analyzer
-from pipeline.answering import Failing
 from pipeline.errors import (
     AnswerKept,
     ErrorCode,
@@ -32,13 +30,15 @@ from pipeline.errors import (
     RetryableFailure,
     TimedOut,
 )
+from pipeline.job.analysis import Analyzer
+from pipeline.job.answering import Failing
+from pipeline.job.race import Outcome
+from pipeline.job.requests import InvalidRequest, Redrive, Request, parse_message
 from pipeline.pacing.waits import DEFERRALS, deferral_delay
-from pipeline.race import Outcome
-from pipeline.requests import InvalidRequest, Redrive, Request, parse_message
 from pipeline.storage.facts import ClaimedElsewhere
 from pipeline.telemetry import Attempt, count_put_off, error_type
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("pipeline.deliveries")  # a name that people's queries match (docs/operations.md)
 
 HOLD_SECONDS = 1200.0
 """How long a delivery waits at the governor's door, with nothing in hand but a name."""

@@ -7,16 +7,17 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Protocol
 
-from pipeline.answering import Answerer, Failing, Interrupted, ModelAnswerer, VisionModel
-from pipeline.budget import Budget, Content
 from pipeline.errors import ErrorCode, NotTried, PermanentFailure, RetryableFailure
 from pipeline.images import ImageLimits, too_many_bytes
 from pipeline.instructions import Files, InstructionSources
 from pipeline.instructions.options import Options
+from pipeline.job.answering import Answerer, Failing, Interrupted, ModelAnswerer, VisionModel
+from pipeline.job.memory import Budget, Content
+from pipeline.job.race import Ended, Outcome, Race, Results, Versions, is_done
+from pipeline.job.requests import Request
+from pipeline.job.work import Answered, Asked, NotAsked, Stopwatch, Work, assemble, unknown_source
 from pipeline.model.question import Question
 from pipeline.names import image_of_sidecar, result_name, wants_result
-from pipeline.race import Ended, Outcome, Race, Results, Versions, is_done
-from pipeline.requests import Request
 from pipeline.result import Result, ResultMetadata
 from pipeline.settings import Settings
 from pipeline.storage.facts import (
@@ -29,9 +30,8 @@ from pipeline.storage.facts import (
     first_read_bytes,
 )
 from pipeline.telemetry import Attempt, analyzing, count_taken_over
-from pipeline.work import Answered, Asked, NotAsked, Stopwatch, Work, assemble, unknown_source
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("pipeline.analysis")  # a name that people's queries match (docs/operations.md)
 
 MOST_GROWTH_SECONDS = 600.0
 """For how long a blob that is written in pieces is waited for; one that grows longer is analyzed as it is."""

@@ -34,17 +34,17 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from pipeline.answering import Answerer, Failing, Interrupted
-from pipeline.budget import Content
 from pipeline.errors import AnswerKept, ErrorCode, PermanentFailure, RetryableFailure
 from pipeline.instructions import Origin
 from pipeline.instructions.options import Options
+from pipeline.job.answering import Answerer, Failing, Interrupted
+from pipeline.job.memory import Content
+from pipeline.job.requests import Request
+from pipeline.job.work import GIVEN_UP, Stopwatch, Work, assemble, carried_over, reply_so_far, result_in
 from pipeline.names import image_of_sidecar, result_name
-from pipeline.requests import Request
 from pipeline.result import PAID_FAILURES, Result, ResultMetadata
 from pipeline.storage.facts import Claim, StoredResult, Upload
 from pipeline.telemetry import count_lost_answer, count_reused_answer
-from pipeline.work import GIVEN_UP, Stopwatch, Work, assemble, carried_over, reply_so_far, result_in
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""What the host hands over: each delivery is brought to a result, or deferred."""
