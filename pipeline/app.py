@@ -12,9 +12,10 @@ from pipeline.triggers.invocation import uncancelled
 if TYPE_CHECKING:
     from pipeline.job.analysis import Analyzer
     from pipeline.job.requests import Request
-    from pipeline.readiness import Readiness
     from pipeline.triggers.deliveries import Deliveries
-    from pipeline.upkeep import Upkeep
+    from pipeline.upkeep.readiness import Readiness
+    from pipeline.upkeep.reconcile import Reconciler
+    from pipeline.upkeep.redrive import Redriver
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +53,8 @@ class App:
 
     analyzer: "Analyzer"
     deliveries: "Deliveries"
-    upkeep: "Upkeep"
+    reconciler: "Reconciler"
+    redriver: "Redriver"
     readiness: "Readiness"
 
 
@@ -74,15 +76,17 @@ def app() -> App:
     from pipeline.model.azure_openai import TOKEN_SCOPE, AzureOpenAIModel
     from pipeline.pacing.gauges import watch
     from pipeline.pacing.governor import Governor
-    from pipeline.readiness import Readiness
     from pipeline.storage.claims import Claims
     from pipeline.storage.facts import first_read_bytes
     from pipeline.storage.marks import QueuedMarks
+    from pipeline.storage.notes import Notes
     from pipeline.storage.queue import RequestQueue
     from pipeline.storage.results import Results
     from pipeline.storage.uploads import Uploads
     from pipeline.triggers.deliveries import Deliveries
-    from pipeline.upkeep import Upkeep
+    from pipeline.upkeep.readiness import Readiness
+    from pipeline.upkeep.reconcile import Reconciler
+    from pipeline.upkeep.redrive import Redriver
 
     config = settings()
     credential = (
@@ -108,7 +112,7 @@ def app() -> App:
         transport=AioHttpTransport(use_env_settings=use_env_settings),
     )
     uploads, results = Uploads(blobs, config.input_container), Results(blobs, config.output_container)
-    queue, waiting = RequestQueue(queues, config.requests_queue), QueuedMarks(blobs, config.state_container)
+    queue, marks = RequestQueue(queues, config.requests_queue), QueuedMarks(blobs, config.state_container)
     governor = Governor(most_in_flight=config.max_concurrency, patience=PATIENCE_SECONDS)
     watch(governor)
     model = AzureOpenAIModel(
@@ -124,21 +128,22 @@ def app() -> App:
         Deliveries(
             analyzer,
             queue,
-            waiting,
+            marks,
             governor,
             deployment=config.openai_deployment,
             retry_for=config.retry_for_seconds,
         ),
-        Upkeep(
+        Reconciler(
             blobs,
             results,
             queue,
-            waiting,
+            marks,
             images=config.input_container,
             state=config.state_container,
             dead_letters=config.dead_letter_container,
         ),
-        Readiness(blobs, config.state_container, uploads, results, queue),
+        Redriver(blobs, results, queue, marks, images=config.input_container),
+        Readiness(Notes(blobs, config.state_container), uploads, results, queue),
     )
 
 
@@ -167,7 +172,7 @@ async def handle_message(message: str) -> None:
     with uncancelled("a request"):
         for request in parse_message(message):
             if isinstance(request, Redrive):
-                await app().upkeep.redrive(request)
+                await app().redriver.run(request)
             else:
                 await _handle(request)
 
@@ -199,7 +204,7 @@ async def reconcile() -> None:
         RetryableFailure, InvocationCancelled: the next run goes on.
     """
     with uncancelled("reconcile"):
-        await app().upkeep.reconcile()
+        await app().reconciler.run()
 
 
 async def note_readiness() -> None:

@@ -10,7 +10,7 @@ from person import ROOT
 PACKAGES = ("pipeline", "blobsight", "localcloud")
 NETWORK = {"azure", "openai", "httpx2", "aiohttp", "requests"}
 ADAPTERS = {
-    *("app", "dead_letters", "triggers", "model", "readiness", "storage", "upkeep"),
+    *("app", "model", "storage", "triggers", "upkeep"),
 }
 """The modules of `pipeline` that know an SDK."""
 

@@ -313,12 +313,12 @@ async def test_reconcile_queues_what_has_no_current_result_once(shop: Workshop) 
     for name in ("done.png", "overwritten.png"):
         await shop.analyzer.analyze(Request(container="shop-images", name=name))
     await shop.person.blobs.get_blob_client("shop-images", "overwritten.png").upload_blob(b"another", overwrite=True)
-    await shop.waiting.mark("waits.png", 60)
-    await shop.upkeep().reconcile()
+    await shop.marks.mark("waits.png", 60)
+    await shop.reconciler().run()
     found = await shop.queued()
     assert {getattr(request, "name", None) for request in found} == {"lost.png", "overwritten.png"}
     assert len(found) == 2
-    await shop.upkeep().reconcile()
+    await shop.reconciler().run()
     assert await shop.queued() == []
     for request in found:
         assert isinstance(request, Request)
@@ -331,11 +331,11 @@ async def test_reconcile_leaves_a_long_queue_alone(shop: Workshop) -> None:
     """While a backlog lasts for hours, what waits on the host's queue looks like what was lost."""
     for name in ("a.png", "b.png", "c.png"):
         await shop.drop(name)
-    await shop.upkeep(most_queued=2).reconcile()
-    await shop.upkeep(most_queued=2).reconcile()
+    await shop.reconciler(most_queued=2).run()
+    await shop.reconciler(most_queued=2).run()
     assert await shop.hidden() == 2
     assert len(await shop.queued()) == 2
-    await shop.upkeep(most_queued=2).reconcile()
+    await shop.reconciler(most_queued=2).run()
     assert len(await shop.queued()) == 1
 
 
@@ -348,8 +348,8 @@ async def test_a_redrive_queues_what_failed_so_and_nothing_else(shop: Workshop) 
     before = {name: await shop.result(name) for name in ("b.png", "c.png")}
     shop.model.asked.clear()
     redrive = Redrive(redrive=[ErrorCode.RETRIES_EXHAUSTED])
-    await shop.upkeep().redrive(redrive)
-    await shop.upkeep().redrive(redrive)  # sent twice: queued twice and run once
+    await shop.redriver.run(redrive)
+    await shop.redriver.run(redrive)  # sent twice: queued twice and run once
     found = await shop.queued()
     assert sorted(request.name for request in found if isinstance(request, Request)) == [
         "a.png",
@@ -371,6 +371,6 @@ async def test_a_redrive_waits_until_storage_can_be_listed(shop: Workshop) -> No
     await shop.analyzer.analyze(await shop.drop("a.png"), Failing(PermanentFailure(ErrorCode.CRASHED, "It failed.")))
     shop.connection.is_down = True
     redrive = Redrive(redrive=[ErrorCode.CRASHED])
-    await shop.upkeep().redrive(redrive)
+    await shop.redriver.run(redrive)
     assert await shop.hidden() == 1
     assert await shop.queued() == []

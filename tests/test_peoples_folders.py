@@ -180,5 +180,5 @@ async def test_reconcile_queues_no_folder_marker(shop: Workshop) -> None:
     for name, metadata in MARKERS.items():
         await put(shop, name, b"", **metadata)
     await put(shop, "lost.png", PNG)
-    await shop.upkeep().reconcile()
+    await shop.reconciler().run()
     assert [request.name for request in await shop.queued() if isinstance(request, Request)] == ["lost.png"]

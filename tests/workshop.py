@@ -34,7 +34,8 @@ from pipeline.storage.queue import RequestQueue
 from pipeline.storage.results import Results
 from pipeline.storage.uploads import Uploads
 from pipeline.triggers.deliveries import Deliveries, Pacing
-from pipeline.upkeep import Upkeep
+from pipeline.upkeep.reconcile import Reconciler
+from pipeline.upkeep.redrive import Redriver
 
 RETRY_FOR = timedelta(hours=24)
 
@@ -116,7 +117,7 @@ class Workshop:
 
     def __post_init__(self) -> None:
         self.settings = Settings.from_environment(self.person.cloud.app_settings())
-        self.waiting = QueuedMarks(self.service, "shop-state")
+        self.marks = QueuedMarks(self.service, "shop-state")
 
     @property
     def claims(self) -> Claims:
@@ -132,7 +133,7 @@ class Workshop:
         return Deliveries(
             self.analyzer,
             self.queue,
-            self.waiting,
+            self.marks,
             pacing or Governor(most_in_flight=8, patience=30),
             deployment=self.settings.openai_deployment,
             retry_for=self.retry_for.total_seconds(),
@@ -140,18 +141,23 @@ class Workshop:
             **options,
         )
 
-    def upkeep(self, *, grace: timedelta = timedelta(0), **options: Any) -> Upkeep:
-        return Upkeep(
+    def reconciler(self, *, grace: timedelta = timedelta(0), **options: Any) -> Reconciler:
+        return Reconciler(
             self.service,
             Results(self.service, "shop-results"),
             self.requests,
-            self.waiting,
+            self.marks,
             images="shop-images",
             state="shop-state",
             dead_letters="shop-letters",
             grace=grace,
             **options,
         )
+
+    @property
+    def redriver(self) -> Redriver:
+        results = Results(self.service, "shop-results")
+        return Redriver(self.service, results, self.requests, self.marks, images="shop-images")
 
     async def drop(self, name: str) -> Request:
         await self.person.blobs.get_blob_client("shop-images", name).upload_blob(

@@ -11,6 +11,7 @@ from azure.core.exceptions import (
 )
 
 from pipeline.errors import OperatorFailure, RetryableFailure
+from pipeline.storage.facts import ContainerMissing
 
 _LOST_RACE = frozenset({"ConditionNotMet", "TargetConditionNotMet", "BlobAlreadyExists"})
 _REFUSED_BY_STATE = {
@@ -31,11 +32,9 @@ def is_lost_race(error: HttpResponseError) -> bool:
 
 
 def require_container(error: ResourceNotFoundError, container: str) -> None:
-    """Raise OperatorFailure if it was the container that is missing, not the blob."""
+    """Raise ContainerMissing if it was the container that is missing, not the blob."""
     if code_of(error) == "ContainerNotFound":
-        raise OperatorFailure(
-            f"The container '{container}' does not exist: create it, or name one that does in the app's settings."
-        ) from error
+        raise ContainerMissing(container) from error
 
 
 @contextmanager

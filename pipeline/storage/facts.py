@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from pipeline.errors import NotTried
+from pipeline.errors import NotTried, OperatorFailure
 from pipeline.result import ResultMetadata
 
 
@@ -113,6 +113,15 @@ class OddEntry:
 
     name: str
     why: str
+
+
+class ContainerMissing(OperatorFailure):
+    """There is no such container."""
+
+    def __init__(self, container: str) -> None:
+        super().__init__(
+            f"The container '{container}' does not exist: create it, or name one that does in the app's settings."
+        )
 
 
 class TokenRefused(Exception):
