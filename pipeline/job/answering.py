@@ -21,9 +21,9 @@ from pipeline.job.memory import Budget, Content
 from pipeline.job.work import Answered, Asked, NotAsked, Stopwatch
 from pipeline.model.question import Question, Reply
 from pipeline.result import ImageSent
+from pipeline.schemas import AnswerMismatch
 from pipeline.settings import Settings
 from pipeline.storage.unpacking import Broken, TooLarge, is_packed, unpacked
-from pipeline.structured import AnswerMismatch
 
 CONVERSIONS = 2
 """What conversions at the same time may hold, by estimate, in `settings.image_memory_bytes`: half of an instance where

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, replace
 
+from pipeline.schemas import AnswerSchema
 from pipeline.settings import Detail, ReasoningEffort
-from pipeline.structured import AnswerSchema
 
 
 @dataclass(frozen=True, slots=True)

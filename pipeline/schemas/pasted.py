@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pipeline.structured.wording import compact, short
+from pipeline.schemas.wording import compact, short
 
 _STRUCTURE = frozenset(
     (

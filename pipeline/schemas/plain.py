@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from pipeline.structured.wording import Pointer, pointer_text, short
+from pipeline.schemas.wording import Pointer, pointer_text, short
 
 MAX_SCHEMA_CHARACTERS = 64 * 1024
 MAX_SCHEMA_VALUES = 5_000
