@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pipeline.job.analysis import Analyzer
     from pipeline.job.requests import Request
     from pipeline.triggers.deliveries import Deliveries
+    from pipeline.triggers.poison import Poison
     from pipeline.upkeep.readiness import Readiness
     from pipeline.upkeep.reconcile import Reconciler
     from pipeline.upkeep.redrive import Redriver
@@ -53,6 +54,7 @@ class App:
 
     analyzer: "Analyzer"
     deliveries: "Deliveries"
+    poison: "Poison"
     reconciler: "Reconciler"
     redriver: "Redriver"
     readiness: "Readiness"
@@ -73,6 +75,7 @@ def app() -> App:
     from azure.storage.queue.aio import QueueServiceClient
 
     from pipeline.job.analysis import Analyzer
+    from pipeline.job.last_resort import LastResort
     from pipeline.model.azure_openai import TOKEN_SCOPE, AzureOpenAIModel
     from pipeline.pacing.gauges import watch
     from pipeline.pacing.governor import Governor
@@ -84,6 +87,7 @@ def app() -> App:
     from pipeline.storage.results import Results
     from pipeline.storage.uploads import Uploads
     from pipeline.triggers.deliveries import Deliveries
+    from pipeline.triggers.poison import Poison
     from pipeline.upkeep.readiness import Readiness
     from pipeline.upkeep.reconcile import Reconciler
     from pipeline.upkeep.redrive import Redriver
@@ -123,16 +127,20 @@ def app() -> App:
     )
     claims = Claims(blobs, config.state_container, config.claim_seconds)
     analyzer = Analyzer(config, uploads, results, claims, model, patience=PATIENCE_SECONDS)
+    last_resort = LastResort(config.openai_deployment, uploads, results)
+    deliveries = Deliveries(
+        analyzer,
+        last_resort,
+        queue,
+        marks,
+        governor,
+        deployment=config.openai_deployment,
+        retry_for=config.retry_for_seconds,
+    )
     return App(
         analyzer,
-        Deliveries(
-            analyzer,
-            queue,
-            marks,
-            governor,
-            deployment=config.openai_deployment,
-            retry_for=config.retry_for_seconds,
-        ),
+        deliveries,
+        Poison(deliveries, last_resort),
         Reconciler(
             blobs,
             results,
@@ -184,7 +192,7 @@ async def handle_poison_upload(message: str) -> None:
         RetryableFailure, InvocationCancelled: it can't be queued now.
     """
     with uncancelled("a poison upload"):
-        await app().deliveries.requeue_poison_upload(message)
+        await app().poison.requeue_upload(message)
 
 
 async def handle_poison_request(message: str) -> None:
@@ -194,7 +202,7 @@ async def handle_poison_request(message: str) -> None:
         RetryableFailure, InvocationCancelled: its result can't be written now.
     """
     with uncancelled("a poison request"):
-        await app().deliveries.record_crash(message)
+        await app().poison.record_crash(message)
 
 
 async def reconcile() -> None:

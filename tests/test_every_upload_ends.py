@@ -20,8 +20,10 @@ from PIL import Image
 from workshop import Queue, Workshop, failing, workshop
 
 from pipeline.errors import RetryableFailure, TimedOut
-from pipeline.job.analysis import Analyzer, NotSettled
+from pipeline.job.analysis import Analyzer
+from pipeline.job.last_resort import LastResort
 from pipeline.job.race import Outcome
+from pipeline.job.reading import NotSettled
 from pipeline.job.requests import Request
 from pipeline.pacing.governor import Governor
 from pipeline.storage.claims import Claims
@@ -58,6 +60,7 @@ async def behind(shop: Workshop, door: str) -> AsyncIterator[Deliveries]:
         uploads, results = Uploads(service, "shop-images"), Results(service, "shop-results")
         yield Deliveries(
             Analyzer(shop.settings, uploads, results, Claims(service, "shop-state", 60), shop.model),
+            LastResort(shop.settings.openai_deployment, uploads, results),
             shop.queue,
             QueuedMarks(service, "shop-state"),
             Governor(most_in_flight=8, patience=30),

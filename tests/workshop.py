@@ -23,6 +23,7 @@ from localcloud.cloud import LocalCloud
 from pipeline.errors import RetryableFailure
 from pipeline.images import PreparedImage
 from pipeline.job.analysis import Analyzer
+from pipeline.job.last_resort import LastResort
 from pipeline.job.requests import Redrive, Request, parse_message
 from pipeline.model.question import Question, Reply
 from pipeline.pacing.gate import Busy
@@ -34,6 +35,7 @@ from pipeline.storage.queue import RequestQueue
 from pipeline.storage.results import Results
 from pipeline.storage.uploads import Uploads
 from pipeline.triggers.deliveries import Deliveries, Pacing
+from pipeline.triggers.poison import Poison
 from pipeline.upkeep.reconcile import Reconciler
 from pipeline.upkeep.redrive import Redriver
 
@@ -129,9 +131,19 @@ class Workshop:
         uploads, results = Uploads(self.service, "shop-images"), Results(self.service, "shop-results")
         return Analyzer(self.settings, uploads, results, self.claims, self.model)
 
+    @property
+    def last_resort(self) -> LastResort:
+        uploads, results = Uploads(self.service, "shop-images"), Results(self.service, "shop-results")
+        return LastResort(self.settings.openai_deployment, uploads, results)
+
+    @property
+    def poison(self) -> Poison:
+        return Poison(self.deliveries(), self.last_resort, now=lambda: self.time)
+
     def deliveries(self, pacing: Pacing | None = None, **options: Any) -> Deliveries:
         return Deliveries(
             self.analyzer,
+            self.last_resort,
             self.queue,
             self.marks,
             pacing or Governor(most_in_flight=8, patience=30),
