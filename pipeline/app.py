@@ -127,7 +127,7 @@ def app() -> App:
     )
     claims = Claims(blobs, config.state_container, config.claim_seconds)
     analyzer = Analyzer(config, uploads, results, claims, model, patience=PATIENCE_SECONDS)
-    last_resort = LastResort(config.openai_deployment, uploads, results)
+    last_resort = LastResort(config.openai_deployment, uploads, results, claims)
     deliveries = Deliveries(
         analyzer,
         last_resort,

@@ -49,6 +49,8 @@ class StoredResult:
     etag: str
     size: int
     facts: ResultMetadata
+    archived: bool = False
+    """It is in the archive tier: it can neither be read nor replaced."""
 
     def is_newer_than(self, upload: Upload) -> bool:
         """Whether it is of a later version of the image than `upload`, or may be: the clock has whole seconds."""
@@ -73,6 +75,8 @@ class Claim:
     """Keep an answer for the next run. One storage request; raises RetryableFailure when that is not possible."""
     discard: Callable[[], None]
     """The answer, if one is kept, is of no use any more: the work has its result."""
+    keep_for: Callable[[str, bytes], Awaitable[None]]
+    """Keep an answer for the next run of other work, by its key. One storage request; raises as `keep` does."""
 
 
 class ClaimedElsewhere(NotTried):
