@@ -5,7 +5,6 @@ unknown keys pass, misspelt ones too. It was read in Azure/azure-dev, schemas/v1
 workflow infra.yml checks against the one that is published now.
 """
 
-import tomllib
 from typing import Any
 
 import jsonschema
@@ -13,6 +12,8 @@ import pytest
 import yaml
 from bicep_source import read
 from person import ROOT
+
+from pipeline import __version__
 
 SCRIPT = {
     "type": "object",
@@ -133,5 +134,4 @@ def test_a_failing_hook_fails_the_deployment(project: Any) -> None:
 
 
 def test_the_templates_version_is_the_projects(project: Any) -> None:
-    declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert project["metadata"]["template"] == f"{declared['name']}@{declared['version']}"
+    assert project["metadata"]["template"] == f"blobsight@{__version__}"
