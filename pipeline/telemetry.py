@@ -1,4 +1,4 @@
-"""What the pipeline tells of itself: a log line for each delivery, spans and metrics.
+"""Log lines, spans and metrics of deliveries.
 
 Spans and metrics go through OpenTelemetry's API alone: without its SDK, which only the platform brings (see
 docs/operations.md), a span costs five microseconds and a measurement none. Names and units of everything about the

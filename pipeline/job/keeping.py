@@ -1,4 +1,4 @@
-"""Keeping a paid answer whose result is about to be replaced: the same may be asked about the same bytes again."""
+"""Keeping a paid answer whose result is about to be replaced: the same question may come again."""
 
 from collections.abc import Awaitable, Callable
 from typing import Protocol

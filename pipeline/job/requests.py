@@ -1,4 +1,4 @@
-"""Messages on the request queue: work put off, work asked for, and Event Grid's own events.
+"""Messages on the request queue: deferred work, re-analyses, redrives, and Event Grid's own events. Pure.
 
 Our own message is a JSON object, version 1:
 

@@ -1,4 +1,4 @@
-"""One piece of work, from what is asked to the result that becomes of it. Pure values, and pure functions on them."""
+"""One piece of work, from its question to the result that is assembled. Pure values and functions."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""A schema as somebody wrote it, made plain: JSON's own types, and no more of them than can be worked with."""
+"""A schema made plain: JSON's own types, within limits."""
 
 import math
 from typing import Any

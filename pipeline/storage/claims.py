@@ -1,4 +1,4 @@
-"""Who works on what: at most one at a time on each piece of work, over all instances.
+"""Claims: at most one run at a time on each piece of work, over all instances; and answers that are kept.
 
 A claim is a blob in the state container, and creating it on the condition that it is not there yet is the whole trick:
 

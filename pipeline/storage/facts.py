@@ -1,4 +1,4 @@
-"""What storage hands over, as facts: without the SDK that finds them out."""
+"""Facts that storage hands over, without the SDK that finds them out."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field

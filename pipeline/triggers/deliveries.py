@@ -1,4 +1,4 @@
-"""Deliveries: what reaches the app is brought to a result, or deferred. Nothing is lost and nothing burns.
+"""Deliveries: each is brought to a result, deferred or given up. Nothing is lost.
 
 The host tries a failed blob trigger again five times within a second and then calls it poison: no outage is that short.
 So work that may succeed later is put on the request queue with a growing delay instead, until it succeeds or has waited

@@ -1,4 +1,4 @@
-"""Poison messages: what the host gave up on is brought to a result all the same."""
+"""Poison messages, which the host gave up on: they come to a result all the same."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""Uploads without a current result, found by listing: what makes up for an event that was lost.
+"""Uploads without a current result, found by listing both containers side by side.
 
 A pass lists images and results side by side and compares ETags, without reading or asking for a single blob. It
 may take several runs: each is bounded in time and leaves its `Progress` for the next.
