@@ -1,4 +1,4 @@
-"""Waiting for results, and showing what came of them."""
+"""Wait for results, and show them."""
 
 import asyncio
 from collections import Counter
@@ -20,13 +20,13 @@ from pipeline.storage.listing import listed
 
 LOOK_EVERY_SECONDS = 1.0
 ASKED_ONE_BY_ONE = 100
-"""Up to so many results are asked for each; more are listed."""
+"""Up to so many results are requested one by one; more are listed."""
 CHANGE_SECONDS = 10
-"""Without any new result, after which the images themselves are looked at."""
+"""Seconds without a new result after which the images are checked for changes."""
 HINT_AFTER_SECONDS = 60
-"""Without a single result."""
+"""Seconds without any result after which the person is told to check the app."""
 SHOWN_ANSWERS = 50
-"""For more images the answers are for `blobsight results`."""
+"""Most images whose answers are shown; of more, only the failures are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,20 +37,20 @@ class Finished:
     state: State
     error_code: str | None
     origin: str | None
-    """Where its instructions came from."""
+    """The origin of its instructions."""
 
 
 type _Waiting = dict[str, tuple[str, str]]
-"""Image and its ETag, by the name of the result that is waited for."""
+"""Image and its ETag, by the name of the result to wait for."""
 
 
 async def follow(account: Account, etags: Mapping[str, str], problems: list[Problem]) -> list[Finished]:
-    """Wait until every image has the result of this version of it.
+    """Wait until every image has a result for this version of it.
 
     Args:
         account: where the results appear.
         etags: of the images, by name.
-        problems: gets the images whose results can't be looked at; they are not waited for.
+        problems: gets the images whose results can't be read; they are not waited for.
 
     Raises:
         AzureError: as the SDK gives it.
@@ -60,7 +60,9 @@ async def follow(account: Account, etags: Mapping[str, str], problems: list[Prob
     began = quiet_since = monotonic()
     hinted = False
     try:
-        with progress("Waiting for results", len(waiting)) as bar:  # what is there already tells nothing of the rate
+        with progress(
+            "Waiting for results", len(waiting)
+        ) as bar:  # results that were there already say nothing about the rate
             while waiting:
                 looked = monotonic()
                 before = len(waiting)
@@ -73,50 +75,52 @@ async def follow(account: Account, etags: Mapping[str, str], problems: list[Prob
                 bar.advance(before - len(waiting))
                 if not finished and not hinted and monotonic() - began > HINT_AFTER_SECONDS:
                     hinted = True
-                    say("No result yet: is the app running? `blobsight doctor` tells. Ctrl-C stops waiting only.")
-                # Long listings are not made the app's main load.
+                    say(
+                        "No result yet. Run `blobsight doctor` to see whether the app works. Ctrl-C only stops waiting."
+                    )
+                # Long listings must not become the account's main load.
                 await asyncio.sleep(max(LOOK_EVERY_SECONDS, 3 * (monotonic() - looked)) if waiting else 0)
     except asyncio.CancelledError:
-        say(f"{counted(len(waiting), 'image')} had no result yet; the app goes on: `blobsight status` shows how far.")
+        say(f"{counted(len(waiting), 'image')} had no result yet. The app goes on: see `blobsight status`.")
         raise
     return finished
 
 
 async def _let_go_of_changed(account: Account, waiting: _Waiting) -> None:
-    """Wait no more for images that somebody has replaced or deleted meanwhile."""
+    """Stop waiting for images that have been replaced or deleted meanwhile."""
 
     def take(result: str, image: BlobProperties | Unknown | None) -> None:
         name, etag = waiting[result]
         if image is None or (not isinstance(image, Unknown) and image.etag.strip('"') != etag):
             del waiting[result]
-            say(f"{one_line(name)} was replaced or deleted meanwhile: its result is not waited for.", "yellow")
+            say(f"{one_line(name)} has been replaced or deleted meanwhile: not waiting for its result.", "yellow")
 
     await side_by_side(list(waiting), lambda result: properties_of(account.images, waiting[result][0]), take)
 
 
 async def _take(account: Account, waiting: _Waiting, problems: list[Problem]) -> list[Finished]:
-    """Those that have their results by now; they wait no more, and neither do those of which that can't be seen."""
+    """Return the images that have their results, and stop waiting for them and for those whose result can't be read."""
     came = []
     look = _listed if len(waiting) > ASKED_ONE_BY_ONE else _asked
-    for result, told in (await look(account, waiting)).items():
+    for result, metadata in (await look(account, waiting)).items():
         name, etag = waiting[result]
-        if isinstance(told, Unknown):
-            problems.append(Problem(name, Unknown(f"its result can't be looked at: {told.reason}", told.code)))
-        elif told.get("sourceetag") == etag:
-            state = State.FAILED if told.get("status") == "failed" else State.SUCCEEDED
-            came.append(Finished(name, state, told.get("errorcode"), told.get("origin")))
+        if isinstance(metadata, Unknown):
+            problems.append(Problem(name, Unknown(f"its result can't be read: {metadata.reason}", metadata.code)))
+        elif metadata.get("sourceetag") == etag:
+            state = State.FAILED if metadata.get("status") == "failed" else State.SUCCEEDED
+            came.append(Finished(name, state, metadata.get("errorcode"), metadata.get("origin")))
         else:
             continue
         del waiting[result]
     return came
 
 
-type _Told = dict[str, Mapping[str, str] | Unknown]
-"""The metadata of results, by their names, or why they are not known."""
+type _Metadata = dict[str, Mapping[str, str] | Unknown]
+"""Metadata by the results' names, or why it is not known."""
 
 
-async def _listed(account: Account, names: Collection[str]) -> _Told:
-    found: _Told = {}
+async def _listed(account: Account, names: Collection[str]) -> _Metadata:
+    found: _Metadata = {}
     prefix = commonprefix(list(names))[:SHORTENED_AT]  # noqa: RUF071 - the service's prefix is one, too
     async for page in listed(account.results, metadata=True, prefix=prefix):
         found.update((odd.name, odd.why) for odd in odd_ones(page) if odd.name in names)
@@ -124,8 +128,8 @@ async def _listed(account: Account, names: Collection[str]) -> _Told:
     return found
 
 
-async def _asked(account: Account, names: Collection[str]) -> _Told:
-    found: _Told = {}
+async def _asked(account: Account, names: Collection[str]) -> _Metadata:
+    found: _Metadata = {}
 
     def take(name: str, result: BlobProperties | Unknown | None) -> None:
         if result is not None:
@@ -136,15 +140,15 @@ async def _asked(account: Account, names: Collection[str]) -> _Told:
 
 
 def tally(finished: Sequence[Finished]) -> dict[str, Any]:
-    """How many of each kind, for programs."""
+    """Counts of each outcome, for programs."""
     failed = Counter(one.error_code or "unknown" for one in finished if one.state is State.FAILED)
     return {"succeeded": len(finished) - failed.total(), "failed": dict(failed)}
 
 
 async def show_finished(account: Account, finished: Sequence[Finished]) -> bool:
-    """What came of the images: the answers of a few on stdout, of many the failures; and how many of each kind.
+    """Show the answers of a few images, or the failures of many, on stdout; and the counts on stderr.
 
-    Returns whether the results could be read.
+    Returns whether all results could be read.
     """
     shown = finished if len(finished) <= SHOWN_ANSWERS else [one for one in finished if one.state is State.FAILED]
     results = await _read(account, [one.name for one in shown])
@@ -177,5 +181,5 @@ def why_failed(result: Mapping[str, Any] | Unknown) -> tuple[str | None, str]:
 def summary_of(result: Mapping[str, Any] | Unknown) -> str:
     """The answer, or what is wrong and what to do."""
     if isinstance(result, Unknown) or result["status"] == "failed":
-        return ": ".join(filter(None, why_failed(result)))
-    return str(result["answer"]["text"])
+        return ": ".join(filter(None, why_failed(result))) or "(no message)"
+    return str(result["answer"]["text"]) or "(no text)"

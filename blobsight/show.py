@@ -1,4 +1,4 @@
-"""`blobsight show`: everything that is known of one image, and what is not known and why."""
+"""`blobsight show`: everything that is known about one image; and what is not known, and why."""
 
 import asyncio
 from collections.abc import Iterator, Mapping
@@ -38,9 +38,9 @@ from pipeline.storage.unpacking import unpacked_start
 from pipeline.storage.uploads import Uploads
 
 HEADER_BYTES = 256 * 1024
-"""What is read of an image without a result, to tell its format and size. Some cameras put long previews in front."""
+"""Bytes read of an image without a result, to find its format and size. Some cameras put long previews in front."""
 _ANY_SIZE = ImageLimits(max_bytes=HEADER_BYTES, max_pixels=2**62)
-"""What the app accepts is its own business; here it is only looked at."""
+"""No limits: the app decides what it accepts, this command only shows."""
 MAY_NOT_READ_STATE = "you may not read the state container (role Storage Blob Data Reader)"
 
 
@@ -49,18 +49,18 @@ MAY_NOT_READ_STATE = "you may not read the state container (role Storage Blob Da
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 @account_options
 def show(place: Place, name: str, *, as_json: bool) -> Exit:
-    """Show all that is known of the image NAME.
+    """Show all that is known about the image NAME.
 
-    The image and what is asked about it, its result, tokens and times, earlier results, and whether it is in work or
-    waits. NAME is the blob's, as in `blobsight status --failed`. The exit status is 0 whatever became of the image, and
-    1 if something of it can't be read.
+    The image and its question, its result, tokens and times, earlier results, and whether it is in progress or queued.
+    NAME is the blob's, as in `blobsight status --failed`. The exit status is 0 even if the image failed, and 1 if
+    something about it can't be read.
 
     \b
     blobsight show holiday/beach.jpg
     blobsight show holiday/beach.jpg --json | jq -r .result.answer.text
     """  # noqa: D301 - click's mark of lines to leave alone
     if not is_blob_name(name):
-        raise click.BadParameter("no blob can have this name.", param_hint="NAME")
+        raise click.BadParameter("a blob can't have this name: correct it.", param_hint="NAME")
     return asyncio.run(_run(place, name, as_json=as_json))
 
 
@@ -77,7 +77,7 @@ async def _run(place: Place, name: str, *, as_json: bool) -> Exit:
 
 @dataclass(slots=True)
 class Version:
-    """A result that was replaced, as far as a listing tells."""
+    """A replaced result, as far as a listing shows it."""
 
     written: datetime
     status: str | None
@@ -86,20 +86,20 @@ class Version:
 
 @dataclass(slots=True)
 class Found:
-    """What is known of one image."""
+    """Everything known about one image."""
 
     name: str
     image: BlobProperties | Unknown | None
-    """None: it was deleted, and its result is still there."""
+    """None if it was deleted and its result is still there."""
     facts: Mapping[str, Any] | Unknown = field(default_factory=dict)
-    """format, width, height; problem, if they can't be told."""
+    """format, width, height; problem, if they can't be found."""
     result: Mapping[str, Any] | Unknown | None = None
-    """Of the image as it is now or of an earlier version: see `is_current`."""
+    """The result of the present version or of an earlier one: see `is_current`."""
     asked: Instructions | PermanentFailure | Unknown | None = None
-    """What would be asked now; looked up only where the current result does not say."""
+    """The question that would be asked now; looked up only where the current result does not say."""
     earlier: list[Version] | Unknown = field(default_factory=list)
     in_work: bool | Unknown = False
-    """Unknown, unless nothing at all is."""
+    """False if no image is in progress, else Unknown."""
     waits_until: datetime | Unknown | None = None
 
     @property
@@ -133,7 +133,7 @@ async def _find(account: Account, name: str) -> Found:
     if image is not None and result is None and not wants_result(name):
         return found
     found.earlier, found.in_work, found.waits_until = await asyncio.gather(
-        earlier_results(account.results, name), _in_work(account), _waits(account, name)
+        earlier_results(account.results, name), _in_progress(account), _waits(account, name)
     )
     if found.is_current and isinstance(result, Mapping):
         source = _of(result, "source")
@@ -173,7 +173,7 @@ async def _facts(images: ContainerClient, image: BlobProperties) -> dict[str, An
 
 
 async def _not_there(account: Account, name: str) -> str:
-    """What to say of a name that is not there: also the names in its folder that look like it."""
+    """Explain that there is no such name, and suggest similar ones from its folder."""
     folder = folders_of(name)[0]
     listed = await list_page(account.images, None, metadata=False, prefix=folder)
     leaves = {blob.name.removeprefix(folder): blob.name for blob in listed.blobs}
@@ -182,12 +182,12 @@ async def _not_there(account: Account, name: str) -> str:
     if near:
         return f"{there}. Did you mean {' or '.join(repr(leaves[leaf]) for leaf in near)}?"
     if not leaves:
-        return f"{there}, and nothing else in '{folder}': `blobsight status` counts what there is."
-    return f"{there}, nor one with a name like it in '{folder or '/'}'."
+        return f"{there}, nor any other in '{folder}'. `blobsight status` counts the images that there are."
+    return f"{there}, nor one with a similar name in '{folder or '/'}'."
 
 
 async def earlier_results(results: ContainerClient, name: str) -> list[Version] | Unknown:
-    """The replaced results, newest first; an account that keeps no versions has none."""
+    """Return the replaced results, newest first; an account that keeps no versions has none."""
     target = result_name(name)
     try:
         with understood():
@@ -208,23 +208,22 @@ def _is_current_version(blob: BlobProperties) -> bool:
     return blob.version_id is None or bool(blob.is_current_version)
 
 
-async def _in_work(account: Account) -> bool | Unknown:
-    """Whether the image is in work; False only when nothing is.
+async def _in_progress(account: Account) -> bool | Unknown:
+    """Return False if no image is in progress, else Unknown.
 
-    A claim is named for the image's bytes, the question and the settings of the app together: only the app can tell
-    which image it is for.
+    A claim is named by a hash of image, question and the app's settings: only the app knows which image it is for.
     """
     try:
         listed = await list_page(account.state, None, metadata=True, prefix="claims/")
     except AzureError as error:
         return _of_state(error)
-    # One without an owner only keeps an answer until it can be delivered.
+    # A claim without an owner only keeps an answer until it can be delivered.
     claims = sum(bool(claim.metadata.get("owner")) for claim in listed.blobs)
-    return Unknown(f"images in work: {claims:,}; whether this is one of them can't be seen") if claims else False
+    return Unknown(f"{claims:,} in the whole account; only the app knows which images") if claims else False
 
 
 async def _waits(account: Account, name: str) -> datetime | Unknown | None:
-    """When the message that the image waits for is to be seen, if there is one."""
+    """Return when the image's message on the queue becomes visible, if there is one."""
     try:
         until = await QueuedMarks(account.blobs, account.place.state).until(name)
     except RetryableFailure as failure:
@@ -235,21 +234,21 @@ async def _waits(account: Account, name: str) -> datetime | Unknown | None:
 
 
 def _of_state(error: AzureError | RetryableFailure) -> Unknown:
-    """Why the state container does not tell. Only the app itself needs to read it."""
+    """Explain why the state container can't be read. Only the app has to."""
     cause, unknown = of_the_sdk(error), about_blob(error)
     if getattr(cause, "status_code", None) == 403:
         return replace(unknown, reason=MAY_NOT_READ_STATE)
     if isinstance(cause, ResourceNotFoundError):
-        return replace(unknown, reason="there is no state container of that name")
+        return replace(unknown, reason="the account has no state container of that name")
     return unknown
 
 
 def _of(result: Mapping[str, Any], section: str) -> Mapping[str, Any]:
-    """A section of the result, without any fields if it has none: an older version may not have written it."""
+    """A section of the result, empty if the result lacks it: an older version may not have written it."""
     return result.get(section) or {}
 
 
-# What a program gets.
+# For programs.
 
 
 def _json(found: Found) -> dict[str, Any]:
@@ -274,7 +273,7 @@ def _json(found: Found) -> dict[str, Any]:
 
 
 def _known(value: Any) -> Any:
-    """`value`, or an object that says why it is not known."""
+    """The value itself, or an object that says why it is not known."""
     return {"error": value.to_json()} if isinstance(value, Unknown) else value
 
 
@@ -306,7 +305,7 @@ def _asked_json(asked: Instructions | PermanentFailure | Unknown | None) -> Any:
     }
 
 
-# What a person gets.
+# For people.
 
 
 def _print(found: Found) -> None:
@@ -319,7 +318,7 @@ def _print(found: Found) -> None:
 
 
 def _print_line(line: str) -> None:
-    """Indented, however long it is: nothing that an image or a model says looks like a section of ours."""
+    """Print a line indented, even where it wraps: text of an image or a model must not look like a section of ours."""
     if out.is_terminal:
         out.print(Padding(Text(one_line(line)), (0, 0, 0, 2), expand=False))
     else:
@@ -330,7 +329,7 @@ def _sections(found: Found) -> Iterator[tuple[str, list[str]]]:
     if found.image is not None:
         yield "Image", _image_lines(found)
     if found.status == "no image":
-        yield "Result", ["An instruction file, a schema or a junk file: it gets none."]
+        yield "Result", ["None: this is an instruction file, a schema or a junk file."]
         return
     if found.asked is not None:
         yield "Would be asked", _asked_lines(found.asked)
@@ -340,7 +339,7 @@ def _sections(found: Found) -> Iterator[tuple[str, list[str]]]:
         yield "Result", [f"can't be read: {found.result.reason}"]
     else:
         if isinstance(found.image, Unknown):
-            yield "Result", ["whether of the image as it is now, can't be told"]
+            yield "Result", ["not known whether it is of the image's present version"]
         elif not found.is_current:
             yield "Last result", ["of an earlier version of the image" if found.image else "the image is deleted"]
         yield from _result_sections(found.result)
@@ -350,7 +349,7 @@ def _sections(found: Found) -> Iterator[tuple[str, list[str]]]:
 def _image_lines(found: Found) -> list[str]:
     image, facts = found.image, found.facts
     if image is None or isinstance(image, Unknown):
-        return [f"can't be looked at: {image.reason}"] if image else []
+        return [f"can't be read: {image.reason}"] if image else []
     if isinstance(facts, Unknown):
         kind = f"can't be read: {facts.reason}"
     elif facts.get("format"):
@@ -367,12 +366,12 @@ def _image_lines(found: Found) -> list[str]:
 
 def _asked_lines(asked: Instructions | PermanentFailure | Unknown) -> list[str]:
     if isinstance(asked, Unknown):
-        return [f"can't be told: {asked.reason}"]
+        return [f"not known: {asked.reason}"]
     if isinstance(asked, PermanentFailure):
         return [f"{asked.code}: {asked.message}"]
     if asked.origin is Origin.BUILT_IN:
-        lines = ["What the app asks by default: the image brings no instructions, and the app's setting"]
-        lines.append("DEFAULT_INSTRUCTIONS can't be seen from here.")
+        lines = ["The app's default: the image has no instructions, and the app's setting DEFAULT_INSTRUCTIONS"]
+        lines.append("can't be seen from here.")
     else:
         lines = [*asked.text.splitlines(), f"({asked.origin}{f' {asked.origin_name}' if asked.origin_name else ''})"]
     options = asked.options.model_dump(by_alias=True, exclude_none=True)
@@ -384,12 +383,13 @@ def _result_sections(result: Mapping[str, Any]) -> Iterator[tuple[str, list[str]
     if asked.get("text") is not None:
         origin = " ".join(filter(None, [asked.get("origin"), asked.get("origin_name")]))
         yield "Asked", [*asked["text"].splitlines(), f"({origin})"]
-    if answer:
-        ending = ["(cut off at the ceiling on output tokens)"] if answer.get("truncated") else []
+    if answer.get("text") is not None:
+        ending = ["(cut off at the limit on output tokens)"] if answer.get("truncated") else []
         yield "Answer", [*answer["text"].splitlines(), *ending]
     if error:
         details = error.get("details") or {}
-        yield "Error", [f"{error['code']}: {error['message']}", *(f"{key}: {details[key]}" for key in details)]
+        what = ": ".join(filter(None, [error.get("code"), error.get("message")]))
+        yield "Error", [what, *(f"{key}: {details[key]}" for key in details)]
     yield "Cost", _cost_lines(_of(result, "usage"), _of(result, "timings_ms"), _of(result, "model"))
 
 
@@ -400,8 +400,8 @@ def _cost_lines(usage: Mapping[str, Any], times: Mapping[str, Any], model: Mappi
     request = [f"request id {model['request_id']}"] if model.get("request_id") else []
     return [
         f"tokens: {', '.join(tokens) or 'none'}",
-        f"milliseconds: {', '.join(steps) or 'not told'}",
-        f"deployment {model.get('deployment') or 'not told'}{answered}",
+        f"milliseconds: {', '.join(steps) or 'not recorded'}",
+        f"deployment {model.get('deployment') or 'not recorded'}{answered}",
         *request,
     ]
 
@@ -418,18 +418,18 @@ def _history_lines(found: Found) -> list[str]:
             for version in found.earlier
         ]
     if isinstance(found.in_work, Unknown) and found.in_work == found.waits_until:
-        return [*lines, f"in work or waiting: {found.in_work.reason}"]
+        return [*lines, f"in progress or waiting: {found.in_work.reason}"]
     if isinstance(found.in_work, Unknown):
-        lines.append(f"in work: {found.in_work.reason}")
+        lines.append(f"in progress: {found.in_work.reason}")
     if isinstance(found.waits_until, Unknown):
         lines.append(f"waiting: {found.waits_until.reason}")
     elif found.waits_until is not None:
         lines.append(f"waits on the queue until {_moment(found.waits_until)}")
-    return lines or ["not in work and not waiting, as far as can be seen"]
+    return lines or ["neither in progress nor on the queue, as far as can be seen"]
 
 
 def _ending_lines(result: Mapping[str, Any]) -> list[str]:
-    """How and when the work ended, as far as the result tells."""
+    """How and when the work ended, as far as the result says."""
     written, attempts, key = (result.get(name) for name in ("created_at", "attempts", "work_key"))
     at = f" {_moment(datetime.fromisoformat(written))}" if written else ""
     after = f", after {attempts} attempt{'s' if attempts > 1 else ''}" if attempts else ""

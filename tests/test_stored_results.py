@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from azure.storage.blob import BlobProperties, ContentSettings
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from some_results import failed, result_of
 
@@ -58,6 +58,8 @@ def image() -> BlobProperties:
 
 
 @given(damaged())
+@example({"status": "failed", "source": {}, "answer": {}, "error": {"code": "", "message": ""}})
+@example({"status": "succeeded", "source": {}, "answer": {"text": ""}, "error": {"other": None}})
 def test_what_counts_as_a_result_can_be_shown_told_and_exported(document: Any) -> None:
     try:
         result = parse_result(Content(json.dumps(document).encode(), None))
