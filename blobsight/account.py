@@ -1,13 +1,13 @@
-"""Where images and results are, and who may read and write them.
+"""The storage account with images and results, and the sign-in to it.
 
 An account is named in one of three ways:
 
     --account NAME or ADDRESS     in Azure, as whom `az login` (or the machine's managed identity) signed in
     --local                       the cloud that `make up` runs on this machine
-    --connection-string TEXT      for the emulator on other ports, and for whoever has one
+    --connection-string TEXT      for example for the emulator on other ports
 
-or once for all in the environment: BLOBSIGHT_ACCOUNT or AZURE_STORAGE_CONNECTION_STRING. What `azd env get-values`
-prints is understood too.
+The environment can name it once: BLOBSIGHT_ACCOUNT or AZURE_STORAGE_CONNECTION_STRING. The variables that
+`azd env get-values` prints are understood too.
 """
 
 import os
@@ -42,15 +42,15 @@ EMULATOR = (
     "AccountKey=Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==;"
     "BlobEndpoint=http://127.0.0.1:10000/devstoreaccount1;QueueEndpoint=http://127.0.0.1:10001/devstoreaccount1;"
 )
-"""What UseDevelopmentStorage=true means; the key is published with the emulator, and this SDK does not know the
-short form. https://learn.microsoft.com/azure/storage/common/storage-connect-azurite"""
+"""The meaning of UseDevelopmentStorage=true, a short form that this SDK does not know. The key is a published one.
+https://learn.microsoft.com/azure/storage/common/storage-connect-azurite"""
 
 FIRST_READ_BYTES = 4 * 1024 * 1024
-"""What the first request of a download brings along with the size, so that what is too large is not read any further.
-Nearly every result fits."""
+"""Bytes that the first request of a download reads. It also returns the size, so a blob that is too large is read no
+further. Nearly every result fits."""
 
 STORAGE_SCOPE = "https://storage.azure.com/.default"
-NOT_SIGNED_IN = "Nobody is signed in to Azure: run `az login`, or give --local for the local cloud."
+NOT_SIGNED_IN = "You are not signed in to Azure: run `az login`, or give --local for the local cloud."
 ACCOUNT_VARIABLES = ("BLOBSIGHT_ACCOUNT", "AZURE_STORAGE_BLOB_ENDPOINT", "AZURE_STORAGE_ACCOUNT")
 CONNECTION_STRING_VARIABLE = "AZURE_STORAGE_CONNECTION_STRING"
 
@@ -62,7 +62,7 @@ class Place:
     """An account by name, and the containers and the queue in it that Blobsight uses."""
 
     account: str | None
-    """Name, or address of the blob service; None with a connection string."""
+    """Its name, or the address of its blob service; None with a connection string."""
     connection_string: str | None
     queue_endpoint: str | None
     images: str
@@ -72,14 +72,14 @@ class Place:
 
     @property
     def blob_url(self) -> str | None:
-        """The address of the blob service, None when only the connection string knows it."""
+        """The address of the blob service; None with a connection string, which holds it."""
         if self.account is None:
             return None
         return f"https://{self.account}.blob.core.windows.net" if _NAME.fullmatch(self.account) else self.account
 
     @property
     def queue_url(self) -> str | None:
-        """The address of the queue service, None when nothing tells it."""
+        """The address of the queue service; None if it is neither given nor follows from the account's."""
         if self.queue_endpoint is not None or self.blob_url is None:
             return self.queue_endpoint
         url = urlsplit(self.blob_url)
@@ -88,13 +88,13 @@ class Place:
 
     @asynccontextmanager
     async def opened(self, *, sign_in: bool = True) -> AsyncIterator["Account"]:
-        """The account, with clients that live as long as the context.
+        """Open the account, with clients that live as long as the context.
 
         Args:
-            sign_in: find out at once whether anybody is signed in: the clients would try again and again.
+            sign_in: get a token first. Without a sign-in that fails at once, where the clients would retry for long.
 
         Raises:
-            Trouble: whatever goes wrong with it inside the context, said to a person.
+            Trouble: an error of the account or its storage inside the context, explained to the person.
         """
         with explained(self):
             async with AsyncExitStack() as stack:
@@ -105,11 +105,11 @@ class Place:
 
     @property
     def is_here(self) -> bool:
-        """Whether it is on this machine."""
+        """Whether the account is on this machine."""
         return "://127.0.0.1" in (self.connection_string or self.account or "")
 
     async def _open(self, stack: AsyncExitStack) -> "Account":
-        # The default waits 15 s before its first retry. Nobody is there on this machine? Then nobody comes soon.
+        # The default waits 15 s before its first retry. On this machine a closed port stays closed: no retry.
         connects = 0 if self.is_here else 3
         retry_policy = ExponentialRetry(initial_backoff=1, increment_base=2, retry_total=3, retry_connect=connects)
         options: dict[str, Any] = {"retry_policy": retry_policy}
@@ -120,9 +120,10 @@ class Place:
             try:
                 blobs = BlobServiceClient.from_connection_string(self.connection_string, **options, **of_blobs)
                 queues = QueueServiceClient.from_connection_string(self.connection_string, **options)
-            except ValueError:  # what the SDK says may repeat what is secret
+            except ValueError:  # the SDK's message may repeat the key
                 raise Trouble(
-                    "The connection string is none: it should hold AccountName=…;AccountKey=…;BlobEndpoint=…."
+                    "That is not a storage connection string. It should look like"
+                    " AccountName=…;AccountKey=…;BlobEndpoint=…."
                 ) from None
         else:
             credential = await stack.enter_async_context(DefaultAzureCredential())
@@ -136,7 +137,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """An account that is open."""
+    """An open account."""
 
     place: Place
     blobs: BlobServiceClient
@@ -158,20 +159,20 @@ class Account:
 
     @property
     def requests(self) -> RequestQueue:
-        """Where work is asked for.
+        """The app's request queue.
 
         Raises:
-            Trouble: nothing tells where the queue service is.
+            Trouble: the address of the queue service is not known.
         """
         if self.queues is None:
             raise Trouble(
-                f"The queue service of {self.place.account} is not known: give its address with --queue-endpoint."
+                f"The address of {self.place.account}'s queue service is not known: give it with --queue-endpoint."
             )
         return RequestQueue(self.queues, self.place.requests)
 
 
 def account_options[**P, R](command: Callable[Concatenate[Place, P], R]) -> Callable[P, R]:
-    """Give a command the options that name an account; it gets the `Place` as its first argument."""
+    """Give a command the options that name an account. They reach it as a `Place`, its first argument."""
 
     def with_place(*args: P.args, **options: P.kwargs) -> R:
         own, given = _apart(options)
@@ -181,7 +182,7 @@ def account_options[**P, R](command: Callable[Concatenate[Place, P], R]) -> Call
 
 
 def optional_account[**P, R](command: Callable[Concatenate[Place | None, P], R]) -> Callable[P, R]:
-    """The same for a command that can do without: it gets None when no account is named anywhere."""
+    """Give a command the same options where it can run without an account: it gets None when none is named."""
 
     def with_place(*args: P.args, **options: P.kwargs) -> R:
         own, given = _apart(options)
@@ -192,7 +193,7 @@ def optional_account[**P, R](command: Callable[Concatenate[Place | None, P], R])
 
 
 def _apart(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(a command's own options, those that name an account)."""
+    """Split options into (the command's own, those that name an account)."""
     own = {name: value for name, value in options.items() if name not in _NAMES}
     return own, {name: options[name] for name in _NAMES}
 
@@ -272,13 +273,13 @@ def _from_environment(environment: Mapping[str, str]) -> tuple[str | None, str |
     if not accounts and not connection_string:
         raise click.UsageError(
             "No storage account is named. Give --account NAME for one in Azure, or --local for the cloud that"
-            " `make up` runs on this machine; or set BLOBSIGHT_ACCOUNT once for all."
+            " `make up` runs on this machine; or set BLOBSIGHT_ACCOUNT."
         )
     return next(iter(accounts.values()), None), connection_string or None
 
 
 def _checked(account: str) -> str:
-    """A name, or an address without anything secret behind it."""
+    """Return the account's name or address, checked to hold no secret."""
     if _NAME.fullmatch(account):
         return account
     try:
@@ -288,9 +289,9 @@ def _checked(account: str) -> str:
     except ValueError:
         good = False
     if not good or url.query or url.fragment or url.username or url.password:
-        # What was pasted here may be a secret: it is not repeated.
+        # The value may be a pasted secret: don't repeat it.
         raise click.BadParameter(
-            "it should be a name of 3 to 24 lowercase letters and digits, or an address such as"
+            "that is not a storage account. Give its name, 3 to 24 lowercase letters and digits, or an address such as"
             " https://myaccount.blob.core.windows.net, without a key or a SAS.",
             param_hint="--account",
         )
@@ -299,11 +300,11 @@ def _checked(account: str) -> str:
 
 @contextmanager
 def explained(place: Place) -> Iterator[None]:
-    """The storage SDK's errors, said to a person."""
+    """Turn the storage SDK's errors into a `Trouble` that explains them to the person."""
     try:
         try:
             yield
-        except ExceptionGroup as group:  # of tasks side by side; they fail for one reason
+        except ExceptionGroup as group:  # of concurrent tasks, which fail for the same reason
             error = _first(group)
             raise error from error.__cause__
     except (AzureError, RetryableFailure) as error:
@@ -314,7 +315,7 @@ def explained(place: Place) -> Iterator[None]:
 
 
 def of_the_sdk(error: AzureError | RetryableFailure) -> AzureError | None:
-    """The SDK's own error. The pipeline's message on it is meant for the app's identity, not for a person's."""
+    """The SDK's error behind `error`, if any. The pipeline's own message on it is about the app's identity."""
     cause = error.__cause__ if isinstance(error, RetryableFailure) else error
     return cause if isinstance(cause, AzureError) else None
 
@@ -328,11 +329,11 @@ def _explanation(error: AzureError, place: Place) -> str:  # noqa: PLR0911 - one
     match error:
         case CredentialUnavailableError():
             return NOT_SIGNED_IN
-        case ClientAuthenticationError(status_code=None):  # no service answered: nobody gave a token
+        case ClientAuthenticationError(status_code=None):  # no service answered: no sign-in gave a token
             return NOT_SIGNED_IN
         case ClientAuthenticationError():
             return (
-                f"{where} does not accept who you are ({code(error)}): run `az login` with an account of its tenant,"
+                f"{where} does not accept your sign-in ({code(error)}). Run `az login` with an account of its tenant,"
                 " or, with a connection string, check its key."
             )
         case ResourceNotFoundError() if code(error) == "ContainerNotFound":
@@ -345,8 +346,8 @@ def _explanation(error: AzureError, place: Place) -> str:  # noqa: PLR0911 - one
         case HttpResponseError(status_code=403):
             return (
                 f"{where} does not let you do this ({code(error)}). You need the role 'Storage Blob Data Contributor',"
-                " and to queue requests 'Storage Queue Data Message Sender'; a new role takes up to ten minutes. Or the"
-                " account's firewall keeps you out."
+                " and to queue requests 'Storage Queue Data Message Sender'; a new role takes effect within ten"
+                " minutes. If you have the roles, the account's firewall blocks you."
             )
         case HttpResponseError():
             return f"{where} answered with an error: {code(error)}. Try again."
@@ -359,23 +360,23 @@ def _explanation(error: AzureError, place: Place) -> str:  # noqa: PLR0911 - one
 
 _CURES = {
     "BlobArchived": (
-        "it is in the archive tier, where nothing can read it: set its tier to Hot or Cool, wait until it is rehydrated"
-        " (up to 15 hours), and run this again"
+        "it is in the archive tier and can't be read: set its tier to Hot or Cool, wait until it is rehydrated (up to"
+        " 15 hours), and run this again"
     ),
-    "BlobBeingRehydrated": "it is being rehydrated from the archive tier (up to 15 hours): run this again then",
+    "BlobBeingRehydrated": "it is being rehydrated from the archive tier (up to 15 hours): run this again afterwards",
     "BlobUsesCustomerSpecifiedEncryption": (
         "it is encrypted with a key that only its uploader has: have it uploaded again without one"
     ),
     "BlobImmutableDueToPolicy": "an immutability policy or a legal hold protects it: exempt the container, or wait",
-    "LeaseIdMissing": "somebody holds a lease on it: break the lease",
-    "BlobNotFound": "it was deleted meanwhile",
+    "LeaseIdMissing": "another program holds a lease on it: break the lease, and run this again",
+    "BlobNotFound": "it has been deleted meanwhile",
 }
 """Refusals of one blob, and what to do about each.
 https://learn.microsoft.com/rest/api/storageservices/blob-service-error-codes"""
 
 
 def about_blob(error: AzureError | RetryableFailure, doing: str = "read") -> Unknown:
-    """Why one blob could not be `doing` ("read", "sent", …), for a person."""
+    """Explain to the person why one blob could not be `doing` ("read", "sent", …)."""
     cause = of_the_sdk(error)
     if cause is None:
         return Unknown(str(error))
@@ -385,16 +386,16 @@ def about_blob(error: AzureError | RetryableFailure, doing: str = "read") -> Unk
     elif isinstance(cause, ResourceNotFoundError):  # the answer to a HEAD may name no code
         reason = _CURES["BlobNotFound"]
     elif status == 403:
-        reason = f"you may not have it {doing} ({code(cause)}): none of your roles covers it"
+        reason = f"you have no role that allows it to be {doing} ({code(cause)})"
     elif may_affect_all(cause):
         reason = f"it could not be {doing} ({code(cause)}): run this again"
     else:
-        reason = f"the service refuses to have it {doing} ({code(cause)})"
+        reason = f"the service does not allow it to be {doing} ({code(cause)})"
     return Unknown(reason, named)
 
 
 def affects_all(error: AzureError) -> bool:
-    """Whether a failure at one blob means the same failure at all others."""
+    """Whether a failure at one blob means that all others fail too."""
     if isinstance(error, ClientAuthenticationError):
         return getattr(error, "status_code", None) in (None, 401)
     return service_code(error) in (
@@ -407,13 +408,13 @@ def affects_all(error: AzureError) -> bool:
 
 
 def may_affect_all(error: AzureError) -> bool:
-    """Whether it may: a missing right, no connection, a service that is busy or broken."""
+    """Whether other blobs may fail too: a missing right, no connection, a service that is busy or broken."""
     status = getattr(error, "status_code", None)
     return isinstance(error, ClientAuthenticationError) or status is None or status in (403, 408, 429) or status >= 500
 
 
 def service_code(error: AzureError) -> str | None:
-    """The service's name of an error."""
+    """The service's own name of an error, if it gave one."""
     named = getattr(error, "error_code", None)  # an enum's member, or text for codes that the SDK does not know
     named = getattr(named, "value", named)
     return str(named) if named else None

@@ -1,4 +1,4 @@
-"""What to ask, as options of a command; and how that travels in a blob's metadata."""
+"""The options that say what to ask, and their form as blob metadata."""
 
 import base64
 from collections.abc import Callable
@@ -15,17 +15,17 @@ from pipeline.instructions.options import NAMES, Options
 from pipeline.settings import MOST_OUTPUT_TOKENS
 
 MAX_METADATA_BYTES = 8 * 1024
-"""Of all names and values of one blob together.
+"""Limit on all names and values of one blob together.
 https://learn.microsoft.com/rest/api/storageservices/setting-and-retrieving-properties-and-metadata-for-blob-resources"""
 
 
 ASKING_KEYS = frozenset({"instructions", "instructions_b64", *NAMES})
-"""Of the metadata that says what to ask."""
+"""The metadata keys that say what to ask."""
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a person asks; None and empty options where they say nothing."""
+    """The caller's question: its text, or None, and its options, which may all be empty."""
 
     text: str | None
     options: Options
@@ -34,32 +34,32 @@ class Asked:
         return self.text is not None or self.options != Options()
 
     def metadata(self) -> dict[str, str]:
-        """The same as blob metadata: ASCII, so that it survives HTTP, and read by the pipeline as it was meant.
+        """Return the question as blob metadata: ASCII, so that it survives HTTP, and decoded by the pipeline unchanged.
 
         Raises:
-            click.UsageError: it is more than metadata holds, or nothing that it can hold.
+            click.UsageError: it is too long for metadata, or an option is not ASCII.
         """
         given = self.options.model_dump(by_alias=True, exclude_none=True)
         metadata = {key: str(value).strip() for key, value in given.items()}
         for key, value in metadata.items():
             if not (value.isascii() and value.isprintable()):
                 raise click.UsageError(
-                    f"--{key.replace('_', '-')} {value!r} can't travel with an image, whose metadata is ASCII: put it"
-                    " into the folder's _instructions.md, as an option."
+                    f"--{key.replace('_', '-')} {value!r} is not ASCII, and blob metadata is. Put it into the folder's"
+                    " _instructions.md, as an option."
                 )
         if self.text is not None:
             metadata |= _text_metadata(self.text)
         size = sum(len(key) + len(value) for key, value in metadata.items())
         if size > MAX_METADATA_BYTES:
             raise click.UsageError(
-                f"The instructions take {size:,} bytes as metadata, and a blob holds {MAX_METADATA_BYTES:,}: put them"
-                " into the folder as _instructions.md and upload that along with the images."
+                f"The instructions take {size:,} bytes as metadata, and a blob's metadata holds {MAX_METADATA_BYTES:,}."
+                " Put them into the folder as _instructions.md and upload that along with the images."
             )
         return metadata
 
 
 def asking_options[**P, R](command: Callable[Concatenate[Asked, P], R]) -> Callable[P, R]:
-    """Give a command the options that say what to ask; it gets an `Asked` as its first argument."""
+    """Give a command the options that say what to ask. They reach it as an `Asked`, its first argument."""
 
     @wraps(command)
     def with_asked(*args: P.args, **options: P.kwargs) -> R:
@@ -90,16 +90,14 @@ _OPTIONS = (
         help="The same from a file: .md or .txt with optional front matter, or .json.",
     ),
     click.option("--detail", type=click.Choice(["auto", "low", "high"]), help="How closely the model looks."),
-    click.option(
-        "--max-output-tokens", type=click.IntRange(1, MOST_OUTPUT_TOKENS), help="How long an answer may be, at most."
-    ),
+    click.option("--max-output-tokens", type=click.IntRange(1, MOST_OUTPUT_TOKENS), help="Longest answer, in tokens."),
     click.option(
         "--reasoning-effort",
         type=click.Choice(["none", "minimal", "low", "medium", "high", "xhigh"]),
         help="How long the model may think.",
     ),
-    click.option("--deployment", help="Which deployment answers, if not the app's own."),
-    click.option("--schema", metavar="NAME", help="Blob in the input container with the JSON Schema to answer by."),
+    click.option("--deployment", help="Deployment that answers.  [default: the app's]"),
+    click.option("--schema", metavar="NAME", help="Blob in the input container with the JSON Schema of the answer."),
 )
 
 
@@ -107,7 +105,7 @@ def _asked(given: dict[str, Any]) -> Asked:
     text, file = given.pop("instructions"), given.pop("instructions_file")
     options = Options.model_validate(given)
     if text is not None and file is not None:
-        raise click.UsageError("--instructions and --instructions-file say twice what to ask: give one.")
+        raise click.UsageError("--instructions and --instructions-file both say what to ask: give one of them.")
     if file is not None:
         try:
             parsed = parse_file(file.name, file.read_bytes())
@@ -117,18 +115,18 @@ def _asked(given: dict[str, Any]) -> Asked:
             raise click.BadParameter(f"{file}: {error.strerror}.", param_hint="--instructions-file") from error
         if isinstance(parsed.options.schema_, dict):
             raise click.BadParameter(
-                f"{file} holds a schema, which metadata can't: put the file into the folder as _instructions.md and"
+                f"{file} holds a schema, and metadata can't. Put the file into the folder as _instructions.md and"
                 " upload that along with the images.",
                 param_hint="--instructions-file",
             )
         text, options = parsed.text or None, options.over(parsed.options)
     if text is not None and not (text := text.strip()):
-        raise click.BadParameter("there is no text in it.", param_hint="--instructions")
+        raise click.BadParameter("it is empty: give a question.", param_hint="--instructions")
     return Asked(text, options)
 
 
 def _text_metadata(text: str) -> dict[str, str]:
-    """In the clear where that can be read back as it is; otherwise in Base64."""
+    """The text as it is where the pipeline reads it back unchanged, otherwise in Base64."""
     plain = text.isascii() and text.isprintable() and decode_text(text) == text
     if plain:
         return {"instructions": text}

@@ -1,4 +1,4 @@
-"""The commands, and how they end."""
+"""The commands and their exit status."""
 
 import asyncio
 import logging
@@ -36,10 +36,10 @@ def blobsight() -> None:
     blobsight results -o answers.csv
 
     Name the storage account with --account (in Azure, as `az login` signed in) or --local (the cloud of `make up`),
-    or once for all in the environment: BLOBSIGHT_ACCOUNT.
+    or set BLOBSIGHT_ACCOUNT in the environment once.
 
-    Data goes to stdout, everything else to stderr. Exit status: 0 done, 1 something of it failed and is listed, 2 wrong
-    usage, 3 it can't be done (no access, no connection), 130 interrupted, 141 the reader of a pipe has gone (`| head`).
+    Data goes to stdout, everything else to stderr. Exit status: 0 done, 1 some items failed and are listed, 2 wrong
+    usage, 3 the command can't run (no access, no connection), 130 interrupted, 141 the pipe's reader closed (`| head`).
     """  # noqa: D301 - click's mark of lines to leave alone
 
 
@@ -53,14 +53,14 @@ blobsight.add_command(upload)
 
 
 def run() -> int:
-    """Run the command that the process was started with; its exit status."""
+    """Run the command that the process was started with, and return its exit status."""
     # The SDKs log what they also raise, some of it as critical.
     logging.getLogger("azure").setLevel(logging.CRITICAL + 1)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # names of files are not kept to anybody's code page
+            stream.reconfigure(errors="backslashreplace")  # file names may not fit the terminal's code page
     if isinstance(sys.stdin, TextIOWrapper):
-        sys.stdin.reconfigure(errors="surrogateescape")  # likewise, in a list of them
+        sys.stdin.reconfigure(errors="surrogateescape")  # likewise, in a list of files
     try:
         return _run()
     except BrokenPipeError:  # `blobsight results | head`
@@ -77,7 +77,7 @@ def _run() -> int:
         return Exit.USAGE
     except click.ClickException as error:
         error.show()
-        if "--json" in sys.argv:  # wherever it stands: which command it belongs to may be what is wrong
+        if "--json" in sys.argv:  # at any position: the command itself may be what is wrong
             write_json({"error": Unknown(error.format_message(), getattr(error, "code", None)).to_json()})
             sys.stdout.flush()
         return error.exit_code
@@ -89,14 +89,14 @@ def _run() -> int:
         raise
     except OSError as error:  # stdout on a full disk
         _write_no_more(sys.stdout)
-        say(f"error: {error.strerror or error}: what should be written or read can't be.")
+        say(f"error: reading or writing failed: {error.strerror or error}.")
         return Exit.CANNOT
     return int(ended)
 
 
 def _invoked() -> int | None:
-    """What `blobsight.main` does, which would make a plain failure of a pipe that nobody reads any more."""
-    if COMPLETION in os.environ:  # a shell asks
+    """Do what `blobsight.main` does, except that it would exit with 1 when the reader of a pipe has closed it."""
+    if COMPLETION in os.environ:  # a shell asks for completions
         blobsight.main(prog_name=NAME, complete_var=COMPLETION)
     try:
         with blobsight.make_context(NAME, sys.argv[1:]) as context:
@@ -107,6 +107,6 @@ def _invoked() -> int | None:
 
 
 def _write_no_more(*streams: TextIO) -> None:
-    """Send what is still buffered nowhere; else the interpreter would stumble over it at its end."""
+    """Discard what is still buffered, which the interpreter would fail to flush at exit."""
     for stream in streams:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -1,4 +1,4 @@
-"""What has become of each image, by listing alone: 5,000 names a request, and no result is read."""
+"""The state of each image, from listings alone: 5,000 names a request, and no result is read."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -15,20 +15,20 @@ from pipeline.storage.facts import ListedBlob, Page
 from pipeline.storage.listing import listed
 
 SHORTENED_AT = 900
-"""Characters of a name that even the shortened form of its result's name keeps."""
+"""Characters of an image's name that even a shortened result name keeps."""
 
 
 def checked_prefix(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
-    """For an argument or option that is the start of names: what a terminal hands over need not be text."""
+    """Check an argument or option that is the start of blob names: what a terminal hands over need not be UTF-8."""
     try:
         (value or "").encode()
     except UnicodeEncodeError:
-        raise click.BadParameter("it is not UTF-8, and names of blobs are.") from None
+        raise click.BadParameter("it is not UTF-8, and blob names are: correct it.") from None
     return value
 
 
 class State(StrEnum):
-    """Of the image as it is now: a result of an earlier version does not count."""
+    """The state of an image's present version: a result of an earlier one does not count."""
 
     PENDING = "pending"
     SUCCEEDED = "succeeded"
@@ -37,7 +37,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ImageState:
-    """One image, and its result as far as listings tell."""
+    """One image, and its result as far as listings show it."""
 
     image: ListedBlob
     state: State
@@ -47,31 +47,31 @@ class ImageState:
     finished: datetime | None = None
     """When the result was written; None while pending."""
     result_etag: str | None = None
-    """Which result it is; None while pending."""
+    """ETag of the result; None while pending."""
     origin: str | None = None
-    """Where the question of the result came from; None while pending, or when that can't be told."""
+    """The origin of the result's question; None while pending, or when it is not known."""
 
 
 def odd_ones(page: Page) -> list[Problem]:
-    """What a page of a listing holds beside blobs."""
+    """The entries of a listing that can't be understood."""
     return [Problem(entry.name, Unknown(f"it is left out: {entry.why}")) for entry in page.odd]
 
 
 async def image_states(
     images: ContainerClient, results: ContainerClient, prefix: str = "", problems: list[Problem] | None = None
 ) -> AsyncIterator[ImageState]:
-    """Every image whose name starts with `prefix`, each once, as soon as its state is known; pending ones at the end.
+    """Yield every image whose name starts with `prefix`, as soon as its state is known; pending ones come last.
 
-    Instruction files that have a failed result, since they belong to no image, are among them.
+    That includes instruction files with a failed result, which belong to no image.
 
-    Both containers are listed side by side, in about the same order, so that what waits for its counterpart stays
-    little: all that is held besides two pages is the pending images, and results whose images are gone.
+    Both containers are listed concurrently, in about the same order. So little has to be kept in memory: two pages, the
+    pending images, and results whose images are gone.
 
     Args:
         images: the input container.
         results: the result container.
         prefix: of the images' names.
-        problems: gets what the listings hold and can't be understood.
+        problems: gets the entries of the listings that can't be understood.
 
     Raises:
         AzureError: as the SDK gives it.
@@ -85,7 +85,7 @@ async def image_states(
 
 
 async def _matched(ahead: "_Side", behind: "_Side", problems: list[Problem]) -> AsyncIterator[ImageState]:
-    """The states of images and of what may turn out to be one, with the results in `behind`."""
+    """Yield the states of images, and of misnamed instruction files, by the results in `behind`."""
     waiting: dict[str, ListedBlob] = {}
     found: dict[str, ListedBlob] = {}
     while not (ahead.ended and behind.ended):
@@ -114,7 +114,7 @@ def _state(image: ListedBlob, result: ListedBlob, problems: list[Problem]) -> Im
         return ImageState(image, State.PENDING, result.name)
     status = result.metadata.get("status")
     if status not in (State.SUCCEEDED, State.FAILED):
-        why = "its metadata do not say what became of the image, which is counted as pending"
+        why = "its metadata does not say whether the image succeeded or failed; the image is counted as pending"
         problems.append(Problem(result.name, Unknown(why)))
         return ImageState(image, State.PENDING, result.name)
     return ImageState(

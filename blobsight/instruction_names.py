@@ -1,7 +1,7 @@
-"""Instruction files with nearly the right name, put right before anything is sent.
+"""Correct instruction files with nearly the right name, before anything is sent.
 
-On this machine the files beside tell what was meant, which a name alone does not: `b.instructions.txt` lies beside
-`b.jpg`. What remains in doubt is asked first, since the images would be paid with another question.
+The other files in the folder show what was meant: `b.instructions.txt` lies next to `b.jpg`. A file whose meaning
+remains in doubt stops the upload, since the images would otherwise be paid for with another question.
 """
 
 from collections import defaultdict
@@ -18,20 +18,20 @@ from pipeline.names import folder_files, folders_of, image_of_sidecar, is_instru
 
 @dataclass(slots=True)
 class Named:
-    """The files of a run, instruction files under the names that count."""
+    """The files of a run, with instruction files under the names that count."""
 
     files: list[LocalFile] = field(default_factory=list)
     renamed: list[tuple[LocalFile, str]] = field(default_factory=list)
-    """Some as they are here, and the names under which they are among `files`."""
+    """Renamed files as they are on this machine, each with its name in `files`."""
     left_out: list[LeftOut] = field(default_factory=list)
     in_doubt: list[str] = field(default_factory=list)
-    """Sentences for the person, about each whose right name can't be told. They are among `files` as they are."""
+    """One sentence for the person about each file whose right name is not clear. Those are in `files` unchanged."""
     of_no_image: list[str] = field(default_factory=list)
-    """Those of `files` that belong to an image which is not among them, and hardly in the container."""
+    """Those of `files` that belong to an image which is not among them, and probably not in the container."""
 
 
 def rightly_named(files: Sequence[LocalFile]) -> Named:
-    """The same files, with the right names for instruction files where they can be told."""
+    """Give instruction files their right names, where those are clear."""
     images = _Images(files)
     named = Named()
     claims: dict[str, list[tuple[LocalFile, str]]] = defaultdict(list)
@@ -40,7 +40,7 @@ def rightly_named(files: Sequence[LocalFile]) -> Named:
         if doubt:
             named.in_doubt.append(f"{file.path} {doubt}")
         if is_instruction_file(right):
-            claims[_stem(right)].append((file, right))  # their endings only say which of them goes before the others
+            claims[_stem(right)].append((file, right))  # among them, the ending decides precedence
         else:
             named.files.append(file)
     for claimants in claims.values():
@@ -50,16 +50,16 @@ def rightly_named(files: Sequence[LocalFile]) -> Named:
 
 
 def _settle(claimants: Sequence[tuple[LocalFile, str]], named: Named) -> None:
-    """Choose between files for the same image or folder, each with the name that it should have."""
+    """Choose between files for the same image or folder. `claimants` pairs each with its right name."""
     counting = [file for file, right in claimants if file.name == right]
     near_misses = [(file, right) for file, right in claimants if file.name != right]
     named.files += counting
     if counting:
-        reason = f"'{_leaf(counting[0].name)}' is there, too, and counts"
+        reason = f"'{_leaf(counting[0].name)}' exists too, and counts"
         named.left_out += [LeftOut(str(file.path), reason, problem=False) for file, _ in near_misses]
     elif len(near_misses) > 1:
         paths = " and ".join(str(file.path) for file, _ in near_misses)
-        named.in_doubt.append(f"{paths} are nearly called '{_leaf(near_misses[0][1])}': keep one of them.")
+        named.in_doubt.append(f"{paths} both nearly have the name '{_leaf(near_misses[0][1])}': keep one of them.")
         named.files += [file for file, _ in near_misses]
     else:
         named.renamed += near_misses
@@ -67,7 +67,7 @@ def _settle(claimants: Sequence[tuple[LocalFile, str]], named: Named) -> None:
 
 
 def _right_name(name: str, images: "_Images") -> tuple[str, str | None]:
-    """The name that counts, and what is in doubt about it."""
+    """Return the name that counts, and a sentence if that is in doubt."""
     meant = misnamed(name)
     image = meant.image if meant else image_of_sidecar(name)
     if image is not None:
@@ -75,11 +75,14 @@ def _right_name(name: str, images: "_Images") -> tuple[str, str | None]:
     if meant is None or not (meant.is_certain or images.may_be_asked_by(name)):
         return name, None
     if not meant.is_text:
-        return name, f"is no plain text: save what it says as '{_leaf(meant.right)}', or call it something else."
+        return (
+            name,
+            f"is not plain text: save its text as '{_leaf(meant.right)}', or rename it if it holds no instructions.",
+        )
     if not meant.is_certain:
         return name, (
-            f"has nearly the name of an instruction file: call it '{_leaf(meant.right)}' if it says what to ask about"
-            " the images of its folder, and something else if not."
+            f"nearly has the name of an instruction file: call it '{_leaf(meant.right)}' if it says what to ask about"
+            " the images of its folder; otherwise give it another name."
         )
     return meant.right, None
 
@@ -90,7 +93,7 @@ def _sidecar(name: str, image: str, meant: Misnamed | None, images: "_Images") -
     if meant and not (meant.is_certain or found):
         return name, None
     if meant and not meant.is_text:
-        return name, f"is no plain text: save what it says as '{_leaf((found or [image])[0])}{ending}'."
+        return name, f"is not plain text: save its text as '{_leaf((found or [image])[0])}{ending}'."
     if len(found) > 1:
         which = " or ".join(f"'{_leaf(one)}{ending}'" for one in found)
         return name, f"may be meant for {len(found)} images: call it {which}."
@@ -98,14 +101,14 @@ def _sidecar(name: str, image: str, meant: Misnamed | None, images: "_Images") -
 
 
 class _Images:
-    """The names of a run's images, to be found by names that are nearly theirs."""
+    """Finds the images of a run by names that are nearly theirs."""
 
     def __init__(self, files: Sequence[LocalFile]) -> None:
         self._files = files
         self._names: set[str] = set()
         self._alike: dict[str, list[str]] = defaultdict(list)
         self._same_stem: dict[str, list[str]] = defaultdict(list)
-        # Only those that have an instruction file beside them.
+        # Only images in folders with an instruction file matter.
         folders = {_folder(file.name) for file in files if misnamed(file.name) or image_of_sidecar(file.name)}
         for name in (file.name for file in files if _folder(file.name) in folders and _is_image(file.name)):
             self._names.add(name)
@@ -114,20 +117,20 @@ class _Images:
                 self._same_stem[_key(_stem(name))].append(name)
 
     def like(self, image: str) -> list[str]:
-        """Those that `image` may mean: itself, or in other capitals or another Unicode form, or with an ending."""
+        """Images that `image` may mean: the same name, in other capitals or Unicode form, or without its ending."""
         if image in self._names:
             return [image]
         return self._alike.get(_key(image)) or self._same_stem.get(_key(image), [])
 
     def is_missed(self, name: str) -> bool:
-        """Whether `name` is the instruction file of an image that is not here, and looks to be called otherwise."""
+        """Whether `name` is the instruction file of an image that is not here, and is probably misnamed."""
         image = image_of_sidecar(name)
         if image is None or image in self._names:
             return False
         return not has_image_ending(image) or _key(_stem(image)) in self._same_stem
 
     def may_be_asked_by(self, file: str) -> bool:
-        """Whether an instruction file in place of `file` would count for any, and none for their folder is there."""
+        """Whether an instruction file in place of `file` would apply to images, and their folder has none."""
         folder = _folder(file)
         return folder in self._folders_with_images and folder not in self._folders_with_files
 
@@ -149,7 +152,7 @@ def _folder(name: str) -> str:
 
 
 def is_same_text(one: str, other: str) -> bool:
-    """Whether two names look alike, however their letters are encoded."""
+    """Whether two names are the same text, in any Unicode form."""
     return normalize("NFC", one) == normalize("NFC", other)
 
 

@@ -1,7 +1,7 @@
-"""Files on this machine, and what each is called as a blob.
+"""Find files on this machine, and name the blob of each.
 
-A folder's files are called by their path below it, a glob's by their path below its part without wildcards, a single
-file by its own name, and a file in a list on stdin by its path as it stands there.
+A file in a folder is named by its path below that folder, a glob's match by its path below the part without wildcards,
+a single file by its own name, and a file in a list on stdin by its path as it is written there.
 """
 
 import glob
@@ -27,7 +27,7 @@ _DATALESS = 0x40000000  # SF_DATALESS
 
 @dataclass(frozen=True, slots=True)
 class LocalFile:
-    """A regular file. `size` is in bytes, as it was when it was found."""
+    """A regular file. `size` is its bytes when it was found."""
 
     path: Path
     name: str
@@ -36,26 +36,26 @@ class LocalFile:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """What is not sent, and why. `problem`: it should have been, so somebody has to do something about it."""
+    """A path that is not sent, and why. `problem`: it should have been sent, so the uploader has to act."""
 
     path: str
     reason: str
     problem: bool = True
     code: str | None = None
-    """The service's own name of it, if it was the service that refused."""
+    """The service's own name of the error, if the service refused."""
     files: int = 1
-    """How many, where it is a folder."""
+    """Number of files, more than one for a folder."""
     cloud: str | None = None
-    """The service that has the file, of which there is only a placeholder here."""
+    """The cloud service that has the file, if this is only a placeholder."""
 
     def to_json(self) -> dict[str, object]:
         return {"path": self.path, "error": Unknown(self.reason, self.code).to_json()}
 
 
 def find_files(paths: Sequence[str], stdin: TextIO, prefix: str = "") -> Iterator[LocalFile | LeftOut]:
-    """Every file that `paths` mean, each name once, in a stable order; and what can't be sent.
+    """Yield every file that `paths` mean, each name once, in a stable order; and each path that can't be sent.
 
-    Symbolic links are followed, but never round in circles. Hidden and junk files and folders are left out.
+    Symbolic links are followed, each folder once. Hidden and junk files and folders are left out.
 
     Args:
         paths: files, folders, globs (for shells that expand none), or `-`.
@@ -71,9 +71,11 @@ def find_files(paths: Sequence[str], stdin: TextIO, prefix: str = "") -> Iterato
         if isinstance(found, LocalFile):
             other = named.setdefault(found.name, path)
             if other is not path:
-                if other == path:  # meant twice
+                if other == path:  # given twice
                     continue
-                found = LeftOut(str(path), f"it would be called '{found.name}' like {other}: upload them apart")
+                found = LeftOut(
+                    str(path), f"its name would be '{found.name}', like that of {other}: upload them separately"
+                )
         yield found
 
 
@@ -82,7 +84,7 @@ def _candidates(paths: Sequence[str], stdin: TextIO) -> Iterator[tuple[Path | Le
         path = Path(given)
         if given == STDIN:
             yield from _listed(stdin)
-        elif os.path.isdir(path):  # noqa: PTH112 - `Path.is_dir` raises what it can't find out
+        elif os.path.isdir(path):  # noqa: PTH112 - `Path.is_dir` raises where it can't find out
             for file in _below(path):
                 yield file, "" if isinstance(file, LeftOut) else file.relative_to(path).as_posix()
         elif not os.path.lexists(path) and glob.has_magic(given):
@@ -93,14 +95,14 @@ def _candidates(paths: Sequence[str], stdin: TextIO) -> Iterator[tuple[Path | Le
 
 def _listed(stdin: TextIO) -> Iterator[tuple[Path | LeftOut, str]]:
     text = stdin.read().removeprefix("\ufeff")
-    separator = "\0" if "\0" in text else "\n"  # names may hold whatever else ends a line elsewhere
+    separator = "\0" if "\0" in text else "\n"  # names may hold other line separators
     for entry in text.split(separator):
         line = entry.rstrip("\r\n")
         if not line.strip():
             continue
         path, name = Path(line), name_in_list(Path(line))
         if name is None:
-            yield LeftOut(line, "a path with '..' in it makes no blob name: start from a folder above"), ""
+            yield LeftOut(line, "a path with '..' can't be a blob's name: list it from the folder above"), ""
         elif os.path.isdir(path):  # noqa: PTH112 - likewise
             yield LeftOut(line, "a list on stdin holds files; give a folder as an argument"), ""
         else:
@@ -108,7 +110,7 @@ def _listed(stdin: TextIO) -> Iterator[tuple[Path | LeftOut, str]]:
 
 
 def name_in_list(path: PurePath) -> str | None:
-    """The path as it stands, without a drive or a leading slash; None when it has no such form."""
+    """The path as written, without a drive or leading slash; None if it contains '..'."""
     name = path.relative_to(path.anchor)
     return None if ".." in name.parts else name.as_posix()
 
@@ -120,7 +122,7 @@ def _matching(pattern: str) -> Iterator[tuple[Path | LeftOut, str]]:
     matches = sorted(set(_at(start, parts[fixed:])), key=_path_of)
     found = [match for match in matches if not _is_hidden(_below_start(match, start))]
     if not found:
-        yield LeftOut(pattern, "it matches no file"), ""
+        yield LeftOut(pattern, "no file matches it"), ""
     for one in found:
         yield one, "" if isinstance(one, LeftOut) else _below_start(one, start)
 
@@ -135,9 +137,9 @@ def _path_of(found: Path | LeftOut) -> Path:
 
 
 def _matches(folder: Path, parts: Sequence[str]) -> Iterator[Path | LeftOut]:
-    """What below `folder` matches the parts of a glob, some of it repeatedly; and folders that can't be read.
+    """Yield the paths below `folder` that match the parts of a glob, some repeatedly; and folders that can't be read.
 
-    `Path.glob` passes over those without a word. As there, `**` goes through no links.
+    `Path.glob` skips unreadable folders silently. As there, `**` does not follow links.
     """
     part, rest = parts[0], parts[1:]
     if part == "**":
@@ -158,7 +160,7 @@ def _matches(folder: Path, parts: Sequence[str]) -> Iterator[Path | LeftOut]:
 
 
 def _at(path: Path, rest: Sequence[str]) -> Iterator[Path | LeftOut]:
-    """What matches below a `path` that is written out."""
+    """Yield the matches below a `path` without wildcards."""
     match _is_a_folder(path):
         case LeftOut() as problem:
             yield problem
@@ -169,7 +171,7 @@ def _at(path: Path, rest: Sequence[str]) -> Iterator[Path | LeftOut]:
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]] | list[LeftOut]:
-    """What is in `folder`, by name; or that it can't be read."""
+    """List `folder`, sorted by name; or say why it can't be read."""
     try:
         with os.scandir(folder) as scanned:
             return sorted(scanned, key=lambda entry: entry.name)
@@ -187,7 +189,7 @@ def _is_a_folder(path: Path) -> bool | LeftOut:
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether it is one that can be looked into; a link to itself, say, can't be followed."""
+    """Whether it is a folder that can be opened; a link to itself, for example, can't."""
     try:
         return entry.is_dir()
     except OSError:
@@ -195,21 +197,21 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _is_hidden(name: str) -> bool:
-    """Whether it is left out as hidden, and not for another reason or put right."""
+    """Whether it is left out because it is hidden, and is neither junk nor a misnamed instruction file."""
     is_hidden = name.startswith(".") or "/." in name
     return is_hidden and not is_junk(name) and misnamed(name) is None
 
 
 def _below(folder: Path) -> Iterator[Path | LeftOut]:
-    """The files in `folder` and all folders below it."""
+    """Yield the files in `folder` and all folders below it."""
     seen: set[tuple[int, int]] = set()
     todo = [folder]
     while todo:
         current = todo.pop()
         try:
             identity = _identity(current)
-            if identity in seen:  # as it is, whatever it is called: links may go round in circles
-                yield LeftOut(str(current), "a link to a folder that is gone through anyway", problem=False)
+            if identity in seen:  # by its identity, not its name: links may form a loop
+                yield LeftOut(str(current), "a link to a folder that is included already", problem=False)
                 continue
             seen.add(identity)
         except OSError as error:
@@ -230,12 +232,12 @@ def _below(folder: Path) -> Iterator[Path | LeftOut]:
                 folders.append(entry)
             else:
                 yield path
-        # Last in, first out; links behind what they may lead to.
+        # Last in, first out; links come after the folders that they may lead to.
         todo += [current / folder.name for folder in sorted(folders, key=os.DirEntry.is_symlink)[::-1]]
 
 
 def _junk_folder(folder: Path) -> Iterator[LeftOut]:
-    files = sum(len(names) for _, _, names in os.walk(folder))  # as far as it can be read: no matter
+    files = sum(len(names) for _, _, names in os.walk(folder))  # unreadable folders don't matter here
     if files:
         yield LeftOut(str(folder), JUNK, problem=False, files=files)
 
@@ -255,14 +257,14 @@ def _looked_at(path: Path, name: str) -> LocalFile | LeftOut:
     except OSError as error:
         return LeftOut(str(path), _said(error))
     if not stat.S_ISREG(found.st_mode):
-        return LeftOut(str(path), "it is no regular file")
+        return LeftOut(str(path), "it is not a regular file")
     if not is_blob_name(name):
         return LeftOut(str(path), _unusable(name))
     return LocalFile(path, name, found.st_size)
 
 
 def _missing_from(leaf: str) -> str | None:
-    """The cloud service that has what the placeholder `leaf` stands for, if that would be sent."""
+    """The cloud service that has the file behind the placeholder `leaf`, if that file would be sent."""
     service, original = placeholder_of(leaf) or ("", "")
     is_folder = leaf.lower().endswith(".cloudf")
     return service if is_folder or has_image_ending(original) or is_instruction_file(original) else None
@@ -272,13 +274,13 @@ def _unusable(name: str) -> str:
     length = len(name.encode("utf-16-le", "surrogatepass")) // 2
     if length > MAX_BLOB_NAME:
         return f"its name would have {length:,} characters, and Azure allows {MAX_BLOB_NAME:,}: shorten it"
-    return "its name can't be a blob's (it is not in UTF-8, or holds '.' or '..' as a folder): rename it"
+    return "its name can't be a blob's (it is not UTF-8, or has '.' or '..' as a folder): rename it"
 
 
 def _said(error: OSError) -> str:
     match error:
         case FileNotFoundError():
-            return "there is no such file"
+            return "it does not exist"
         case PermissionError():
             return "it can't be read: you lack the permission"
         case _:
@@ -286,7 +288,7 @@ def _said(error: OSError) -> str:
 
 
 def why_unreadable(path: Path, error: OSError) -> str:
-    """What to say of a file that was there and could not be read."""
+    """Explain why a file that exists could not be read."""
     try:
         is_online = is_online_only(path.stat())
     except OSError:
@@ -297,7 +299,7 @@ def why_unreadable(path: Path, error: OSError) -> str:
 
 
 def is_online_only(found: object) -> bool:
-    """Whether the file of this `os.stat_result` is one of OneDrive, iCloud, Dropbox or the like that reading downloads.
+    """Whether this `os.stat_result` is of a file that reading would download, as of OneDrive, iCloud or Dropbox.
 
     https://learn.microsoft.com/windows/win32/fileio/file-attribute-constants, sys/stat.h of macOS
     """

@@ -1,4 +1,4 @@
-"""Read blobs, one by one and many side by side, so that a bad one never stops the others."""
+"""Read blobs, one or many concurrently, so that a bad one never stops the others."""
 
 import asyncio
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
@@ -14,18 +14,18 @@ from pipeline.errors import RetryableFailure
 from pipeline.storage.listing import understood
 
 AT_ONCE = 32
-"""Requests under way together: at 50 ms each that is 600 a second, more than most lines carry."""
+"""Concurrent requests: at 50 ms each that is 600 a second, more than most connections carry."""
 FAILURES_IN_A_ROW = 20
-"""After so many blobs have failed and none got through, the rest would, too."""
+"""After so many failures in a row the rest is assumed to fail, too."""
 
 
 class UnreadableError(Exception):
-    """A blob does not hold what it should; the text says what it holds instead."""
+    """A blob does not hold what it should. The message says what is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """The bytes of a blob as they are stored, and what its uploader says about them, which may be wrong."""
+    """The bytes of a blob as stored, and the encoding that its uploader declared, which may be wrong."""
 
     data: bytes
     encoding: str | None
@@ -35,7 +35,7 @@ class Content:
 async def read_blob(
     container: ContainerClient, name: str, *, start: int = 0, length: int | None = None, most: int | None = None
 ) -> Content:
-    """The blob `name`; with `length`, that many bytes from `start` on, or as many as there are.
+    """Read the blob `name`; with `length`, at most that many bytes from `start` on.
 
     Raises:
         UnreadableError: it has more than `most` bytes.
@@ -46,16 +46,16 @@ async def read_blob(
         try:
             stream = await container.download_blob(name, offset=offset, length=length, decompress=False)
         except HttpResponseError as error:
-            if error.status_code == 416:  # it ends before
+            if error.status_code == 416:  # the blob ends before `start`
                 return Content(b"", None)
             raise
         if most is not None and stream.size > most:
-            raise UnreadableError(f"it has {stream.size:,} bytes, and no more than {most:,} are read")
+            raise UnreadableError(f"it has {stream.size:,} bytes, more than the {most:,} that are read")
         return Content(await stream.readall(), stream.properties.content_settings.content_encoding)
 
 
 async def properties_of(container: ContainerClient, name: str) -> BlobProperties | None:
-    """Properties and metadata of the blob `name`, None if there is none.
+    """Return properties and metadata of the blob `name`, None if there is none.
 
     Raises:
         AzureError: as the SDK gives it.
@@ -73,12 +73,12 @@ async def properties_of(container: ContainerClient, name: str) -> BlobProperties
 
 
 def metadata_of(blob: BlobProperties) -> dict[str, str]:
-    """Its metadata, keys in lower case: the service tells them apart no better."""
+    """The blob's metadata, keys in lower case: the service ignores case, too."""
     return {key.lower(): value or "" for key, value in (blob.metadata or {}).items()}
 
 
 class Tries:
-    """Requests for one blob each: tells a failure of one blob from a failure that affects all of them."""
+    """Runs requests for one blob each, and separates failures of one blob from those that affect all."""
 
     def __init__(self, doing: str = "read") -> None:
         self._doing = doing
@@ -86,7 +86,7 @@ class Tries:
         self._in_a_row: list[AzureError | RetryableFailure] = []
 
     async def of[T](self, request: Awaitable[T]) -> T | Unknown:
-        """The answer to one request, or why there is none.
+        """Return the answer to one request, or why there is none.
 
         Raises:
             AzureError, RetryableFailure: all other requests would fail as well.
@@ -136,14 +136,14 @@ async def side_by_side[T, R](  # noqa: PLR0913 - what differs between commands
     at_once: int = AT_ONCE,
     in_order: bool = False,
 ) -> None:
-    """Do `work` on each item, several at a time, and hand each outcome to `take`. A failure is the item's own.
+    """Do `work` on each item, several at a time, and hand each outcome to `take`. One item's failure stops no other.
 
     Args:
-        items: taken one by one, as places become free.
+        items: taken one by one, as earlier ones finish.
         work: may raise UnreadableError, AzureError and RetryableFailure; they become Unknown.
         take: gets each item with what `work` returned, or Unknown.
         doing: what `work` does with a blob, for messages: "read", "sent", …
-        at_once: items in progress, or finished and waiting for their turn to be taken.
+        at_once: items in progress, including finished ones that wait to be taken.
         in_order: take in the order of the items instead of as they finish.
 
     Raises:

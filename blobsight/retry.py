@@ -1,10 +1,10 @@
-"""`blobsight retry`: what is to be run again, as requests on the app's queue.
+"""`blobsight retry`: queue images to be analyzed again, as requests on the app's queue.
 
-Nothing is paid twice, whatever is queued: the app knows each piece of work by image, question and settings together,
-and asks the model only what it has not been asked. So a run that was killed half way is simply run again.
+Queueing the same image again costs no second model call: the app identifies each piece of work by image, question and
+settings together, and asks the model only what it has not been asked. So a run that was killed can be started again.
 
-Requests are queued without the app's marks of what is queued (pipeline.storage.marks): whoever runs this may have no
-rights on the state container, and all that a missing mark can cost is one more look by the reconciliation.
+Requests are queued without the app's marks of what is queued (pipeline.storage.marks), since the caller may have no
+rights on the state container. A missing mark costs at most one more check by the reconciliation.
 """
 
 import asyncio
@@ -40,14 +40,14 @@ from pipeline.job.requests import Request
 from pipeline.storage.marks import QueuedMarks
 
 OLDER_THAN_MINUTES = 15
-"""An image without a result that is younger may well be on its way."""
+"""Minutes within which an image without a result may still be in progress."""
 MESSAGE_BYTES = 48 * 1024
-"""What a message may hold: 64 KiB, as Base64.
+"""Bytes that a message can hold: 64 KiB as Base64.
 https://learn.microsoft.com/azure/storage/queues/scalability-targets"""
 
 
 class Chosen(StrEnum):
-    """Which images are run again."""
+    """Which images to run again."""
 
     FAILED = "failed"
     MISSING = "missing"
@@ -56,16 +56,16 @@ class Chosen(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """What a person wants to be run again."""
+    """Which images the caller wants to run again, and with what question."""
 
     prefix: str
     chosen: Chosen
     codes: frozenset[str]
-    """Of failed ones only these; empty for all."""
+    """Only failures with these codes; empty for all."""
     older_than: timedelta
     asked: Asked
     model: str | None
-    """What answers, for the estimate; None for what answered so far."""
+    """The model, for the estimate; None for the one that answered so far."""
 
 
 @click.command()
@@ -76,20 +76,20 @@ class Choice:
     multiple=True,
     type=click.Choice([code.value for code in ErrorCode]),
     metavar="CODE",
-    help="Only what failed with this code; may be given several times.",
+    help="Only failures with this code; can be repeated.",
 )
-@click.option("--missing", is_flag=True, help="Instead of failed images, those without a result of their own.")
+@click.option("--missing", is_flag=True, help="Instead of failed images, those without a result.")
 @click.option(
     "--older-than",
     type=click.FloatRange(min=0),
     metavar="MINUTES",
     default=OLDER_THAN_MINUTES,
     show_default=True,
-    help="With --missing: younger uploads are taken to be on their way.",
+    help="With --missing: leave younger uploads alone, which may be in progress.",
 )
-@click.option("--all", "everything", is_flag=True, help="Every image, to ask it anew.")
+@click.option("--all", "everything", is_flag=True, help="Every image, also those that succeeded.")
 @asking_options
-@click.option("--model", help="The model behind the deployment, to know its price.  [default: what answered so far]")
+@click.option("--model", help="Model behind the deployment, for its price.  [default: the one that answered so far]")
 @click.option("-y", "--yes", is_flag=True, help="Don't ask before queueing.")
 @click.option("-n", "--dry-run", is_flag=True, help="List what would be queued, and queue nothing.")
 @click.option("--json", "as_json", is_flag=True, help="What was queued, as one JSON object on stdout.")
@@ -110,23 +110,25 @@ def retry(  # noqa: PLR0913 - one for each option
 ) -> Exit:
     """Run images again whose names start with PREFIX: failed ones, missing ones, or all with a new question.
 
-    Shows how many and what they may cost, and asks before it queues anything. The same question about the same image is
-    never paid twice: with --all and nothing new to ask, the model is asked only where the question has changed
-    since, as by another _instructions.md. To stop at any time and run it again is harmless.
+    Shows how many there are and what they may cost, and asks before it queues anything. The same question about the
+    same image is never paid twice: with --all and no new question, the model is asked only where the question has
+    changed, for example by another _instructions.md. You can stop at any time and run it again.
 
     The codes: unsupported_image, empty_blob, unreadable_blob, image_too_large, corrupt_image, invalid_instructions,
     content_filtered, model_refused, empty_answer, invalid_answer, request_rejected, retries_exhausted, crashed.
 
     \b
-    blobsight retry --code retries_exhausted --code crashed     once the cause is mended
-    blobsight retry 2026/receipts/ --dry-run                    what failed there
-    blobsight retry --missing                                   what has no result
+    blobsight retry --code retries_exhausted --code crashed     once the cause is fixed
+    blobsight retry 2026/receipts/ --dry-run                    list what failed there
+    blobsight retry --missing                                   images without a result
     blobsight retry photos/ --all --instructions "Which animals are in the picture?"
     """  # noqa: D301 - click's mark of lines to leave alone
     if sum([bool(codes), missing, everything]) > 1:
         raise click.UsageError("--code, --missing and --all choose different images: give one.")
     if not (yes or dry_run or sys.stdin.isatty()):
-        raise click.UsageError("Nobody is there to ask: give --yes to queue, or --dry-run to see what would be queued.")
+        raise click.UsageError(
+            "There is no terminal to confirm on: give --yes to queue, or --dry-run to see what would be queued."
+        )
     chosen = Chosen.MISSING if missing else Chosen.ALL if everything else Chosen.FAILED
     choice = Choice(
         prefix=prefix,
@@ -146,38 +148,38 @@ def _retry(place: Place, choice: Choice, *, yes: bool, dry_run: bool, as_json: b
     found, cost = asyncio.run(_look(place, choice, problems))
     name_problems(problems)
     if found and not dry_run:
-        # Asked between two event loops: within one, Ctrl-C would wait for the answer.
+        # Asked outside an event loop: within one, Ctrl-C would wait for the answer.
         if yes or click.confirm("Queue them?", err=True):
             found = asyncio.run(_queue(place, found, choice, problems))
         else:
             say("Nothing was queued.")
             found = []
     if as_json:
-        write_json(_told(found, choice, cost, problems, dry_run=dry_run))
+        write_json(_as_json(found, choice, cost, problems, dry_run=dry_run))
     elif dry_run:
         table(("image", "why"), [(one_line(state.image.name), _why(state)) for state in found])
     return Exit.SOME_FAILED if problems else Exit.DONE
 
 
 async def _look(place: Place, choice: Choice, problems: list[Problem]) -> tuple[list[ImageState], Estimate | None]:
-    """The images to run again, and what that costs; both are said, too."""
+    """Find the images to run again and estimate their cost. Both are also shown."""
     async with place.opened() as account:
         found, left_alone = await _find(account, choice, problems)
         if left_alone:
             say(left_alone)
         if not found:
-            say("There is nothing to run again.")
+            say("No image is to be run again.")
             return found, None
         cost = await _say_what(account, found, choice)
         problems += cost.problems
         return found, cost
 
 
-# Which.
+# Choosing images.
 
 
 async def _find(account: Account, choice: Choice, problems: list[Problem]) -> tuple[list[ImageState], str | None]:
-    """The images to run again, by name; and what to say of those that one might expect among them."""
+    """Return the images to run again, by name; and a message about others that one might expect among them."""
     youngest = datetime.now(UTC) - choice.older_than
     found: list[ImageState] = []
     left: Counter[str] = Counter()
@@ -189,14 +191,14 @@ async def _find(account: Account, choice: Choice, problems: list[Problem]) -> tu
             elif not _is_chosen(state, choice):
                 pass
             elif too_large := _too_large(_request(account.place.images, state.image.name, choice, state.result_etag)):
-                problems.append(Problem(state.image.name, Unknown(f"it is not queued: {too_large}")))
+                problems.append(Problem(state.image.name, Unknown(f"not queued: {too_large}")))
             else:
                 found.append(state)
     if choice.chosen is Chosen.MISSING:
         found, waiting = await _without_waiting(account, found, problems)
-        left["wait on the queue already"] += waiting
+        left["are on the queue already"] += waiting
     found.sort(key=lambda state: state.image.name)
-    return found, "\n".join(f"Left alone: {count:,} that {reason}." for reason, count in left.items() if count) or None
+    return found, "\n".join(f"Left out: {count:,} that {reason}." for reason, count in left.items() if count) or None
 
 
 def _is_chosen(state: ImageState, choice: Choice) -> bool:
@@ -211,8 +213,8 @@ def _is_chosen(state: ImageState, choice: Choice) -> bool:
 
 def _left_alone(state: ImageState, choice: Choice, youngest: datetime) -> str | None:
     if choice.chosen is Chosen.MISSING and state.state is State.PENDING and state.image.last_modified > youngest:
-        return f"came within {choice.older_than.total_seconds() / 60:g} minutes (--older-than)"
-    # The app takes such a request for the upload's event, come again.
+        return f"were uploaded within the last {choice.older_than.total_seconds() / 60:g} minutes (--older-than)"
+    # The app would take such a request for a repeated upload event.
     own_question = state.state is State.SUCCEEDED and state.origin == Origin.REQUEST
     if choice.chosen is Chosen.ALL and own_question and not choice.asked:
         return "were asked with instructions of their own by an earlier retry (give --instructions to ask anew)"
@@ -222,27 +224,27 @@ def _left_alone(state: ImageState, choice: Choice, youngest: datetime) -> str | 
 async def _without_waiting(
     account: Account, found: list[ImageState], problems: list[Problem]
 ) -> tuple[list[ImageState], int]:
-    """Those that no message is on its way for, as far as that can be seen; and the number of the others."""
+    """Return the images without a message on the queue, as far as that can be seen, and the number of the others."""
     waiting = QueuedMarks(account.blobs, account.place.state)
     kept: list[ImageState] = []
     unseen: list[Problem] = []
 
-    def take(state: ImageState, is_waiting: bool | Unknown) -> None:  # noqa: FBT001 - what comes of each
+    def take(state: ImageState, is_waiting: bool | Unknown) -> None:  # noqa: FBT001 - one outcome
         bar.advance()
         if isinstance(is_waiting, Unknown):
-            why = f"it is queued, though it may be waiting there already: its mark can't be seen ({is_waiting.reason})"
+            why = f"queued, though it may be on the queue already: its mark can't be read ({is_waiting.reason})"
             unseen.append(Problem(state.image.name, Unknown(why, is_waiting.code)))
         if is_waiting is not True:
             kept.append(state)
 
     try:
-        with progress("Looking what waits already", len(found)) as bar:
+        with progress("Checking the queue", len(found)) as bar:
             await side_by_side(found, lambda state: waiting.is_marked(state.image.name), take)
     except RetryableFailure as failure:
         if failure.status != 403:
             raise
         say(
-            "Which of them wait on the queue already can't be seen, since you may not read the state container. What is"
+            "Some may be on the queue already: you may not read the state container, which says so. An image that is"
             " queued twice is run once."
         )
         return found, 0
@@ -250,7 +252,7 @@ async def _without_waiting(
     return kept, len(found) - len(kept)
 
 
-# What it costs.
+# Cost.
 
 
 async def _say_what(account: Account, found: Sequence[ImageState], choice: Choice) -> Estimate:
@@ -259,15 +261,15 @@ async def _say_what(account: Account, found: Sequence[ImageState], choice: Choic
     lost = sum(state.origin == Origin.REQUEST and state.state is State.FAILED for state in found)
     if lost and choice.asked.text is None:
         say(
-            f"{lost:,} of them failed at instructions of an earlier retry. They will be asked what their metadata and"
-            " files say; give --instructions to ask that again."
+            f"{lost:,} of them failed with instructions of an earlier retry. They will be asked what their metadata and"
+            " files say. Give --instructions to repeat those."
         )
     cost = await _cost(account, found, choice)
     if not cost.images:
-        say("What it costs: nothing. None of them is an image that the model could be asked about.")
+        say("Cost: nothing. None of them is an image that can be sent to the model.")
         return cost
     at_most = choice.chosen is Chosen.ALL and not choice.asked
-    say(f"What it costs{', if every question has changed' if at_most else ''}: {cost.in_short}")
+    say(f"Cost{', if every question has changed' if at_most else ''}: {cost.in_short}")
     for sentence in cost.how_sure:
         say(f"  {sentence}", "dim")
     return cost
@@ -289,7 +291,7 @@ def _why(state: ImageState) -> str:
     return shortened(state.error_code, 60) if state.error_code else state.state.value
 
 
-def _told(
+def _as_json(
     found: Sequence[ImageState], choice: Choice, cost: Estimate | None, problems: Sequence[Problem], *, dry_run: bool
 ) -> dict[str, object]:
     return {
@@ -307,11 +309,11 @@ def _told(
 
 
 def _request(container: str, name: str, choice: Choice, failed: str | None) -> Request:
-    """`failed`: the ETag of the result to be replaced, if that is a failed one."""
+    """Build the request. `failed` is the ETag of the result to replace, if that is a failed one."""
     return Request(
         container=container,
         name=name,
-        # So that the mark of a message that was lost goes when the work is done.
+        # So that the mark of a lost message is removed when the work is done.
         since=datetime.now(UTC) if choice.chosen is Chosen.MISSING else None,
         instructions=choice.asked.text,
         options=choice.asked.options,
@@ -321,21 +323,20 @@ def _request(container: str, name: str, choice: Choice, failed: str | None) -> R
 
 
 def _too_large(request: Request) -> str | None:
-    """What to say of a request that no message holds."""
+    """Explain that a request does not fit into a message, if it does not."""
     size = len(request.to_message().encode())
     if size <= MESSAGE_BYTES:
         return None
     return (
-        f"The request for one image has {size:,} bytes, and a message on the queue holds {MESSAGE_BYTES:,}. Put long"
-        " instructions into the folder as _instructions.md, and run `blobsight retry --all` without any: the question"
-        " has changed then."
+        f"The request for one image has {size:,} bytes, and a queue message holds {MESSAGE_BYTES:,}. Put long"
+        " instructions into the folder as _instructions.md, then run `blobsight retry --all` without --instructions."
     )
 
 
 async def _queue(
     place: Place, found: Sequence[ImageState], choice: Choice, problems: list[Problem]
 ) -> list[ImageState]:
-    """Queue a request for each; those for which that went well."""
+    """Queue a request for each image, and return those that were queued."""
     sent: list[ImageState] = []
     failed: list[Problem] = []
 
@@ -360,9 +361,9 @@ async def _queue(
         name_problems(failed)
         problems += failed
         hint = (
-            " The app replaces their results as it gets to them; `blobsight doctor` tells how many requests wait."
+            " The app replaces their results one by one; `blobsight doctor` shows how many requests are waiting."
             if len(sent) == len(found)
-            else " Run it again to queue the rest; what is queued twice is run once."
+            else " Run it again to queue the rest; an image that is queued twice is run once."
         )
         say(f"Queued: {len(sent):,} of {len(found):,}.{hint}")
     return sorted(sent, key=lambda state: state.image.name)

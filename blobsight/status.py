@@ -1,4 +1,4 @@
-"""`blobsight status`: how far things are, by listing alone."""
+"""`blobsight status`: count images by state, from listings alone."""
 
 import asyncio
 import sys
@@ -39,25 +39,25 @@ from blobsight.terminal import (
 from pipeline.names import result_name
 
 RECENT = timedelta(minutes=5)
-"""The rate is counted over it: long enough for slow models, short enough to notice a standstill."""
+"""Span over which the rate is counted: long enough for slow models, short enough to notice a standstill."""
 WATCH_EVERY_SECONDS = 5.0
 
 
 @dataclass(slots=True)
 class Status:
-    """How many images are in which state."""
+    """The number of images in each state."""
 
     at: datetime
     counts: Counter[State] = field(default_factory=Counter)
     by_code: Counter[str] = field(default_factory=Counter)
     oldest_pending: datetime | None = None
-    """When the pending image that has waited for longest was uploaded."""
+    """When the longest-waiting pending image was uploaded."""
     recent: int = 0
     """Results written within RECENT."""
     recent_span: timedelta = RECENT
-    """How far back those go; shorter than RECENT when the work began within it."""
+    """Span of those results; shorter than RECENT if the work began within it."""
     problems: list[Problem] = field(default_factory=list)
-    """What the listings hold and can't be counted."""
+    """Entries of the listings that can't be counted."""
 
     @property
     def images(self) -> int:
@@ -65,12 +65,12 @@ class Status:
 
     @property
     def rate(self) -> float:
-        """Results a second, lately."""
+        """Results a second, over `recent_span`."""
         return self.recent / max(self.recent_span.total_seconds(), 1.0)
 
     @property
     def left(self) -> timedelta | None:
-        """How long the pending ones will take at this rate; None when there is nothing to tell it by."""
+        """Time that the pending images will take at this rate; None without a rate."""
         pending = self.counts[State.PENDING]
         return timedelta(seconds=pending / self.rate) if pending and self.recent else None
 
@@ -88,7 +88,7 @@ class Status:
 
 
 class Counting:
-    """Makes a `Status` of image states, one by one."""
+    """Builds a `Status` from image states, one by one."""
 
     def __init__(self, now: datetime) -> None:
         self.status = Status(now)
@@ -110,15 +110,17 @@ class Counting:
 
 @click.command()
 @click.argument("prefix", default="", callback=checked_prefix)
-@click.option("--failed", is_flag=True, help="List the failed images, and why.")
-@click.option("--watch", is_flag=True, help="Go on looking until nothing is pending any more.")
-@click.option("--json", "as_json", is_flag=True, help="For programs: one JSON object; with --failed a line an image.")
+@click.option("--failed", is_flag=True, help="List the failed images and their errors.")
+@click.option("--watch", is_flag=True, help="Keep counting until nothing is pending.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="One JSON object; with --failed, one JSON object a line for each image."
+)
 @account_options
 def status(place: Place, *, prefix: str, failed: bool, watch: bool, as_json: bool) -> Exit:
     """Count images: pending, succeeded, failed.
 
-    Of those whose names start with PREFIX, or all. Only listings are read, four requests for 10,000 images. Pending is
-    what has no result of its present version.
+    Only images whose names start with PREFIX, or all. Only listings are read, four requests for 10,000 images. An image
+    is pending while its present version has no result.
 
     \b
     blobsight status
@@ -126,7 +128,7 @@ def status(place: Place, *, prefix: str, failed: bool, watch: bool, as_json: boo
     blobsight status --failed --json | jq -r .name
     """  # noqa: D301 - click's mark of lines to leave alone
     if watch and failed:
-        raise click.UsageError("--watch shows counts as they change, --failed lists images once: give one of them.")
+        raise click.UsageError("--watch and --failed can't be combined: --watch shows counts, --failed lists images.")
     return asyncio.run(_run(place, prefix, failed=failed, watch=watch, as_json=as_json))
 
 
@@ -155,7 +157,7 @@ async def _run(place: Place, prefix: str, *, failed: bool, watch: bool, as_json:
 
 
 async def _list_failed(account: Account, names: list[str], problems: Sequence[Problem], *, as_json: bool) -> bool:
-    """List the failed images, and for programs the problems, too; whether all their results could be read."""
+    """List the failed images, as JSON with the problems. Returns whether all results could be read."""
     failures: list[tuple[str, str | None, str]] = []
     unread: dict[str, Unknown] = {}
     with progress("Reading failed results", len(names)) as bar:
@@ -193,14 +195,14 @@ def _show(status: Status) -> None:
 
 
 def _outlook(status: Status) -> str:
-    """What can be said of pending work."""
+    """A sentence on when pending work will be done, or empty."""
     if not status.counts[State.PENDING] or status.oldest_pending is None:
         return ""
     waited = status.at - status.oldest_pending
     if status.left is None:
-        return f"No result in the last {_span(RECENT)}; the oldest pending image was uploaded {_span(waited)} ago."
+        return f"No result in the last {_span(RECENT)}. The oldest pending image was uploaded {_span(waited)} ago."
     return (
-        f"{status.rate:,.1f} results a second lately: about {_span(status.left)} to go. The oldest pending image was"
+        f"{status.rate:,.1f} results a second: about {_span(status.left)} to go. The oldest pending image was"
         f" uploaded {_span(waited)} ago."
     )
 

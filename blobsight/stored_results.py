@@ -1,4 +1,4 @@
-"""Read results as they are stored: by this or another version of Blobsight, or by another program."""
+"""Read stored results, written by this or another version of Blobsight, or by another program."""
 
 import json
 from collections.abc import Mapping
@@ -18,21 +18,21 @@ from pipeline.result import SCHEMA_VERSION, Result
 from pipeline.storage.unpacking import Broken, TooLarge, is_packed, unpacked
 
 MAX_RESULT_BYTES = 16 * 1024 * 1024
-"""Several times what the longest answer needs, also unpacked."""
+"""Bytes, stored and unpacked: several times what the longest answer needs."""
 
 
 async def read_result(container: ContainerClient, name: str) -> Mapping[str, Any]:
-    """The result blob `name`; see `parse_result`.
+    """Read and parse the result blob `name`; see `parse_result`.
 
     Raises:
-        UnreadableError: it is something else.
+        UnreadableError: it is not a result.
         AzureError: as the SDK gives it.
     """
     return parse_result(await read_stored(container, name))
 
 
 async def read_stored(container: ContainerClient, name: str) -> Content:
-    """The result blob `name`, not looked at yet.
+    """Read the result blob `name`, without parsing it.
 
     Raises:
         UnreadableError: it is too large for a result.
@@ -42,12 +42,12 @@ async def read_stored(container: ContainerClient, name: str) -> Content:
 
 
 def parse_result(content: Content) -> Mapping[str, Any]:
-    """The result as it was written. Each field has its type, or is null, or missing where an older version wrote it.
+    """Parse a result. Each field has its type, or is null, or missing if an older version wrote it.
 
-    `status` is always there, and `answer.text`, or `error.code` and `error.message`, with it.
+    `status` is always there, and with it `answer.text`, or `error.code` and `error.message`.
 
     Raises:
-        UnreadableError: it is something else.
+        UnreadableError: it is not a result.
     """
     try:
         result = json.loads(_unpacked(content), parse_float=_finite, parse_constant=_finite)
@@ -61,13 +61,13 @@ def parse_result(content: Content) -> Mapping[str, Any]:
         case {"status": "failed", "source": dict(), "error": {"code": str(), "message": str()}}:
             pass
         case _:
-            raise UnreadableError("it is JSON, but not a result of Blobsight's")
+            raise UnreadableError("it is JSON, but not a Blobsight result")
     if result.get("schema_version", SCHEMA_VERSION) != SCHEMA_VERSION:
-        raise UnreadableError("it is a result of another version than this program reads: install the newest")
+        raise UnreadableError("it is in a result format that this program does not know: install the newest version")
     try:
         _as_read(Result).model_validate(result)
     except (ValidationError, RecursionError) as error:
-        raise UnreadableError(f"it is not a result as Blobsight writes them: {_first(error)}") from error
+        raise UnreadableError(f"it is not a valid Blobsight result: {_first(error)}") from error
     return cast("Mapping[str, Any]", result)
 
 
@@ -78,17 +78,17 @@ def _unpacked(content: Content) -> bytes:
         return unpacked(content.data, MAX_RESULT_BYTES)
     except TooLarge:
         raise UnreadableError(
-            f"it is compressed, and unpacked it has more than the {MAX_RESULT_BYTES:,} bytes that are read"
+            f"it is compressed, and larger than the {MAX_RESULT_BYTES:,} bytes that are read"
         ) from None
     except Broken as error:
         raise UnreadableError(f"it is compressed, and can't be unpacked ({error})") from None
 
 
 def _finite(text: str) -> float:
-    """Parse a fraction. JSON has no infinite numbers, and one beyond the range of a float would become one."""
+    """Parse a fraction. One beyond the range of a float would become infinite, which JSON does not have."""
     value = float(text)
     if not isfinite(value):
-        raise ValueError(f"{shortened(text, 20)} is not a number that JSON has")
+        raise ValueError(f"{shortened(text, 20)} is not a number in JSON")
     return value
 
 
@@ -98,14 +98,14 @@ _SHOULD_BE = {
     "int_type": "a whole number",
     "list_type": "an array",
     "model_type": "an object",
-    "string_type": "a text",
-    "value_error": "a moment",
+    "string_type": "text",
+    "value_error": "a time",
 }
 
 
 def _first(error: ValidationError | RecursionError) -> str:
     if isinstance(error, RecursionError):
-        return "it is too deep"
+        return "it is nested too deeply"
     wrong = error.errors(include_url=False, include_input=False)[0]
     path = shortened(".".join(map(str, wrong["loc"])))
     return f"'{path}' should be {_SHOULD_BE.get(wrong['type'], 'something else')}"
@@ -115,13 +115,13 @@ def _moment(text: str) -> str:
     try:
         datetime.fromisoformat(text).astimezone(UTC)
     except OverflowError:
-        raise ValueError("there is no such moment") from None
+        raise ValueError("not a time") from None
     return text
 
 
 @cache
 def _as_read(section: type[BaseModel]) -> type[BaseModel]:
-    """The model of a section that may lack fields, and may have more of them."""
+    """A model of the section in which fields may be missing and others added."""
     fields: dict[str, Any] = {
         name: (_type_read(field.annotation), None) for name, field in section.model_fields.items()
     }
@@ -129,7 +129,7 @@ def _as_read(section: type[BaseModel]) -> type[BaseModel]:
 
 
 def _type_read(declared: Any) -> Any:
-    """The type of one field's JSON, or null. An enumeration is any text: a newer version may have more members."""
+    """The JSON type of one field, or null. An enumeration becomes text: a newer version may have more members."""
     while isinstance(declared, TypeAliasType):
         declared = declared.__value__
     match get_origin(declared), get_args(declared):

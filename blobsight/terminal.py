@@ -1,4 +1,4 @@
-"""What people see: data on stdout, talk on stderr, no colours or animation in pipes, NO_COLOR obeyed."""
+"""Terminal output: data on stdout, messages on stderr, no colours or animation in pipes, NO_COLOR obeyed."""
 
 import json
 import sys
@@ -28,7 +28,7 @@ from rich.text import Text
 class _Console(Console):
     @override
     def on_broken_pipe(self) -> None:
-        raise  # noqa: PLE0704 - what it is called for; rich would end the process
+        raise  # noqa: PLE0704 - called while it is handled; rich would end the process
 
 
 talk = _Console(stderr=True, highlight=False)
@@ -36,14 +36,14 @@ out = _Console(highlight=False)
 
 
 class Exit(IntEnum):
-    """What the exit status tells a script."""
+    """The exit status, for scripts."""
 
     DONE = 0
     SOME_FAILED = 1
-    """The command ran; some of what it was about failed, and is listed."""
+    """The command ran; some items failed and are listed."""
     USAGE = 2
     CANNOT = 3
-    """It could not do its work: no access, nothing there, no connection."""
+    """The command could not run: no access, nothing there, no connection."""
     INTERRUPTED = 130
     PIPE_CLOSED = 141
     """The reader of the output has closed its end, as `head` does: 128 and the number of SIGPIPE, as in shells."""
@@ -92,7 +92,7 @@ class Problem:
 
 
 def name_problems(problems: Sequence[Problem]) -> None:
-    """Name each blob with its reason on stderr; of very many only the first."""
+    """Name each blob with its reason on stderr, at most 1,000."""
     for problem in problems[:_MOST_NAMED]:
         say(f"{one_line(problem.name)}: {one_line(problem.why.reason)}", "red")
     if len(problems) > _MOST_NAMED:
@@ -103,7 +103,7 @@ _MOST_NAMED = 1000
 
 
 class _Rate(ProgressColumn):
-    """Pieces a second, or a minute where that says more."""
+    """Items a second, or a minute if they are slow."""
 
     @override
     def render(self, task: Task) -> Text:
@@ -113,7 +113,7 @@ class _Rate(ProgressColumn):
 
 @contextmanager
 def progress(what: str, total: int | None = None) -> Iterator["Bar"]:
-    """A progress bar on a terminal, with rate and time left; nothing elsewhere. `total` may come to be known later."""
+    """Show a progress bar with rate and time left; nothing where stderr is not a terminal. `total` may be set later."""
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -127,7 +127,7 @@ def progress(what: str, total: int | None = None) -> Iterator["Bar"]:
 
 
 class Bar:
-    """One piece of long work."""
+    """The progress of one long operation."""
 
     def __init__(self, shown: Progress, what: str, total: int | None) -> None:
         self._shown = shown
@@ -141,7 +141,7 @@ class Bar:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> None:
-    """Rows on stdout: lined up for people; in pipes, a line each, without a head, separated by tabs.
+    """Write rows to stdout: aligned on a terminal; in a pipe a line each, separated by tabs, without a head.
 
     Args:
         head: one title for each column.
@@ -161,17 +161,17 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence
 
 
 def plain(line: str) -> None:
-    """A line of data on stdout."""
+    """Write a line of data to stdout."""
     sys.stdout.write(f"{printable(line)}\n")
 
 
 def write_json(value: object, indent: int | None = None) -> None:
-    """A value on stdout, as JSON in ASCII: whatever the terminal or the pipe, programs read it."""
+    """Write a value to stdout, as JSON in ASCII: readable in any terminal's encoding."""
     sys.stdout.write(f"{json.dumps(value, indent=indent)}\n")
 
 
 def say(line: str, style: str | None = None) -> None:
-    """A line of talk on stderr: broken between words on a terminal, nowhere in a pipe."""
+    """Write a message to stderr: wrapped between words on a terminal, on one line in a pipe."""
     talk.print(Text(printable(line)), style=style, soft_wrap=not talk.is_terminal)
 
 
@@ -185,7 +185,7 @@ _BIDI = frozenset("\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\
 
 
 def printable(text: str) -> str:
-    """`text`, with what would steer a terminal, and what it can't show (half characters), escaped."""
+    """Escape characters that control a terminal, and those it can't show (half characters)."""
     if text.isprintable():
         return text
     return "".join(
@@ -197,11 +197,11 @@ def printable(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """The same with line breaks and tabs escaped, too: for names, and for cells of a table in a pipe."""
+    """Escape line breaks and tabs as well: for names, and for cells of a table in a pipe."""
     return printable(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def shortened(text: str, most: int = 200) -> str:
-    """At most `most` characters of a text of unknown origin, on one line."""
+    """At most `most` characters of an untrusted text, on one line."""
     text = one_line(text)
     return text if len(text) <= most else f"{text[: most - 1]}…"

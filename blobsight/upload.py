@@ -1,8 +1,8 @@
-"""`blobsight upload`: files into the input container, each once, whatever happens on the way.
+"""`blobsight upload`: send files to the input container, each once.
 
-What is there already is known by its content (the MD5 that the service keeps) and by what is asked about it, so a
-second run sends only what is missing or has changed, on whichever machine and however the first one ended. And
-everything is written on condition that nobody else has written it meanwhile: two runs at once send nothing twice.
+A blob is compared by its content (the MD5 that the service keeps) and by the question in its metadata. So a second run,
+on any machine, sends only what is missing or has changed, however the first one ended. Each blob is written on
+condition that no other program has written it meanwhile: two runs at once send nothing twice.
 """
 
 import asyncio
@@ -53,36 +53,36 @@ from pipeline.names import wants_result
 from pipeline.storage.listing import listed
 
 MEMORY_BYTES = 256 * 1024 * 1024
-"""Of all files that are under way together."""
+"""Bytes of all files in progress together."""
 IN_ONE_PIECE_BYTES = 64 * 1024 * 1024
-"""Up to here a file is read once and sent by one request; the SDK's own threshold. Larger ones go in blocks."""
+"""Largest file that is read once and sent by one request: the SDK's own threshold. Larger ones go in blocks."""
 ASKED_ONE_BY_ONE = 100
-"""Up to so many files the container is asked for each; for more, listing is cheaper however much else is in there."""
+"""Up to so many files are looked up one by one; for more, listing is cheaper, however large the container is."""
 SHOWN = 20
-"""Of the files left out, by name."""
+"""Most files of one kind that are named."""
 TEXT_TYPES = {
     ".json": "application/json; charset=utf-8",
     ".md": "text/markdown; charset=utf-8",
     ".txt": "text/plain; charset=utf-8",
 }
 RECOGNISED_BY_BYTES = 32 * 1024
-"""Of a file that is not read whole: what an image is shows at its start."""
+"""Bytes read of a file that goes in blocks: the start of an image shows its format."""
 
 
 class Outcome(StrEnum):
-    """What became of a file."""
+    """How the upload of one file ended."""
 
     SENT = "sent"
     UNCHANGED = "unchanged"
-    """It is there already, and asks the same."""
+    """The container has it already, with the same question."""
     LEFT_OUT = "left out"
-    """It is nothing that the pipeline would take for an image."""
+    """The pipeline would not take it for an image."""
     FAILED = "failed"
 
 
 @dataclass(frozen=True, slots=True)
 class There:
-    """What is in the container already under a name."""
+    """A blob that is in the container already."""
 
     etag: str
     md5: str | None
@@ -91,14 +91,14 @@ class There:
 
 @dataclass(slots=True)
 class Report:
-    """What became of all files."""
+    """How the upload of all files ended."""
 
     counts: Counter[Outcome] = field(default_factory=Counter)
     sent_bytes: int = 0
     left_out: list[LeftOut] = field(default_factory=list)
     failed: list[LeftOut] = field(default_factory=list)
     etags: dict[str, str] = field(default_factory=dict)
-    """Of each image of this run that is in the container now."""
+    """ETag of each image of this run that is in the container now."""
 
     would_be_sent: list[tuple[str, str]] = field(default_factory=list)
     """Paths and names, for a dry run."""
@@ -108,23 +108,23 @@ class Report:
         (self.failed if problem.problem else self.left_out).append(problem)
 
     def to_json(self) -> dict[str, Any]:
-        told: dict[str, Any] = {outcome.replace(" ", "_"): self.counts[outcome] for outcome in Outcome}
-        told["sent_bytes"] = self.sent_bytes
-        told["would_be_sent"] = [{"path": path, "name": name} for path, name in sorted(self.would_be_sent)]
-        told["problems"] = [
+        report: dict[str, Any] = {outcome.replace(" ", "_"): self.counts[outcome] for outcome in Outcome}
+        report["sent_bytes"] = self.sent_bytes
+        report["would_be_sent"] = [{"path": path, "name": name} for path, name in sorted(self.would_be_sent)]
+        report["problems"] = [
             {"path": problem.path, "reason": problem.reason, "failed": problem.problem, "files": problem.files}
             | (problem.to_json() if problem.problem else {})
             for problem in (*self.failed, *self.left_out)
         ]
-        return told
+        return report
 
 
 @click.command()
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
-@click.option("--prefix", default="", help="Goes before each name: a folder with its slash, say.")
-@click.option("--wait", is_flag=True, help="Stay until every image has its result, and show what came of them.")
-@click.option("--dry-run", is_flag=True, help="Say what would be sent, and send nothing.")
-@click.option("--json", "as_json", is_flag=True, help="What became of the files, as one JSON object on stdout.")
+@click.option("--prefix", default="", help="Put before each name, for example a folder: 2026/.")
+@click.option("--wait", is_flag=True, help="Wait until every image has its result, and show the results.")
+@click.option("--dry-run", is_flag=True, help="Show what would be sent, and send nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Outcome of every file, as one JSON object on stdout.")
 @asking_options
 @account_options
 def upload(  # noqa: PLR0913 - one for each option
@@ -132,9 +132,9 @@ def upload(  # noqa: PLR0913 - one for each option
 ) -> Exit:
     """Put images into the input container.
 
-    PATH is a file, a folder with all that is below it, a glob, or - for a list of files on stdin. A second run sends
+    PATH is a file, a folder with everything below it, a glob, or - for a list of files on stdin. A second run sends
     only what is missing or has changed. Instruction files and schemas in a folder go first, so that its images find
-    them. Files that are no images are left out and named.
+    them. Files that are not images are left out and named.
 
     \b
     blobsight upload photo.jpg --instructions "What is in this picture?" --wait
@@ -142,13 +142,13 @@ def upload(  # noqa: PLR0913 - one for each option
     find /scans -name '*.tif' -mtime -1 | blobsight upload -
     """  # noqa: D301 - click's mark of lines to leave alone
     metadata = asked.metadata()
-    # Before there is an event loop: within one, Ctrl-C would wait for the end of the search, or of stdin.
+    # Outside an event loop: within one, Ctrl-C would wait for the end of the search, or of stdin.
     report, found = _find(paths, prefix)
     named = rightly_named(found)
     files = named.files
     if not files and not report.failed:
         _say_what_is_left_out(report.left_out)
-        raise Trouble("There are no files in what you named: nothing to upload.")
+        raise Trouble("There is nothing to upload: what you named holds no files to send.")
     _settle_names(asked, named, report)
     _say_what_does_not_count(asked, files)
     return asyncio.run(_run(place, asked, metadata, files, report, wait=wait, dry_run=dry_run, as_json=as_json))
@@ -185,7 +185,7 @@ async def _run(  # noqa: PLR0913 - one for each option
         try:
             await _Sending(account, metadata, report, dry_run=dry_run).run(files)
         except asyncio.CancelledError:
-            say("Files that were under way may have arrived besides; the same command, run again, goes on from there.")
+            say("Files in progress may have arrived too. Run the same command again to send the rest.")
             raise
         finally:
             if report.counts or not files:
@@ -196,9 +196,9 @@ async def _run(  # noqa: PLR0913 - one for each option
             all_read = as_json or await show_finished(account, finished)
             name_problems(unseen)
     if as_json:
-        told = report.to_json() | {"dry_run": dry_run, "results": tally(finished) if wait else None}
-        told["problems"] += [problem.to_json() for problem in unseen]
-        write_json(told)
+        outcome = report.to_json() | {"dry_run": dry_run, "results": tally(finished) if wait else None}
+        outcome["problems"] += [problem.to_json() for problem in unseen]
+        write_json(outcome)
     elif dry_run:
         table(("would be sent", "as"), sorted(report.would_be_sent))
     any_failed = report.failed or unseen or not all_read or any(one.state is State.FAILED for one in finished)
@@ -209,12 +209,14 @@ def _settle_names(asked: Asked, named: Named, report: Report) -> None:
     """Say which instruction files are sent under other names.
 
     Raises:
-        Trouble: what some of them are meant for can't be told. The images would be paid with another question.
+        Trouble: it is not clear what some are meant for. The images would be paid for with another question.
     """
-    if named.in_doubt and asked.text is None:  # else files do not count
+    if named.in_doubt and asked.text is None:  # with --instructions, files do not count
         for doubt in named.in_doubt[:SHOWN]:
             say(one_line(doubt), "red")
-        raise Trouble(f"Nothing was sent: {counted(len(named.in_doubt), 'instruction file')} to be named first.")
+        raise Trouble(
+            f"Nothing was sent: rename {counted(len(named.in_doubt), 'instruction file')} first, as listed above."
+        )
     for problem in named.left_out:
         report.add(problem)
     for file, right in named.renamed[:SHOWN]:
@@ -223,15 +225,18 @@ def _settle_names(asked: Asked, named: Named, report: Report) -> None:
     if len(named.renamed) > SHOWN:
         say(f"… and {len(named.renamed) - SHOWN:,} more instruction files under the names that count.", "yellow")
     for name in named.of_no_image[:SHOWN]:
-        say(one_line(f"'{name}' is for none of these images: it should be called like one, ending included."), "yellow")
+        say(
+            one_line(f"'{name}' belongs to none of these images: give it the full name of one, ending included."),
+            "yellow",
+        )
 
 
 def _say_what_does_not_count(asked: Asked, files: Sequence[LocalFile]) -> None:
     instructing = sum(not wants_result(file.name) and not file.name.endswith(".schema.json") for file in files)
     if asked.text is not None and instructing:
         say(
-            f"{counted(instructing, 'instruction file')} will not count for the images of this run:"
-            " --instructions goes before files.",
+            f"{counted(instructing, 'instruction file')} will not apply to the images of this run:"
+            " --instructions takes precedence over files.",
             "yellow",
         )
 
@@ -240,7 +245,7 @@ def _say_whose_question(asked: Asked, finished: Sequence[Finished]) -> None:
     others = sum(one.origin == Origin.REQUEST for one in finished)
     if asked and others:
         say(
-            f"{counted(others, 'result')} answer what an earlier `blobsight retry` asked. To ask this run's question:"
+            f"{counted(others, 'result')} answer the question of an earlier `blobsight retry`. To ask this run's:"
             " `blobsight retry --all --instructions …`.",
             "yellow",
         )
@@ -290,13 +295,13 @@ def _say_what_is_left_out(left_out: Sequence[LeftOut]) -> None:
 
 
 def _kind_of_junk(path: str) -> str:
-    """What many files that are junk in the same way have in common, to be counted by."""
+    """The name under which junk files of one kind are counted."""
     leaf = PurePath(path).name
     return "._*" if leaf.startswith("._") else one_line(leaf)
 
 
 class _Sending:
-    """One run, from the files that were found to all of them in the container."""
+    """Sends the files of one run."""
 
     def __init__(self, account: Account, metadata: Mapping[str, str], report: Report, *, dry_run: bool) -> None:
         self._account = account
@@ -309,7 +314,7 @@ class _Sending:
     async def run(self, files: Sequence[LocalFile]) -> None:
         if len(files) > ASKED_ONE_BY_ONE:
             self._listed = await self._list({file.name for file in files})
-        # What images are asked by has to be there before them.
+        # Instruction files have to be there before the images that they apply to.
         instructing = [file for file in files if not wants_result(file.name)]
         with progress("Uploading", len(files)) as bar:
 
@@ -328,7 +333,7 @@ class _Sending:
     async def _list(self, names: Collection[str]) -> Mapping[str, There]:
         found: dict[str, There] = {}
         prefix = commonprefix(list(names))  # noqa: RUF071 - the service's prefix is one
-        with progress("Looking at what is there already") as bar:
+        with progress("Listing what is there already") as bar:
             async for page in listed(self._account.images, metadata=bool(self._metadata), prefix=prefix):
                 found |= {
                     blob.name: There(blob.etag, blob.md5, blob.metadata) for blob in page.blobs if blob.name in names
@@ -337,7 +342,7 @@ class _Sending:
         return found
 
     async def _file(self, file: LocalFile) -> Outcome | LeftOut:
-        """See that `file` is in the container, or say what is wrong with it.
+        """Bring `file` into the container, or say what is wrong with it.
 
         Raises:
             AzureError: it can't be sent.
@@ -349,21 +354,21 @@ class _Sending:
             reason = "it is empty: save it again, or download it where a cloud service holds it"
         except OSError as error:
             reason = why_unreadable(file.path, error)
-        except PermanentFailure as no_image:
-            what = (no_image.details or {}).get("seems_to_be", no_image.message)
-            return LeftOut(str(file.path), f"no image: it seems to be {what}", problem=False)
+        except PermanentFailure as not_an_image:
+            what = (not_an_image.details or {}).get("seems_to_be", not_an_image.message)
+            return LeftOut(str(file.path), f"not an image: it seems to be {what}", problem=False)
         except (ResourceExistsError, ResourceModifiedError) as error:
             if code(error) not in ("ConditionNotMet", "BlobAlreadyExists"):
                 raise
-            reason = "somebody else changed the blob while this ran: run the same command again to send yours"
+            reason = "another program changed the blob while this ran: run the same command again to send yours"
         return LeftOut(str(file.path), reason)
 
     async def _bring(self, file: LocalFile) -> Outcome:
-        """See that `file` is in the container.
+        """Bring `file` into the container, unless it is there.
 
         Raises:
             OSError: it can't be read.
-            PermanentFailure: it is no image.
+            PermanentFailure: it is not an image.
             AzureError: it can't be sent.
         """
         content = await asyncio.to_thread(_read, file)
@@ -379,7 +384,7 @@ class _Sending:
                 there = await self._ask(file.name)
                 if there is None or not self._is_same(file, content, there):
                     raise
-                # By another run, or by a request of our own whose answer was lost.
+                # Another run has sent it, or a request of our own whose answer was lost.
             else:
                 self._report.sent_bytes += content.size
                 return Outcome.SENT
@@ -387,7 +392,7 @@ class _Sending:
         return Outcome.UNCHANGED
 
     async def _send(self, file: LocalFile, content: "_Content", there: There | None) -> str:
-        """The new blob's ETag. It is sent on condition that what is there is still as it was seen."""
+        """Send the file, on condition that the blob has not changed since it was looked up. Returns the new ETag."""
         condition: dict[str, Any] = (
             {"etag": f'"{there.etag}"', "match_condition": MatchConditions.IfNotModified}
             if there
@@ -395,7 +400,7 @@ class _Sending:
         )
         settings = ContentSettings(
             content_type=content.media_type,
-            # Of what comes in blocks the service does not work it out by itself.
+            # The service does not compute it for a blob that comes in blocks.
             content_md5=bytearray(base64.b64decode(content.md5)) if content.data is None else None,
         )
         with _body(file, content) as body:
@@ -417,7 +422,7 @@ class _Sending:
         return dict(self._metadata) if wants_result(file.name) else {}
 
     def _is_same(self, file: LocalFile, content: "_Content", there: There) -> bool:
-        """Whether what is there has this content, and is asked what we would ask."""
+        """Whether the blob that is there has this content and this question."""
         if there.md5 != content.md5:
             return False
         ours = self._metadata_for(file)
@@ -433,7 +438,7 @@ class _Sending:
 
 @dataclass(frozen=True, slots=True)
 class _Content:
-    """A file that was read. `data` is None for one that goes in blocks."""
+    """A file that was read; `data` is None for one that goes in blocks."""
 
     data: bytes | None
     size: int
@@ -442,16 +447,16 @@ class _Content:
 
 
 class _EmptyFileError(Exception):
-    """There is nothing in it."""
+    """The file is empty."""
 
 
 def _read(file: LocalFile) -> _Content:
-    """Read a file: in whole where it goes in one piece, else for its digest.
+    """Read a file: whole if it goes in one piece, else only for its digest.
 
     Raises:
         OSError: it can't be read.
         _EmptyFileError: it is empty.
-        PermanentFailure: it is no image.
+        PermanentFailure: it is not an image.
     """
     with file.path.open("rb") as opened:
         if file.size <= IN_ONE_PIECE_BYTES:

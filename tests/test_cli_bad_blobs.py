@@ -70,10 +70,10 @@ BAD_RESULTS: Mapping[str, tuple[bytes, str | None, str]] = {
     "binary": (bytes(range(256)), None, "it is not valid JSON"),
     "brotli": (b"\x1b\x03\x00\xf8\xa5\x41", "br", "Content-Encoding is 'br'"),
     "half a gzip": (gzip.compress(result_of("x").to_json())[:-20], "gzip", "it is compressed, and can't be unpacked"),
-    "bomb": (gzip.compress(bytes(MAX_RESULT_BYTES + 1)), "gzip", "it is compressed, and unpacked it has more than"),
+    "bomb": (gzip.compress(bytes(MAX_RESULT_BYTES + 1)), "gzip", "it is compressed, and larger than the"),
     "large": (b" " * (MAX_RESULT_BYTES + 1), None, "it has 16,777,217 bytes"),
-    "another program's": (b'{"status": "succeeded", "id": 7}', None, "not a result of Blobsight's"),
-    "version 2": (changed(schema_version=2), None, "of another version"),
+    "another program's": (b'{"status": "succeeded", "id": 7}', None, "not a Blobsight result"),
+    "version 2": (changed(schema_version=2), None, "in a result format that this program does not know"),
     "words for numbers": (changed(usage__input_tokens="many"), None, "usage.input_tokens"),
     "a list for a section": (changed(model=[]), None, "model"),
     "a number for a moment": (changed(created_at=5), None, "created_at"),
@@ -84,8 +84,8 @@ BAD_RESULTS: Mapping[str, tuple[bytes, str | None, str]] = {
     "deep": (changed(answer__data=1).replace(b'"data": 1', b'"data": ' + b"[" * 100_000 + b"]" * 100_000), None, "("),
     "archived": (result_of("archived").to_json(), None, "it is in the archive tier"),
     "customer's key": (b"", None, "a key that only its uploader has"),
-    "not yours": (b"", None, "you may not have it read (AuthorizationPermissionMismatch)"),
-    "gone": (b"", None, "it was deleted meanwhile"),
+    "not yours": (b"", None, "you have no role that allows it to be read (AuthorizationPermissionMismatch)"),
+    "gone": (b"", None, "it has been deleted meanwhile"),
     "odd headers": (b"", None, "the answer is not as Blob Storage gives it (IndexError)"),
     "no headers": (b"", None, "the answer is not as Blob Storage gives it (ValueError)"),
 }
@@ -187,9 +187,7 @@ async def test_one_archived_result_among_others(storage: str, person: Person) ->
     ran = await run(storage, "results", "p/", "--results", "one-archived")
     assert [json.loads(line)["source"]["name"] for line in ran.out.splitlines()] == ["p/a", "p/b", "p/c", "p/d"]
     assert ran.status == 1
-    assert ran.talk.splitlines()[0].startswith(
-        "p/archived.json: it is in the archive tier, where nothing can read it: "
-    )
+    assert ran.talk.splitlines()[0].startswith("p/archived.json: it is in the archive tier and can't be read: ")
     alone = await run(storage, "results", "p/archived", "--results", "one-archived")
     assert (alone.status, alone.out) == (3, "")
     assert "set its tier to Hot or Cool" in alone.talk
@@ -223,7 +221,7 @@ async def test_show_says_what_it_can_not_read_and_shows_the_rest(storage: str, f
     assert "\nImage\n  can't be read: it is in the archive tier" in archived.out
     assert f"  {len(picture())} bytes, declared as" in archived.out
     assert "\nResult\n  can't be read: it is in the archive tier" in archived.out
-    assert "\nImage\n  can't be looked at: it is encrypted with a key that only its uploader has" in with_key.out
+    assert "\nImage\n  can't be read: it is encrypted with a key that only its uploader has" in with_key.out
     assert "\nImage\n  png, 64 x 48 pixels\n" in malformed.out
     assert "'usage.input_tokens' should be a whole number" in malformed.out
     told = (await run(storage, "show", *full, "archived", "--json")).json()
@@ -240,7 +238,7 @@ async def test_show_of_a_result_that_an_older_version_wrote(storage: str, full: 
     ran = await run(storage, "show", *full, "of an older version")
     assert ran.status == 0
     assert "\nAnswer\n  An image.\n" in ran.out
-    assert "  deployment not told\n" in ran.out
+    assert "  deployment not recorded\n" in ran.out
 
 
 async def test_estimate_does_without_what_it_can_not_read(storage: str, full: tuple[str, ...]) -> None:
@@ -255,7 +253,7 @@ async def test_estimate_does_without_what_it_can_not_read(storage: str, full: tu
         "no headers": None,
     }
     assert (ran.status, told["images"], told["left_out"]) == (1, len(GOOD_RESULTS) + len(BAD_RESULTS) - 6, 6)
-    assert "archived: the estimate leaves it out: it is in the archive tier" in ran.talk
+    assert "archived: not part of the estimate: it is in the archive tier" in ran.talk
     # What a prefix brings to light is all that cannot be read.
     alone = await run(storage, "estimate", "--in-container", "arch", *full, "--json")
     assert (alone.status, alone.json()["images"], len(alone.json()["problems"])) == (1, 0, 1)
@@ -276,8 +274,8 @@ async def test_estimate_learns_from_the_results_that_it_can_read(storage: str, p
     assert ran.status == 1
     assert "answers are as long as the 3 so far." in ran.talk
     talk = named(ran.talk)
-    assert talk["archived.json"].startswith("the estimate learns nothing from it: it is in the archive tier")
-    assert talk["cut.json"].startswith("the estimate learns nothing from it: it is not valid JSON")
+    assert talk["archived.json"].startswith("not used for the estimate: it is in the archive tier")
+    assert talk["cut.json"].startswith("not used for the estimate: it is not valid JSON")
 
 
 async def test_an_image_that_is_really_compressed_is_measured_as_it_is_inside(storage: str, person: Person) -> None:
@@ -321,7 +319,7 @@ async def test_retry_queues_the_others(person: Person) -> None:
         ("archived", "BlobArchived"),
         (refused, "InvalidInput"),
     ]
-    assert f"{refused}: the service refuses to have it queued (InvalidInput)" in ran.talk
+    assert f"{refused}: the service does not allow it to be queued (InvalidInput)" in ran.talk
     assert "Queued: 2 of 3." in ran.talk
 
 
@@ -340,7 +338,7 @@ async def test_retry_takes_a_mark_that_another_program_wrote_for_none(storage: s
     options = ("--images", "marked-images", "--state", "marked-state")
     ran = await run(storage, "retry", "--missing", "--older-than", "0", "--dry-run", *options)
     assert (ran.status, [name for name, _ in ran.lines]) == (0, ["a", "b", "c"])
-    assert "Left alone: 1 that wait on the queue already." in ran.talk
+    assert "Left out: 1 that are on the queue already." in ran.talk
     shown = await asyncio.gather(*(run(storage, "show", name, *options, "--json") for name in marks))
     assert [bool(ran.json()["waits_until"]) for ran in shown] == [False, False, False, True]
 
@@ -399,4 +397,4 @@ async def test_upload_waits_for_the_others(person: Person, tmp_path: Path) -> No
     assert rows["unseen/good.png"] == "You asked: Unseen?"
     assert rows["unseen/unread.png"].startswith("its result can't be read: it is in the archive tier")
     talk = named(ran.talk)
-    assert talk["unseen/customer's key.png"].startswith("its result can't be looked at: it is encrypted")
+    assert talk["unseen/customer's key.png"].startswith("its result can't be read: it is encrypted")

@@ -113,7 +113,7 @@ async def test_the_local_cloud_has_no_azure_to_look_at(person: Person) -> None:
     assert ran.status == 0
     assert list(found) == CHECKS
     assert found["function app"][0] == "ok"
-    assert found["event subscription"] == ("skipped", "the local cloud has none")
+    assert found["event subscription"] == ("skipped", "not part of the local cloud")
     down = await blobsight(person, *local, "http://127.0.0.1:1")
     lines = {line["check"]: line for line in json.loads(down.out)}
     assert (down.status, lines["function app"]["verdict"]) == (1, "failed")
@@ -203,18 +203,18 @@ async def test_what_is_not_there_is_named(person: Person) -> None:
     )  # fmt: skip
     lines = {line["check"]: line["seen"] for line in json.loads(ran.out) if line["verdict"] == "failed"}
     assert lines == {
-        "images: read": "there is no container 'no-images'",
-        "images: write": "there is no container 'no-images'",
-        "results: read": "there is no container 'no-results'",
-        "requests: send": "there is no queue 'no-queue'",
-        "requests: waiting": "there is no queue 'no-queue'",
+        "images: read": "the account has no container 'no-images'",
+        "images: write": "the account has no container 'no-images'",
+        "results: read": "the account has no container 'no-results'",
+        "requests: send": "the account has no queue 'no-queue'",
+        "requests: waiting": "the account has no queue 'no-queue'",
     }
 
 
 async def test_dead_letters_are_counted(person: Person) -> None:
     account = person.cloud.front.connection_string
     before = await blobsight(None, "doctor", "--connection-string", account)
-    assert "ok\tdead letters\tthere is no container 'dead-letters', so no event was given up" in before.out
+    assert "ok\tdead letters\tno container 'dead-letters', so Event Grid gave up no event" in before.out
     await person.blobs.create_container("dead-letters")
     for n in range(2):
         await person.blobs.get_blob_client("dead-letters", f"T/S/2026/11/27/2/{n}.json").upload_blob(b"[]")
@@ -337,7 +337,7 @@ def unfinished_subscription(answers: dict[str, Any]) -> None:
         ("function app", without_code, "without analyze_image, analyze_request", "azd deploy"),
         ("app settings", two_bad_settings, "MAX_OUTPUT_TOKENS is 'many'", "docs/settings.md"),
         ("app settings", two_bad_settings, "AZURE_OPENAI_DEPLOYMENT is missing", "docs/settings.md"),
-        ("app settings", setting("AzureWebJobsStorage", ""), "AzureWebJobsStorage is there", "azd up"),
+        ("app settings", setting("AzureWebJobsStorage", ""), "AzureWebJobsStorage is set", "azd up"),
         ("app settings", setting("INPUT_CONTAINER", "pictures"), "INPUT_CONTAINER of the app is pictures", "azd up"),
         ("app roles", without_role(STORAGE), "'Storage Queue Data Contributor' on devstoreaccount1", "az role"),
         ("app roles", without_role(MODEL), "'Cognitive Services OpenAI User' on oai-blobsight", f"--scope {MODEL}"),
@@ -347,9 +347,9 @@ def unfinished_subscription(answers: dict[str, Any]) -> None:
         ("model deployment", retiring(119), "which retires on", "AZURE_OPENAI_MODEL"),
         ("model deployment", retiring(-30), "which retired on", "AZURE_OPENAI_MODEL"),
         ("event subscription", without_topic, "no Event Grid topic", "azd up"),
-        ("event subscription", without_subscription, "there: none at all", "azd hooks run postdeploy"),
-        ("event subscription", to_another_app, "there: analyze-image-webhook", "azd hooks run postdeploy"),
-        ("event subscription", twice, "each upload 2 times", "Delete all but one"),
+        ("event subscription", without_subscription, "it has: none", "azd hooks run postdeploy"),
+        ("event subscription", to_another_app, "it has: analyze-image-webhook", "azd hooks run postdeploy"),
+        ("event subscription", twice, "each upload arrives 2 times", "Delete all but one"),
         (
             "event subscription",
             filtered(subjectBeginsWith="/blobServices/default/containers/images"),
@@ -427,8 +427,12 @@ async def test_no_token_goes_where_a_list_says_it_goes_on(patient: Patient, azur
 @pytest.mark.parametrize(
     ("reply", "verdict", "seen"),
     [
-        (errors.invalid_request("Invalid 'messages': empty array."), Verdict.OK, "takes your token"),
-        (errors.gateway_error(400, "OperationNotSupported", "Not with this model."), Verdict.FAILED, "no model that"),
+        (errors.invalid_request("Invalid 'messages': empty array."), Verdict.OK, "accepts your token"),
+        (
+            errors.gateway_error(400, "OperationNotSupported", "Not with this model."),
+            Verdict.FAILED,
+            "does not answer questions",
+        ),
         (errors.throttled(7), Verdict.OK, "throttling"),
         (errors.role_missing(), Verdict.SKIPPED, "the app has its own"),
         (errors.network_denied(), Verdict.SKIPPED, "firewall"),

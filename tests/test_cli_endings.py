@@ -89,16 +89,16 @@ async def test_nobody_reads_what_it_says_either(account: dict[str, str]) -> None
         (("retry", "--yes", "--images", "no-such-images"), 3, "ContainerNotFound", "no container"),
         (("upload", "samples", "--images", "no-such-images"), 3, "ContainerNotFound", "no container"),
         (("upload", "/no-such-file.png", "--images", "no-such-images"), 1, None, None),
-        (("estimate", "--in-container", "no/such/", *OPTIONS), 3, None, "There are no images"),
-        (("results", "no/such/", *OPTIONS), 3, None, "There is no result"),
-        (("doctor", "--connection-string", "nonsense"), 3, None, "The connection string is none"),
+        (("estimate", "--in-container", "no/such/", *OPTIONS), 3, None, "what you named holds no images"),
+        (("results", "no/such/", *OPTIONS), 3, None, "' has no result"),
+        (("doctor", "--connection-string", "nonsense"), 3, None, "That is not a storage connection string"),
         (("status", "--connection-string", NOBODY_THERE), 3, None, "can't be reached"),
-        (("estimate",), 2, None, "Give paths on this machine"),
+        (("estimate",), 2, None, "Give either paths on this machine"),
         (("retry", "--all", "--missing", "--yes"), 2, None, "give one"),
         (("status", "--no-such-option"), 2, None, "No such option"),
         (("no-such-command",), 2, None, "No such command"),
-        (("show", ""), 2, None, "no blob can have this name"),
-        (("show", "a/../../results/a.png.json"), 2, None, "no blob can have this name"),
+        (("show", ""), 2, None, "a blob can't have this name"),
+        (("show", "a/../../results/a.png.json"), 2, None, "a blob can't have this name"),
     ],
 )  # fmt: skip
 @pytest.mark.usefixtures("account")
@@ -109,7 +109,7 @@ async def test_a_command_that_can_not_go_on_says_so_to_programs_too(
     assert ran.status == status
     told = ran.json()
     if message is None:
-        assert told["problems"][0]["error"]["message"] == "there is no such file"
+        assert told["problems"][0]["error"]["message"] == "it does not exist"
     else:
         assert list(told) == ["error"]
         assert told["error"]["code"] == code
@@ -121,7 +121,7 @@ async def test_names_that_no_blob_has_are_told_and_not_asked_for(person: Person)
     """Half of a file name in another code page, a path out of the container; and a list of such files."""
     not_utf8 = os.fsdecode(b"caf\xe9.png")
     shown = (blobsight(person, "show", name) for name in (not_utf8, "..", "x" * 1025))
-    assert {(ran.status, "no blob can have this name" in ran.talk) for ran in await asyncio.gather(*shown)} == {
+    assert {(ran.status, "a blob can't have this name" in ran.talk) for ran in await asyncio.gather(*shown)} == {
         (2, True)
     }
     commands = ("results", "status", "retry --yes", "estimate --in-container")

@@ -51,7 +51,7 @@ async def test_files_on_this_machine_without_any_account(folder: Path) -> None:
     assert told.lines[:-1] == [
         ["model", "gpt-5.1, detail auto"],
         ["images", "2"],
-        ["left out, no images", "3"],
+        ["left out, not images", "3"],
         ["image tokens", f"{2 * SQUARE:,}"],
         ["prompt tokens", str(prompt)],
         ["output tokens", "200 to 2,000"],
@@ -60,7 +60,7 @@ async def test_files_on_this_machine_without_any_account(folder: Path) -> None:
     low, high = (((2 * SQUARE + prompt) * 1.25 + output * 10) / 1e6 for output in (200, 2000))
     assert told.lines[-1] == ["cost", f"{low:.4f} to {high:.4f} USD"]
     assert told.talk.startswith("The bill should come within ")
-    assert "a guess, since no results like these tell" in told.talk
+    assert "a guess, since there are too few such results" in told.talk
     assert "images cost what OpenAI publishes." in told.talk
 
 
@@ -85,7 +85,7 @@ async def test_globs_and_lists_and_what_can_not_be_read(folder: Path) -> None:
     assert (matched.status, matched.json()["images"]) == (0, 1)
     listed = await blobsight(None, "estimate", "-", "--json", stdin=f"{folder}/a.png\n{folder}/none.png\n")
     assert (listed.status, listed.json()["images"]) == (1, 1)
-    assert listed.talk == f"{folder}/none.png: there is no such file\n"
+    assert listed.talk == f"{folder}/none.png: it does not exist\n"
 
 
 async def test_a_model_that_nobody_knows_gets_tokens_and_no_price(folder: Path) -> None:
@@ -94,16 +94,16 @@ async def test_a_model_that_nobody_knows_gets_tokens_and_no_price(folder: Path) 
     assert (told.status, answer["cost"]) == (0, None)
     assert answer["image_tokens"]["low"] < answer["image_tokens"]["high"]
     assert answer["how_sure"][0] == (
-        "No price of 'house-model' is known: name the model that your deployment has with --model."
+        "The price of 'house-model' is not known: give the model behind your deployment with --model."
     )
 
 
 async def test_wrong_usage(folder: Path) -> None:
     for arguments, status, said in (
-        ([], 2, "Give paths on this machine, or --in-container PREFIX."),
-        ([str(folder), "--in-container", ""], 2, "Give paths on this machine, or --in-container PREFIX."),
+        ([], 2, "Give either paths on this machine or --in-container PREFIX."),
+        ([str(folder), "--in-container", ""], 2, "Give either paths on this machine or --in-container PREFIX."),
         (["--in-container", ""], 2, "--in-container needs an account"),
-        ([str(folder / "empty.png")], 3, "There are no images"),
+        ([str(folder / "empty.png")], 3, "what you named holds no images"),
     ):
         refused = await blobsight(None, "estimate", *arguments)
         assert (refused.status, refused.out) == (status, "")
@@ -138,7 +138,7 @@ async def test_images_in_a_container_by_a_sample_and_by_what_results_tell(
     assert answer["prompt_tokens"] == (70 + MESSAGE_FORMAT) * count
     assert 40 * count < answer["output_tokens"]["low"] < 42 * count < answer["output_tokens"]["high"] < 44 * count
     assert "answers are as long as the 5 so far." in answer["how_sure"]
-    assert f"the others have sizes like the {SAMPLE} images that were looked at." in answer["how_sure"]
+    assert f"the other images have sizes like the {SAMPLE} that were read." in answer["how_sure"]
 
 
 async def test_blobs_that_are_to_be_analyzed_again(

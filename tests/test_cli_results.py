@@ -177,7 +177,7 @@ async def test_results_that_vanish_meanwhile_are_named(person: Person, container
     exporting = export_results(place_of(connection_string, container.container_name), "", None, export, tally, None)
     await asyncio.to_thread(asyncio.run, exporting)  # the cloud goes on in this loop
     assert export.names == names[:-1]
-    assert tally.problems == [Problem(f"{names[-1]}.json", Unknown("it was deleted meanwhile", "BlobNotFound"))]
+    assert tally.problems == [Problem(f"{names[-1]}.json", Unknown("it has been deleted meanwhile", "BlobNotFound"))]
 
 
 def place_of(connection_string: str, results_container: str) -> Place:
@@ -295,7 +295,7 @@ async def test_nothing_there(run: Callable[..., Any], container: ContainerClient
     file.write_text("of yesterday", encoding="utf-8")
     nothing = await run("no/such/", "-o", str(file))
     assert (nothing.status, nothing.out) == (3, "")
-    assert "There is no result in" in nothing.talk
+    assert "' has no result" in nothing.talk
     assert "'no/such/'" in nothing.talk
     assert file.read_text(encoding="utf-8") == "of yesterday"
     assert names_in(tmp_path) == [file.name]
@@ -305,7 +305,7 @@ async def test_an_output_that_can_not_be(person: Person, tmp_path: Path) -> None
     for given, said in (
         ("answers.xlsx", ".jsonl, .ndjson, .csv, .parquet"),
         ("answers", ".jsonl, .ndjson, .csv, .parquet"),
-        (str(tmp_path / "none" / "a.csv"), "there is no folder"),
+        (str(tmp_path / "none" / "a.csv"), "does not exist: create it first"),
     ):
         refused = await blobsight(person, "results", "-o", given)
         assert refused.status == 2

@@ -90,14 +90,14 @@ async def test_failed_images_run_again_and_others_don_t(person: Person) -> None:
     ran = await blobsight(person, "retry", "retry-all/", "--yes")
     assert (ran.status, ran.out) == (0, "")
     assert "To be run again: 2 (model_refused 2)" in ran.talk
-    assert "What it costs: 2 images with" in ran.talk
+    assert "Cost: 2 images with" in ran.talk
     assert "Queued: 2 of 2." in ran.talk
     for name in ("retry-all/a.png", "retry-all/b c#%.png"):
         while (await person.result(name))["status"] == "failed":
             await asyncio.sleep(0.05)
     assert len(person.asked(question)) == 5
     again = await blobsight(person, "retry", "retry-all/", "--yes", "--json")
-    assert (json.loads(again.out)["queued"], "nothing to run again" in again.talk) == (0, True)
+    assert (json.loads(again.out)["queued"], "No image is to be run again" in again.talk) == (0, True)
 
 
 async def test_only_the_codes_that_are_named(shop: Workshop) -> None:
@@ -124,7 +124,7 @@ async def test_only_the_codes_that_are_named(shop: Workshop) -> None:
 async def test_what_is_no_image_costs_nothing(shop: Workshop) -> None:
     await shop.analyzer.analyze(await put(shop, "text.png", b"This is no image."))
     ran = await retry(shop, "--dry-run")
-    assert "What it costs: nothing." in ran.talk
+    assert "Cost: nothing." in ran.talk
 
 
 async def test_a_dry_run_lists_and_queues_nothing(shop: Workshop) -> None:
@@ -144,10 +144,10 @@ async def test_missing_is_what_has_no_result_and_is_not_on_its_way(shop: Worksho
     await put(shop, "_instructions.md", b"No image.")
     await shop.marks.mark("waits.png", 60)
     young = await retry(shop, "--missing", "--yes")
-    assert "Left alone: 3 that came within 15 minutes" in young.talk
+    assert "Left out: 3 that were uploaded within the last 15 minutes" in young.talk
     assert await shop.queued() == []
     ran = await retry(shop, "--missing", "--older-than", "0", "--yes")
-    assert "Left alone: 1 that wait on the queue already." in ran.talk
+    assert "Left out: 1 that are on the queue already." in ran.talk
     found = await shop.queued()
     assert sorted(request.name for request in found if isinstance(request, Request)) == ["lost.png", "overwritten.png"]
     assert all(isinstance(request, Request) and request.since is not None for request in found)
@@ -200,7 +200,7 @@ async def test_what_was_asked_by_an_earlier_retry_is_left_alone_and_said(shop: W
     request = await shop.drop("a.png")
     await shop.analyzer.analyze(request.model_copy(update={"instructions": "Something else?"}))
     ran = await retry(shop, "--all", "--yes")
-    assert "Left alone: 1 that were asked with instructions of their own by an earlier retry" in ran.talk
+    assert "Left out: 1 that were asked with instructions of their own by an earlier retry" in ran.talk
     assert await shop.queued() == []
 
 
@@ -209,7 +209,7 @@ async def test_a_failed_retry_with_instructions_says_that_they_are_not_asked_aga
     failing = Failing(PermanentFailure(ErrorCode.RETRIES_EXHAUSTED, "It failed."))
     await shop.analyzer.analyze(request.model_copy(update={"instructions": "Something else?"}), failing)
     ran = await retry(shop, "--yes")
-    assert "1 of them failed at instructions of an earlier retry." in ran.talk
+    assert "1 of them failed with instructions of an earlier retry." in ran.talk
 
 
 async def test_it_asks_a_person_and_nobody_else(shop: Workshop) -> None:

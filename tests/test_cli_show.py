@@ -114,7 +114,7 @@ async def test_without_a_result_it_says_what_would_be_asked(quiet: Person) -> No
     }
     ran = await blobsight(quiet, "show", "f/deep/a.jpg", *QUIET)
     assert "  And where?\n  (folder f/_instructions.md)\n  detail: low\n" in ran.out
-    assert "  not in work and not waiting, as far as can be seen\n" in ran.out
+    assert "  neither in progress nor on the queue, as far as can be seen\n" in ran.out
 
 
 async def test_what_the_app_asks_by_default_is_not_made_up(quiet: Person) -> None:
@@ -122,7 +122,7 @@ async def test_what_the_app_asks_by_default_is_not_made_up(quiet: Person) -> Non
     told = await show(quiet, "plain.png", *QUIET)
     assert told["would_be_asked"] == {"text": None, "origin": None, "origin_name": None, "options": {}}
     ran = await blobsight(quiet, "show", "plain.png", *QUIET)
-    assert "DEFAULT_INSTRUCTIONS can't be seen from here" in ran.out
+    assert "can't be seen from here" in ran.out
 
 
 async def test_instructions_that_can_not_be_used_are_explained(quiet: Person) -> None:
@@ -139,7 +139,7 @@ async def test_no_image_at_all_in_there(quiet: Person) -> None:
     assert "The PNG image is damaged: it ends within its header." in ran.out
     await put(quiet, "_instructions.txt", b"Hm?")
     ran = await blobsight(quiet, "show", "_instructions.txt", *QUIET)
-    assert (ran.status, "An instruction file, a schema or a junk file: it gets none." in ran.out) == (0, True)
+    assert (ran.status, "None: this is an instruction file, a schema or a junk file." in ran.out) == (0, True)
     await quiet.blobs.get_blob_client("show-images", "_instructions.txt").delete_blob()
 
 
@@ -162,10 +162,11 @@ async def test_whoever_may_not_read_the_state_container_sees_the_rest(quiet: Per
     assert ran.status == 0
     assert "png, 64 x 48 pixels" in ran.out
     assert [line for line in ran.out.splitlines() if "state container" in line] == [
-        "  in work or waiting: you may not read the state container (role Storage Blob Data Reader)"
+        "  in progress or waiting: you may not read the state container (role Storage Blob Data Reader)"
     ]
     assert (
-        "there is no state container" in (await blobsight(quiet, "show", "seen.png", *QUIET[:4], "--state", "nope")).out
+        "the account has no state container"
+        in (await blobsight(quiet, "show", "seen.png", *QUIET[:4], "--state", "nope")).out
     )
 
 
@@ -195,7 +196,7 @@ async def test_a_result_of_an_earlier_version_is_not_passed_off_as_this_one(pers
             ran = await blobsight(person, "show", "again.png", *SHOP)
     assert (told["status"], told["result_is_current"]) == ("pending", False)
     assert told["in_work"] == {
-        "error": {"code": None, "message": "images in work: 1; whether this is one of them can't be seen"}
+        "error": {"code": None, "message": "1 in the whole account; only the app knows which images"}
     }
     assert "Last result\n  of an earlier version of the image\n" in ran.out
 
@@ -206,7 +207,7 @@ async def test_a_failed_image_that_runs_again_is_in_work(person: Person) -> None
         await shop.analyzer.analyze(request, Failing(PermanentFailure(ErrorCode.CRASHED, "It failed.")))
         async with at_work(shop, request.model_copy(update={"rerun_failed": True})):
             ran = await blobsight(person, "show", "rerun.png", *SHOP)
-        assert "  in work: images in work: 1; whether this is one of them can't be seen\n" in ran.out
+        assert "  in progress: 1 in the whole account; only the app knows which images\n" in ran.out
         assert (await show(person, "rerun.png", *SHOP))["in_work"] is False
 
 
@@ -253,9 +254,9 @@ async def test_a_name_that_is_not_there_brings_up_those_like_it(quiet: Person) -
     assert (ran.status, ran.out) == (3, "")
     assert "Did you mean 'holiday/beach.jpg'?" in ran.talk
     nowhere = await blobsight(quiet, "show", "nowhere/a.jpg", *QUIET)
-    assert "nothing else in 'nowhere/'" in nowhere.talk
+    assert "nor any other in 'nowhere/'" in nowhere.talk
     unlike = await blobsight(quiet, "show", "holiday/zzz", *QUIET)
-    assert "nor one with a name like it in 'holiday/'" in unlike.talk
+    assert "nor one with a similar name in 'holiday/'" in unlike.talk
     no_container = await blobsight(quiet, "show", "a", "--images", "no-such-container")
     assert (no_container.status, "has no container" in no_container.talk) == (3, True)
 

@@ -20,7 +20,7 @@ from localcloud.model import Hang
 from pipeline.instructions import InstructionSources, Origin
 from pipeline.instructions.options import Options
 
-UNREADABLE = "it can't be read (Input/output error)" if Path("/proc/self/mem").exists() else "there is no such file"
+UNREADABLE = "it can't be read (Input/output error)" if Path("/proc/self/mem").exists() else "it does not exist"
 
 type Folder = Callable[..., Path]
 
@@ -121,13 +121,13 @@ async def test_what_is_no_image_is_left_out_and_what_cannot_be_read_is_listed(pe
     assert told == {
         ".DS_Store": (False, "junk"),
         ".hidden.png": (False, "hidden"),
-        "back": (False, "a link to a folder that is gone through anyway"),
-        "notes.pdf": (False, "no image: it seems to be a PDF document"),
-        "page.jpg": (False, "no image: it seems to be an HTML page"),
+        "back": (False, "a link to a folder that is included already"),
+        "notes.pdf": (False, "not an image: it seems to be a PDF document"),
+        "page.jpg": (False, "not an image: it seems to be an HTML page"),
         "empty.png": (True, "it is empty: save it again, or download it where a cloud service holds it"),
-        "dangling.png": (True, "there is no such file"),
+        "dangling.png": (True, "it does not exist"),
         "broken.png": (True, UNREADABLE),
-        "pipe.png": (True, "it is no regular file"),
+        "pipe.png": (True, "it is not a regular file"),
     }
 
 
@@ -204,10 +204,13 @@ async def test_near_misses_of_instruction_files_are_sent_under_the_right_names(p
     [
         (["instructions.txt"], "call it '_instructions.txt' if it says what to ask about the images of its folder"),
         (["Instructions.md"], "call it '_instructions.md'"),
-        (["_instructions.docx"], "is no plain text: save what it says as '_instructions.txt'"),
-        (["a.png.instructions.rtf"], "save what it says as 'a.png.instructions.txt'"),
+        (["_instructions.docx"], "is not plain text: save its text as '_instructions.txt'"),
+        (["a.png.instructions.rtf"], "save its text as 'a.png.instructions.txt'"),
         (["b.instructions.txt"], "call it 'b.jpg.instructions.txt' or 'b.png.instructions.txt'"),
-        (["_Instructions.txt", "_instructions.txt.txt"], "are nearly called '_instructions.txt': keep one of them"),
+        (
+            ["_Instructions.txt", "_instructions.txt.txt"],
+            "both nearly have the name '_instructions.txt': keep one of them",
+        ),
     ],
 )
 async def test_nothing_is_sent_before_a_doubt_about_the_question_is_settled(
@@ -236,7 +239,7 @@ async def test_other_texts_and_files_for_images_elsewhere_stop_nothing(person: P
     ran = await blobsight(person, "upload", str(path), "--prefix", "others/")
     assert ran.status == 0, ran.talk
     for name in ("b.jpg", "c"):
-        assert f"'others/manual/{name}.instructions.txt' is for none of these images" in ran.talk
+        assert f"'others/manual/{name}.instructions.txt' belongs to none of these images" in ran.talk
     assert "6 sent (" in ran.talk, "among them the two, which may belong to images that are there already"
 
 
@@ -271,7 +274,7 @@ async def test_an_image_that_is_replaced_is_not_waited_for(person: Person, folde
     await person.drop("replaced/a.png", picture(), {"instructions": "By somebody else"})
     ran = await uploading
     assert (ran.status, ran.out) == (0, "")
-    assert "replaced/a.png was replaced or deleted meanwhile" in ran.talk
+    assert "replaced/a.png has been replaced or deleted meanwhile" in ran.talk
 
 
 async def test_names_that_people_and_file_systems_allow(person: Person, folder: Folder) -> None:
@@ -306,7 +309,7 @@ async def test_a_list_on_stdin_a_glob_and_a_dry_run(person: Person, folder: Fold
     assert await etags(person, "dry/") == {}
     ran = await blobsight(person, "upload", *map(str, path.glob("*/a.png")), "--dry-run")
     assert ran.status == 1
-    assert "would be called 'a.png' like" in ran.talk
+    assert "its name would be 'a.png', like that of" in ran.talk
 
 
 async def test_killed_in_the_middle_it_goes_on_where_it_stopped(person: Person, folder: Folder) -> None:
@@ -349,7 +352,7 @@ async def test_ctrl_c_says_how_far_it_came(person: Person, folder: Folder) -> No
     assert process.returncode == 130
     assert talk.decode().splitlines() == [
         f"1 sent ({len(picture()) + 4} bytes), 0 unchanged, 0 left out, 0 failed.",
-        "1 image had no result yet; the app goes on: `blobsight status` shows how far.",
+        "1 image had no result yet. The app goes on: see `blobsight status`.",
         "",  # behind the terminal's own ^C
         "Stopped.",
     ]
@@ -360,12 +363,16 @@ async def test_ctrl_c_says_how_far_it_came(person: Person, folder: Folder) -> No
     [
         (["--images", "no-such-images"], 3, "has no container 'no-such-images'"),
         (["--account", "https://a.example/?sig=secret"], 2, "without a key or a SAS"),
-        (["--connection-string", "secret"], 3, "The connection string is none"),
+        (["--connection-string", "secret"], 3, "That is not a storage connection string"),
         (["--connection-string", "BlobEndpoint=http://127.0.0.1:9/a;AccountName=a;AccountKey=YQ=="], 3, "make up"),
-        (["--connection-string", "AccountName=a;AccountKey=secret;BlobEndpoint=http://[x"], 3, "string is none"),
+        (
+            ["--connection-string", "AccountName=a;AccountKey=secret;BlobEndpoint=http://[x"],
+            3,
+            "not a storage connection string",
+        ),
         (["--account", "https://a.example/#sig=secret"], 2, "without a key or a SAS"),
         (["-i", "x" * 9000], 2, "_instructions.md"),
-        (["-i", "?", "--schema", "größe"], 2, "metadata is ASCII"),
+        (["-i", "?", "--schema", "größe"], 2, "blob metadata is"),
     ],
     ids=["container", "SAS", "none", "nobody there", "no address", "fragment", "too long", "not ASCII"],
 )

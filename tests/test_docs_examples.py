@@ -154,7 +154,9 @@ def test_the_table_of_options_is_complete() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    re.findall(r"`([^`]+)`", INSTRUCTIONS.split("## What gets no result\n")[1].split("Everything else does")[0]),
+    re.findall(
+        r"`([^`]+)`", INSTRUCTIONS.split("## What gets no result\n")[1].split("Everything else gets a result")[0]
+    ),
 )
 def test_what_is_said_to_get_no_result_gets_none(name: str) -> None:
     assert not wants_result(name)
@@ -165,7 +167,7 @@ def test_the_limits_are_the_codes() -> None:
     assert MAX_FILE_BYTES == 64 * 1024
     assert f"for {CACHE_SECONDS} seconds" in INSTRUCTIONS
     assert f"within {CACHE_SECONDS} seconds" in INSTRUCTIONS
-    assert f"the {CACHE_SECONDS} seconds that" in INSTRUCTIONS
+    assert f"the {CACHE_SECONDS} seconds for which" in INSTRUCTIONS
 
 
 @dataclass

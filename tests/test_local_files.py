@@ -123,14 +123,14 @@ def test_links_and_special_files_are_named_and_stop_nothing(tmp_path: Path) -> N
         left_out.pop(str(tmp_path / "round"), None)
         assert {Path(path).name: reason for path, reason in left_out.items()} == {
             "itself.png": "it can't be read (Too many levels of symbolic links)",
-            "nowhere.png": "there is no such file",
-            "pipe.png": "it is no regular file",
+            "nowhere.png": "it does not exist",
+            "pipe.png": "it is not a regular file",
         }, pattern
     names, left_out = found_by(str(tmp_path / "itself.png" / "*.png"), str(tmp_path / "a.png" / "*"))
     assert names == set()
     assert list(left_out.values()) == [
         "it can't be read (Too many levels of symbolic links)",
-        "it matches no file",
+        "no file matches it",
     ]
 
 
@@ -147,7 +147,7 @@ def test_what_vanishes_while_it_is_looked_at_is_named(tmp_path: Path) -> None:
     assert isinstance(first, LocalFile)
     assert [file.name for file in (first, *rest) if isinstance(file, LocalFile)] == ["d.png", "a/1.png"]
     assert [(Path(left.path).name, left.reason) for left in rest if isinstance(left, LeftOut)] == [
-        ("b", "there is no such file")
+        ("b", "it does not exist")
     ]
 
 
@@ -167,7 +167,7 @@ async def test_a_list_of_names_in_another_code_page(person: Person, tmp_path: Pa
     (problem,) = told["problems"]
     assert (problem["path"], problem["error"]["message"]) == (
         str(files[1]),
-        "its name can't be a blob's (it is not in UTF-8, or holds '.' or '..' as a folder): rename it",
+        "its name can't be a blob's (it is not UTF-8, or has '.' or '..' as a folder): rename it",
     )
 
 

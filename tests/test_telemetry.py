@@ -343,7 +343,7 @@ async def test_nothing_of_anybodys_is_told(run: Run) -> None:
 
 
 async def test_a_request_that_is_no_http_is_reported_without_its_query(run: Run) -> None:
-    assert "a request is no HTTP" in run.log
+    assert "a request is not HTTP" in run.log
 
 
 # --- what is told

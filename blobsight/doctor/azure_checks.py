@@ -1,4 +1,4 @@
-"""What is deployed: asked of Azure Resource Manager, and of the model itself."""
+"""Check the deployment, through Azure Resource Manager and the model itself."""
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
@@ -14,10 +14,10 @@ from pipeline.settings import Settings, SettingsError
 
 MODEL_SCOPE = "https://cognitiveservices.azure.com/.default"
 NEAR_RETIREMENT = timedelta(days=120)
-"""Time for a new model to be chosen, tried and rolled out: twice the notice that the service gives at the least.
+"""Time to choose, try and roll out a new model: twice the shortest notice that the service gives.
 https://learn.microsoft.com/azure/foundry/openai/concepts/model-retirements"""
 COMPLETING_CALLS = {"PutBlob", "PutBlockList", "CopyBlob", "FlushWithClose"}
-"""Those storage calls that complete an upload; as infra/bicep/event-subscription.bicep has them."""
+"""The storage calls that complete an upload, as in infra/bicep/event-subscription.bicep."""
 FUNCTIONS = {"analyze_image", "analyze_request", "record_poison_upload", "record_poison_request", "reconcile"}
 
 # https://learn.microsoft.com/azure/role-based-access-control/built-in-roles
@@ -31,15 +31,15 @@ _MODEL_USER = {
 
 
 async def token(patient: Patient) -> Finding:
-    """Whether Resource Manager gets a token."""
+    """Check that the sign-in gives a token for Resource Manager."""
     arm, credential = _arm(patient), patient.account.credential
-    assert credential is not None  # noqa: S101 - there is a Resource Manager only where there is one
+    assert credential is not None  # noqa: S101 - without one there is no Resource Manager
     await credential.get_token(arm.scope)
     return ok(f"resource group {patient.deployed.resource_group}, function app {patient.deployed.function_app}")
 
 
 async def function_app(patient: Patient) -> Finding:
-    """Whether it runs, and the code with it."""
+    """Check that the function app runs with all its functions."""
     arm, app = _arm(patient), patient.deployed.app
     site = await arm.site(app)
     state = site["properties"].get("state")
@@ -52,27 +52,30 @@ async def function_app(patient: Patient) -> Finding:
     if missing:
         return failed(
             f"{patient.deployed.function_app} runs, but without {', '.join(sorted(missing))}",
-            "Its code has not started: a wrong setting (see 'app settings'), or `azd deploy` has not run. Its log"
-            " stream says more.",
+            "Its code has not started. Either a setting is wrong (see 'app settings'), or `azd deploy` has not run. The"
+            " app's log stream says which.",
         )
     return ok(f"{patient.deployed.function_app} runs, with all its functions")
 
 
 async def local_host(patient: Patient) -> Finding:
-    """Whether `make up` runs, or Core Tools."""
+    """Check that a local functions host answers: `make up` or Core Tools."""
     url = f"{patient.host}/admin/host/status"  # needs no key on a developer's machine
     try:
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session, session.get(url) as answer:
             status = answer.status
     except (aiohttp.ClientError, OSError) as error:
-        return failed(f"nobody answers at {patient.host} ({type(error).__name__})", "Is `make up` running?")
+        return failed(f"nothing answers at {patient.host} ({type(error).__name__})", "Start it with `make up`.")
     if status != 200:
-        return failed(f"{patient.host} answers with {status}", "Is that the functions host? `make up` shows its log.")
+        return failed(
+            f"{patient.host} answers with HTTP {status}",
+            "Give the functions host's address with --host; `make up` prints it.",
+        )
     return ok(f"the functions host at {patient.host} answers")
 
 
 async def app_settings(patient: Patient) -> Finding:
-    """The function app's settings, read as the app reads them at its start."""
+    """Check the function app's settings as the app does at its start."""
     given = await _arm(patient).app_settings(patient.deployed.app)
     problems = []
     try:
@@ -81,18 +84,18 @@ async def app_settings(patient: Patient) -> Finding:
         settings = None
         problems += [line.removeprefix("  - ") for line in str(error).splitlines()[1:]]
     if "AzureWebJobsStorage" in given:
-        problems.append("AzureWebJobsStorage is there and wins over AzureWebJobsStorage__…: delete it.")
+        problems.append("AzureWebJobsStorage is set and overrides AzureWebJobsStorage__…: delete it.")
     if settings is not None:
         problems += _elsewhere(patient, settings)
     if problems:
         return failed(
-            " ".join(problems), "Correct them: azd env set BLOBSIGHT_SETTINGS …, then azd up; docs/settings.md has all."
+            " ".join(problems), "Correct them: azd env set BLOBSIGHT_SETTINGS …, then azd up. See docs/settings.md."
         )
-    return ok(f"all {len(given)} are good")
+    return ok(f"all {len(given)} are valid")
 
 
 def _elsewhere(patient: Patient, settings: Settings) -> Iterator[str]:
-    """Where the app works on something else than what this command looks at."""
+    """Yield where the app uses other resources than this command."""
     place = patient.account.place
     pairs = {
         "INPUT_CONTAINER": (settings.input_container, place.images),
@@ -107,15 +110,15 @@ def _elsewhere(patient: Patient, settings: Settings) -> Iterator[str]:
         pairs["AZURE_OPENAI_ENDPOINT"] = (_resource(settings.openai_endpoint), _resource(deployed.model_endpoint))
     for name, (theirs, ours) in pairs.items():
         if theirs != ours:
-            yield f"{name} of the app is {theirs}, and here it is {ours}."
+            yield f"{name} of the app is {theirs}, but this command uses {ours}."
 
 
 async def app_roles(patient: Patient) -> Finding:
-    """Whether the app's identity has what it needs on storage and model."""
+    """Check that the app's identity has its roles on storage and model."""
     arm, deployed = _arm(patient), patient.deployed
     principal = await _principal(arm, deployed.app)
     if principal is None:
-        return failed(f"{deployed.function_app} has no identity, or several", "infra/bicep gives it one: azd up")
+        return failed(f"{deployed.function_app} has no identity, or several", "Run azd up, which gives it one.")
     wanted = []
     storage = await _storage_id(arm, patient)
     if storage is not None:
@@ -127,7 +130,7 @@ async def app_roles(patient: Patient) -> Finding:
     if model is not None:
         wanted.append(("Cognitive Services OpenAI User", _MODEL_USER, model["id"]))
     if not wanted:
-        return skipped("neither the storage account nor the model's is in this subscription")
+        return skipped("neither the storage account nor the model's account is in this subscription")
     has = {scope: await arm.roles(scope, principal) for scope in {scope for _, _, scope in wanted}}
     missing = [(name, scope) for name, roles, scope in wanted if not roles & has[scope]]
     if missing:
@@ -142,7 +145,7 @@ async def app_roles(patient: Patient) -> Finding:
 
 
 async def model_deployment(patient: Patient) -> Finding:  # noqa: PLR0911 - one for each thing that may be wrong
-    """Whether the deployment is there, and its model stays for a while."""
+    """Check that the model deployment exists, and that its model does not retire soon."""
     arm, deployed = _arm(patient), patient.deployed
     if not (deployed.model_endpoint and deployed.model_deployment):
         return skipped("AZURE_OPENAI_ENDPOINT or AZURE_OPENAI_DEPLOYMENT is not set")
@@ -155,7 +158,7 @@ async def model_deployment(patient: Patient) -> Finding:  # noqa: PLR0911 - one 
     if deployment is None:
         return failed(
             f"{account['name']} has no deployment '{name}'",
-            f"It has {', '.join(found) or 'none'}: correct AZURE_OPENAI_DEPLOYMENT, or deploy one of that name.",
+            f"It has {', '.join(found) or 'none'}. Correct AZURE_OPENAI_DEPLOYMENT, or deploy one of that name.",
         )
     state = deployment["properties"].get("provisioningState")
     if state != "Succeeded":
@@ -164,7 +167,7 @@ async def model_deployment(patient: Patient) -> Finding:  # noqa: PLR0911 - one 
     called = f"'{name}' is {model['name']} {model.get('version') or ''}".rstrip()
     retires = _retirement(await arm.models(account["id"]), model, deployment.get("sku", {}).get("name"))
     if retires is None:
-        return ok(f"{called}; when it retires is not known")
+        return ok(f"{called}; its retirement date is not known")
     if retires - datetime.now(UTC) < NEAR_RETIREMENT:
         gone = "retired on" if retires < datetime.now(UTC) else "retires on"
         return failed(
@@ -175,7 +178,7 @@ async def model_deployment(patient: Patient) -> Finding:  # noqa: PLR0911 - one 
 
 
 def _retirement(models: Any, used: Mapping[str, Any], sku: str | None) -> datetime | None:
-    """When the service stops answering with this model; its SKU may have a date of its own."""
+    """When the service stops answering with this model. Its SKU may have its own date."""
     for model in models:
         if (model["name"], model.get("version")) == (used["name"], used.get("version")):
             dates = [one.get("deprecationDate") for one in model.get("skus") or [] if one.get("name") == sku]
@@ -186,10 +189,12 @@ def _retirement(models: Any, used: Mapping[str, Any], sku: str | None) -> dateti
 
 
 async def model_answers(patient: Patient) -> Finding:
-    """An empty question: the service refuses it after it has looked at the token and for the deployment; no tokens."""
+    """Ask an empty question. The service refuses it, after checking token and deployment; it costs no tokens."""
     deployed, credential = patient.deployed, patient.account.credential
     if credential is None:
-        return skipped("with a connection string nobody is signed in; drop an image to see the model answer")
+        return skipped(
+            "a connection string is not a sign-in to Azure; upload an image to see whether the model answers"
+        )
     if not (deployed.model_endpoint and deployed.model_deployment):
         return skipped("AZURE_OPENAI_ENDPOINT or AZURE_OPENAI_DEPLOYMENT is not set")
     token = await credential.get_token(MODEL_SCOPE)
@@ -209,35 +214,35 @@ async def model_answers(patient: Patient) -> Finding:
     except (aiohttp.ClientError, OSError) as error:
         return failed(
             f"{deployed.model_endpoint} can't be reached ({type(error).__name__})",
-            "Correct AZURE_OPENAI_ENDPOINT; or the resource is gone, or your network keeps you out.",
+            "Correct AZURE_OPENAI_ENDPOINT. If it is right, the resource is gone or your network blocks it.",
         )
     return _meaning(name, deployed.model_endpoint, status, said)
 
 
 def _meaning(name: str, endpoint: str, status: int, said: str) -> Finding:  # noqa: PLR0911 - one for each answer
-    """What the model's answer to an empty question means to a person."""
+    """Explain the model's answer to an empty question."""
     match status:
         case 400 if "OperationNotSupported" in said:
             return failed(
-                f"'{name}' is no model that answers questions", "Deploy one that takes images: docs/deploy.md."
+                f"the model of '{name}' does not answer questions", "Deploy one that takes images: docs/deploy.md."
             )
         case 200 | 400 | 422:
-            return ok(f"'{name}' takes your token")
+            return ok(f"'{name}' accepts your token")
         case 429:
-            return ok(f"'{name}' takes your token, and is throttling just now")
+            return ok(f"'{name}' accepts your token, and is throttling at the moment")
         case 401:
             return skipped(
-                "you have no role to ask the model yourself; the app has its own (see 'app roles')",
-                "To try it yourself: the role 'Cognitive Services OpenAI User' on the Azure OpenAI account.",
+                "you have no role to call the model; the app has its own (see 'app roles')",
+                "To call it, you need the role 'Cognitive Services OpenAI User' on the Azure OpenAI account.",
             )
         case 403:
             return skipped(
-                "the Azure OpenAI account's firewall keeps you out, though perhaps not the app",
+                "the Azure OpenAI account's firewall blocks you, though perhaps not the app",
                 "az cognitiveservices account show --query properties.networkAcls",
             )
         case 404:
             return failed(
-                f"there is no deployment '{name}' at {endpoint}",
+                f"{endpoint} has no deployment '{name}'",
                 "Correct AZURE_OPENAI_DEPLOYMENT or AZURE_OPENAI_ENDPOINT.",
             )
         case 410:
@@ -245,16 +250,20 @@ def _meaning(name: str, endpoint: str, status: int, said: str) -> Finding:  # no
                 f"the model behind '{name}' is retired", f"Deploy a current model under the same name '{name}'."
             )
         case _:
-            return failed(f"the model answers with HTTP {status}", "See the service's health in the portal; try again.")
+            return failed(
+                f"the model answers with HTTP {status}",
+                "Try again. If it persists, look at the service's health in the portal.",
+            )
 
 
 async def event_subscription(patient: Patient) -> Finding:
-    """Whether uploads reach the app, each once, and nothing else does."""
+    """Check that the event subscription delivers uploads to the app, each once, and nothing else."""
     arm, deployed, place = _arm(patient), patient.deployed, patient.account.place
     topic = deployed.topic or await _topic(arm, patient)
     if topic is None:
         return failed(
-            f"no Event Grid topic tells of {patient.account_name}", "Set it up: azd up, or docs/deploy.md without azd."
+            f"no Event Grid topic has {patient.account_name} as its source",
+            "Run azd up, or set it up without azd: docs/deploy.md.",
         )
     site = await arm.site(deployed.app)
     host = str(site["properties"].get("defaultHostName", ""))
@@ -262,11 +271,13 @@ async def event_subscription(patient: Patient) -> Finding:
     ours = [one for one in listed if _delivers_to_us(one["properties"], host, place.requests)]
     again = "azd hooks run postdeploy"
     if not ours:
-        others = ", ".join(one["name"] for one in listed) or "none at all"
-        return failed(f"no subscription of {topic} delivers to the app (there: {others})", again)
+        others = ", ".join(one["name"] for one in listed) or "none"
+        return failed(f"no subscription of {topic} delivers to the app (it has: {others})", again)
     if len(ours) > 1:
         names = ", ".join(one["name"] for one in ours)
-        return failed(f"{names} deliver to the app, each upload {len(ours)} times", f"Delete all but one, or: {again}")
+        return failed(
+            f"{names} all deliver to the app: each upload arrives {len(ours)} times", f"Delete all but one, or: {again}"
+        )
     name, properties = ours[0]["name"], ours[0]["properties"]
     problems = list(_filter_problems(properties, place.images))
     if problems:
@@ -277,10 +288,10 @@ async def event_subscription(patient: Patient) -> Finding:
 def _delivers_to_us(properties: Mapping[str, Any], host: str, queue: str) -> bool:
     delivery = properties.get("deliveryWithResourceIdentity") or {}
     destination = properties.get("destination") or delivery.get("destination") or {}
-    told = destination.get("properties") or {}
+    target = destination.get("properties") or {}
     if destination.get("endpointType") == "StorageQueue":
-        return bool(told.get("queueName") == queue)
-    url = urlsplit(str(told.get("endpointBaseUrl") or ""))  # without the key, which is never asked for
+        return bool(target.get("queueName") == queue)
+    url = urlsplit(str(target.get("endpointBaseUrl") or ""))  # without the key, which is never requested
     return bool(host) and url.hostname == host.lower() and url.path == "/runtime/webhooks/blobs"
 
 
@@ -293,7 +304,7 @@ def _filter_problems(properties: Mapping[str, Any], images: str) -> Iterator[str
         yield f"subjectBeginsWith is '{begins}' and should be '{expected}'"
     types = chosen.get("includedEventTypes")
     if types != [BLOB_CREATED]:
-        yield f"it delivers {', '.join(types) if types else 'all events'}, and should only {BLOB_CREATED}"
+        yield f"it delivers {', '.join(types) if types else 'all events'}, and should deliver only {BLOB_CREATED}"
     calls = {
         call
         for advanced in chosen.get("advancedFilters") or []
@@ -313,7 +324,7 @@ async def _topic(arm: ResourceManager, patient: Patient) -> str | None:
 
 
 async def _principal(arm: ResourceManager, app: str) -> str | None:
-    """Object id of the identity that the app uses."""
+    """Return the object id of the identity that the app uses."""
     identity = (await arm.site(app)).get("identity") or {}
     assigned = [one["principalId"] for one in (identity.get("userAssignedIdentities") or {}).values()]
     if len(assigned) == 1:
@@ -333,7 +344,7 @@ async def _storage_id(arm: ResourceManager, patient: Patient) -> str | None:
 
 
 async def _model_account(arm: ResourceManager, patient: Patient) -> Mapping[str, Any] | None:
-    """The account with the model's endpoint: an AI Services account has several."""
+    """Find the account with the model's endpoint: an AI Services account has several endpoints."""
     wanted = urlsplit(patient.deployed.model_endpoint or "").netloc
     for account in await arm.model_accounts(str(patient.deployed.subscription)):
         properties = account["properties"]
@@ -344,7 +355,7 @@ async def _model_account(arm: ResourceManager, patient: Patient) -> Mapping[str,
 
 
 def _resource(endpoint: str) -> str:
-    """The address of the resource, of which its v1 endpoint is a part."""
+    """The address of the resource, without the path of its v1 endpoint."""
     return endpoint.rstrip("/").removesuffix("/openai/v1")
 
 
@@ -354,17 +365,17 @@ def _arm(patient: Patient) -> ResourceManager:
 
 
 def refused(error: Refused) -> Finding:
-    """What Resource Manager's refusals mean to a person."""
+    """Explain an error of Resource Manager."""
     if error.status == 403:
         return skipped(
-            f"you may not look at it ({error.code})",
+            f"you may not read it ({error.code})",
             "You need the role 'Reader' on the resource group; for the app's settings 'Website Contributor'.",
         )
     if error.status == 401:
-        return skipped(f"Resource Manager does not accept who you are ({error.code})", "az login")
+        return skipped(f"Resource Manager does not accept your sign-in ({error.code})", "az login")
     if error.status == 404:
         return failed(
-            f"it is not there ({error.message})",
-            "Are the names right? azd env get-values prints those of a deployment.",
+            f"it does not exist ({error.message})",
+            "Check the names: `azd env get-values` prints those of a deployment.",
         )
     return failed(f"Resource Manager answers with {error.code}: {error.message}", "Try again.")

@@ -1,4 +1,4 @@
-"""`blobsight doctor`: all that the pipeline needs, a line each, and what to do where it is not so."""
+"""`blobsight doctor`: check everything that the pipeline needs, a line each, and say how to fix what is wrong."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ from blobsight.terminal import Exit, Trouble, out, printable, progress, table, w
 from pipeline.settings import ServiceUrl
 
 LIMIT_SECONDS = 60
-"""For one check: several requests, and `az`, which gives out the tokens, may take ten seconds for each kind."""
+"""Seconds for one check: several requests, and `az`, which may take ten seconds for each kind of token."""
 
 SENDING = "requests: send"
 STORAGE: Mapping[str, Check] = {
@@ -45,7 +45,7 @@ _COLOURS = {Verdict.OK: "green", Verdict.FAILED: "red", Verdict.SKIPPED: "yellow
 
 
 def _url(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
-    """An address that a token may be sent to."""
+    """Check that a token may be sent to this address."""
     try:
         return None if not value else TypeAdapter[str](ServiceUrl).validate_python(value)
     except ValidationError as error:
@@ -56,7 +56,9 @@ def _url(_context: click.Context, _parameter: click.Parameter, value: str | None
 @click.option("--subscription", envvar="AZURE_SUBSCRIPTION_ID", help="Id of the subscription.")
 @click.option("--resource-group", envvar="AZURE_RESOURCE_GROUP")
 @click.option("--function-app", envvar="AZURE_FUNCTION_APP_NAME")
-@click.option("--topic", envvar="AZURE_EVENT_GRID_TOPIC_NAME", help="Event Grid system topic; found without it.")
+@click.option(
+    "--topic", envvar="AZURE_EVENT_GRID_TOPIC_NAME", help="Event Grid system topic.  [default: the account's]"
+)
 @click.option("--model-endpoint", envvar="AZURE_OPENAI_ENDPOINT", callback=_url, help="Of the Azure OpenAI account.")
 @click.option("--model-deployment", envvar="AZURE_OPENAI_DEPLOYMENT")
 @click.option(
@@ -65,7 +67,7 @@ def _url(_context: click.Context, _parameter: click.Parameter, value: str | None
     default=PUBLIC,
     show_default=True,
     callback=_url,
-    help="Azure Resource Manager, in other clouds than the public one.",
+    help="Azure Resource Manager, for clouds other than the public one.",
 )
 @click.option(
     "--host",
@@ -78,11 +80,11 @@ def _url(_context: click.Context, _parameter: click.Parameter, value: str | None
 @click.option("--json", "as_json", is_flag=True, help="One JSON array on stdout.")
 @account_options
 def doctor(place: Place, /, resource_manager: str, host: str, *, as_json: bool, **names: str | None) -> Exit:
-    """Check all that the pipeline needs: a line each, and the cure where something is wrong.
+    """Check everything that the pipeline needs, a line each, and say how to fix what is wrong.
 
-    Nothing is changed and nothing is paid: rights are found out by a write that can't succeed and by a message
-    that asks for nothing, the model by an empty question. What you may not look at is skipped. The exit status is 1 if
-    something has failed. In Azure, the names come from the environment:
+    Nothing is changed and nothing is paid: rights are tested by a write that can't succeed and a message that asks for
+    nothing, the model by an empty question. What you may not read is skipped. The exit status is 1 if a check fails. In
+    Azure, the names come from the environment:
 
     \b
     blobsight doctor --local
@@ -110,21 +112,21 @@ async def _run(place: Place, deployed: Deployed, resource_manager: str, host: st
 
             first = {name: check for name, check in checks.items() if name != SENDING}
             found = dict(zip(first, await asyncio.gather(*map(find, first.values())), strict=True))
-            if SENDING in checks:  # when what waits is counted
+            if SENDING in checks:  # after the queue's messages are counted
                 found[SENDING] = await find(checks[SENDING])
     _show({name: found[name] for name in checks}, as_json=as_json)
     return Exit.SOME_FAILED if any(one.verdict is Verdict.FAILED for one in found.values()) else Exit.DONE
 
 
 async def _checks(patient: Patient) -> dict[str, Check | Finding]:
-    """The checks in the order of their lines; a finding where there is nothing more to look at."""
+    """Return the checks in the order of their lines; an outcome instead of a check that can't be made."""
     reached = await look(storage_checks.reached, patient)
     checks: dict[str, Check | Finding] = {"account": reached}
     if reached.verdict is Verdict.FAILED:
         return checks | dict.fromkeys([*STORAGE, *AZURE, *MODEL], skipped("see 'account'"))
     checks.update(STORAGE)
     if patient.azure is None:
-        why = "the local cloud has none" if patient.is_local else "with a connection string nobody is signed in"
+        why = "not part of the local cloud" if patient.is_local else "a connection string is not a sign-in to Azure"
         checks |= dict.fromkeys(AZURE, skipped(why))
     elif patient.deployed.missing:
         missing = skipped(
@@ -141,7 +143,7 @@ async def _checks(patient: Patient) -> dict[str, Check | Finding]:
 
 
 async def look(check: Check, patient: Patient) -> Finding:
-    """What a check comes to, whatever happens within it."""
+    """Make one check, and turn its errors into a finding."""
     try:
         async with asyncio.timeout(LIMIT_SECONDS):
             with explained(patient.account.place):
@@ -151,20 +153,22 @@ async def look(check: Check, patient: Patient) -> Finding:
     except Refused as error:
         return azure_checks.refused(error)
     except Trouble as trouble:
-        return Finding(Verdict.FAILED, trouble.message)  # which says what to do, too
-    except (KeyError, TypeError, AttributeError, ValueError) as error:  # of an answer in another shape than documented
-        return failed(f"an answer that makes no sense ({type(error).__name__})", "Try again; then look in the portal.")
+        return Finding(Verdict.FAILED, trouble.message)  # its message says what to do
+    except (KeyError, TypeError, AttributeError, ValueError) as error:  # an answer in a shape that is not documented
+        return failed(
+            f"the answer is not as documented ({type(error).__name__})", "Try again; then look in the portal."
+        )
     except (aiohttp.ClientError, OSError) as error:
         return failed(f"Azure can't be reached ({type(error).__name__})", "Is this machine online? Try again.")
 
 
 def _show(findings: Mapping[str, Finding], *, as_json: bool) -> None:
     if as_json:
-        told: Sequence[Mapping[str, Any]] = [
+        findings_json: Sequence[Mapping[str, Any]] = [
             {"check": name, "verdict": found.verdict.value, "seen": found.seen, "cure": found.cure}
             for name, found in findings.items()
         ]
-        write_json(told, indent=2)
+        write_json(findings_json, indent=2)
     elif not out.is_terminal:
         table((), [(found.verdict.value, name, found.seen, found.cure or "") for name, found in findings.items()])
     else:

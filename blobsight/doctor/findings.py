@@ -1,4 +1,4 @@
-"""What `blobsight doctor` looks at, and what a look comes to."""
+"""The checks of `blobsight doctor`, and their outcomes."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -10,22 +10,22 @@ from blobsight.doctor.resource_manager import Deployed, ResourceManager
 
 
 class Verdict(StrEnum):
-    """Of one check."""
+    """The outcome of one check."""
 
     OK = "ok"
     FAILED = "failed"
     SKIPPED = "skipped"
-    """It can't be looked at, which is no fault by itself: what was seen says why."""
+    """The check could not be made, which need not be a fault: `seen` says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check came to."""
+    """The outcome of one check, with its explanation."""
 
     verdict: Verdict
     seen: str
     cure: str | None = None
-    """What to do, when there is something to do."""
+    """What to do, if anything."""
 
 
 def ok(seen: str) -> Finding:
@@ -42,12 +42,12 @@ def skipped(why: str, cure: str | None = None) -> Finding:
 
 @dataclass(frozen=True, slots=True)
 class Patient:
-    """What is looked at."""
+    """The account and the deployment to check."""
 
     account: Account
     deployed: Deployed
     azure: ResourceManager | None
-    """None with a connection string: nobody is signed in then."""
+    """None with a connection string, which is not a sign-in."""
     host: str
     """Address of the local functions host."""
 
@@ -58,7 +58,7 @@ class Patient:
 
     @property
     def is_local(self) -> bool:
-        """Whether it is the emulator of this machine."""
+        """Whether the account is the emulator on this machine."""
         return urlsplit(self.account.blobs.url).hostname in ("127.0.0.1", "localhost")
 
 

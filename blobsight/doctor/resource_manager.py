@@ -1,6 +1,6 @@
-"""Azure Resource Manager, as far as `blobsight doctor` asks it: reading, and never a key.
+"""Read Azure Resource Manager for `blobsight doctor`. Keys are never read.
 
-Plain REST with a token: the packages azure-mgmt-* for these half a dozen requests would be a hundred times this file.
+This is plain REST with a token: the packages azure-mgmt-* would be a hundred times the size of this file.
 The API versions are those that infra/bicep deploys with.
 https://learn.microsoft.com/rest/api/azure/
 """
@@ -15,7 +15,7 @@ from azure.core.credentials_async import AsyncTokenCredential
 from yarl import URL
 
 PUBLIC = "https://management.azure.com"
-"""Of the public cloud; others have their own, such as https://management.usgovcloudapi.net."""
+"""Address in the public cloud; others have their own, such as https://management.usgovcloudapi.net."""
 
 WEB = "2024-11-01"
 EVENT_GRID = "2025-02-15"
@@ -27,7 +27,7 @@ _ANSWER_SECONDS = 20
 
 
 class Refused(Exception):
-    """Resource Manager's error: its HTTP status, and the code and message that it gave."""
+    """An error that Resource Manager returned: HTTP status, code and message."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(f"{code}: {message}")
@@ -38,7 +38,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployed:
-    """Where the pipeline is in Azure, by the names that `azd env get-values` prints; None where nothing tells."""
+    """The deployment's resources, by the names that `azd env get-values` prints; None where not given."""
 
     subscription: str | None
     resource_group: str | None
@@ -49,7 +49,7 @@ class Deployed:
 
     @property
     def missing(self) -> list[str]:
-        """The variables without which Resource Manager can't be asked."""
+        """The variables that are needed and not set."""
         needed = {
             "AZURE_SUBSCRIPTION_ID": self.subscription,
             "AZURE_RESOURCE_GROUP": self.resource_group,
@@ -69,9 +69,9 @@ class Deployed:
 
 
 class ResourceManager:
-    """Resource Manager at `url`, inside `async with`.
+    """A client of Resource Manager, to be used inside `async with`.
 
-    Each method raises `Refused`; aiohttp.ClientError or OSError when it can't be reached; AzureError without a token.
+    Each method raises `Refused`; aiohttp.ClientError or OSError if it can't be reached; AzureError without a token.
     """
 
     def __init__(self, url: str, credential: AsyncTokenCredential) -> None:
@@ -81,7 +81,7 @@ class ResourceManager:
 
     @property
     def scope(self) -> str:
-        """What a token has to be for."""
+        """The scope of the tokens that it takes."""
         return f"{self._url}/.default"
 
     async def __aenter__(self) -> Self:
@@ -135,7 +135,7 @@ class ResourceManager:
         return await self._list(f"{account}/models", COGNITIVE_SERVICES)
 
     async def roles(self, scope: str, principal: str) -> set[str]:
-        """Ids of the roles that a principal has on a resource, given there or above, to itself or to its groups."""
+        """Ids of the roles that a principal has on a resource, assigned there or above, to it or to its groups."""
         found = await self._list(
             f"{scope}/providers/Microsoft.Authorization/roleAssignments",
             AUTHORIZATION,
@@ -159,7 +159,7 @@ class ResourceManager:
 
     async def _send(self, method: str, url: URL) -> Mapping[str, Any]:
         if URL(self._url).origin() != url.origin():
-            raise Refused(0, "InvalidNextLink", "the list goes on at another address, which gets no token")
+            raise Refused(0, "InvalidNextLink", "the list continues at another address, which must not get the token")
         assert self._session is not None  # noqa: S101 - used inside `async with`
         token = await self._credential.get_token(self.scope)
         async with self._session.request(
@@ -171,10 +171,10 @@ class ResourceManager:
                 body = None
             if answer.status != 200 or not isinstance(body, dict):
                 error = body.get("error") if isinstance(body, dict) else None
-                told = error if isinstance(error, dict) else {}
+                given = error if isinstance(error, dict) else {}
                 raise Refused(
                     answer.status,
-                    str(told.get("code") or f"HTTP {answer.status}"),
-                    str(told.get("message") or "no explanation").partition("\n")[0],
+                    str(given.get("code") or f"HTTP {answer.status}"),
+                    str(given.get("message") or "no explanation").partition("\n")[0],
                 )
             return body

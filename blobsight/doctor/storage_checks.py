@@ -1,4 +1,4 @@
-"""What a person may do with the storage account: found out by doing it, and nothing of it leaves a trace."""
+"""Check the person's rights on the storage account, by operations that leave no trace."""
 
 from azure.core import MatchConditions
 from azure.core.exceptions import (
@@ -14,18 +14,18 @@ from blobsight.account import STORAGE_SCOPE, code
 from blobsight.doctor.findings import Finding, Patient, failed, ok, skipped
 from blobsight.terminal import counted
 
-_NEW_ROLE = "A new role takes up to ten minutes to count."
+_NEW_ROLE = "A new role takes effect within ten minutes."
 _IMPOSSIBLE_ETAG = '"0x0"'
 _NO_UPLOAD = "._blobsight-doctor"
-"""Named like a junk file: were it written after all, nobody would analyze it."""
+"""Named like a junk file: even if it were written, the app would not analyze it."""
 DEAD_LETTERS = "dead-letters"
-"""The container's default name: DEAD_LETTER_CONTAINER of the app's settings."""
+"""Default name of the container; the app's setting is DEAD_LETTER_CONTAINER."""
 _NOTHING = "[]"
-"""To the app, an array of events without any."""
+"""An empty array of events, which the app ignores."""
 
 
 async def reached(patient: Patient) -> Finding:
-    """Whether somebody is signed in and the account answers, whatever it answers: without that, nothing else counts."""
+    """Check that there is a sign-in and that the account answers at all. Without that, no other check makes sense."""
     account = patient.account
     if account.credential is not None:
         await account.credential.get_token(STORAGE_SCOPE)
@@ -34,7 +34,7 @@ async def reached(patient: Patient) -> Finding:
     except ClientAuthenticationError:
         raise
     except HttpResponseError:
-        pass  # an answer, and rights are looked at below
+        pass  # an answer; rights are checked below
     signed_in = ", and you are signed in" if account.credential is not None else ""
     return ok(f"{account.blobs.primary_hostname} answers{signed_in}")
 
@@ -48,10 +48,10 @@ async def read_results(patient: Patient) -> Finding:
 
 
 async def read_state(patient: Patient) -> Finding:
-    """Only the app needs it; whoever may read it sees more in `show` and `retry --missing`."""
+    """Check the right to read the state container. Only the app needs it, but `show` and `retry --missing` use it."""
     found = await _read(patient, patient.account.state, "Storage Blob Data Reader")
     if found.seen.startswith("you may not"):
-        return skipped(f"{found.seen}; only the app has to", found.cure)
+        return skipped(f"{found.seen}; only the app needs to", found.cure)
     return found
 
 
@@ -60,7 +60,7 @@ async def _read(patient: Patient, container: ContainerClient, role: str) -> Find
         await anext(aiter(container.list_blob_names(results_per_page=1)), None)
     except ResourceNotFoundError:
         return failed(
-            f"there is no container '{container.container_name}'",
+            f"the account has no container '{container.container_name}'",
             "Create it (docs/deploy.md), or name yours with --images and --results.",
         )
     except HttpResponseError as error:
@@ -71,7 +71,7 @@ async def _read(patient: Patient, container: ContainerClient, role: str) -> Find
 
 
 async def write_images(patient: Patient) -> Finding:
-    """A write on a condition that can't be met is refused as such only to those who may write."""
+    """Check the right to write, by a write whose condition can't be met. Only with the right is that the reason."""
     container = patient.account.images
     try:
         await container.upload_blob(
@@ -80,7 +80,7 @@ async def write_images(patient: Patient) -> Finding:
     except ResourceModifiedError:
         return ok(f"you may write to '{container.container_name}'")
     except ResourceNotFoundError:
-        return failed(f"there is no container '{container.container_name}'", "See 'images: read'.")
+        return failed(f"the account has no container '{container.container_name}'", "See 'images: read'.")
     except HttpResponseError as error:
         if error.status_code != 403:
             raise
@@ -92,15 +92,15 @@ async def write_images(patient: Patient) -> Finding:
 
 
 async def send_requests(patient: Patient) -> Finding:
-    """A message that asks for nothing, and is gone within two seconds."""
+    """Check the right to send, by a message that asks for nothing and expires within two seconds."""
     queues, name = patient.account.queues, patient.account.place.requests
     if queues is None:
-        return skipped("the address of the queue service is not known", "Give it with --queue-endpoint.")
+        return skipped("the queue service's address is not known", "Give it with --queue-endpoint.")
     client = queues.get_queue_client(name, message_encode_policy=TextBase64EncodePolicy())
     try:
         await client.send_message(_NOTHING, visibility_timeout=1, time_to_live=2)
     except ResourceNotFoundError:
-        return failed(f"there is no queue '{name}'", "Create it (docs/deploy.md), or name yours with --queue.")
+        return failed(f"the account has no queue '{name}'", "Create it (docs/deploy.md), or name yours with --queue.")
     except HttpResponseError as error:
         if error.status_code != 403:
             raise
@@ -112,16 +112,16 @@ async def send_requests(patient: Patient) -> Finding:
 
 
 async def requests(patient: Patient) -> Finding:
-    """How much waits."""
+    """Count the messages on the request queue."""
     name = patient.account.place.requests
     count = await _count(patient, name)
     return (
-        count if isinstance(count, Finding) else ok(f"{counted(count, 'message')} on '{name}', those put off included")
+        count if isinstance(count, Finding) else ok(f"{counted(count, 'message')} on '{name}', including deferred ones")
     )
 
 
 async def poison(patient: Patient) -> Finding:
-    """What used up its deliveries. The app takes it from there, so these queues are empty."""
+    """Count the messages that used up their deliveries. The app empties these queues."""
     found = []
     for name in ("webjobs-blobtrigger-poison", f"{patient.account.place.requests}-poison"):
         count = await _count(patient, name)
@@ -134,11 +134,11 @@ async def poison(patient: Patient) -> Finding:
             ", ".join(found),
             'If they stay, the app can\'t handle them: docs/operations.md, "Poison messages and crashes".',
         )
-    return ok("nothing used up its deliveries")
+    return ok("no message used up its deliveries")
 
 
 async def dead_letters(patient: Patient) -> Finding:
-    """How many events Event Grid gave up on. The app queues their images, so they only tell how often that happens."""
+    """Count the events that Event Grid gave up on. The app queues their images, so this is for information only."""
     container = patient.account.blobs.get_container_client(DEAD_LETTERS)
     number, newest = 0, None
     try:
@@ -146,15 +146,15 @@ async def dead_letters(patient: Patient) -> Finding:
             number += 1
             newest = max(newest or blob.last_modified, blob.last_modified)
     except ResourceNotFoundError:
-        return ok(f"there is no container '{DEAD_LETTERS}', so no event was given up")
+        return ok(f"no container '{DEAD_LETTERS}', so Event Grid gave up no event")
     except HttpResponseError as error:
         if error.status_code != 403:
             raise
         return skipped(
-            f"you may not list '{DEAD_LETTERS}'; only the app has to", _role(patient, "Storage Blob Data Reader")
+            f"you may not list '{DEAD_LETTERS}'; only the app needs to", _role(patient, "Storage Blob Data Reader")
         )
     if newest is None:
-        return ok("no event was given up")
+        return ok("Event Grid gave up no event")
     return ok(
         f"{counted(number, 'dead letter')}, the newest of {newest:%Y-%m-%d %H:%M} UTC: the app's timer queues their"
         " images"
@@ -162,27 +162,27 @@ async def dead_letters(patient: Patient) -> Finding:
 
 
 async def _count(patient: Patient, name: str) -> int | Finding:
-    """How many messages a queue holds, about; or why that can't be told."""
+    """Return about how many messages a queue holds, or why that is not known."""
     queues = patient.account.queues
     if queues is None:
-        return skipped("the address of the queue service is not known", "Give it with --queue-endpoint.")
+        return skipped("the queue service's address is not known", "Give it with --queue-endpoint.")
     try:
         properties = await queues.get_queue_client(name).get_queue_properties()
     except ResourceNotFoundError:
         if name == patient.account.place.requests:
-            return failed(f"there is no queue '{name}'", "Create it (docs/deploy.md), or name yours with --queue.")
+            return failed(
+                f"the account has no queue '{name}'", "Create it (docs/deploy.md), or name yours with --queue."
+            )
         return 0  # the host creates it with the first message
     except HttpResponseError as error:
         if error.status_code != 403:
             raise
-        return skipped(
-            f"you may not look at '{name}'; only the app has to", _role(patient, "Storage Queue Data Reader")
-        )
+        return skipped(f"you may not read '{name}'; only the app needs to", _role(patient, "Storage Queue Data Reader"))
     return properties.approximate_message_count or 0
 
 
 def _role(patient: Patient, role: str) -> str:
     return (
         f"You need the role '{role}' on {patient.account_name} (docs/deploy.md). {_NEW_ROLE} If you have it, the"
-        " account's firewall keeps you out."
+        " account's firewall blocks you."
     )

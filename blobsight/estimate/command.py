@@ -1,4 +1,4 @@
-"""What images will cost, before anything is paid."""
+"""`blobsight estimate`: the cost of images, before anything is paid."""
 
 import asyncio
 import sys
@@ -38,9 +38,9 @@ from pipeline.settings import MOST_OUTPUT_TOKENS, Detail
     "prefix",
     metavar="PREFIX",
     callback=checked_prefix,
-    help="Images that are uploaded already; '' for all of them.",
+    help="Images already uploaded, by the start of their names; '' for all.",
 )
-@click.option("--model", help="The model behind the deployment.  [default: what answered so far, or gpt-5.6-luna]")
+@click.option("--model", help="Model behind the deployment.  [default: the one that answered so far, or gpt-5.6-luna]")
 @click.option("--detail", type=click.Choice(["auto", "low", "high"]), default="auto", show_default=True)
 @click.option(
     "--max-output-tokens",
@@ -48,8 +48,8 @@ from pipeline.settings import MOST_OUTPUT_TOKENS, Detail
     default=DEFAULT_MAX_OUTPUT_TOKENS,
     show_default=True,
 )
-@click.option("-i", "--instructions", help="What will be asked.")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("-i", "--instructions", help="The question that will be asked.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 @optional_account
 def estimate(  # noqa: PLR0913, PLR0917 - click passes each option by name
     place: Place | None,
@@ -62,7 +62,7 @@ def estimate(  # noqa: PLR0913, PLR0917 - click passes each option by name
     *,
     as_json: bool,
 ) -> Exit:
-    """Say what images will cost before you pay: tokens and money.
+    """Estimate what images will cost: tokens and money.
 
     \b
     blobsight estimate photos/
@@ -70,11 +70,11 @@ def estimate(  # noqa: PLR0913, PLR0917 - click passes each option by name
     blobsight estimate "photos/**/*.jpg" --instructions "Which brand is it?" --json
     blobsight estimate --local --in-container 2026/invoices/
 
-    PATHs are files, folders, globs, or - for a list on stdin, as for `blobsight upload`. No account is needed for them;
-    with one, the estimate is better, since it learns from the results in it how long answers are and what images cost.
+    PATHs are files, folders, globs, or - for a list on stdin, as for `blobsight upload`. They need no account. With
+    one, the estimate is better: it learns from the account's results how long answers are and what images cost.
     """  # noqa: D301 - click's mark of lines to leave alone
     if bool(paths) == (prefix is not None):
-        raise click.UsageError("Give paths on this machine, or --in-container PREFIX.")
+        raise click.UsageError("Give either paths on this machine or --in-container PREFIX.")
     assumptions = Assumptions(
         model=model, detail=detail, max_output_tokens=max_output_tokens, instructions=instructions
     )
@@ -90,10 +90,10 @@ def estimate(  # noqa: PLR0913, PLR0917 - click passes each option by name
         say(f"{one_line(file.path)}: {one_line(file.reason)}", "red")
     name_problems(answer.problems)
     if not answer.images and not any_problems:
-        raise Trouble("There are no images in what you named: nothing to pay for.")
+        raise Trouble("There is nothing to estimate: what you named holds no images.")
     if as_json:
-        told = [file.to_json() for file in files] + [problem.to_json() for problem in answer.problems]
-        write_json(_as_json(answer) | {"problems": told})
+        listed = [file.to_json() for file in files] + [problem.to_json() for problem in answer.problems]
+        write_json(_as_json(answer) | {"problems": listed})
     else:
         _show(answer)
     return Exit.SOME_FAILED if any_problems else Exit.DONE
@@ -144,7 +144,7 @@ def _show(answer: Estimate) -> None:
     rows = [
         ("model", f"{answer.model}, detail {answer.detail}"),
         ("images", f"{answer.images:,}"),
-        ("left out, no images", f"{answer.left_out:,}"),
+        ("left out, not images", f"{answer.left_out:,}"),
         ("image tokens", numbers(answer.image_tokens)),
         ("prompt tokens", f"{answer.prompt_tokens:,}"),
         ("output tokens", numbers(answer.output_tokens)),

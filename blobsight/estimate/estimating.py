@@ -1,4 +1,4 @@
-"""What images will cost: from their sizes, published rules and prices, and what results so far tell."""
+"""Estimate the cost of images from their sizes, published rules and prices, and the results so far."""
 
 import asyncio
 import random
@@ -24,18 +24,18 @@ from pipeline.storage.listing import listed
 type Advance = Callable[[int], None]
 
 DEFAULT_MODEL = "gpt-5.6-luna"
-"""What infra/ deploys."""
+"""The model that infra/ deploys."""
 
 DEFAULT_MAX_OUTPUT_TOKENS = 4096
-"""The app's own default."""
+"""The app's default."""
 
 ASSUMED_OUTPUT = Range(100, 1000)
-"""Tokens of an answer that nothing is known of: from a sentence or two to a page, or less with some reasoning."""
+"""Tokens of an answer of unknown length: from a sentence or two to a page, or less text with some reasoning."""
 
 BUILT_IN_INSTRUCTIONS = "Describe this image."
 
 _LEAST_DOUBT = 0.05
-"""Prompts are counted roughly, and no two answers are equally long."""
+"""Least relative error: prompts are counted roughly, and answers vary in length."""
 
 SAMPLE = 200
 """Images in a container whose sizes are read."""
@@ -46,31 +46,31 @@ class Assumptions:
     """How the images will be analyzed."""
 
     model: str | None = None
-    """The model, with or without its version, not the deployment. None: what the results so far say, or the default."""
+    """The model, with or without its version; not the deployment. None: that of the results so far, or the default."""
     detail: Detail = "auto"
     max_output_tokens: int = DEFAULT_MAX_OUTPUT_TOKENS
     instructions: str | None = None
-    """None: as the results so far were asked, or the built-in ones."""
+    """None: the instructions of the results so far, or the built-in ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """Of all images together."""
+    """The estimate for all images together."""
 
     images: int
     left_out: int
-    """What costs nothing: no images, damaged, too large or not to be read, and instruction files."""
+    """Files that cost nothing: not images, damaged, too large, unreadable, or instruction files."""
     model: str
     detail: Detail
     image_tokens: Range
     prompt_tokens: int
     output_tokens: Range
     money: Range | None
-    """In US dollars; None if no price of the model is known."""
+    """US dollars; None if the model's price is not known."""
     how_sure: Sequence[str] = field(default=())
-    """Sentences: what it is built on, most important first."""
+    """Sentences on the estimate's assumptions, most important first."""
     problems: Sequence[Problem] = field(default=())
-    """Images and results that can't be read; it does without them."""
+    """Images and results that could not be read and are not part of the estimate."""
 
     @property
     def in_short(self) -> str:
@@ -80,7 +80,7 @@ class Estimate:
 
     @property
     def tokens(self) -> Range:
-        """Of everything: image, prompt, output."""
+        """All tokens: image, prompt, output."""
         return Range(
             self.image_tokens.low + self.prompt_tokens + self.output_tokens.low,
             self.image_tokens.high + self.prompt_tokens + self.output_tokens.high,
@@ -88,18 +88,18 @@ class Estimate:
 
 
 async def estimate_blobs(account: Account, blobs: Sequence[ListedBlob], assumptions: Assumptions) -> Estimate:
-    """What it costs to analyze `blobs` of the input container, from the sizes of a random sample of them.
+    """Estimate the cost of analyzing `blobs` of the input container, from the sizes of a random sample of them.
 
     Raises:
         AzureError: as the SDK gives it.
     """
     wanted = [blob for blob in blobs if wants_result(blob.name)]
-    sample = random.Random(0).sample(wanted, min(SAMPLE, len(wanted)))  # noqa: S311 - no secret, and the same each time
+    sample = random.Random(0).sample(wanted, min(SAMPLE, len(wanted)))  # noqa: S311 - not a secret, and reproducible
     return await _from_sample(account, sample, len(wanted), len(blobs) - len(wanted), "", assumptions)
 
 
 async def estimate_prefix(account: Account, prefix: str, assumptions: Assumptions, advance: Advance) -> Estimate:
-    """The same for all blobs whose names start with `prefix`, however many; `advance` is told how many are listed.
+    """Estimate the cost of all blobs whose names start with `prefix`. `advance` gets the number of blobs listed.
 
     Raises:
         AzureError: as the SDK gives it.
@@ -107,7 +107,7 @@ async def estimate_prefix(account: Account, prefix: str, assumptions: Assumption
     sample: list[ListedBlob] = []
     odd: list[Problem] = []
     images = left_out = 0
-    chance = random.Random(0)  # noqa: S311 - no secret, and the same each time
+    chance = random.Random(0)  # noqa: S311 - not a secret, and reproducible
     async for page in listed(account.images, metadata=False, prefix=prefix):
         odd += odd_ones(page)
         for blob in page.blobs:
@@ -115,7 +115,7 @@ async def estimate_prefix(account: Account, prefix: str, assumptions: Assumption
                 left_out += 1
                 continue
             images += 1
-            # A reservoir: each image is as likely in it as any other, however many there are.
+            # Reservoir sampling: each image is in the sample with the same chance.
             if len(sample) < SAMPLE:
                 sample.append(blob)
             elif (at := chance.randrange(images)) < SAMPLE:
@@ -138,7 +138,7 @@ async def _from_sample(  # noqa: PLR0913, PLR0917 - what two callers know
 async def experience_near(
     account: Account, prefix: str, assumptions: Assumptions
 ) -> tuple[Experience | None, list[Problem]]:
-    """What results near these images tell, or else all results; and those that can't be read."""
+    """Learn from the results of images with this prefix, or else from all. Returns also those that can't be read."""
     unread: dict[str, Unknown] = {}
     experience: Experience | None = None
     for where in dict.fromkeys((prefix, "")):
@@ -157,14 +157,14 @@ def estimated(
     assumptions: Assumptions,
     experience: Experience | None = None,
 ) -> Estimate:
-    """The estimate for `files` files, of which `sizes` are known: all of them or a random sample.
+    """Make the estimate for `files` files. The `sizes` of all of them, or of a random sample, are known.
 
     Args:
-        sizes: how many have which size; None for what costs nothing.
-        files: how many there are in all.
+        sizes: the number of files of each size; None for those that cost nothing.
+        files: their total number.
         left_out: files that are known to cost nothing and are not among `files`.
         assumptions: how they will be analyzed.
-        experience: what results so far tell, if any do.
+        experience: learned from the results so far, if there are enough.
     """
     looked_at = sizes.total()
     seen = looked_at - sizes[None]
@@ -190,7 +190,7 @@ def estimated(
 def _image_tokens(
     sizes: Counter[Size | None], images: int, model: str, detail: Detail, experience: Experience | None
 ) -> Range:
-    """For one image."""
+    """For one image: a mean."""
     rules = rules_of(model) or UNKNOWN
     learned = experience.image_factor if experience else None
     if learned:
@@ -204,7 +204,7 @@ def _image_tokens(
 
 
 def _prompt_tokens(assumptions: Assumptions, experience: Experience | None) -> float:
-    """For one image."""
+    """For one image: a mean."""
     if assumptions.instructions is None and experience:
         instructions = experience.instruction_tokens
     else:
@@ -213,7 +213,7 @@ def _prompt_tokens(assumptions: Assumptions, experience: Experience | None) -> f
 
 
 def _output_tokens(assumptions: Assumptions, experience: Experience | None) -> Range:
-    """For one image."""
+    """For one image: a mean."""
     output = (experience.output_tokens if experience else None) or ASSUMED_OUTPUT
     most = assumptions.max_output_tokens
     return Range(min(output.low, most), min(output.high, most))
@@ -234,7 +234,7 @@ def _how_sure(
 ) -> list[str]:
     said_of = []
     if money is None:
-        said_of.append(f"No price of '{model}' is known: name the model that your deployment has with --model.")
+        said_of.append(f"The price of '{model}' is not known: give the model behind your deployment with --model.")
     elif money.high:
         off = max(_LEAST_DOUBT, (money.high - money.low) / (money.high + money.low))
         said_of.append(f"The bill should come within {off:.0%} of the middle of this range, provided that:")
@@ -244,13 +244,13 @@ def _how_sure(
     else:
         said_of.append(
             f"answers have {ASSUMED_OUTPUT.low:,.0f} to {ASSUMED_OUTPUT.high:,.0f} tokens, reasoning included: a guess,"
-            " since no results like these tell. Analyze a few images and ask again."
+            " since there are too few such results. Analyze a few images, then estimate again."
         )
     said_of.append(_how_sure_of_images(model, experience))
     if sampled:
-        said_of.append(f"the others have sizes like the {sampled:,} images that were looked at.")
+        said_of.append(f"the other images have sizes like the {sampled:,} that were read.")
     if assumptions.instructions is None and not experience:
-        said_of.append(f"instructions are about as short as '{BUILT_IN_INSTRUCTIONS}': give yours with --instructions.")
+        said_of.append(f"instructions are about as long as '{BUILT_IN_INSTRUCTIONS}': give yours with --instructions.")
     if money is not None:
         said_of.append(
             f"you pay list prices (global standard; genai-prices {version('genai-prices')}): batch and discounts cost"
@@ -262,7 +262,7 @@ def _how_sure(
 def _how_sure_of_images(model: str, experience: Experience | None) -> str:
     rules = rules_of(model)
     if not rules:
-        return f"images cost '{model}' about what they cost other models: no rule for it is published."
+        return f"images cost about as many tokens with '{model}' as with other models: it has no published rule."
     if experience and experience.image_factor:
         low, high = (f"{factor:.2f}" for factor in experience.image_factor)
         return f"images cost {low if low == high else f'{low} to {high}'} times what is published, as they did so far."

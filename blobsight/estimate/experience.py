@@ -1,4 +1,4 @@
-"""What the results so far tell about the cost of the next ones."""
+"""Learn the cost of the next images from the results so far."""
 
 import random
 from collections import Counter
@@ -23,29 +23,29 @@ from pipeline.settings import DEFAULT_SYSTEM_PROMPT
 from pipeline.storage.listing import list_page
 
 SAMPLE = 60
-"""Results that are read, out of the first page of the listing."""
+"""Most results that are read, out of the first page of the listing."""
 
 FEWEST = 3
-"""Fewer results tell nothing."""
+"""Fewest results to learn from."""
 
 _DOWNLOADS = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Experience:
-    """From `results` results with answers of the model `model`."""
+    """Means over `results` results with answers of the model `model`."""
 
     results: int
     model: str
     """Without its version."""
     instruction_tokens: float
-    """Of a result's instructions, on average, by our own count."""
+    """Mean tokens of the instructions, by our own count."""
     output_tokens: Range | None
-    """Of one answer, on average, as the service counted. None if too few were asked as the next ones will be."""
+    """Mean tokens of an answer, as the service counted. None if too few results have the next images' instructions."""
     answers: int
-    """How many that is from."""
+    """Number of answers behind `output_tokens`."""
     image_factor: Range | None
-    """What the service counted for images, for each token that the published rule gives. None without a rule."""
+    """Tokens that the service counted for an image, divided by those of the published rule. None without a rule."""
 
 
 async def experience_of(
@@ -56,21 +56,21 @@ async def experience_of(
     instructions: str | None = None,
     unread: dict[str, Unknown] | None = None,
 ) -> Experience | None:
-    """What results whose names begin with `prefix` tell; None if there are too few, or you may not read them.
+    """Learn from results whose names begin with `prefix`. None if there are too few, or they may not be read.
 
     Args:
         results: the result container.
         prefix: of the images' names.
-        model: only those of this model. Otherwise those of the model that answered most of them.
-        instructions: what the next ones will be asked; only answers to the same tell how long theirs will be.
-        unread: gets those that can't be read, and why.
+        model: use only answers of this model. None: of the model with most answers.
+        instructions: of the next images. Only answers to the same instructions say how long theirs will be.
+        unread: gets the results that can't be read, and why.
     """
     found: list[Result] = []
     failed: dict[str, Unknown] = {}
 
     def take(name: str, result: Mapping[str, Any] | Unknown) -> None:
         if isinstance(result, Unknown):
-            failed[name] = replace(result, reason=f"the estimate learns nothing from it: {result.reason}")
+            failed[name] = replace(result, reason=f"not used for the estimate: {result.reason}")
         else:
             with suppress(ValidationError):  # of a newer version, perhaps
                 found.append(Result.model_validate(result, extra="ignore"))
@@ -79,17 +79,17 @@ async def experience_of(
         page = await list_page(results, None, metadata=True, prefix=prefix)
         succeeded = [blob.name for blob in page.blobs if blob.metadata.get("status") == "succeeded"]
         # The same question twice gets the same answer.
-        names = random.Random(0).sample(succeeded, min(SAMPLE, len(succeeded)))  # noqa: S311 - no secret
+        names = random.Random(0).sample(succeeded, min(SAMPLE, len(succeeded)))  # noqa: S311 - not a secret
         await side_by_side(names, partial(read_result, results), take, at_once=_DOWNLOADS, in_order=True)
     except HttpResponseError:
-        return None  # without a right to the results, or without the container, an estimate can do without them
+        return None  # the results may not be read or don't exist; an estimate is possible without them
     if unread is not None:
         unread |= failed
     return learned(found, model=model, instructions=instructions)
 
 
 def learned(found: Sequence[Result], *, model: str | None = None, instructions: str | None = None) -> Experience | None:
-    """What `found` tells; see `experience_of`."""
+    """Learn from `found`; see `experience_of`."""
     answered = [
         result
         for result in found

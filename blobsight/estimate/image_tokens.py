@@ -1,15 +1,15 @@
-"""How many tokens an image costs, by the rules that OpenAI publishes.
+"""The tokens of an image, by the rules that OpenAI publishes.
 
 Source: https://developers.openai.com/api/docs/guides/images-vision, "Model sizing behavior" and "Calculating costs".
 Azure serves the same models. Two kinds of rule:
 
-patches  the image is covered with squares of 32 px, and scaled down first if that takes more than a budget of them;
-         each costs one token, times a factor of the model's.
+patches  the image is covered with squares of 32 px, after scaling it down if it would need more than a budget of
+         them; each square costs one token, times a factor of the model.
 tiles    the image is scaled down to 2,048 px on the longer and 768 px on the shorter side; each square of 512 px
-         costs so many tokens, and the image a few more.
+        costs a number of tokens, and the image a few more.
 
-Where callers have measured something other than what is published, the model has both rules, and an image costs from
-the least to the most that they give. The measurements:
+Where callers have measured other numbers than those published, the model has both rules, and the estimate is the range
+between them. The measurements:
 https://community.openai.com/t/introducing-gpt-5-4-mini-and-nano-our-most-capable-small-models-yet/1377015
 https://community.openai.com/t/gpt-5-mini-image-input-token-calculation-discrepancy-with-official-faq-formula/1344040
 https://community.openai.com/t/api-ai-computer-vision-pricing-models-compared-visually/1372291
@@ -38,10 +38,10 @@ class Patches:
     budget: int
     factor: float
     auto_budget: int | None = None
-    """With `detail: auto`, where that is not the same as high."""
+    """Budget with `detail: auto`, where it differs from high."""
 
     def tokens(self, width: int, height: int, detail: Detail) -> Range:
-        """What an image of this size costs."""
+        """Tokens of an image of this size."""
         budget = (self.auto_budget if detail == "auto" else None) or self.budget
         full = _covered(*_within(SERVICE_MAX_SIDE, width, height), budget) * self.factor
         # Published: the model gets it at 512 px. Measured: no difference from high.
@@ -57,7 +57,7 @@ class Tiles:
     tile: int
 
     def tokens(self, width: int, height: int, detail: Detail) -> Range:
-        """What an image of this size costs. `auto` counts as high, which is the most it can be."""
+        """Tokens of an image of this size. `auto` counts as high, the most it can cost."""
         if detail == "low":
             return Range.exactly(self.base)
         width, height = _within(SERVICE_MAX_SIDE, width, height)
@@ -110,7 +110,7 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
 """By model: the published rule, then what was measured where that differs."""
 
 UNKNOWN: tuple[Rule, ...] = (*_GPT_5, Patches(1536, 2.46))
-"""For a model with no published rule that we know: from about the cheapest to about the dearest of the others."""
+"""For a model without a known rule: from about the cheapest to about the most expensive of the others."""
 
 _VERSION = re.compile(r"-(\d{4}-\d{2}-\d{2}|latest)$")
 
@@ -126,7 +126,7 @@ def rules_of(model: str) -> tuple[Rule, ...]:
 
 
 def image_tokens(width: int, height: int, rules: tuple[Rule, ...], detail: Detail) -> Range:
-    """What an image of `width` x `height` pixels costs, after the pipeline has scaled it to what the service takes."""
+    """Tokens of an image of `width` x `height` pixels, after the pipeline has scaled it to the service's limit."""
     ranges = [rule.tokens(width, height, detail) for rule in rules]
     return Range(min(each.low for each in ranges), max(each.high for each in ranges))
 
@@ -138,7 +138,7 @@ def _within(side: int, width: int, height: int) -> tuple[int, int]:
 
 
 def _covered(width: int, height: int, budget: int) -> int:
-    """Patches that cover the image once it is scaled down to `budget` of them; the guide's own arithmetic."""
+    """Patches that cover the image, scaled down to `budget` of them; the arithmetic is the guide's."""
     patches = _patches(width, height)
     if patches <= budget:
         return patches

@@ -1,4 +1,4 @@
-"""The sizes of images, from the first bytes of their files."""
+"""Find the pixel sizes of images from the first bytes of their files."""
 
 import itertools
 from collections import Counter
@@ -36,9 +36,9 @@ _BATCH = 512
 async def blob_sizes(
     images: ContainerClient, blobs: Sequence[ListedBlob]
 ) -> tuple[Counter[Size | None], list[Problem]]:
-    """How many of `blobs` have which size, and those that can't be read.
+    """Count `blobs` by size, and return those that can't be read.
 
-    None stands for what costs nothing: no image, damaged, too large, gone, or not to be read by the app either.
+    The size is None for blobs that cost nothing: not an image, damaged, too large, deleted, or unreadable.
 
     Raises:
         AzureError: as the SDK gives it.
@@ -48,7 +48,7 @@ async def blob_sizes(
 
     def take(blob: ListedBlob, size: Size | Unknown | None) -> None:
         if isinstance(size, Unknown):
-            problems.append(Problem(blob.name, replace(size, reason=f"the estimate leaves it out: {size.reason}")))
+            problems.append(Problem(blob.name, replace(size, reason=f"not part of the estimate: {size.reason}")))
             size = None
         sizes[size] += 1
 
@@ -74,7 +74,7 @@ async def _blob_size(images: ContainerClient, blob: ListedBlob) -> Size | None:
 
 
 def file_sizes(files: Iterable[LocalFile]) -> Iterator[tuple[LocalFile, Size | OSError | None]]:
-    """Each of `files`, with its size; None for what costs nothing, an error for what can't be read."""
+    """Yield each of `files` with its size; None if it costs nothing, an error if it can't be read."""
     with ThreadPoolExecutor(_THREADS) as pool:
         for batch in itertools.batched(files, _BATCH, strict=False):
             yield from zip(batch, pool.map(_file_size, batch), strict=True)
@@ -95,15 +95,15 @@ def _file_size(file: LocalFile) -> Size | OSError | None:
 
 
 def _size(start: bytes, size: int, *, is_all: bool) -> tuple[bool, Size | None]:
-    """(whether this is the last word, the size of the image that begins with `start` and has `size` bytes).
+    """Return (whether this is final, the pixel size of the image that begins with `start` and has `size` bytes).
 
-    `is_all` says that there is no more of it.
+    `is_all` says that `start` is the whole file.
     """
     try:
         if size > LIMITS.max_bytes:
             raise too_many_bytes(size, LIMITS)
         facts = inspect(start, LIMITS).facts
     except PermanentFailure as failure:
-        # Seemingly damaged: its header may lie further back.
+        # It may look damaged only because its header lies further back.
         return failure.code is not ErrorCode.CORRUPT_IMAGE or is_all, None
     return True, (facts.width, facts.height)

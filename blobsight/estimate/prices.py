@@ -1,4 +1,4 @@
-"""What models cost: the list prices that the package genai-prices carries. No network."""
+"""The list prices of models, from the package genai-prices. No network."""
 
 from collections.abc import Callable
 from decimal import Decimal
@@ -6,16 +6,16 @@ from decimal import Decimal
 CURRENCY = "USD"
 
 type Price = Callable[[float, float], Decimal]
-"""Of one request, from its input and output tokens: some models cost more from a certain length on."""
+"""Price of one request by its input and output tokens: some models cost more above a certain length."""
 
 
 def price_of(model: str) -> Price | None:
-    """What a request to `model` costs, in US dollars; None if the package does not know the model.
+    """The price of a request to `model`, in US dollars; None if the package does not know the model.
 
     Azure charges OpenAI's list prices for global standard deployments, and the package gives them for it. Regional and
     data-zone deployments cost more, discounts and batches less.
     """
-    # Reading a thousand models takes 140 ms, which other commands need not wait for.
+    # Imported here because it reads a thousand models: 140 ms that other commands don't need.
     from genai_prices import Usage, calc_price  # noqa: PLC0415
 
     def price(input_tokens: float, output_tokens: float) -> Decimal:

@@ -1,11 +1,11 @@
-"""Numbers that are known only from … to."""
+"""Numbers known only as a range."""
 
 import math
 from collections.abc import Sequence
 from typing import NamedTuple, Self
 
 _STANDARD_ERRORS = 2
-"""The mean of a sample is within two of them of the real one about 95 times in 100."""
+"""The mean of a sample is within two standard errors of the true mean about 95 times in 100."""
 
 
 class Range(NamedTuple):
@@ -20,11 +20,11 @@ class Range(NamedTuple):
 
     @classmethod
     def of_mean(cls, sample: Sequence[float], population: int | None = None) -> Self:
-        """Where the mean of all is, when `sample` of them is known; never below zero.
+        """The range of the mean of all values, of which a `sample` is known; never below zero.
 
         Args:
             sample: at least one value.
-            population: how many there are in all; None for no end of them. A sample of them all leaves no doubt.
+            population: number of all values; None for unlimited. A sample of all of them leaves no doubt.
         """
         count = len(sample)
         mean = math.fsum(sample) / count
@@ -39,5 +39,5 @@ class Range(NamedTuple):
         return Range(self.low * by, self.high * by)
 
     def product(self, other: "Range") -> "Range":
-        """Of two that are not negative."""
+        """The product of two ranges that are not negative."""
         return Range(self.low * other.low, self.high * other.high)

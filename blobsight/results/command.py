@@ -1,4 +1,4 @@
-"""The results, as one file."""
+"""`blobsight results`: export results into one file."""
 
 import asyncio
 import sys
@@ -42,10 +42,10 @@ from pipeline.storage.listing import list_page, listed
 
 @dataclass(slots=True)
 class Tally:
-    """What came out."""
+    """Counts of an export."""
 
     found: int = 0
-    """Results there are, whether they were wanted or not."""
+    """Results in the container, wanted or not."""
     exported: dict[str, int] = field(default_factory=lambda: {"succeeded": 0, "failed": 0})
     problems: list[Problem] = field(default_factory=list)
 
@@ -55,17 +55,17 @@ def _output(_context: click.Context, _parameter: click.Parameter, path: Path | N
         return None
     known = (*JSON_LINES, *TABLES)
     if path.suffix.lower() not in known:
-        raise click.BadParameter(f"'{path}' should end in one of {', '.join(known)}: that says what to write.")
+        raise click.BadParameter(f"'{path}' has no known format: end it in one of {', '.join(known)}.")
     try:
         exists = path.exists()
     except OSError as error:
-        raise click.BadParameter(f"'{path}' can't be a file's name: {error.strerror}.") from error
+        raise click.BadParameter(f"'{path}' can't be a file's name ({error.strerror}): give another.") from error
     if path.is_dir():
         raise click.BadParameter(f"'{path}' is a folder: give the name of a file in it.")
     if exists and not path.is_file():
-        raise click.BadParameter(f"'{path}' is no regular file: leave out -o to write to a pipe.")
+        raise click.BadParameter(f"'{path}' is not a regular file: leave out -o to write to a pipe.")
     if not path.absolute().parent.is_dir():
-        raise click.BadParameter(f"there is no folder '{path.absolute().parent}': make it first.")
+        raise click.BadParameter(f"the folder '{path.absolute().parent}' does not exist: create it first.")
     return path
 
 
@@ -79,10 +79,10 @@ def _output(_context: click.Context, _parameter: click.Parameter, path: Path | N
     help="File to write: .jsonl, .csv or .parquet. A file of that name is replaced, once the new one is complete."
     "  [default: JSON Lines on stdout]",
 )
-@click.option("--succeeded", is_flag=True, help="Only what was answered.")
-@click.option("--failed", is_flag=True, help="Only what failed.")
+@click.option("--succeeded", is_flag=True, help="Only results with status succeeded.")
+@click.option("--failed", is_flag=True, help="Only results with status failed.")
 @click.option(
-    "--json", "as_json", is_flag=True, help="Say as JSON, too, what could not be exported: a line each, at the end."
+    "--json", "as_json", is_flag=True, help="List what could not be exported as JSON too: a line each, at the end."
 )
 @account_options
 def results(  # noqa: PLR0913 - one for each option
@@ -97,13 +97,15 @@ def results(  # noqa: PLR0913 - one for each option
     blobsight results 2026/invoices/0001.jpg
 
     PREFIX is the start of the images' names; without it, all results are exported. The exact name of an image shows its
-    result; with an asterisk behind it, or with -o, --failed or --succeeded, it is a prefix like any other.
+    result. Followed by an asterisk, or with -o, --failed or --succeeded, it is a prefix like any other.
 
-    JSON Lines hold whole results. In tables a column is called by its path, such as answer.data.total; the page "The
-    command line" in docs/ says how the rest is laid out.
+    JSON Lines hold whole results. In tables, a column is named by its path, such as answer.data.total; the page "The
+    command line" in docs/ describes the rest.
     """  # noqa: D301 - click's mark of lines to leave alone
     if succeeded and failed:
-        raise click.UsageError("--succeeded and --failed leave nothing: give one of them, or none for all results.")
+        raise click.UsageError(
+            "--succeeded and --failed exclude each other: give one of them, or neither for all results."
+        )
     wanted = "succeeded" if succeeded else "failed" if failed else None
     if is_blob_name(prefix) and output is None and wanted is None and asyncio.run(_show(place, prefix)):
         return Exit.DONE
@@ -115,16 +117,16 @@ def results(  # noqa: PLR0913 - one for each option
                 asyncio.run(export_results(place, prefix, wanted, export, tally, bar))
             if not tally.found:
                 raise Trouble(
-                    f"There is no result in '{place.results}'"
-                    + (f" whose image's name begins with '{prefix}'" if prefix else "")
-                    + ". `blobsight status` says what is pending."
+                    f"'{place.results}' has no result"
+                    + (f" of an image whose name begins with '{prefix}'" if prefix else "")
+                    + ". `blobsight status` shows what is pending."
                 )
             with progress("writing", sum(tally.exported.values())) as bar:
                 export.complete(bar.advance)
     except OSError as error:
         if output is None or isinstance(error, BrokenPipeError):
             raise
-        raise Trouble(f"{output} can't be written: {error.strerror or error}.") from error
+        raise Trouble(f"{output} can't be written ({error.strerror or error}).") from error
     _report(tally, export, output, wanted)
     if as_json:
         for problem in tally.problems:
@@ -136,8 +138,8 @@ def _report(tally: Tally, export: Export, output: Path | None, wanted: str | Non
     name_problems(tally.problems)
     if isinstance(export, Table) and export.without_column:
         say(
-            f"{export.without_column:,} values are in the column answer.data_rest, since answers have too many"
-            " different names for a column each. JSON Lines suit them better."
+            f"{export.without_column:,} values are in the column answer.data_rest: the answers have too many different"
+            " names for a column each. Export JSON Lines instead."
         )
     if output or wanted:
         counted = [(status, count) for status, count in tally.exported.items() if wanted in (None, status)]
@@ -154,21 +156,21 @@ def _stdout() -> Iterator[Export]:
 
 
 def _utf8_stdout() -> IO[str]:
-    """JSON is UTF-8, also in the pipes of systems where text is something else."""
+    """Return stdout, in UTF-8 if it is a pipe: JSON is UTF-8, also where the system's encoding is another."""
     if isinstance(sys.stdout, TextIOWrapper) and not sys.stdout.isatty():
         sys.stdout.reconfigure(encoding="utf-8", newline="\n")
     return sys.stdout
 
 
 def _bar(output: Path | None) -> AbstractContextManager[Bar | None]:
-    """A bar where somebody sees it, unless results scroll through the same terminal."""
+    """Return a progress bar on a terminal, unless results go to the same terminal."""
     if not talk.is_terminal or (output is None and out.is_terminal):
         return nullcontext()
     return progress("exporting")
 
 
 async def _show(place: Place, name: str) -> bool:
-    """Whether there is a result of exactly the image `name`; it is shown then."""
+    """Show the result of exactly the image `name`. Returns whether there is one."""
     async with place.opened() as account:
         target = result_name(name)
         try:
@@ -193,25 +195,25 @@ async def _show(place: Place, name: str) -> bool:
         if any(
             image != name and image.startswith(name) for blob in more.blobs if (image := image_of_result(blob.name))
         ):
-            say(f"Names of other images begin like that too: for all of them, give '{name}*'.")
+            say(f"Names of other images begin with this name too: give '{name}*' for all of them.")
     return True
 
 
 async def export_results(  # noqa: PLR0913, PLR0917 - one place
     place: Place, prefix: str, wanted: str | None, export: Export, tally: Tally, bar: Bar | None
 ) -> None:
-    """Give `export` the results of the images whose names begin with `prefix`, in the order of the listing.
+    """Pass the results of images whose names begin with `prefix` to `export`, in the order of the listing.
 
     Args:
-        place: where they are.
+        place: the account.
         prefix: of the images' names.
-        wanted: the status that they are to have; None for any.
-        export: what takes them.
-        tally: what came out is counted here.
-        bar: shows how far it is.
+        wanted: their status; None for any.
+        export: where they go.
+        tally: gets the counts.
+        bar: shows the progress.
 
     Raises:
-        Trouble: it can't go on.
+        Trouble: the export can't go on.
     """
 
     def take(blob: ListedBlob, content: Content | Unknown) -> None:
@@ -221,7 +223,7 @@ async def export_results(  # noqa: PLR0913, PLR0917 - one place
             tally.problems.append(Problem(blob.name, content))
             return
         try:
-            # Not before its turn, so that only one is in memory as more than bytes.
+            # Parsed only in its turn, so that at most one parsed result is in memory.
             result = parse_result(content)
             if _is_wanted(result, prefix, wanted):
                 _add(result, export, tally)
@@ -230,7 +232,7 @@ async def export_results(  # noqa: PLR0913, PLR0917 - one place
 
     async with place.opened() as account:
         read = partial(_read, account.results)
-        # Listing is a hundred times faster than reading: so it is soon known how long the rest will take.
+        # Listing is a hundred times faster than reading, so the bar soon has a total.
         counting = asyncio.create_task(_count(account.results, prefix, wanted, bar)) if bar else None
         try:
             await side_by_side(_wanted(account.results, prefix, wanted, tally), read, take, in_order=True)
@@ -253,7 +255,7 @@ def _add(result: Mapping[str, Any], export: Export, tally: Tally) -> None:
 
 
 def _is_wanted(result: Mapping[str, Any], prefix: str, wanted: str | None) -> bool:
-    """For what the listing did not tell: a status without metadata, an image behind a shortened name."""
+    """Check what the listing may not show: the status without metadata, the image behind a shortened name."""
     if wanted not in (None, result["status"]):
         return False
     image = result["source"].get("name")
@@ -263,7 +265,7 @@ def _is_wanted(result: Mapping[str, Any], prefix: str, wanted: str | None) -> bo
 async def _wanted(
     container: ContainerClient, prefix: str, wanted: str | None, tally: Tally
 ) -> AsyncIterator[ListedBlob]:
-    """The results that may be wanted, as far as listing tells; all that there are are counted."""
+    """Yield the results that may be wanted, as far as the listing shows it. All are counted."""
     async for page in listed(container, metadata=True, prefix=prefix[:SHORTENED_AT]):
         tally.problems += odd_ones(page)
         tally.found += len(page.blobs) + len(page.odd)
@@ -277,5 +279,5 @@ async def _count(container: ContainerClient, prefix: str, wanted: str | None, ba
 
 
 def _chosen(page: Page, wanted: str | None) -> list[ListedBlob]:
-    """Those that may be wanted, as far as the listing tells."""
+    """The results that may be wanted, as far as the listing shows it."""
     return [blob for blob in page.blobs if wanted in (None, blob.metadata.get("status", wanted))]

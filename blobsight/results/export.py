@@ -1,7 +1,7 @@
-"""Results in one file: JSON Lines as they come, CSV and Parquet once all columns are known.
+"""Write results into one file: JSON Lines as they come, CSV and Parquet once all columns are known.
 
-A file is written under another name and renamed when it is complete, so what is there under its own name is always
-whole: the new one, or the one before. Until then the rows of a table wait in a temporary file beside it.
+A file is written under another name and renamed when it is complete. So the file under its own name is always whole,
+the new one or the previous. Until then the rows of a table wait in a temporary file in the same folder.
 """
 
 import csv
@@ -21,31 +21,31 @@ if TYPE_CHECKING:
 
 type Advance = Callable[[], None]
 
-# What spreadsheets take for the start of a formula, also in its full-width form; and the apostrophe, so that one can
-# tell ours from the text's own. https://owasp.org/www-community/attacks/CSV_Injection
+# Characters that start a formula in spreadsheets, also in their full-width form; and the apostrophe, so that ours can
+# be distinguished from the text's own. https://owasp.org/www-community/attacks/CSV_Injection
 _GUARDED = re.compile(r"[=+\-@\t\r\n'＝＋－＠]")  # noqa: RUF001 - these are the full-width ones
 
 _GROUP_ROWS = 10_000
 _GROUP_BYTES = 16_000_000
-"""A Parquet file's row groups are no larger, and so is what is held of it."""
+"""Limits on a Parquet file's row group, and so on the memory for it."""
 
 
 class Export(Protocol):
-    """Where results go, one after the other."""
+    """A file that takes results one by one."""
 
     def add(self, result: Mapping[str, Any]) -> None:
-        """Take one.
+        """Take one result.
 
         Raises:
-            ValueError, RecursionError: it can't be written; nothing of it was.
+            ValueError, RecursionError: it can't be written, and no part of it was.
         """
 
     def complete(self, advance: Advance) -> None:
-        """Write what waits; `advance` is called for each result."""
+        """Write what is not written yet; `advance` is called for each result."""
 
 
 class JsonLines:
-    """A result a line, with all that is in it."""
+    """JSON Lines: a whole result a line."""
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
@@ -58,7 +58,7 @@ class JsonLines:
 
 
 class Table:
-    """A result a row."""
+    """A table: a result a row."""
 
     def __init__(self, path: Path, spool: IO[str], write: "TableWriter") -> None:
         self._path = path
@@ -68,7 +68,7 @@ class Table:
 
     @property
     def without_column(self) -> int:
-        """Values that found no column of their own."""
+        """Values without a column of their own."""
         return self._columns.without
 
     def add(self, result: Mapping[str, Any]) -> None:
@@ -85,13 +85,13 @@ class Table:
 
 
 type TableWriter = Callable[[Path, Mapping[str, Kind], Iterator[tuple[Row, int]]], None]
-"""Writes a file from its columns, and its rows with about their size in bytes."""
+"""Writes a file from its columns, and its rows with their approximate bytes."""
 
 
 def write_csv(path: Path, columns: Mapping[str, Kind], rows: Iterator[tuple[Row, int]]) -> None:
-    """For spreadsheets: UTF-8 with the mark that makes Excel read it as that, and no text that acts as a formula.
+    """Write a CSV file for spreadsheets: UTF-8 with the mark that Excel needs, and no text that acts as a formula.
 
-    Whoever reads it with a program takes one apostrophe off the front of each text that has one.
+    A program that reads it removes one apostrophe from the front of each text that has one.
     """
     with path.open("w", encoding="utf-8-sig", errors="backslashreplace", newline="") as file:
         writer = csv.writer(file)
@@ -102,7 +102,7 @@ def write_csv(path: Path, columns: Mapping[str, Kind], rows: Iterator[tuple[Row,
 
 def _cell(value: Value, kind: Kind) -> str:
     if isinstance(value, str):
-        return _guarded(value)  # moments too, as they were written
+        return _guarded(value)  # times too, as they were written
     if value is None:
         return ""
     fitting = as_kind(value, kind)
@@ -114,8 +114,8 @@ def _guarded(text: str) -> str:
 
 
 def write_parquet(path: Path, columns: Mapping[str, Kind], rows: Iterator[tuple[Row, int]]) -> None:
-    """With types: text, whole number (64 bits), fraction (64 bits), boolean, moment (milliseconds, UTC)."""
-    import pyarrow as pa  # noqa: PLC0415 - 110 ms that other commands need not wait for
+    """Write a Parquet file with types: text, whole number (64 bits), fraction (64 bits), boolean, time (ms, UTC)."""
+    import pyarrow as pa  # noqa: PLC0415 - 110 ms that other commands don't need
     from pyarrow import parquet  # noqa: PLC0415
 
     types = {
@@ -153,7 +153,7 @@ def _groups(rows: Iterator[tuple[Row, int]]) -> Iterator[list[Row]]:
 
 
 def _encodable(value: Any) -> Any:
-    """Half characters, which no encoding has, escaped."""
+    """Escape half characters (lone surrogates), which can't be encoded."""
     if isinstance(value, str):
         return value.encode("utf-8", "backslashreplace").decode()
     return value
@@ -165,23 +165,23 @@ JSON_LINES = (".jsonl", ".ndjson")
 
 @contextmanager
 def new_file(path: Path) -> Iterator[Export]:
-    """An export that becomes `path`, whatever was there, if the context ends well; of a kind that its ending tells.
+    """Open an export that replaces `path` if the context ends without an error. The file's ending decides the format.
 
     Raises:
-        OSError: there or beside it nothing can be written.
+        OSError: the folder can't be written to.
     """
     path = path.resolve()  # a symbolic link stays one
-    beside = path.with_name(f".blobsight-{secrets.token_hex(8)}.part")
+    partial = path.with_name(f".blobsight-{secrets.token_hex(8)}.part")
     try:
-        beside.touch(exist_ok=False)
+        partial.touch(exist_ok=False)
         if path.suffix.lower() in JSON_LINES:
-            with beside.open("w", encoding="utf-8", newline="\n") as stream:
+            with partial.open("w", encoding="utf-8", newline="\n") as stream:
                 yield JsonLines(stream)
         else:
             with TemporaryFile("w+", encoding="utf-8", newline="\n", dir=path.parent) as spool:
-                yield Table(beside, spool, TABLES[path.suffix.lower()])
+                yield Table(partial, spool, TABLES[path.suffix.lower()])
         if path.exists():
-            beside.chmod(path.stat().st_mode & 0o777)
-        beside.replace(path)
+            partial.chmod(path.stat().st_mode & 0o777)
+        partial.replace(path)
     finally:
-        beside.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)

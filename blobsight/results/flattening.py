@@ -1,19 +1,19 @@
-"""A result as a row of a table.
+"""Turn a result into a row of a table.
 
-A column is called by the path of its value in the result: `usage.input_tokens`, `answer.data.total`. A dot or backslash
-inside a name is written with a backslash before it, so two paths never share a column. What is not a single value:
+A column is named by the path of its value in the result: `usage.input_tokens`, `answer.data.total`. A dot or backslash
+inside a name is written with a backslash before it, so two paths never share a column. Other values than single ones:
 
 object    its members, each by its own path; an empty one is the JSON text `{}`
 array     its JSON text
-more than `MAX_DEPTH` objects in one another
+objects nested deeper than `MAX_DEPTH`
           the JSON text of the innermost ones
 
-Columns whose values are of one type have it; whole numbers and fractions together are fractions. Columns whose values
-differ in type are text, in which texts stand as they are and other values as JSON.
+A column has the type of its values; whole numbers and fractions together are fractions. A column with values of several
+types is text: texts as they are, other values as JSON.
 
 The fields of a result version 1 (docs/results.md) are columns whether they have values or not. `answer.data` adds
-columns as they occur, up to `MAX_COLUMNS`; what finds no column then is kept as JSON text of an object in the column
-`answer.data_rest`.
+columns as they occur, up to `MAX_COLUMNS`; the rest is kept in the column `answer.data_rest`, as the JSON text of an
+object.
 """
 
 import json
@@ -28,7 +28,7 @@ from pydantic import BaseModel
 from pipeline.result import Result
 
 MAX_COLUMNS = 1000
-"""Of those that are not fixed. Beyond that, the names are data themselves, and a table is the wrong shape for them."""
+"""Most columns that are not fixed. Beyond that the names are data themselves, and a table is the wrong form."""
 
 MAX_DEPTH = 20
 
@@ -46,7 +46,7 @@ _AS_JSON = "error.details"
 
 _LARGEST_INT64 = 2**63 - 1
 _LARGEST_EXACT = 2**53
-"""Above it, a double does not hold every whole number."""
+"""Above this, a double does not hold every whole number."""
 
 
 class Kind(Flag):
@@ -62,7 +62,7 @@ class Kind(Flag):
 
     @property
     def common(self) -> "Kind":
-        """The one type that all of them can be written as: BOOLEAN, WHOLE, FRACTION, TIME or TEXT."""
+        """The one type that fits all values: BOOLEAN, WHOLE, FRACTION, TIME or TEXT."""
         if self in (Kind.BOOLEAN, Kind.TIME):
             return self
         if self and not self & ~(Kind.WHOLE | Kind.LARGE):
@@ -77,21 +77,21 @@ type Row = dict[str, Value]
 
 
 class Columns:
-    """The columns that the rows so far need."""
+    """The columns of the rows so far."""
 
     def __init__(self, most: int = MAX_COLUMNS) -> None:
         self._most = most
         self._kinds = dict.fromkeys(FIXED, Kind(0))
         self.without = 0
-        """Values that found no column of their own."""
+        """Values without a column of their own."""
 
     def row(self, result: Mapping[str, Any]) -> Row:
-        """A result as a row, its columns taken notice of."""
+        """Turn a result into a row, and record its columns."""
         row: Row = {}
         rest: Row = {}
         for name, value in flattened(result):
             known = name in self._kinds or len(self._kinds) - len(FIXED) < self._most
-            if known and name != REST:  # nobody's field may be called that
+            if known and name != REST:  # a field of the answer must not take this name
                 self._kinds[name] = self._kinds.get(name, Kind(0)) | kind_of(name, value)
                 row[name] = value
             else:
@@ -103,7 +103,7 @@ class Columns:
 
     @property
     def kinds(self) -> dict[str, Kind]:
-        """Each column's type, in the order of the table: what people look for first, the data, the rest."""
+        """Each column's type, in the order of the table: the most important fields, the data, the rest."""
         fixed = {name: FIXED[name] if not kinds & ~FIXED[name] else Kind.TEXT for name, kinds in self._fixed()}
         data = {name: kinds.common for name, kinds in self._kinds.items() if name not in FIXED}
         rest = {REST: Kind.TEXT} if self.without else {}
@@ -115,7 +115,7 @@ class Columns:
 
 
 def flattened(result: Mapping[str, Any]) -> Iterator[tuple[str, Value]]:
-    """The columns of a result and their values, none for a section of the result that is null."""
+    """Yield the columns of a result and their values, except sections that are null."""
     return (
         (name, value)
         for name, value in _members(result, "", 0)
@@ -136,7 +136,7 @@ def _members(members: Mapping[str, Any], before: str, depth: int) -> Iterator[tu
 
 
 def kind_of(name: str, value: Value) -> Kind:
-    """The type of one value; none for null."""
+    """The type of one value; Kind(0) for null."""
     match value:
         case None:
             return Kind(0)
@@ -153,7 +153,7 @@ def kind_of(name: str, value: Value) -> Kind:
 
 
 def as_kind(value: Value, kind: Kind) -> Value | datetime:
-    """`value` as its column's type has it."""
+    """Convert `value` to the type of its column."""
     match kind:
         case Kind.TEXT if value is not None and not isinstance(value, str):
             return json_text(value)
@@ -166,7 +166,7 @@ def as_kind(value: Value, kind: Kind) -> Value | datetime:
 
 
 def time_of(text: str) -> datetime | None:
-    """A moment as results write it; None if it is none."""
+    """Parse a time as results write it; None if it is not one."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
@@ -175,24 +175,24 @@ def time_of(text: str) -> datetime | None:
 
 
 def json_text(value: Any, indent: int | None = None) -> str:
-    """`value` as JSON on one line, or indented: readable in any script, nothing in it that would steer a terminal.
+    """Format `value` as JSON, on one line or indented: not as ASCII, but without characters that control a terminal.
 
     Raises:
-        ValueError: a number beyond what JSON has.
-        RecursionError: it is too deep.
+        ValueError: a number is infinite or NaN, which JSON does not have.
+        RecursionError: it is nested too deeply.
     """
     separators = None if indent else (",", ":")
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent, separators=separators)
     if text.isprintable():
         return text
-    # The line breaks of the layout are not inside strings, where JSON escapes them itself.
+    # Line breaks come only from indenting: inside strings JSON escapes them.
     return "".join(
         character if character.isprintable() or character == "\n" else json.dumps(character)[1:-1] for character in text
     )
 
 
 def _declared(section: type[BaseModel], before: str = "") -> Iterator[tuple[str, Kind | None]]:
-    """The fields below a section of the result, and their types; None for a section."""
+    """Yield the fields below a section of the result, and their types; None for a section."""
     for key, field in section.model_fields.items():
         name, kind = before + key, _kind_declared(field.annotation)
         if isinstance(kind, Kind):
@@ -224,4 +224,4 @@ _DECLARED = dict(_declared(Result))
 _SECTIONS = frozenset(name for name, kind in _DECLARED.items() if kind is None)
 
 FIXED: Final[Mapping[str, Kind]] = {name: kind for name, kind in _DECLARED.items() if kind and name != _DATA}
-"""The columns that every table has."""
+"""The columns of every table."""

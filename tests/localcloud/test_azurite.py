@@ -128,7 +128,7 @@ async def test_death_at_start_shows_its_last_words(tmp_path: Path, certificates:
     program = tmp_path / "azurite.js"
     program.write_text("console.error('no room on the disk'); process.exit(3)")
 
-    with pytest.raises(AzuriteError, match=r"exit code 3\). It said:\nno room on the disk"):
+    with pytest.raises(AzuriteError, match=r"exit code 3\). Its output:\nno room on the disk"):
         await Azurite(tmp_path, certificates, KEYS, in_memory=False, program=program).__aenter__()
 
     # The directory is free again.
@@ -142,5 +142,5 @@ async def test_death_by_itself_is_told(
     async with Azurite(tmp_path, certificates, KEYS, in_memory=True) as azurite:
         psutil.Process(azurite.pid).children()[0].kill()
         async with asyncio.timeout(10):
-            while "ended by itself" not in caplog.text:
+            while "ended unexpectedly" not in caplog.text:
                 await asyncio.sleep(0.01)
