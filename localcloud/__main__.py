@@ -1,4 +1,4 @@
-"""`python -m localcloud demo` and `up`: what `make demo` and `make up` run."""
+"""`python -m localcloud demo` and `up`, for `make demo` and `make up`."""
 
 import asyncio
 import signal
@@ -16,7 +16,7 @@ COMMANDS: dict[str, Callable[[], Coroutine[Any, Any, int]]] = {"demo": demo.run,
 
 
 def main() -> int:
-    """The exit status: 0 for success, 1 for failure with a line that says why, 130 for Ctrl-C."""
+    """Return the exit status: 0 for success, 1 for failure with a line that says why, 130 for Ctrl-C."""
     match sys.argv[1:]:
         case [command] if command in COMMANDS:
             pass
@@ -29,14 +29,14 @@ def main() -> int:
         talk.print(f"error: {str(error).partition(chr(10))[0]}", markup=False, soft_wrap=True)
         return 1
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is stopped; only the interpreter's own end is left
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # everything is stopped; only the interpreter has to end
 
 
 async def _until_stopped(command: Callable[[], Coroutine[Any, Any, int]]) -> int:
-    """Run `command` until it is done or somebody wants it stopped; either way nothing stays behind.
+    """Run `command` until it is done or is stopped. Either way no process stays behind.
 
-    Ctrl-C, a closed terminal and a polite kill are the same. Asked a second time it goes on stopping: that takes
-    seconds, and breaking it off would leave processes behind.
+    Ctrl-C, a closed terminal and SIGTERM all stop it. Stopping takes seconds; a second Ctrl-C does not interrupt it,
+    since that would leave processes behind.
     """
     running = asyncio.create_task(command())
     for sent in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

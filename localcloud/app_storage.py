@@ -1,7 +1,7 @@
-"""The app's own way to its data account, where a test wants to see or refuse requests: a proxy before the emulator.
+"""A proxy between the app and its data account, for tests that watch or refuse requests.
 
-The emulator knows no roles and does not say who asked. This proxy reads the caller from each request's token, lets a
-`StorageWatch` refuse what Azure would refuse, and tells it how each request ended.
+The emulator has no roles and does not record callers. This proxy reads the caller from each request's token, lets a
+`StorageWatch` refuse what Azure would refuse, and reports to it how each request ended.
 """
 
 from contextlib import AsyncExitStack
@@ -27,20 +27,20 @@ class StorageRequest:
     """One request to the Blob or the Queue service."""
 
     caller: str | None
-    """Which process of the app; see `localcloud.identity`. None for the functions host."""
+    """The app's process; see `localcloud.identity`. None for the functions host."""
     method: str
     container: str
-    """Or the queue."""
+    """The container, or the queue."""
     blob: str
     """"" for a request about the container or the queue itself; `messages` or `messages/ID` for a queue's messages."""
     headers: CIMultiDictProxy[str]
     body: bytes
-    """What is written."""
+    """The bytes to write."""
 
 
 @dataclass(frozen=True, slots=True)
 class StorageRefusal:
-    """An error that the service answers with instead of doing what it was asked."""
+    """An error that the service answers with instead of doing the request."""
 
     status: int
     code: str
@@ -48,14 +48,14 @@ class StorageRefusal:
 
 
 class StorageWatch(Protocol):
-    """Sees every request of the app, and of its host on the app's behalf, to the data account."""
+    """Sees every request to the data account, by the app and by its host for the app."""
 
     def refuse(self, request: StorageRequest) -> StorageRefusal | None:
-        """Decide about a request that has arrived; None lets it through."""
+        """Decide on a request that has arrived; None lets it through."""
         ...
 
     def ended(self, request: StorageRequest, status: int | None, *, refused: bool) -> None:
-        """Hear how a request ended, before the app does. `status` is None when the emulator gave no answer."""
+        """Take note of how a request ended, before the app sees it. `status` is None if the emulator gave no answer."""
         ...
 
 
@@ -101,21 +101,21 @@ class AppStorage:
             body = await request.content.read()
         except (OSError, web.RequestPayloadError):  # the process was killed while it sent
             return web.Response(status=499)
-        told = self._read(request, body)
-        refusal = self._watch.refuse(told)
+        received = self._read(request, body)
+        refusal = self._watch.refuse(received)
         if refusal is not None:
-            self._watch.ended(told, refusal.status, refused=True)
+            self._watch.ended(received, refusal.status, refused=True)
             return storage_error(refusal.status, refusal.code, refusal.message)
         answered = False
 
         async def on_answer(answer: aiohttp.ClientResponse) -> None:
             nonlocal answered
             answered = True
-            self._watch.ended(told, answer.status, refused=False)
+            self._watch.ended(received, answer.status, refused=False)
 
         response = await self._forwarder.forward(request, on_answer, body=body)
         if not answered:
-            self._watch.ended(told, None, refused=False)
+            self._watch.ended(received, None, refused=False)
             if request.transport is not None:  # as without a proxy: no answer at all
                 request.transport.abort()
         return response

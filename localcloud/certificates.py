@@ -22,8 +22,8 @@ IDENTITIES = ("127.0.0.1", "localhost")
 class Certificates:
     """A server certificate for this machine and the bundle that makes clients trust it, as PEM files.
 
-    The authority's private key is never written: it signs this one certificate and is forgotten, so no
-    file left on a disk can vouch for any other host.
+    The authority's private key is never written: it signs this one certificate and is discarded. So no
+    file on a disk can vouch for any other host.
     """
 
     certificate: Path
@@ -33,12 +33,12 @@ class Certificates:
     authority: Path
     """The certificate that signed the server's."""
     bundle: Path
-    """Certifi's authorities and ours: what REQUESTS_CA_BUNDLE and SSL_CERT_FILE name, so that a client
-    reaches the local cloud and the Internet with the same setting."""
+    """Certifi's authorities and ours, for REQUESTS_CA_BUNDLE and SSL_CERT_FILE: so a client reaches the local cloud and
+    the Internet with the same setting."""
 
     @classmethod
     def load_or_create(cls, directory: Path) -> Self:
-        """The certificates kept in `directory`; new ones when there are none or theirs end within 30 days."""
+        """Return the certificates in `directory`; new ones if there are none or they expire within 30 days."""
         directory.mkdir(parents=True, exist_ok=True)
         certificates = cls(
             certificate=directory / "server.pem",
@@ -76,7 +76,7 @@ class Certificates:
         authority = trustme.CA(organization_name="Blobsight local cloud")
         server = authority.issue_cert(
             *IDENTITIES,
-            # A clock that is a little behind (a container's, a virtual machine's) must not refuse it.
+            # A clock that is a little behind, as in a container or a virtual machine, must accept it.
             not_before=now - dt.timedelta(days=1),
             not_after=now + LIFETIME,
             organization_name="Blobsight local cloud",

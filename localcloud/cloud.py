@@ -1,4 +1,4 @@
-"""The whole cloud: its parts in the order in which they need each other, set up as infra/bicep sets up Azure."""
+"""The whole cloud: starts its parts in the order of their dependencies, set up as infra/bicep sets up Azure."""
 
 import base64
 import secrets
@@ -24,7 +24,7 @@ from localcloud.model import Brain, LocalModel
 
 DATA_ACCOUNT = "devstoreaccount1"
 DATA_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
-"""The account and key that `UseDevelopmentStorage=true` means, published with the emulator.
+"""The account and key of `UseDevelopmentStorage=true`, published with the emulator.
 https://learn.microsoft.com/azure/storage/common/storage-connect-azurite"""
 
 HOST_ACCOUNT = "hoststorage"
@@ -52,12 +52,12 @@ class LocalCloud:
     Attributes:
         directory: for certificates and the emulator's data unless it is `in_memory`.
         app: the folder that holds function_app.py and host.json.
-        log: where the functions host logs; None is this process's stderr.
-        settings: app settings that go over the ones below; None removes one.
-        brain: what answers about pictures; None is the one that reads them.
+        log: the functions host's log file; None is this process's stderr.
+        settings: app settings that override the ones below; None removes one.
+        brain: answers questions about pictures; None is the one that reads their text.
         upstream: base URL of an OpenAI-compatible server that answers instead.
-        event_faults: what happens to events on their way; None is nothing.
-        storage_watch: sees, and may refuse, what the app asks of its data account; None is nobody in between.
+        event_faults: faults in the delivery of events; None is without faults.
+        storage_watch: sees, and may refuse, the app's requests to its data account; None is without a proxy.
     """
 
     directory: Path
@@ -79,7 +79,7 @@ class LocalCloud:
     events: EventGrid = field(init=False)
     functions: FunctionsHostProcess = field(init=False)
     _watched: dict[str, str] = field(init=False, default_factory=dict)
-    """Settings that lead the app past the watch."""
+    """Settings that make the app bypass the watch."""
     _stack: AsyncExitStack = field(init=False, default_factory=AsyncExitStack)
 
     async def __aenter__(self) -> Self:
@@ -143,7 +143,7 @@ class LocalCloud:
         return self.identity.verify(token, "https://cognitiveservices.azure.com")
 
     def app_settings(self) -> dict[str, str]:
-        """All that the function app gets: addresses and an identity, and no key."""
+        """The function app's environment: addresses and an identity, but no key."""
         settings: dict[str, str | None] = {
             "FUNCTIONS_EXTENSION_VERSION": "~4",
             "INPUT_CONTAINER": "images",
@@ -153,7 +153,7 @@ class LocalCloud:
             "AZURE_CLIENT_ID": self.identity.client_id,
             "AZURE_OPENAI_ENDPOINT": self.model.endpoint,
             "AZURE_OPENAI_DEPLOYMENT": DEPLOYMENT,
-            # One bundle, two names: requests reads the one, the standard library's ssl the other.
+            # One bundle, two names: requests reads the first, the standard library's ssl the second.
             "REQUESTS_CA_BUNDLE": str(self.certificates.bundle),
             "SSL_CERT_FILE": str(self.certificates.bundle),
             **self.identity.environment(),
@@ -170,7 +170,7 @@ class LocalCloud:
         return {name: value for name, value in settings.items() if value is not None}
 
     async def _create_containers_and_queues(self) -> None:
-        """What infra/bicep creates in Azure. The operator's work: with the account's key, from outside the app."""
+        """Create what infra/bicep creates in Azure. The operator does this, with the account's key."""
         async with (
             BlobServiceClient.from_connection_string(self.front.connection_string) as blobs,
             QueueServiceClient.from_connection_string(self.front.connection_string) as queues,

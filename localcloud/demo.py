@@ -1,4 +1,4 @@
-"""`make demo`: the sample images through the whole pipeline, and what came of them."""
+"""`make demo`: run the sample images through the whole pipeline, and show the answers."""
 
 import asyncio
 import json
@@ -24,13 +24,13 @@ from localcloud.terminal import announced, out, talk
 ROOT = Path(__file__).parent.parent
 SAMPLES = ROOT / "samples"
 KEPT = ROOT / ".local" / "demo"
-"""Where results and logs are left to look at; the cloud itself leaves nothing."""
+"""Folder for results and logs to look at afterwards; the cloud itself leaves nothing."""
 
 PATIENCE_SECONDS = 180
-"""For all answers together: a few seconds by the local model, longer by a large one on a small machine."""
+"""Longest wait for all answers: the local model takes a few seconds, a large one on a small machine longer."""
 
 SHOWN_LINES = 7
-"""Of each answer in the table; the whole of it is in the result."""
+"""Most lines of an answer in the table; the result has all of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Sample:
 
     @property
     def metadata(self) -> str:
-        """The instructions in ASCII, which is all that HTTP carries."""
+        """The instructions in ASCII, as HTTP headers need them."""
         return self.instructions if self.instructions.isascii() else quote(self.instructions)
 
     @property
@@ -49,7 +49,7 @@ class Sample:
 
 
 async def run() -> int:
-    """The demo's exit status: 0 when every sample has its answer."""
+    """Run the demo. Returns the exit status: 0 if every sample has its answer."""
     samples = [
         Sample(entry["file"], entry["instructions"]) for entry in json.loads((SAMPLES / "samples.json").read_bytes())
     ]
@@ -96,8 +96,8 @@ async def _analyze(blobs: BlobServiceClient, samples: Iterable[Sample]) -> dict[
                     await asyncio.sleep(0.1)
         except TimeoutError:
             raise LocalCloudError(
-                f"no result after {PATIENCE_SECONDS} s for {', '.join(s.file for s in waiting.values())}:"
-                f" see {_shown(KEPT / 'functions.log')}"
+                f"No result after {PATIENCE_SECONDS} s for {', '.join(s.file for s in waiting.values())}:"
+                f" see {_shown(KEPT / 'functions.log')}."
             ) from None
     return results
 
@@ -105,7 +105,7 @@ async def _analyze(blobs: BlobServiceClient, samples: Iterable[Sample]) -> dict[
 def _report(samples: list[Sample], results: dict[str, dict[str, Any]]) -> int:
     kept = KEPT / "results"
     kept.mkdir(parents=True, exist_ok=True)
-    table = Table(title="What became of each image", show_lines=True, title_justify="left", expand=True)
+    table = Table(title="The answer to each image", show_lines=True, title_justify="left", expand=True)
     for heading, ratio in (("Image", 2), ("Instruction", 3), ("Answer", 7)):
         table.add_column(heading, ratio=ratio, overflow="fold")
     failed, rows = 0, []
@@ -120,13 +120,13 @@ def _report(samples: list[Sample], results: dict[str, dict[str, Any]]) -> int:
         table.add_row(Text(sample.file), Text(sample.instructions), Text(_beginning(answer)))
     if out.is_terminal:
         out.print(table)
-    else:  # for programs and files: no frame, and no line broken to fit a screen
+    else:  # for programs and files: no frame, and no wrapped lines
         for row in rows:
             out.print("\t".join(" ".join(cell.split()) for cell in row), markup=False, soft_wrap=True)
-    talk.print(f"The result JSON of each image lies in {_shown(kept)}/, named like its image.", soft_wrap=True)
+    talk.print(f"The result of each image is in {_shown(kept)}/, as JSON named after the image.", soft_wrap=True)
     if not upstream():
         talk.print(
-            "Answered by a local stand-in that reads text and measures pixels; for a real vision model:"
+            "These answers are by a local stand-in that reads text and measures pixels. To use a real vision model:"
             f" {VARIABLE}=http://localhost:11434/v1 make demo. To drop images of your own: make up.",
             soft_wrap=True,
         )
@@ -140,7 +140,7 @@ def _beginning(answer: str) -> str:
 
 
 def _shown(path: Path) -> str:
-    """As seen from where the person is."""
+    """The path relative to the current folder, if it is below it."""
     try:
         return str(path.relative_to(Path.cwd()))
     except ValueError:

@@ -1,5 +1,5 @@
-"""The one exception that a person at the terminal gets to see as a line."""
+"""The exception that is shown to the person at the terminal, as one line."""
 
 
 class LocalCloudError(Exception):
-    """The local cloud can't start or go on; the message says what is wrong, where, and what to do."""
+    """The local cloud can't start or go on. The message says what is wrong, where, and what to do."""

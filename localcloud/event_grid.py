@@ -1,4 +1,4 @@
-"""Event Grid by its documentation: subscriptions with filters, at-least-once delivery, retries, dead letters.
+"""Event Grid as documented: subscriptions with filters, at-least-once delivery, retries, dead letters.
 
 https://learn.microsoft.com/azure/event-grid/delivery-and-retry
 https://learn.microsoft.com/azure/event-grid/end-point-validation-event-grid-events-schema
@@ -30,20 +30,20 @@ type Event = Mapping[str, Any]
 type Reason = Literal["MaxDeliveryAttemptsExceeded", "TimeToLiveExceeded", "NotRetried"]
 
 RETRY_SCHEDULE = (10.0, 30.0, 60.0, 300.0, 600.0, 1800.0, 3600.0, 10800.0, 21600.0, 43200.0)
-"""Seconds before the 1st, 2nd, … retry, by the documentation; the last one goes on."""
+"""Seconds before the 1st, 2nd, … retry, as documented; the last one is repeated."""
 MAXIMUM_ATTEMPTS = 30
 TIME_TO_LIVE_SECONDS = 24 * 3600.0
 RESPONSE_SECONDS = 30.0
-"""How long Event Grid waits for a webhook's answer."""
+"""Seconds that Event Grid waits for a webhook's answer."""
 CONCURRENCY = 32
-"""Deliveries under way at once. The service states no number; this one keeps a laptop's host from being flooded."""
+"""Concurrent deliveries. The service documents no number; this one keeps a laptop's host from being flooded."""
 
 _DELIVERED = frozenset({200, 201, 202, 203, 204})
 _NOT_RETRIED = frozenset({400, 401, 403, 413})
 
 
 class SubscriptionError(LocalCloudError):
-    """The webhook did not prove that it wants the events."""
+    """The webhook did not complete the validation handshake."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class StorageQueue:
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """What goes where. Text is compared without regard to case, as the service does unless it is told otherwise."""
+    """A destination and its filters. Text is compared without regard to case, as the service does by default."""
 
     name: str
     destination: WebHook | StorageQueue
@@ -86,7 +86,7 @@ class Subscription:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """An event that was given up."""
+    """An event whose delivery was given up."""
 
     event: Event
     subscription: str
@@ -97,16 +97,16 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What happens to an event on its way to each subscription. The default: nothing."""
+    """A fault in the delivery of an event to each subscription. The default is none."""
 
     lose: bool = False
     copies: int = 1
     delay: float = 0.0
-    """Seconds before the first attempt; different ones for different events reorder them."""
+    """Seconds before the first attempt; different delays reorder events."""
 
 
 class RandomFaults:
-    """Loses, doubles and delays events with the given probabilities; the same for a seed and its events."""
+    """Loses, duplicates and delays events with the given probabilities, reproducibly by seed."""
 
     def __init__(
         self, seed: int, *, lose: float = 0.0, duplicate: float = 0.0, delay: float = 0.0, longest_delay: float = 1.0
@@ -128,7 +128,7 @@ class RandomFaults:
 
 
 class EventGrid:
-    """A topic with its subscriptions. It delivers while its context is open, and forgets what is left then."""
+    """A topic with its subscriptions. It delivers while its context is open, and drops the rest."""
 
     def __init__(
         self,
@@ -141,10 +141,10 @@ class EventGrid:
         """A topic with no subscriptions.
 
         Args:
-            schedule: seconds before each retry; the last one goes on.
+            schedule: seconds before each retry; the last one is repeated.
             attempts: after so many the event is a dead letter.
-            faults: asked once for each published event.
-            on_dead_letter: told of each dead letter, which is also kept in `dead_letters`.
+            faults: called once for each published event.
+            on_dead_letter: called with each dead letter, which is also kept in `dead_letters`.
         """
         self.dead_letters: list[DeadLetter] = []
         self._schedule = tuple(schedule)
@@ -172,11 +172,11 @@ class EventGrid:
 
     @property
     def pending(self) -> int:
-        """Deliveries that are neither done nor given up."""
+        """Number of deliveries that are neither done nor given up."""
         return len(self._deliveries)
 
     async def settled(self) -> None:
-        """Until every event published so far is delivered or given up."""
+        """Wait until every event published so far is delivered or given up."""
         while self._deliveries:
             await asyncio.wait(self._deliveries)
 
@@ -190,10 +190,10 @@ class EventGrid:
         included_event_types: Collection[str] | None = None,
         apis: Collection[str] | None = None,
     ) -> Subscription:
-        """Adds a subscription, or replaces the one of that name; a webhook must answer the validation handshake first.
+        """Add a subscription, or replace the one of that name. A webhook must first answer the validation handshake.
 
         Raises:
-            SubscriptionError: it did not.
+            SubscriptionError: the webhook did not.
         """
         subscription = Subscription(
             name,
@@ -209,7 +209,7 @@ class EventGrid:
         return subscription
 
     def publish(self, event: Event) -> None:
-        """Takes an event and returns at once; it is delivered to each subscription that wants it, at least once."""
+        """Take an event and return at once. Each subscription that matches it gets it at least once."""
         fault = self._faults(event)
         if fault.lose:
             return
@@ -232,7 +232,7 @@ class EventGrid:
                 return
             outcome, is_final = failure
             _LOG.info("%s: attempt %d for %s: %s", subscription.name, attempt, event["subject"], outcome)
-            # "A small randomization" of all steps, by the documentation.
+            # "A small randomization" of all steps, as documented.
             delay = self._schedule[min(attempt, len(self._schedule)) - 1] * random.uniform(0.9, 1.1)  # noqa: S311 - no secret
             reason: Reason | None = None
             if is_final:
@@ -251,7 +251,7 @@ class EventGrid:
             self._on_dead_letter(letter)
 
     async def _send(self, event: Event, subscription: Subscription, attempt: int) -> tuple[str, bool] | None:
-        """One attempt. None: delivered; else the outcome, and whether it is final."""
+        """Make one attempt. Returns None if delivered; else the outcome, and whether it is final."""
         if isinstance(subscription.destination, StorageQueue):
             message = base64.b64encode(json.dumps(event).encode()).decode()
             try:

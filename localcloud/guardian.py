@@ -1,7 +1,7 @@
-"""`python guardian.py COMMAND…`: runs a command that ends when whoever started it ends, however that is.
+"""`python guardian.py COMMAND…`: run a command, and stop it when the process that launched it ends in any way.
 
-A launcher that is killed, or whose terminal is closed, stops nothing any more. But its end of our stdin closes, and
-that we see. SIGTERM is passed on; the exit status is the command's.
+A launcher that is killed can't stop its children. But its end of our stdin closes, which we notice. SIGTERM is passed
+on; the exit status is the command's.
 """
 
 import os
@@ -12,22 +12,22 @@ import threading
 from pathlib import Path
 
 GUARDED = (sys.executable, str(Path(__file__).absolute()))
-"""What to put before a command; its stdin must be a pipe, and its process group one of its own."""
+"""Prefix of a guarded command. Its stdin must be a pipe, and it needs its own process group."""
 
 GRACE_SECONDS = 10
-"""For the command to end by itself before it is killed."""
+"""Seconds for the command to end before it is killed."""
 
 
 def main() -> int:
     command = subprocess.Popen(  # noqa: S603 - the launcher's own command
         sys.argv[1:],
         stdin=subprocess.DEVNULL,
-        close_fds=False,  # an inherited lock is the command's to hold
+        close_fds=False,  # the command holds an inherited lock
     )
     asked = threading.Lock()
 
     def stop(*_: object) -> None:
-        if asked.acquire(blocking=False):  # just once: to a second SIGTERM the emulator does not save any more
+        if asked.acquire(blocking=False):  # only once: on a second SIGTERM the emulator ends without saving
             command.terminate()
 
     signal.signal(signal.SIGTERM, stop)

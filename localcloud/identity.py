@@ -1,10 +1,9 @@
-"""The managed identity endpoint of App Service and Functions, and the tokens it hands out.
+"""The managed identity endpoint of App Service and Functions, and its tokens.
 
 https://learn.microsoft.com/azure/app-service/overview-managed-identity#rest-endpoint-reference
 
-All processes of an app share one secret, IDENTITY_HEADER. A process may append a dot and a name of its own to it; the
-tokens that it gets then carry that name, so that the local storage and model can tell the processes apart. Worker
-processes append their process id.
+All processes of an app share one secret, IDENTITY_HEADER. A process may append a dot and a name to it. Its tokens then
+carry that name, by which the local storage and model distinguish processes. Worker processes append their process id.
 """
 
 import asyncio
@@ -32,43 +31,43 @@ IDENTITY = (
 )
 
 _CALLER = "localcloud_caller"
-"""The claim that names the caller. No token of Azure has it."""
+"""The claim that names the caller. Azure's tokens don't have it."""
 
 type Fault = int | Literal["hang"]
 """An HTTP status to answer with, or no answer at all until the client gives up."""
 
 
 def caller_of(claims: Mapping[str, Any]) -> str | None:
-    """The caller that a token's claims name; None where its process gave no name."""
+    """The caller named by a token's claims; None if its process gave no name."""
     return claims.get(_CALLER)
 
 
 class TokenRefused(Exception):
-    """A bearer token that does not open this door; the message says why."""
+    """A bearer token is not accepted; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenRequest:
-    """What a client asked for and got."""
+    """A client's request and the status that it got."""
 
     resource: str | None
     client_id: str | None
     status: int | None
-    """None for a request left hanging."""
+    """None for a request that is left unanswered."""
 
 
 class IdentityEndpoint:
     """The App Service form of the endpoint, for an app with one user-assigned identity.
 
-    As in Azure, a request that names no identity means the system-assigned one, which this app lacks: it
-    is refused, so that a forgotten client id shows here and not after the deployment.
+    As in Azure, a request that names no identity means the system-assigned one, which this app lacks. It
+    is refused, so that a missing client id shows here and not after the deployment.
     """
 
     def __init__(self, *, client_id: str = CLIENT_ID) -> None:
         self.client_id = client_id
         self.history: list[TokenRequest] = []
         self.faults: deque[Fault] = deque()
-        """Taken from the left, one for each request that comes; empty: all is well."""
+        """Faults for the next requests, taken from the left; empty: no faults."""
         self._secret = secrets.token_hex(16).upper()
         self._signing_key = secrets.token_bytes(32)
         self._runner: web.AppRunner | None = None
@@ -77,7 +76,7 @@ class IdentityEndpoint:
     async def __aenter__(self) -> Self:
         app = web.Application()
         app.router.add_get("/msi/token", self._answer)
-        # Nobody waits for the requests left hanging.
+        # Don't wait for unanswered requests.
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
         try:
@@ -97,14 +96,14 @@ class IdentityEndpoint:
             self._runner = None
 
     def environment(self) -> dict[str, str]:
-        """What the platform puts into an app's environment. The identity to use is the app's own setting."""
+        """The variables that the platform gives an app. The app's own setting chooses the identity."""
         return {
             "IDENTITY_ENDPOINT": f"http://127.0.0.1:{self._port}/msi/token",
             "IDENTITY_HEADER": self._secret,
         }
 
     def token(self, audience: str, *, lifetime: int = LIFETIME_SECONDS, caller: str = "") -> str:
-        """A token for `audience` (a resource, not a scope), as a v1 access token of an app.
+        """Make a v1 access token of an app for `audience` (a resource, not a scope).
 
         `lifetime` is in seconds; a negative one makes a token that has expired. `caller`: see `caller_of`.
         """
@@ -130,7 +129,7 @@ class IdentityEndpoint:
         return jwt.encode(claims, self._signing_key, algorithm="HS256")
 
     def verify(self, token: str, audience: str) -> dict[str, Any]:
-        """The claims of a token that this endpoint issued for `audience`.
+        """Return the claims of a token that this endpoint issued for `audience`.
 
         Raises:
             TokenRefused: not a token, not ours, expired, or meant for another resource.
@@ -166,7 +165,7 @@ class IdentityEndpoint:
         elif not resource:
             response = _refusal(400, "The resource query parameter is missing.")
         elif client_id != self.client_id:
-            # The platform's words.
+            # The platform's message.
             response = _refusal(
                 400,
                 "No User Assigned or Delegated Managed Identity found for specified ClientId/ResourceId/PrincipalId.",
@@ -186,7 +185,7 @@ class IdentityEndpoint:
 
 
 def _refusal(status: int, message: str) -> web.Response:
-    """An error in the platform's shape, which msal reads."""
+    """Build an error in the platform's form, which msal reads."""
     return web.json_response(
         {"statusCode": status, "message": message, "correlationId": str(uuid.uuid4())}, status=status
     )

@@ -1,4 +1,4 @@
-"""The one setting that lets another model answer."""
+"""The setting that lets another model answer."""
 
 import os
 from urllib.parse import urlsplit
@@ -9,12 +9,14 @@ VARIABLE = "LOCAL_MODEL_URL"
 
 
 def upstream() -> str | None:
-    """Base URL of an OpenAI-compatible vision server (Ollama, vLLM, LM Studio), if one is set.
+    """Return the base URL of an OpenAI-compatible vision server (Ollama, vLLM, LM Studio), if one is set.
 
     Raises:
-        LocalCloudError: it is no http(s) address.
+        LocalCloudError: it is not an http(s) address.
     """
     url = os.environ.get(VARIABLE, "").strip()
     if url and not (urlsplit(url).scheme in ("http", "https") and urlsplit(url).hostname):
-        raise LocalCloudError(f"{VARIABLE}={url} is no address: give a base URL such as http://localhost:11434/v1")
+        raise LocalCloudError(
+            f"{VARIABLE}={url} is not an http(s) address: set it to a base URL such as http://localhost:11434/v1."
+        )
     return url or None

@@ -1,4 +1,4 @@
-"""Talk on stderr, results on stdout; rich leaves colours and animation out of pipes and obeys NO_COLOR."""
+"""Messages on stderr, results on stdout. rich omits colours and animation in pipes and obeys NO_COLOR."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -13,7 +13,7 @@ out = Console(highlight=False)
 
 @asynccontextmanager
 async def announced(cloud: LocalCloud) -> AsyncIterator[None]:
-    """`cloud`, up inside; whoever waits for its start and stop sees what for."""
+    """Run `cloud` while the context is open, and announce its start and stop."""
     async with AsyncExitStack() as stack:
         with talk.status("Starting the local cloud: storage emulator, identity, model, functions host ..."):
             await stack.enter_async_context(cloud)

@@ -1,4 +1,4 @@
-"""`make up`: the same cloud, kept up where Storage Explorer and az look for the emulator."""
+"""`make up`: keep the local cloud running on the ports where Storage Explorer and az look for the emulator."""
 
 import asyncio
 import os
@@ -14,7 +14,7 @@ from localcloud.terminal import announced, out
 ROOT = Path(__file__).parent.parent
 KEPT = ROOT / ".local" / "up"
 
-# Where the emulator and Core Tools listen when nobody says otherwise; people's tools count on it.
+# The default ports of the emulator and of Core Tools, which people's tools use.
 # https://learn.microsoft.com/azure/storage/common/storage-use-azurite
 PORTS = Ports(blob=10000, queue=10001, functions=7071)
 
@@ -23,8 +23,8 @@ Blobsight is up. Drop an image into the container [bold]images[/], and its resul
 
 [bold]Azure Storage Explorer[/]
   Open: Emulator & Attached > Storage Accounts > (Emulator - Default Ports) > Blob Containers > images
-  Drop: drag the image in. To ask something of your own, drop a text file beside it, named like it:
-        [bold]photo.jpg.instructions.txt[/]; or [bold]_instructions.txt[/] for all images of a folder.
+  Drop: drag the image in. To ask your own question, first drop a text file next to it, named after it:
+        [bold]photo.jpg.instructions.txt[/], or [bold]_instructions.txt[/] for all images of a folder.
   Read: Blob Containers > results > [italic]your image's name[/].json
 
 [bold]Azure CLI[/]
@@ -33,15 +33,15 @@ Blobsight is up. Drop an image into the container [bold]images[/], and its resul
   az storage blob download --connection-string UseDevelopmentStorage=true \\
      --container-name results --name photo.jpg.json
 
-[bold]blobsight[/] (folders, and much else: docs/command-line.md)
+[bold]blobsight[/] (for folders and more: docs/command-line.md)
   .venv/bin/blobsight upload --local photos/ --instructions "What is in this picture?" --wait
 
-[bold]HTTP[/] (the 2024 tutorial's way: the answer comes back at once)
+[bold]HTTP[/] (as in the 2024 tutorial: the answer is the response)
   curl --data-binary @photo.jpg -H "x-functions-key: {key}" \\
      "{url}/api/process_image?instructions=What+is+in+this+picture%3F"
 
-Everything is kept in {kept} until make clean; the app's log is {kept}/functions.log. Ctrl-C stops.
-What becomes of each image:
+Everything is kept in {kept} until `make clean`. The app's log is {kept}/functions.log. Ctrl-C stops.
+Outcome of each image:
 """
 
 OUTCOME = re.compile(r"(?:INFO|WARNING) pipeline\.(?:analysis|deliveries): (?P<outcome>.*)")
@@ -68,19 +68,21 @@ async def run() -> int:
 
 
 def _require_free(ports: Ports) -> None:
-    """All that is wrong at once, before anything is started."""
+    """Check all ports before anything is started, and name all that are taken."""
     services = {"Blob Storage": ports.blob, "Queue Storage": ports.queue, "the functions host": ports.functions}
     taken = [f"{port} ({service})" for service, port in services.items() if not _is_free(port)]
     if taken:
         raise LocalCloudError(
-            f"In use: port {', port '.join(taken)}. Is another emulator, Core Tools or another `make up` running?"
-            " Stop it and try again. (`make demo` takes free ports.)"
+            f"In use: port {', port '.join(taken)}. Stop the emulator, Core Tools or other `make up` that is running"
+            " there, and try again. (`make demo` takes free ports.)"
         )
 
 
 def _is_free(port: int) -> bool:
     with socket.socket() as attempt:
-        attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: one just stopped is no obstacle
+        attempt.setsockopt(
+            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+        )  # as servers do: a server that has just stopped does not block the port
         try:
             attempt.bind(("127.0.0.1", port))
         except OSError:
@@ -89,7 +91,7 @@ def _is_free(port: int) -> bool:
 
 
 async def _follow(log: Path) -> None:
-    """Show what becomes of each image, as the app logs it."""
+    """Show the outcome of each image, as the app logs it."""
     with log.open(encoding="utf-8", errors="replace") as lines:
         lines.seek(0, os.SEEK_END)
         while True:

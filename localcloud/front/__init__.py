@@ -1,7 +1,7 @@
-"""The storage emulator's usual face: plain HTTP on its standard ports, and events for what is uploaded.
+"""The emulator's standard ports in plain HTTP, and an event for each upload.
 
-Storage Explorer and `UseDevelopmentStorage=true` speak plain HTTP; the emulator behind accepts tokens over
-HTTPS only, as Azure does, and raises no events. This front joins the two.
+Storage Explorer and `UseDevelopmentStorage=true` use plain HTTP. The emulator behind this front takes tokens over HTTPS
+only, as Azure does, and raises no events. The front forwards requests and raises the events.
 """
 
 import errno
@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 
 class PortInUse(LocalCloudError):
-    """A port that was asked for is taken."""
+    """A requested port is taken."""
 
     def __init__(self, port: int, service: str) -> None:
         self.port = port
@@ -54,8 +54,8 @@ class StorageFront:
     """Blob and queue service of one account, as plain HTTP on 127.0.0.1, alive inside `async with`.
 
     `publish` gets a BlobCreated event for every write that raises one in Azure, once the write is
-    acknowledged and before the client hears of it: who has an answer can rely on the event. Its
-    failure is logged and does not touch the upload.
+    acknowledged and before the client gets its answer: a client with an answer can rely on the event. A
+    failure of `publish` is logged and does not affect the upload.
     """
 
     def __init__(  # noqa: PLR0913 - two targets, two ports: one each for blob and queue
@@ -89,14 +89,14 @@ class StorageFront:
 
     @property
     def connection_string(self) -> str:
-        """What UseDevelopmentStorage=true stands for, on these ports."""
+        """The connection string of UseDevelopmentStorage=true, on these ports."""
         return (
             f"DefaultEndpointsProtocol=http;AccountName={self.account};AccountKey={self._key};"
             f"BlobEndpoint={self.blob_url};QueueEndpoint={self.queue_url};"
         )
 
     async def __aenter__(self) -> Self:
-        """Raise PortInUse when a port that was asked for is taken."""
+        """Raise PortInUse if a requested port is taken."""
         async with AsyncExitStack() as stack:
             tls = self._certificates.client_context()
             blobs = await stack.enter_async_context(Forwarder(self._blob_origin, tls))
@@ -141,7 +141,7 @@ class StorageFront:
         service: str,
         handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
     ) -> None:
-        # The low-level server: no routes, so no path is parsed, decoded or refused on its way.
+        # The low-level server: without routes, no path is parsed, decoded or refused on its way.
         server = web.Server(handler, access_log=None, max_line_size=HEADER_BYTES, max_field_size=HEADER_BYTES)
         runner = web.ServerRunner(server, shutdown_timeout=STOP_SECONDS)
         await runner.setup()
@@ -167,7 +167,7 @@ class StorageFront:
 async def _content(
     write: BlobWrite, request: web.BaseRequest, answer: aiohttp.ClientResponse, service: BlobServiceClient
 ) -> Content:
-    """Size and types of what was written; a block list and a copy don't tell, so the service is asked."""
+    """Return size and types of the blob. The requests of a block list and a copy lack them, so the service is asked."""
     if write.api == "PutBlob":
         return put_blob_content(request.headers)
     try:
@@ -175,7 +175,7 @@ async def _content(
             etag=answer.headers["ETag"], match_condition=MatchConditions.IfNotModified
         )
     except AzureError as error:
-        # Overwritten or deleted within milliseconds. The event is owed all the same.
+        # Overwritten or deleted within milliseconds. The event is raised all the same.
         log.warning("No size for the event of %s/%s: %s", write.container, write.blob, error)
         return Content(0, "application/octet-stream", "BlockBlob")
     return Content(
@@ -186,4 +186,4 @@ async def _content(
 
 
 async def _nothing(_answer: aiohttp.ClientResponse) -> None:
-    """Queues raise no events."""
+    """Do nothing: queues raise no events."""

@@ -1,7 +1,7 @@
-"""Which requests to the Blob service raise Microsoft.Storage.BlobCreated, and the event itself.
+"""Find the requests to the Blob service that raise Microsoft.Storage.BlobCreated, and build the event.
 
-What raises it, by https://learn.microsoft.com/azure/event-grid/event-schema-blob-storage and the product
-team's answers in MicrosoftDocs/azure-docs#38958 and Azure/azure-sdk-for-js#21402:
+The rules are from https://learn.microsoft.com/azure/event-grid/event-schema-blob-storage and the product
+team's answers in MicrosoftDocs/azure-docs#38958 and Azure/azure-sdk-for-js#21402. These raise it, or don't:
 
 - Put Blob, Put Block List, and Copy Blob when the copy has completed, each with its name in `data.api`.
 - A page or append blob when it is created (a Put Blob); pages and blocks written to it later raise nothing.
@@ -26,7 +26,7 @@ TOPIC = (
     "/providers/Microsoft.Storage/storageAccounts/"
 )
 
-# Compared as text by those who want the order of two events on one blob; it has to grow over restarts too.
+# Compared as text to order two events on one blob, so it has to grow over restarts too.
 _sequence = itertools.count(time.time_ns())
 
 
@@ -43,16 +43,16 @@ class BlobWrite:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What an event tells about the blob itself."""
+    """The blob's properties in an event."""
 
     length: int
-    """In bytes."""
+    """Size in bytes."""
     content_type: str
     blob_type: str
 
 
 def blob_write(method: str, target: str, headers: Mapping[str, str], account: str) -> BlobWrite | None:
-    """The write that a request to `account` asks for, or None when it can create no blob.
+    """Return the write that a request to `account` makes, or None if it can't create a blob.
 
     `target` is the request's raw one (`/account/container/blob?query`), `headers` ignore case.
     """
@@ -77,14 +77,14 @@ def blob_write(method: str, target: str, headers: Mapping[str, str], account: st
 
 
 def created_blob(write: BlobWrite, status: int, headers: Mapping[str, str]) -> bool:
-    """Whether the service's answer means that the blob is there: a copy may only have begun."""
+    """Whether the service's answer means that the blob exists: a copy may only have begun."""
     if write.api == "CopyBlob":
         return status in {201, 202} and headers.get("x-ms-copy-status", "success") == "success"
     return status == 201
 
 
 def put_blob_content(headers: Mapping[str, str]) -> Content:
-    """What a Put Blob request itself tells about its blob."""
+    """Read a blob's properties from its Put Blob request."""
     blob_type = headers.get("x-ms-blob-type", "BlockBlob")
     # A page blob is created empty, of the size given.
     length = headers.get("x-ms-blob-content-length") if blob_type == "PageBlob" else headers.get("Content-Length")
@@ -93,14 +93,13 @@ def put_blob_content(headers: Mapping[str, str]) -> Content:
 
 
 def blob_created(write: BlobWrite, content: Content, endpoint: str, answer: Mapping[str, str]) -> dict[str, Any]:
-    """The event, in the Event Grid schema.
+    """Build the event, in the Event Grid schema.
 
     `endpoint` is the account's blob endpoint, `answer` the service's response headers.
 
-    `subject` holds the name as it is, `data.url` the name percent-encoded, so that whatever parses it finds
-    container and name: `BlobUriBuilder` in the Functions host, `BlobClient.from_blob_url` elsewhere. In Azure
-    names with `#` have been seen unencoded in the URL (Azure/azure-sdk-for-net#23634), so code that needs
-    the name does better to take it from the subject.
+    `subject` holds the name as it is, `data.url` the name percent-encoded, as URL parsers need it: `BlobUriBuilder`
+    in the Functions host, `BlobClient.from_blob_url` elsewhere. In Azure, names with `#` have been seen unencoded in
+    the URL (Azure/azure-sdk-for-net#23634), so code should take the name from the subject.
     """
     return {
         "topic": f"{TOPIC}{write.account}",

@@ -1,4 +1,4 @@
-"""A reverse proxy that changes nothing: storage requests are signed, so what was signed has to arrive."""
+"""A reverse proxy that changes nothing: storage requests are signed, so they must arrive as they were sent."""
 
 import logging
 import ssl
@@ -13,8 +13,8 @@ from aiohttp import web
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-# RFC 9110, 7.6.1: meant for the next hop only. Host is none of them: Azurite compares it with the host of a
-# copy's source, so keeping it lets copies between blobs of this front through, whatever they are signed with.
+# RFC 9110, 7.6.1: meant for the next hop only. Host is not among them: Azurite compares it with the host of a
+# copy's source, so keeping it allows copies between blobs of this front, with any signature.
 HOP_BY_HOP = frozenset(
     {
         "connection",
@@ -28,7 +28,7 @@ HOP_BY_HOP = frozenset(
         "upgrade",
     }
 )
-# What aiohttp would add by itself; some of it is part of what was signed.
+# Headers that aiohttp would add; some of them are signed.
 NEVER_ADDED = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 
 HEADER_BYTES = 65536  # a name of 1,024 characters takes up to 12 KB percent-encoded, metadata 8 KB
@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 class Forwarder:
     """Hands requests to `origin` (scheme, host and port) and streams the answers back.
 
-    Bodies are held 64 KB at a time in each direction, whatever their size.
+    Of a body of any size, 64 KB at a time are in memory in each direction.
     """
 
     def __init__(self, origin: str, tls: ssl.SSLContext) -> None:
@@ -74,7 +74,7 @@ class Forwarder:
     async def forward(
         self, request: web.BaseRequest, on_answer: AnswerHook, *, body: bytes | None = None
     ) -> web.StreamResponse:
-        """The service's answer, after `on_answer` has seen its head; the client has got nothing by then.
+        """Forward a request and return the answer. `on_answer` sees its head before the client gets anything.
 
         `body` is the request's, if it has been read already.
         """
@@ -85,7 +85,7 @@ class Forwarder:
         try:
             b" ".join(value for _, value in request.raw_headers).decode()
         except UnicodeDecodeError:
-            # aiohttp would drop such bytes without a word, and metadata would arrive maimed.
+            # aiohttp would drop such bytes silently, and metadata would arrive damaged.
             return storage_error(400, "InvalidHeaderValue", "A request header is neither ASCII nor UTF-8.")
         if request.headers.get("Expect", "").lower() == "100-continue":
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -111,24 +111,24 @@ class Forwarder:
             if response is None:
                 if request.transport is None:
                     log.debug("The client went away within its upload.")
-                    return web.Response(status=499, reason="Client Closed Request")  # nobody is there to read it
+                    return web.Response(status=499, reason="Client Closed Request")  # the client is gone
                 log.warning("The storage emulator does not answer: %s", error or type(error).__name__)
                 return storage_error(503, "ServerBusy", "The storage emulator behind this port does not answer.")
-            # Half an answer is out: only a broken connection tells the client that the rest is missing.
+            # Half an answer is sent: only a broken connection shows the client that the rest is missing.
             if request.transport is not None:
                 request.transport.abort()
             return response
 
 
 def end_to_end(headers: CIMultiDict[str] | CIMultiDictProxy[str], *, leave_out: str = "") -> CIMultiDict[str]:
-    """Those headers that are meant for the other end, in their order and spelling."""
+    """The end-to-end headers, in their order and spelling."""
     dropped = {name.strip().lower() for name in headers.get("Connection", "").split(",")} | HOP_BY_HOP
     dropped.add(leave_out)
     return CIMultiDict((name, value) for name, value in headers.items() if name.lower() not in dropped)
 
 
 def storage_error(status: int, code: str, message: str) -> web.Response:
-    """An error as the storage services word it; their SDKs retry a 503."""
+    """Build an error response in the storage services' form; their SDKs retry a 503."""
     request_id = str(uuid.uuid4())
     return web.Response(
         status=status,

@@ -1,10 +1,9 @@
-"""`python -m localcloud.functions_host --app DIR`: runs a function app, configured by the environment as in
-Azure.
+"""`python -m localcloud.functions_host --app DIR`: run a function app, configured by the environment as in Azure.
 
 stdout: one line of JSON, once the app runs ({"state": "Running", "url", keys, ...}) or has failed to
     ({"state": "Error", "errors"}).
-stderr: the log of host and workers. Exit code: 0 stopped by SIGTERM or SIGINT, 1 not started, 3 stopped whole, on what
-stops the platform's host; there and in the local cloud (process.py) a supervisor then starts another.
+stderr: the log of host and workers. Exit code: 0 stopped by SIGTERM or SIGINT, 1 not started, 3 stopped as a whole, by
+an error that stops the platform's host. There and in the local cloud (process.py) a supervisor then starts another.
 """
 
 import argparse
@@ -44,7 +43,7 @@ async def _serve(arguments: argparse.Namespace) -> None:
     )
     async with host:
         _announce(host.announcement())
-        await host.fatal()  # or until cancelled by a signal, which is the only end that is tidy
+        await host.fatal()  # or until cancelled by a signal, the only graceful end
         os._exit(STOPPED_WHOLE)
 
 
@@ -53,7 +52,7 @@ def _announce(facts: dict[str, object]) -> None:
     try:
         os.write(sys.stdout.fileno(), (json.dumps(facts) + "\n").encode())
     except BrokenPipeError:
-        logging.getLogger(__name__).warning("nobody reads stdout")
+        logging.getLogger(__name__).warning("stdout is closed: url and keys were not written")
 
 
 async def _run(arguments: argparse.Namespace) -> int:

@@ -1,5 +1,5 @@
-"""The functions' triggers, from what the worker reports (function.json's form), with %SETTING% resolved and
-everything checked.
+"""The functions' triggers, read from the worker's report (in function.json's form), with %SETTING% resolved and
+checked.
 """
 
 import json
@@ -38,7 +38,7 @@ class QueueTrigger:
     queue: str
     connection: Connection
     binary: bool
-    """The function is handed bytes (`dataType` binary), not text."""
+    """The function gets bytes (`dataType` binary), not text."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@
 Delivery is at least once, with no receipts, no ETag comparison and no look at the trigger's path: an event of another
 container runs the function too, unless the event subscription filters it.
 
-Before each invocation the listener itself looks at the blob. "Not found" ends the message; any other failure of that
-look, and a message that can't be read, is an exception that nothing catches: the whole host stops (see queue_listener).
+Before each invocation the listener itself requests the blob's properties. "Not found" ends the message. Any other
+failure of that, and a message that can't be read, is an uncaught exception: the whole host stops (see queue_listener).
 """
 
 import base64
@@ -44,7 +44,7 @@ _MAXIMUM_BATCH = 32
 BLOB_TYPES = ("Block", "Page", "Append")
 
 _NEWTONSOFT = {code: f"\\u{code:04x}" for code in (0x85, 0x2028, 0x2029)}
-"""What the extension's JSON library escapes although JSON does not ask for it: line ends."""
+"""Characters that the extension's JSON library escapes although JSON does not require it: line ends."""
 
 _PARAMETER = re.compile(r"\\\{(\w+)\\\}")
 """A parameter of a path, such as {name}, in the path as re.escape() leaves it."""
@@ -143,7 +143,7 @@ def blob_input(
 
 
 def path_parameters(pattern: str, path: BlobPath) -> dict[str, str]:
-    """What the trigger's path, such as `images/{name}`, takes out of a blob's; empty if it does not match."""
+    """Return the parameters that the trigger's path, such as `images/{name}`, matches in a blob's; empty if none."""
     found = re.fullmatch(_PARAMETER.sub(r"(?P<\1>.*)", re.escape(pattern)), str(path), re.DOTALL)
     return found.groupdict() if found else {}
 
@@ -211,7 +211,7 @@ class BlobTriggers:
             raise ValueError("a blob function's input is the blob's path, container/name")
         properties = await self._look(trigger, path)
         if properties is None:
-            raise ValueError(f"there is no blob {path}")
+            raise ValueError(f"the blob {path} does not exist")
         return blob_input(function, trigger, path, properties)
 
     async def _process(self, message: QueueMessage) -> None:
@@ -228,7 +228,7 @@ class BlobTriggers:
         await self._context.invoke(function, blob_input(function, trigger, path, properties))
 
     async def _look(self, trigger: BlobTrigger, path: BlobPath) -> BlobProperties | None:
-        """The trigger's own look at a blob; None: it is gone."""
+        """Request the blob's properties, as the trigger does; None if it is gone."""
         blobs = self._context.storage.blobs(trigger.connection)
         try:
             return await blobs.get_blob_client(path.container, path.name).get_blob_properties()

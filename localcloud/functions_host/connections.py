@@ -1,4 +1,4 @@
-"""Identity-based connections to storage, and the host id. The host, like the app, is given no key."""
+"""Identity-based connections to storage, and the host id. The host, like the app, gets no key."""
 
 import hashlib
 import math
@@ -66,7 +66,7 @@ class Connection:
             if not uris[service]
         ]
         if name in settings:
-            # The platform accepts one, and prefers it; this product promises that there is no key.
+            # The platform accepts and prefers one; this product promises to use no keys.
             problems.append(f"connection '{name}': the app setting {name} holds a connection string; remove it")
         if problems:
             raise HostError(*problems)
@@ -77,7 +77,7 @@ class Storage:
     """The storage clients of all connections: one per account and service, one credential per identity."""
 
     def __init__(self, unreachable: float) -> None:
-        """`unreachable`: seconds for which a request that is not answered is tried again."""
+        """`unreachable`: seconds for which an unanswered request is retried."""
         self._unreachable = unreachable
         self._credentials: dict[str | None, ManagedIdentityCredential] = {}
         self._blobs: dict[Connection, BlobServiceClient] = {}

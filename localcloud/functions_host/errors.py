@@ -1,4 +1,4 @@
-"""What can go wrong.
+"""The host's exceptions.
 
 HostError               the app cannot be started; the message is for the developer
 InvocationError         one invocation failed
@@ -13,7 +13,7 @@ from localcloud.errors import LocalCloudError
 
 
 class HostError(LocalCloudError):
-    """The host cannot start. `problems` has one line for each thing to mend."""
+    """The host cannot start. `problems` has one line for each thing to fix."""
 
     def __init__(self, *problems: str) -> None:
         self.problems: tuple[str, ...] = problems
@@ -21,7 +21,7 @@ class HostError(LocalCloudError):
 
 
 class InvocationError(Exception):
-    """An invocation that did not succeed, whatever the cause; its message goes the failure path of its
+    """An invocation did not succeed. Its message goes the failure path of its
     trigger.
     """
 

@@ -1,6 +1,6 @@
-"""The host: a worker pool, the listeners of its triggers, and a web site, put together.
+"""The host: puts together a worker pool, the listeners of its triggers, and a web site.
 
-The first line on stdout tells its address and keys (see announcement()).
+The first line on stdout has its address and keys (see announcement()).
 """
 
 import asyncio
@@ -114,14 +114,14 @@ class FunctionsHost:
         await self._stack.aclose()
 
     async def fatal(self) -> None:
-        """Until the host has to stop whole, as the platform's does on an exception that nothing catches.
+        """Wait until the host has to stop as a whole, as the platform's does on an uncaught exception.
 
         Its workers are killed by then; for the process there is nothing left to do but to end.
         """
         await self._fatal.wait()
 
     def announcement(self) -> dict[str, Any]:
-        """What a caller needs to know: the URL, the keys, the functions."""
+        """The facts that a caller needs: the URL, the keys, the functions."""
         return {
             "state": self._state.phase,
             "url": self._state.url,
@@ -191,7 +191,7 @@ class FunctionsHost:
         self._ending = asyncio.create_task(self._stop_without_workers())
 
     async def _stop_without_workers(self) -> None:
-        """What the last workers were killed with is a failed delivery of each message, which the host still sees to."""
+        """Stop the host, which has no workers left, after releasing their messages as failed deliveries."""
         await self._stop_polling()
         await self._stack.aclose()
         self._fatal.set()
@@ -201,7 +201,7 @@ class FunctionsHost:
             await listener.drain()
 
     async def _invoke(self, function: Function, given: Input) -> Returned | None:
-        """Runs a function. A cancelled caller leaves it running: what a function has begun, it ends."""
+        """Run a function. It goes on running if the caller is cancelled."""
         assert self._state.pool is not None  # noqa: S101 - triggers exist only once the pool does
         invocation = asyncio.create_task(self._state.pool.invoke(function.indexed, given))
         self._invocations.add(invocation)

@@ -1,4 +1,4 @@
-"""Who may call what: the master key, the default function key, and the blobs extension's system key."""
+"""The keys: the master key, the default function key, and the blobs extension's system key."""
 
 import hmac
 import json
@@ -15,7 +15,7 @@ BLOBS_EXTENSION = "blobs_extension"
 """The system key's name on the platform."""
 
 VARIABLE = "LOCAL_HOST_KEYS"
-"""How a host that is started again gets the keys of the one before it: those that are subscribed keep theirs."""
+"""Environment variable that passes the keys on to a restarted host, so that callers keep theirs."""
 
 
 def _new() -> str:
@@ -30,7 +30,7 @@ class Keys:
 
     @classmethod
     def taken_from(cls, environment: MutableMapping[str, str]) -> Self:
-        """The keys in `environment`, removed from it: the app has no business with them. New ones if there are none."""
+        """Take the keys from `environment`, where the app must not see them, or make new ones."""
         given = environment.pop(VARIABLE, None)
         return cls(**json.loads(given)) if given else cls()
 

@@ -1,6 +1,6 @@
 """Duck types in the shape of the worker library's protobuf messages.
 
-azure-functions-runtime is handed this module as `request.properties["protos"]` and only ever uses the names and fields
+azure-functions-runtime gets this module as `request.properties["protos"]` and only ever uses the names and fields
 below; so no gRPC and no protobuf are needed. Field names are the library's. Types that it never reads are left out.
 """
 
@@ -93,7 +93,7 @@ class FunctionLoadResponse:
 
 @dataclass(slots=True)
 class ModelBindingData:
-    """Where a blob is, for the SDK types; `content` is JSON."""
+    """The place of a blob, for the SDK types; `content` is JSON."""
 
     version: str
     source: str
@@ -270,7 +270,7 @@ class StreamingMessage:
 
 @dataclass(slots=True)
 class WorkerRequest:
-    """What each entry point of the worker library takes."""
+    """The argument of each entry point of the worker library."""
 
     request: StreamingMessage
     properties: dict[str, Any]

@@ -9,14 +9,14 @@ from localcloud.functions_host.errors import HostError
 
 @dataclass(frozen=True, slots=True)
 class PlatformTimes:
-    """All in seconds."""
+    """The times, in seconds."""
 
     hidden: float = 600.0
-    """How long a message that was fetched stays invisible to everybody else; it is renewed at half of that."""
+    """Seconds for which a fetched message is invisible to others; it is renewed at half of that."""
     unreachable: float = 25.0
-    """For how long a request to storage is tried again, six tries in all: the .NET SDK's retries as they come."""
+    """Seconds for which a request to storage is retried, six tries in all, as the .NET SDK does by default."""
     restart: float = 1.0
-    """Before a host that ended is started again; doubled, up to 30 times as long, for one that ends at once again."""
+    """Seconds before a host that ended is started again; doubled, up to 30 times as long, if it ends at once again."""
 
     @classmethod
     def of(cls, settings: Mapping[str, str]) -> Self:

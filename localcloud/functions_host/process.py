@@ -32,18 +32,18 @@ _LONGEST_PAUSE = 30
 
 @dataclass(frozen=True, slots=True)
 class HostEnd:
-    """A host that ended although it was not asked to: all of it, with its workers."""
+    """An unexpected end of a host, with all its workers."""
 
     at: float
     """Seconds since 1970."""
     exit_code: int
-    """3: it stopped itself, on what stops the platform's host."""
+    """3: it stopped itself, by an error that stops the platform's host."""
 
 
 class FunctionsHostProcess:
     """Starts `python -m localcloud.functions_host` and waits until it runs; stops it when left.
 
-    It stands for the platform, too: a host that ends otherwise is started again, on the same port and with the same
+    It stands in for the platform, too: a host that ends unexpectedly is started again, on the same port with the same
     keys, as `LOCAL_HOST_RESTART_SECONDS` says (see platform_times).
 
     Attributes (once entered):
@@ -52,7 +52,7 @@ class FunctionsHostProcess:
         host_id: the end of the internal queue's name.
         master_key, function_key, blobs_extension_key: for `x-functions-key` or `code=`.
         functions: the names of the app's functions.
-        ends: the hosts that ended without being asked to, in the order of time.
+        ends: the unexpected ends of hosts, in the order of time.
     """
 
     url: str
@@ -118,7 +118,7 @@ class FunctionsHostProcess:
         return f"{self.url}/runtime/webhooks/blobs?{query}"
 
     async def kill(self) -> HostEnd:
-        """The whole host stops: kill it, and with it its workers, in the midst of whatever they do.
+        """Kill the whole host with its workers, in the midst of their work.
 
         Returns once the platform has started another. Messages that were being processed stay invisible for
         LOCAL_HOST_HIDDEN_SECONDS.
@@ -132,7 +132,7 @@ class FunctionsHostProcess:
         return self.ends[ended]
 
     async def restarted(self, ends: int) -> None:
-        """Until more than `ends` hosts have ended and another one runs, or until stop()."""
+        """Wait until more than `ends` hosts have ended and another one runs, or until stop()."""
         async with self._change:
             await self._change.wait_for(lambda: self._stopped or (len(self.ends) > ends and self._is_up))
 
@@ -214,7 +214,7 @@ class FunctionsHostProcess:
 
 
 async def _announcement(process: asyncio.subprocess.Process) -> Any:
-    """What a host says on its stdout once it runs.
+    """Read what a host writes to its stdout once it runs.
 
     Raises:
         HostError: it does not.
@@ -226,7 +226,7 @@ async def _announcement(process: asyncio.subprocess.Process) -> Any:
         raise HostError(f"the functions host ended with code {code}; see its log")
     facts = json.loads(line)
     if facts["state"] != "Running":
-        with contextlib.suppress(TimeoutError):  # it ends by itself, and says with which code
+        with contextlib.suppress(TimeoutError):  # it is ending; its exit code is reported
             await asyncio.wait_for(process.wait(), _FURTHER_GRACE_SECONDS)
         raise HostError(*facts["errors"])
     return facts

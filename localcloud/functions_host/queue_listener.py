@@ -8,10 +8,11 @@ Shared by the blob trigger's internal queue and by queue triggers:
   `max_dequeue_count` times; then it is copied to the poison queue and deleted.
 - With no message found, the next poll waits 100 ms, then longer and longer, until this process adds one. So five
   attempts of a function that fails at once come a little more than 100 ms apart.
-- What the real listener does not catch stops the real host, all workers and their invocations with it: a queue that
-  refuses (403) or can't be reached, a message that can't be read, released, deleted or moved. A queue that answers
-  5xx to a poll is polled again later. The message at hand stays invisible for its 10 minutes and has used up one of its
-  deliveries; one that was fetched more than `max_dequeue_count` times is moved to the poison queue with nothing run.
+- Exceptions that the real listener does not catch stop the real host, with all workers and their invocations: a queue
+  that refuses (403) or can't be reached, a message that can't be read, released, deleted or moved. A queue that answers
+  5xx to a poll is polled again later. The message being processed stays invisible for its 10 minutes and has used up
+  one of its deliveries. One that was fetched more than `max_dequeue_count` times goes to the poison queue without a
+  run.
 """
 
 import asyncio
@@ -34,15 +35,15 @@ _LOG = logging.getLogger(__name__)
 
 MINIMUM_POLL_SECONDS = 0.1
 MAXIMUM_POLL_SECONDS = 2.0
-"""The platform's is a minute: there the scale controller also watches the queues. Here only this listener does, and
-people wait."""
+"""Most seconds between polls. The platform's is a minute, since its scale controller also watches the queues. Here only
+this listener does, and people wait."""
 
 type StopHost = Callable[[Exception], None]
 """Stops the whole host, as the platform's does on an exception that nothing catches."""
 
 
 class PoisonMessage(Exception):
-    """Raised by `process` for a message that no further attempt can help: to the poison queue at once."""
+    """Raised by `process` for a message that further attempts can't help. It goes to the poison queue at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ class ListenerOptions:
     """Fetch again when no more than this many are being processed; so at most the sum of the two run at once."""
     max_dequeue_count: int
     hidden: timedelta
-    """How long a fetched message is invisible."""
+    """Seconds for which a fetched message is invisible."""
     retry_delay: timedelta = timedelta(0)
     maximum_poll_seconds: float = MAXIMUM_POLL_SECONDS
 
@@ -158,14 +159,14 @@ class QueueListener:
                     await self._wake.wait()
 
     def stop(self) -> None:
-        """From now on a failure releases its message without counting towards the poison queue, because the host ends.
+        """Release the messages of failures from now on without counting the attempt, because the host ends.
 
-        For the person at the keyboard: what Ctrl-C cut off is there at the next start, not ten minutes later.
+        So after Ctrl-C, unfinished messages are there at the next start, not ten minutes later.
         """
         self._stopping = True
 
     async def drain(self) -> None:
-        """Until nothing is being processed."""
+        """Wait until nothing is being processed."""
         while self._running:
             await asyncio.wait(self._running)
 
@@ -195,7 +196,7 @@ class QueueListener:
     async def _handle(self, message: QueueMessage) -> None:
         try:
             await self._deliver(message)
-        except Exception as error:  # noqa: BLE001 - what nothing catches stops the host
+        except Exception as error:  # noqa: BLE001 - an uncaught exception stops the host
             self._stop_host(error)
 
     async def _deliver(self, message: QueueMessage) -> None:
@@ -250,7 +251,7 @@ class QueueListener:
                         message.id, message.pop_receipt, visibility_timeout=hidden
                     )
                     message.pop_receipt = renewed.pop_receipt
-        except Exception as error:  # noqa: BLE001 - what nothing catches stops the host
+        except Exception as error:  # noqa: BLE001 - an uncaught exception stops the host
             self._stop_host(error)
 
     async def _delete(self, message: QueueMessage) -> None:

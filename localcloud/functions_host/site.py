@@ -42,7 +42,7 @@ _ADDRESS = "127.0.0.1"
 
 @dataclass(slots=True)
 class HostState:
-    """What is known of the host, filled in as it starts."""
+    """The facts about the host, filled in as it starts."""
 
     phase: Literal["Initializing", "Running", "Stopping", "Error"] = "Initializing"
     id: str = ""
@@ -125,7 +125,7 @@ class HostSite:
             return await _receive(request, self._state.blob_triggers)
         except (ValueError, LookupError, TypeError) as error:
             # The extension lets its parser's exception out, which the host answers with 500.
-            return web.Response(status=500, text=f"the request is no Event Grid event: {error!r}")
+            return web.Response(status=500, text=f"the request is not an Event Grid event: {error!r}")
         except AzureError as error:
             _LOG.warning("an event could not be put on the internal queue: %s", error)
             return web.Response(status=500, text="the host's storage cannot be reached")
@@ -239,10 +239,10 @@ class HostSite:
 
 
 def _without_request(record: logging.LogRecord) -> bool:
-    """The HTTP parser's errors quote what it could not read, keys in the query included."""
+    """Reduce the HTTP parser's errors to their type: they quote the request, with keys in its query."""
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, HttpProcessingError):
-        record.msg, record.args, record.exc_info = "a request is no HTTP (%s)", (type(error).__name__,), None
+        record.msg, record.args, record.exc_info = "a request is not HTTP (%s)", (type(error).__name__,), None
     return True
 
 

@@ -1,4 +1,4 @@
-"""JSON as .NET's System.Text.Json writes it, byte for byte: what the Storage extension puts into a ModelBindingData.
+"""JSON as .NET's System.Text.Json writes it, byte for byte, for the Storage extension's ModelBindingData.
 
 https://learn.microsoft.com/dotnet/standard/serialization/system-text-json/character-encoding
 """
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 _SHORT = {"\\": r"\\", "\b": r"\b", "\t": r"\t", "\n": r"\n", "\f": r"\f", "\r": r"\r"}
 _ESCAPED = re.compile(r"""[^ -~]|["&'+<>`\\]""")
-"""What the default encoder does not write as it is: all but ASCII, and what HTML or JSON give a meaning."""
+"""Characters that the default encoder escapes: all outside ASCII, and those with a meaning in HTML or JSON."""
 
 
 def encoded(content: Mapping[str, str]) -> bytes:

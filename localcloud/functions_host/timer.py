@@ -25,14 +25,14 @@ def next_run(schedule: str, after: float) -> float:
 
 
 def timer_input(function: Function) -> Input:
-    # There is no monitor of the schedule here, so nothing is ever past due.
+    # The schedule is not monitored here, so nothing is ever past due.
     info = {"Schedule": {"AdjustForDST": True}, "ScheduleStatus": None, "IsPastDue": False}
     return Input(function.parameter, "json", json.dumps(info))
 
 
 async def run(function: Function, trigger: TimerTrigger, invoke: Invoke) -> None:
-    """Until cancelled. A failed run is not repeated before its next time; a run that overlaps its next time
-    swallows it.
+    """Run by the schedule until cancelled. A failed run is not repeated before its next time; a run that overlaps its
+    next time replaces it.
     """
     due = time.time() if trigger.run_on_startup else next_run(trigger.schedule, time.time())
     while True:

@@ -1,4 +1,4 @@
-"""What every kind of trigger is given by the host."""
+"""The part of the host that every kind of trigger uses."""
 
 import json
 import uuid
@@ -24,7 +24,7 @@ class TriggerContext:
     invoke: Invoke
     stop_host: StopHost
     hidden: timedelta
-    """How long a fetched message is invisible."""
+    """Seconds for which a fetched message is invisible."""
 
 
 def system_data(function: Function) -> str:

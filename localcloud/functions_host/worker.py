@@ -3,9 +3,9 @@
 Started by the host as `python -m localcloud.functions_host.worker --app DIR --channel FD`. It talks to the host over a
 socket of its own, so that nothing the app prints can disturb the protocol; stdin is a lifeline that ends with the host.
 
-It runs uvloop, as the platform's worker does, and like that one it is ended by being killed: nothing is cancelled, no
-`atexit` runs, and what the app has not written by then is lost. A function that lets a CancelledError out gets no
-response, since the library catches Exception only: its host waits until functionTimeout. SystemExit ends the worker.
+It runs uvloop, as the platform's worker does, and like that one it is killed at its end: nothing is cancelled, no
+`atexit` runs, and unwritten data of the app is lost. A function that raises CancelledError gets no response, since the
+library catches Exception only: its host waits until functionTimeout. SystemExit ends the worker.
 
     host -> worker   {"kind": "invoke", "id", "function_id", "parameter", "type", "value", "metadata", "traceparent"}
                      + body
@@ -34,8 +34,8 @@ _HOST = "127.0.0.1"
 async def index(app: Path) -> list[messages.RpcFunctionMetadata]:
     """Imports the app and lists its functions, by the three requests that the platform sends at start.
 
-    On the platform an app that can't be imported is no failed start: asked for its functions, the library then answers
-    with success and none, and the host runs nothing. That helps nobody here, so both end the start with what is wrong.
+    On the platform, an app that can't be imported still starts: asked for its functions, the library answers with
+    success and none, and the host runs nothing. Here both cases end the start with an error that says what is wrong.
 
     Raises:
         IndexingError: the app could not be imported, or has a faulty or no function.
@@ -91,7 +91,7 @@ def _typed_data(type_: str, value: Any, body: bytes) -> messages.TypedData:
 
 
 def _returned(value: messages.TypedData | None) -> tuple[dict[str, Any] | None, bytes]:
-    """What a function returned, as (JSON, body). Only HTTP functions return something here."""
+    """Convert a function's return value to (JSON, body). Only HTTP functions return something here."""
     if value is None:
         return None, b""
     if value.http is not None:
@@ -165,7 +165,7 @@ async def serve(app: Path, channel: socket.socket) -> None:
 
 
 def _die_with_the_host() -> None:
-    """Stdin is a pipe that only the host holds: it ends when the host is gone, whatever the app's code is doing."""
+    """End this process when stdin ends, also while the app's code is busy: only the host holds this pipe."""
     while os.read(0, 1024):
         pass
     os._exit(1)
@@ -183,7 +183,7 @@ def main() -> None:
     log.setFormatter(logging.Formatter(f"%(asctime)s worker {os.getpid()} %(levelname)s %(name)s: %(message)s"))
     if not arguments.debug:
         log.addFilter(_is_the_apps)
-    # The platform's worker records the same, whatever the app imports: what is too much is for the app to say.
+    # The platform's worker logs the same; reducing it is up to the app.
     logging.basicConfig(level=logging.DEBUG if arguments.debug else logging.INFO, handlers=[log])
 
     if "IDENTITY_HEADER" in os.environ:  # names this process to localcloud.identity
@@ -199,7 +199,7 @@ def main() -> None:
 
 
 def _is_the_apps(record: logging.LogRecord) -> bool:
-    """Not the worker library's own lines, one for each invocation: the platform keeps them from its users, too."""
+    """Whether it is not the worker library's own line, one for each invocation. The platform hides those, too."""
     return not record.name.startswith("azure.functions")
 
 

@@ -21,7 +21,7 @@ _LOG = logging.getLogger(__name__)
 _PACKAGE_ROOT = Path(__file__).parents[2]
 
 RESTART_BACKOFF_SECONDS = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
-"""Waits before the n-th start in a row that failed; a start that succeeds sets it back."""
+"""Waits before the n-th start in a row that failed; a success resets it."""
 START_SECONDS = 60.0
 """The platform's limit for a worker's start (processStartupTimeout)."""
 CRASHES = 3
@@ -32,7 +32,7 @@ one; when the last is gone, it stops the whole host. (Azure/azure-functions-host
 
 @dataclass(frozen=True, slots=True)
 class IndexedFunction:
-    """What the worker reports of one function; each of `bindings` is JSON text in the form of function.json."""
+    """The worker's report on one function; each of `bindings` is JSON text in the form of function.json."""
 
     name: str
     id: str
@@ -80,7 +80,7 @@ class Worker:
         self._running: dict[str, asyncio.Future[tuple[dict[str, Any], bytes]]] = {}
         self._ended = False
         self.was_killed = False
-        """By the host itself: what ends otherwise is a crash."""
+        """Whether the host ended it; any other end is a crash."""
         self._receiving: asyncio.Task[None] | None = None
 
     @property
@@ -125,7 +125,7 @@ class Worker:
                 *(["--debug"] if self._debug else []),
                 cwd=_PACKAGE_ROOT,
                 pass_fds=[theirs.fileno()],
-                stdin=asyncio.subprocess.PIPE,  # never written to: its end tells the worker that the host is gone
+                stdin=asyncio.subprocess.PIPE,  # never written to: its end shows the worker that the host is gone
                 stdout=sys.stderr,
                 start_new_session=True,
             )
@@ -217,7 +217,7 @@ class Worker:
                 self._process.kill()
 
     async def wait(self) -> int:
-        """Until the process has ended and everything that ran on it has failed; its exit code."""
+        """Wait until the process has ended and everything that ran on it has failed. Returns its exit code."""
         assert self._process is not None  # noqa: S101 - only asked of a started worker
         if self._receiving is not None:
             await asyncio.shield(self._receiving)
@@ -237,7 +237,7 @@ class WorkerPool:
     Attributes:
         timeout: functionTimeout in seconds; None: unbounded.
         functions: what the app has.
-        last_problem: why there is no worker now; None when there is one.
+        last_problem: why no worker is ready now; None if one is.
     """
 
     def __init__(self, app: Path, count: int, on_gone: Callable[[str], None], *, debug: bool = False) -> None:
@@ -269,7 +269,7 @@ class WorkerPool:
         return tuple(worker for worker in self._ready if worker.takes_work)
 
     async def __aenter__(self) -> Self:
-        """Starts the first worker, then the others beside it.
+        """Start the first worker, then the others concurrently.
 
         Raises:
             HostError: the app failed to index.
@@ -294,7 +294,7 @@ class WorkerPool:
             self._change.notify_all()
 
     def kill(self) -> None:
-        """Kill all workers at once, when the host does not live to see what becomes of that."""
+        """Kill all workers at once, as the host is ending too."""
         for worker in self._ready:
             worker.kill()
 

@@ -1,4 +1,4 @@
-"""Answers about a picture from what can truly be known without a vision model: the text in it and its pixels."""
+"""Answer questions about a picture from what can be known without a vision model: its text and its pixels."""
 
 import json
 import re
@@ -61,17 +61,17 @@ class HonestBrain:
 def _paragraphs(instructions: str, rows: list[Row], facts: list[Facts], *, installed: bool) -> list[str]:
     if not facts:
         return ["No image came with the question.", STAND_IN]
-    told: list[str] = []
+    parts: list[str] = []
     matching = [row for row in rows if matches(instructions, row)]
     if matching:
-        told.append(_listed("What the picture says about it:", matching))
+        parts.append(_listed("What the picture says about it:", matching))
     if rows and len(matching) < len(rows):
-        told.append(_listed("All the text in it:" if matching else "The text in the picture:", rows))
+        parts.append(_listed("All the text in it:" if matching else "The text in the picture:", rows))
     if not rows:
-        told.append("There is no text in the picture." if installed else NOT_INSTALLED)
-    told.append("\n".join(f"The picture: {fact.sentence()}" for fact in facts))
-    told.append(STAND_IN)
-    return told
+        parts.append("There is no text in the picture." if installed else NOT_INSTALLED)
+    parts.append("\n".join(f"The picture: {fact.sentence()}" for fact in facts))
+    parts.append(STAND_IN)
+    return parts
 
 
 def _listed(heading: str, rows: list[Row]) -> str:
@@ -82,7 +82,7 @@ def _listed(heading: str, rows: list[Row]) -> str:
 
 
 def matches(instructions: str, row: Row) -> bool:
-    """Whether a row of text has to do with the question: it holds one of its words, or the question quotes it.
+    """Whether a row of text is related to the question: it holds one of its words, or the question quotes it.
 
     The second is for scripts that put no spaces between words.
     """

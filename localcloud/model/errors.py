@@ -1,4 +1,4 @@
-"""The service's error bodies, as it writes them: codes, messages and shapes are those that clients have to read.
+"""The service's error bodies, with the codes, messages and forms that clients have to read.
 
 Azure has three writers of errors, and each has a shape of its own: the token check in front (`statusCode`), the
 gateway (`error.code`, `error.message`), and the model service behind (OpenAI's `message`, `type`, `param`, `code`).

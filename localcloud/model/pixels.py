@@ -1,4 +1,4 @@
-"""Facts about a picture that its pixels give away: no more than can be measured."""
+"""Measure facts about a picture from its pixels."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ SHARE = 0.08
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What can be measured of a picture. `colours` by share, the largest first."""
+    """Measured facts about a picture. `colours` by share, the largest first."""
 
     format: str
     width: int

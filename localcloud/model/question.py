@@ -56,7 +56,7 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What one request asks: all that a brain gets to see."""
+    """The content of one request, as a brain gets it."""
 
     deployment: str
     system: str

@@ -21,7 +21,7 @@ MAX_SIDE = 4096
 """Pixels on the long side that a picture is read at; OCR itself works on at most 2,000."""
 
 type Row = tuple[str, ...]
-"""What stands on one line of the picture, from left to right."""
+"""The texts on one line of the picture, from left to right."""
 
 
 class ReaderMissingError(Exception):

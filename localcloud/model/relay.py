@@ -1,4 +1,4 @@
-"""Another OpenAI-compatible server answers instead: Ollama, vLLM, LM Studio, whatever runs on this machine."""
+"""Let another OpenAI-compatible server on this machine answer instead, such as Ollama, vLLM or LM Studio."""
 
 import asyncio
 import json
@@ -28,7 +28,7 @@ class Relay:
         self._models: list[str] = []
 
     async def __aenter__(self) -> Self:
-        """Raises LocalCloudError when the upstream can't be used, which is better known now than at the first image."""
+        """Check the upstream now instead of at the first image. Raises LocalCloudError if it can't be used."""
         self._session = aiohttp.ClientSession(timeout=TIMEOUT)
         try:
             await self._model("")

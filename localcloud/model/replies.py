@@ -1,4 +1,4 @@
-"""The one place where a behaviour becomes a response: status, headers and body as the service sends them. Pure."""
+"""Turn a behaviour into a response: status, headers and body as the service sends them. Pure."""
 
 import json
 import secrets
@@ -27,14 +27,14 @@ from localcloud.model.script import (
 from localcloud.model.tokens import cut, text_tokens
 
 MODEL = "blobsight-local-ocr"
-"""What the answers call the model that really answered."""
+"""The name of the model in answers."""
 FINGERPRINT = "fp_blobsight1"
 REGION = "Local"
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What goes over the wire."""
+    """A response, and how it is sent."""
 
     status: int
     body: bytes
@@ -80,7 +80,7 @@ def render(  # noqa: C901, PLR0911, PLR0912 - one case for each behaviour
         case Hang():
             return Reply(200, b"", hangs=True)
         case Dropped():
-            whole = _completion(question, created, content="The answer that nobody gets to read.")
+            whole = _completion(question, created, content="The answer that is not delivered.")
             return _changed(whole, sent=0.5 if behaviour.midway else -1.0)
         case Garbled():
             return Reply(200, behaviour.body)
@@ -104,7 +104,7 @@ def limit_headers(limits: Limits) -> dict[str, str]:
 
 
 def common_headers(identifier: str, deployment: str) -> dict[str, str]:
-    """What every answer carries."""
+    """The headers of every answer."""
     return {
         "x-request-id": identifier,
         "apim-request-id": identifier,

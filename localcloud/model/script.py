@@ -1,4 +1,4 @@
-"""What the model does with a request when a test decides it: behaviours, in a queue and by policy.
+"""Behaviours of the model that a test chooses: from a queue or by a policy.
 
     model.script.add(Throttled(retry_after=2), Slow(0.5), Answer("A cat."))
     model.script.policy = Quota(tokens_per_minute=60_000)
@@ -57,9 +57,9 @@ class Asked:
     options: Mapping[str, Any]
     prompt_tokens: int
     request_id: str
-    """What the answer's x-request-id says."""
+    """The x-request-id of the answer."""
     caller: str | None
-    """Which process of the app asked; see `localcloud.identity`."""
+    """The app's process that asked; see `localcloud.identity`."""
     headers: Mapping[str, str]
     """Lower-case names; what identifies the client and its try, never the token."""
 
@@ -100,7 +100,7 @@ class AnswerFiltered:
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """An answer as other services or other days write it: `change` gets the completion, and returns what is sent."""
+    """An answer in another form: `change` gets the completion, and returns what is sent."""
 
     change: Callable[[dict[str, Any]], Any]
     text: str = "A picture."
@@ -156,7 +156,7 @@ class Dropped:
 
 @dataclass(frozen=True, slots=True)
 class Garbled:
-    """200 and application/json, with a body that is none; an empty one for b""."""
+    """200 and application/json, with a body that is not JSON; an empty one for b""."""
 
     body: bytes = b'{"id": "chatcmpl-'
 

@@ -83,7 +83,7 @@ class LocalModel:
         async with AsyncExitStack() as stack:
             self._closing.clear()
             self._threads = ThreadPoolExecutor(BODIES_AT_ONCE, "model")
-            # Not waited for: whoever asked is gone by then, and the loop must not stand still.
+            # Not waited for: the caller is gone by then, and the loop must not block.
             stack.callback(self._threads.shutdown, wait=False, cancel_futures=True)
             if self._relay:
                 await stack.enter_async_context(self._relay)
@@ -113,7 +113,7 @@ class LocalModel:
                 reply, deployment = await self._think(request, identifier, caller)
         except RefusedError as refused:
             reply, deployment = replies.error(refused.reply), ""
-        except ConnectionResetError:  # the app was stopped while it asked: nobody hears the answer
+        except ConnectionResetError:  # the app was stopped while it asked
             return web.Response(status=499)
         await self._wait(reply)
         if request.transport is None or request.transport.is_closing():

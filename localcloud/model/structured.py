@@ -1,4 +1,4 @@
-"""A value that meets a JSON Schema, from what was found in a picture: the structured output of the stand-in.
+"""Build a value that meets a JSON Schema from what was found in a picture: the stand-in's structured output.
 
 Understood: what the service's structured outputs allow (type, properties, required, items, enum, const, anyOf, $ref,
 format, pattern, the bounds of numbers, strings and arrays) and oneOf, allOf. A schema that this cannot meet ends in
@@ -18,7 +18,7 @@ type Schema = Mapping[str, Any]
 
 MAX_DEPTH = 24
 DEEP = 8
-"""From this depth on, what may be left out is: recursive schemas end."""
+"""From this depth on, optional properties are left out, so that recursive schemas end."""
 
 DATE = re.compile(r"\b\d{4}-\d{2}-\d{2}\b")
 TIME = re.compile(r"\b\d{1,2}:\d{2}(?::\d{2})?\b")
@@ -37,7 +37,7 @@ MADE_UP = {
     "uuid": "00000000-0000-0000-0000-000000000000",
     "uri": "https://example.org/",
 }
-"""Where a format leaves no room for an empty string: values that nobody takes for findings."""
+"""Placeholder values for formats that an empty string does not meet."""
 
 NAMES_OF_THE_PLACE = frozenset(
     {"vendor", "merchant", "store", "shop", "seller", "supplier", "company", "brand", "title"}
@@ -47,12 +47,12 @@ IN_WORDS = frozenset({"description", "summary", "caption", "notes", "note", "com
 
 
 class CannotAnswerError(Exception):
-    """There is no answer in the form that was asked for; the message says why."""
+    """No answer is possible in the requested form; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What was read and measured, and the sentence on who did it."""
+    """Texts that were read, facts that were measured, and the sentence on who did it."""
 
     rows: tuple[Row, ...]
     facts: tuple[Facts, ...]
@@ -63,7 +63,7 @@ class Findings:
         return "\n".join("  ".join(row) for row in self.rows)
 
     def about(self, name: str) -> str | None:
-        """What the picture says under a label that shares a word with a property's name; the most words win."""
+        """Find the text under a label that shares a word with a property's name; the most words win."""
         words = _words(name)
         if not words:
             return None
@@ -202,7 +202,7 @@ class _Filler:
         raise CannotAnswerError(f"No value can meet the schema of '{name}'.")
 
     def _nothing_for(self, types: set[Any], name: str) -> bool:
-        """Whether nothing was found for a property that takes these simple types."""
+        """Whether the picture has nothing for a property of these simple types."""
         if types == {"boolean"}:
             return self._yes_or_no(name) is None
         if types <= {"integer", "number"}:
@@ -314,7 +314,7 @@ def _merged(base: Schema, extra: Schema | bool) -> Schema:  # noqa: FBT001 - as 
 
 
 def _implied_type(schema: Schema) -> str:
-    """What a schema without `type` is about; a string where it says nothing."""
+    """Guess the type of a schema without `type`; a string if nothing suggests another."""
     for kind, keywords in (
         ("object", ("properties", "required", "additionalProperties")),
         ("array", ("items", "prefixItems", "minItems", "maxItems")),

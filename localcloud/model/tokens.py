@@ -1,4 +1,4 @@
-"""What a request costs, by a simple estimate: an estimate is enough to fill `usage` and to drain a quota."""
+"""A simple estimate of a request's tokens, good enough to fill `usage` and to drain a quota."""
 
 import math
 
