@@ -1,1 +1,1 @@
-"""What the pipeline stands and what it costs, measured: not part of what is deployed."""
+"""Benchmarks, load tests and simulations of the pipeline. Not deployed."""

@@ -1,4 +1,4 @@
-"""`python -m bench`: what `make bench` runs."""
+"""`python -m bench`, for `make bench`."""
 
 import argparse
 import importlib
@@ -18,23 +18,25 @@ REPEATS = 3
 
 
 def main() -> int:
-    """The exit status: 0 when everything was measured, targets met or not; 1 otherwise, 130 for Ctrl-C."""
+    """Return the exit status: 0 if everything was measured, targets met or not; 1 otherwise, 130 for Ctrl-C."""
     parser = argparse.ArgumentParser(
         prog="python -m bench",
         description="Measures the pipeline against baselines in the same run.",
         epilog="examples: make bench ARGS=--quick    make bench ARGS='prepare cold_start --repeats 5'",
     )
     parser.add_argument("benchmarks", nargs="*", metavar="BENCHMARK", help=f"{', '.join(BENCHMARKS)} (default: all)")
-    parser.add_argument("--quick", action="store_true", help="small sizes, once: whether it runs, not what it says")
+    parser.add_argument(
+        "--quick", action="store_true", help="small sizes, once: checks that it runs; the figures mean little"
+    )
     parser.add_argument("--repeats", type=int, help=f"of each contender (default: {REPEATS}, or 1 if quick)")
     parser.add_argument("--long", action="store_true", help="growth with 50,000 events instead of 10,000")
     parser.add_argument("--docs", action="store_true", help="also put table and plot into docs/performance.md")
     asked = parser.parse_args()
     chosen = [name for name in BENCHMARKS if name in asked.benchmarks] or list(BENCHMARKS)
     if unknown := set(asked.benchmarks) - set(BENCHMARKS):
-        parser.error(f"no such benchmark: {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}")
+        parser.error(f"no such benchmark: {', '.join(sorted(unknown))}; choose from {', '.join(BENCHMARKS)}")
     if asked.docs and (asked.quick or asked.benchmarks):
-        parser.error("--docs wants all benchmarks, and not quickly")
+        parser.error("--docs needs all benchmarks, without --quick")
     for sent in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(sent, _stop)
     repeats = asked.repeats or (1 if asked.quick else REPEATS)
@@ -46,11 +48,11 @@ def main() -> int:
     except KeyboardInterrupt:
         talk.print("Stopped.")
         return 130
-    told = report.Report(rows, repeats, quick=asked.quick)
-    told.show()
-    talk.print(f"{told.verdict} Written to {told.write()}.", markup=False, soft_wrap=True)
+    measured = report.Report(rows, repeats, quick=asked.quick)
+    measured.show()
+    talk.print(f"{measured.verdict} Written to {measured.write()}.", markup=False, soft_wrap=True)
     if asked.docs:
-        told.publish()
+        measured.publish()
     return 0
 
 

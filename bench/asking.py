@@ -1,9 +1,9 @@
 """Ways to ask a model about images, each in a fresh process: `python -m bench.asking TASK`.
 
     ours      `pipeline.model.azure_openai` with its governor and a managed identity's token
-    bounded   the same behind `pipeline.job.analysis`, with storage in memory: whether IMAGE_MEMORY_BYTES holds
+    bounded   the same behind `pipeline.job.analysis`, with storage in memory: to see that IMAGE_MEMORY_BYTES holds
     floor     bodies made before, over aiohttp: no credential, no SDK, no checks
-    sliced    the same in slices of 64 KiB: the least that we know how to do
+    sliced    the same in slices of 64 KiB: the lowest cost known to us
     shared    one SDK client for all, used as its documentation has it
     tutorial  our own writing of the 2024 tutorial's way: for each image a temporary file, a credential and a client
 

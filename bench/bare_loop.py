@@ -1,4 +1,4 @@
-"""A contender: the storage and model calls of one image, as many at a time, and nothing besides.
+"""A contender: only the storage and model calls of one image, as many at a time as the app makes.
 
 Storage by the SDK, with its defaults; the model by plain aiohttp, with the body put together from bytes.
 

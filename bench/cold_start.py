@@ -1,4 +1,4 @@
-"""What a new instance takes until it works: imports, the first result, memory while idle, each dependency's part."""
+"""The cold start of an instance: imports, the first result, memory while idle, and each dependency's part."""
 
 import asyncio
 import tempfile
@@ -17,7 +17,7 @@ EAGERLY = "the three SDKs at once"
 AT_MOST = 0.6
 """Of importing the SDKs eagerly."""
 WORKER = ("azure_functions_runtime", "azure.functions")
-"""What the worker itself has imported before the app."""
+"""Modules that the worker itself has imported before the app."""
 DEPENDENCIES = (
     "azure.functions",
     "azurefunctions.extensions.base",
@@ -87,9 +87,9 @@ def _first_result(settings: Mapping[str, str], repeats: int, say: Say) -> list[R
     bare: list[Mapping[str, Any]] = []
     for repeat in range(repeats):
         say(f"the first result, repeat {repeat + 1} of {repeats}")
-        for module, told in (("bench.worker_loop", worker), ("bench.bare_loop", bare)):
+        for module, answers in (("bench.worker_loop", worker), ("bench.bare_loop", bare)):
             task = {"prefix": f"{module}-{repeat}", "stages": []}
-            told.append(contender(module, task, dict(settings) | {"OUTPUT_CONTAINER": f"results-{repeat}"}))
+            answers.append(contender(module, task, dict(settings) | {"OUTPUT_CONTAINER": f"results-{repeat}"}))
     return [
         row(NAME, what, unit, _all(worker, key, factor), _all(bare, key, factor), baseline_name="bare loop")
         for what, unit, key, factor in (

@@ -1,7 +1,7 @@
 """The command line at scale: `blobsight upload` against what the emulator itself allows, and `blobsight status`.
 
-Uploading goes through the local cloud's front to the emulator, as with `make up`, into a container that nobody works
-at. The bare loop sends the same files by the same SDK, as many at a time, and looks at nothing. Listing is measured
+Uploading goes through the local cloud's front to the emulator, as with `make up`, into a container without an
+app. The bare loop sends the same files by the same SDK, as many at a time, and looks at nothing. Listing is measured
 against a stand-in that has its pages ready, since the emulator takes minutes to fill: Azure's own time comes on top.
 """
 
@@ -36,7 +36,7 @@ PAGE = 5000
 
 
 def run(repeats: int, quick: bool, say: Say) -> list[Row]:  # noqa: ARG001, FBT001 - the interface of all benchmarks
-    """One run, whatever `repeats` says: its many files are repeats enough.
+    """Measure once, without `repeats`: its many files are repetitions enough.
 
     Raises:
         ContenderError: an upload failed.
@@ -149,7 +149,7 @@ def _connection_string(url: str) -> str:
 
 
 def _page(kind: str, start: int, blobs: int) -> bytes:
-    """As Azure writes it, with all that it tells of a block blob."""
+    """Build the entry as Azure writes it, with all properties of a block blob."""
     entries = "".join(_entry(kind, number) for number in range(start, min(start + PAGE, blobs)))
     following = start + PAGE if start + PAGE < blobs else ""
     return (

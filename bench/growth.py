@@ -26,7 +26,7 @@ AT_MOST = 1.1
 
 
 def run(repeats: int, quick: bool, say: Say) -> list[Row]:  # noqa: ARG001, FBT001 - the interface of all benchmarks
-    """One run, whatever `repeats` says: its many events are repeats enough.
+    """Measure once, without `repeats`: its many events are repetitions enough.
 
     Raises:
         ContenderError: the worker did not do its work.
@@ -44,8 +44,8 @@ async def _run(stages: Sequence[int], say: Say) -> list[Row]:
     with tempfile.TemporaryDirectory(prefix="blobsight-") as directory:
         async with stand_in(Path(directory), jpeg_of(IMAGE_BYTES)) as services:
             task = {"prefix": "growth", "stages": stages}
-            told = await asyncio.to_thread(contender, "bench.worker_loop", task, services.settings)
-    first, *later = told["stages"]
+            measured = await asyncio.to_thread(contender, "bench.worker_loop", task, services.settings)
+    first, *later = measured["stages"]
     so_far = list(accumulate(stages))
     rows = []
     for stage, events in zip(later, so_far[1:], strict=True):
@@ -58,7 +58,7 @@ def _rows(case: str, stage: Mapping[str, Any], first: Mapping[str, Any], baselin
         return tuple([factor * one[key] / one["images"]] for one in (stage, first))  # type: ignore[return-value]
 
     return [
-        # No target: here the two can't take turns, and whatever else the machine does meets only one of them.
+        # No target: here the two can't take turns, so other load on the machine may affect only one of them.
         row(NAME, case, "ms/event", *each("wall", 1e3), baseline_name=baseline_name),
         row(NAME, case, "ms CPU/event", *each("cpu", 1e3), baseline_name=baseline_name, at_most=AT_MOST),
         row(

@@ -1,11 +1,11 @@
-"""What every benchmark uses: rows of the table, repeats that take turns, contenders in processes of their own.
+"""Tools of all benchmarks: rows of the table, repeats that take turns, contenders in their own processes.
 
 A benchmark is a module with
 
     def run(repeats: int, quick: bool, say: Callable[[str], None]) -> list[Row]
 
-A figure by itself says more about the machine than about the code, so each row is a pair: ours and a baseline, measured
-in turns in the same run, so that whatever else the machine does meets both.
+A single figure says more about the machine than about the code. So each row is a pair: ours and a baseline, measured in
+turns in the same run, so that other load on the machine affects both.
 """
 
 import json
@@ -28,7 +28,7 @@ CONTENDER_SECONDS = 600
 """A contender that takes longer hangs."""
 
 type Say = Callable[[str], None]
-"""Told what is being done now."""
+"""Called with what is being done now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +36,9 @@ class Row:
     """One line of the table. `ours` and `baseline` are medians over the repeats, both in `unit`."""
 
     benchmark: str
-    """Which benchmark, e.g. `prepare`."""
+    """Name of the benchmark, e.g. `prepare`."""
     case: str
-    """What was measured, e.g. `JPEG, 48 megapixels`."""
+    """The measured case, e.g. `JPEG, 48 megapixels`."""
     unit: str
     """Of both figures, e.g. `ms CPU`."""
     ours: float
@@ -46,11 +46,11 @@ class Row:
     spread: float
     """Half of the range of the repeats' ratios, as a part of their median: 0.1 is +-10 %. 0.0 if there was one."""
     baseline_name: str
-    """What `baseline` is, e.g. `plain Pillow`."""
+    """Name of the baseline, e.g. `plain Pillow`."""
     target: str | None
-    """What the ratio should be: `≤ 1.4` or `≥ 0.6`; None: only told."""
+    """The target of the ratio: `≤ 1.4` or `≥ 0.6`; None: for information."""
     met: bool | None
-    """Whether it is; None when there is no target."""
+    """Whether the target is met; None without a target."""
     higher_is_better: bool
 
     @property
@@ -79,7 +79,7 @@ def row(  # noqa: PLR0913 - the fields of a row
     """The row of some repeats' figures; the n-th of `ours` was measured next to the n-th of `baseline`.
 
     Args:
-        benchmark: see `Row`, as for all that is not told here.
+        benchmark: see `Row`, also for arguments marked "...".
         case: ...
         unit: ...
         ours: one figure for each repeat.
@@ -111,7 +111,7 @@ def row(  # noqa: PLR0913 - the fields of a row
 
 
 def in_turns[T](repeats: int, **contenders: Callable[[], T]) -> dict[str, list[T]]:
-    """What each contender gives, `repeats` times: all once, then all once more, in the opposite order."""
+    """Run each contender `repeats` times: all once, then all again in the opposite order."""
     results: dict[str, list[T]] = {name: [] for name in contenders}
     for repeat in range(repeats):
         for name in list(contenders)[:: 1 if repeat % 2 == 0 else -1]:
@@ -121,14 +121,14 @@ def in_turns[T](repeats: int, **contenders: Callable[[], T]) -> dict[str, list[T
 
 @dataclass(slots=True)
 class Used:
-    """What a piece of work in this process took; filled in when it is over."""
+    """The cost of a piece of work in this process; filled in when it is over."""
 
     wall: float = 0.0
     """Seconds."""
     cpu: float = 0.0
     """Seconds of processor time, of all threads."""
     peak: int = 0
-    """Bytes of memory that the process came to hold above what it held before."""
+    """Bytes of memory of the process above those before, at the peak."""
 
 
 @contextmanager
@@ -174,18 +174,18 @@ def _status_bytes(key: str) -> int:
 
 
 class ContenderError(Exception):
-    """A contender failed; the message has the end of what it said."""
+    """A contender failed. The message has the end of its output."""
 
 
 def contender(module: str, task: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> Any:
-    """What `python -m module` answers to `task`, in a fresh interpreter that has imported nothing before.
+    """Run `python -m module` on `task`, in a fresh interpreter, and return its answer.
 
     It is given the task as JSON in its one argument, and prints its answer as JSON: see `answer`.
 
     Args:
         module: e.g. `bench.contenders.pillow`.
         task: what it has to do.
-        environment: variables besides this process's.
+        environment: variables in addition to this process's.
 
     Raises:
         ContenderError: it failed, or did not end.
@@ -202,7 +202,7 @@ def contender(module: str, task: Mapping[str, Any], environment: Mapping[str, st
     with process:
         _running.add(process)
         try:
-            told, said = process.communicate(timeout=CONTENDER_SECONDS)
+            output, said = process.communicate(timeout=CONTENDER_SECONDS)
         except BaseException as error:
             process.kill()
             if isinstance(error, subprocess.TimeoutExpired):
@@ -213,7 +213,7 @@ def contender(module: str, task: Mapping[str, Any], environment: Mapping[str, st
     if process.returncode != 0:
         end = "\n".join(said.splitlines()[-10:])
         raise ContenderError(f"{module} ended with code {process.returncode}:\n{end}")
-    return json.loads(told.splitlines()[-1])
+    return json.loads(output.splitlines()[-1])
 
 
 def stop_contenders() -> None:
@@ -231,7 +231,7 @@ def answer(work: Callable[[Any], Mapping[str, Any]]) -> None:
 
 
 def machine() -> dict[str, str]:
-    """Where and with what the figures were measured."""
+    """The machine and the versions that the figures were measured with."""
     return {
         "processor": f"{os.process_cpu_count()} x {_processor()}",
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",

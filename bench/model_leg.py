@@ -1,11 +1,11 @@
 """One question about one image, from the prepared bytes to the reply, over TLS.
 
-Everybody asks from a fresh process, so processor time and memory are its own; the model (`bench.quick_model`) and the
-identity endpoint are in other processes. A full cross of sizes, concurrency and latency would take half an hour
-and repeat itself: processor time per image is told for three sizes one at a time, where it is what limits, and for 1 MB
-with more at once; images a second are told where waiting for the model is what limits; memory and how late the
-event loop is with as many under way as we promise anything for. The tutorial's way is measured only with 1 MB and
-100 KB, as all its rows tell the same.
+Each way asks from a fresh process, so processor time and memory are its own; the model (`bench.quick_model`) and the
+identity endpoint are in other processes. All combinations of sizes, concurrency and latency would take half an hour and
+say little more. So processor time per image is measured for three sizes one at a time, where it is the limit, and for
+1 MB with more at once; images a second where waiting for the model is the limit; memory and the event loop's lateness
+with the most concurrent images that we promise anything for. The tutorial's way is measured only with 1 MB and 100 KB,
+as its rows differ little.
 """
 
 import asyncio
@@ -40,14 +40,14 @@ class _Bench:
     environment: Mapping[str, str]
 
     def measure(self, *ways: str, size: int, at_once: int, rounds: int, latency: float = 0) -> dict[str, list[Figures]]:
-        """What each way took, repeat by repeat."""
+        """The measurements of each way, repeat by repeat."""
         self.say(f"{size // KB:,} KB, {at_once} at once, a model that takes {latency:g} s")
         task = {
             "url": self.models[latency],
             "size": size,
             "at_once": at_once,
             "rounds": rounds,
-            # The governor begins gently, and opens by one with each success. What is measured begins when all
+            # The governor begins with few calls, and allows one more with each success. Measuring begins when all
             # connections are open: a burst of TLS handshakes keeps the loop busy for longer than anything after it.
             "warm_up": 3 if at_once > 1 else 5,
             "memory": MEMORY,
@@ -116,7 +116,7 @@ def _at_once(bench: _Bench, at_once: int, rounds: int) -> list[Row]:
 
 
 def _waiting(bench: _Bench, *others: str, at_once: int, promised: bool = False) -> list[Row]:
-    """With a model that takes a second; `promised`: as many at once as we hold ourselves to something for."""
+    """Measure with a model that takes a second. `promised` is the most concurrent images that have a target."""
     took = bench.measure("ours", *others, size=MB, at_once=at_once, rounds=4, latency=1)
     case = f"1,000 KB, {at_once} at once, 1 s"
     rates = {way: [1 / each["wall"] for each in took[way]] for way in took}

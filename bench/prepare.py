@@ -1,4 +1,4 @@
-"""What the pipeline does with an image's bytes before the model sees them, against the plain way with Pillow.
+"""The preparation of an image for the model, against the plain way with Pillow.
 
     python -m bench.prepare '{"way": "ours", "image": PATH}'
 

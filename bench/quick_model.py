@@ -1,4 +1,4 @@
-"""A model that is never the limit: it reads a question over TLS, waits as long as it is told to, and answers.
+"""A model that is never the limit: it reads a question over TLS, waits for a given time, and answers.
 
     python -m bench.quick_model '{"certificate": …, "key": …, "latency": 1.0}'
 
@@ -35,8 +35,8 @@ def _serve(connection: socket.socket, tls: ssl.SSLContext, latency: float) -> No
     try:
         with tls.wrap_socket(connection, server_side=True) as peer:
             while head := _read_head(peer, view):
-                told, _, begun = head.partition(b"\r\n\r\n")
-                left = int(told.lower().partition(b"content-length:")[2].partition(b"\r\n")[0]) - len(begun)
+                received, _, begun = head.partition(b"\r\n\r\n")
+                left = int(received.lower().partition(b"content-length:")[2].partition(b"\r\n")[0]) - len(begun)
                 while left > 0:
                     left -= peer.recv_into(view, min(left, READ_BYTES)) or left
                 time.sleep(latency)

@@ -23,15 +23,15 @@ PACKAGES = (
 )  # fmt: skip
 
 WIDE = 160
-"""Characters, where there is no terminal to ask."""
+"""Width in characters where the output is not a terminal."""
 HEADINGS = ("what", "ours", "baseline", "", "unit", "ratio", "spread", "target", "")
 NUMBERS = {1, 2, 5, 6}
-"""Which of these are to the right."""
+"""Columns that are aligned to the right."""
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What was measured."""
+    """The rows of a run."""
 
     rows: Sequence[Row]
     repeats: int
@@ -47,7 +47,7 @@ class Report:
 
     @property
     def conditions(self) -> dict[str, str]:
-        """Where, when and with what."""
+        """The machine, the date and the versions."""
         return {
             "measured": f"{datetime.now(UTC):%Y-%m-%d}",
             **machine(),
@@ -57,7 +57,7 @@ class Report:
         }
 
     def show(self) -> None:
-        """A table for each benchmark on stdout; without lines and of a fixed width where that is no terminal."""
+        """Write a table for each benchmark to stdout; without lines and with a fixed width if it is not a terminal."""
         console = Console(highlight=False)
         if not console.is_terminal:
             console.width = WIDE
@@ -73,7 +73,7 @@ class Report:
             console.print(table)
 
     def write(self) -> Path:
-        """Everything to the folder that it returns."""
+        """Write everything, and return the folder."""
         folder = ROOT / KEPT
         folder.mkdir(parents=True, exist_ok=True)
         content = {
@@ -88,7 +88,7 @@ class Report:
         return KEPT
 
     def publish(self) -> None:
-        """The table into docs/performance.md, between its two marks, and the plot beside it."""
+        """Write the table into docs/performance.md, between its two marks, and the plot next to that page."""
         page = ROOT / PAGE
         before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
         after = rest.partition(END)[2]

@@ -1,4 +1,4 @@
-"""Parts of a contender's run, and what each of them took."""
+"""Parts of a contender's run, and the cost of each."""
 
 import asyncio
 import time
@@ -8,7 +8,7 @@ import psutil
 
 
 class Stage:
-    """What `process` takes from here on."""
+    """The cost of `process` from here on."""
 
     def __init__(self, process: psutil.Process) -> None:
         self._process = process
@@ -16,7 +16,7 @@ class Stage:
         self._began = time.perf_counter()
 
     def over(self, images: int) -> dict[str, float]:
-        """What it took, for `images` images: seconds, and bytes held now."""
+        """Return the cost for `images` images: seconds, and bytes held now."""
         return {
             "images": images,
             "wall": time.perf_counter() - self._began,

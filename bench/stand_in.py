@@ -2,12 +2,12 @@
 
     python -m bench.stand_in '{"certificate": …, "key": …, "image": PATH}'
 
-prints its port and serves until its stdin ends. It does so little that what is measured against it is the caller.
+prints its port and serves until its stdin ends. It does so little that a measurement against it is of the caller.
 
 Blob Storage, as much of its REST API as an upload's way through the pipeline needs: every blob of the container
 `images` exists and is the one image; blobs in other containers can be put (on condition that they are not there),
-looked at and deleted, and their content is not kept. The model answers every question alike. `GET /counts` tells what
-was asked so far.
+read and deleted, and their content is not kept. The model answers every question alike. `GET /counts` returns the
+number of requests so far.
 """
 
 import asyncio
@@ -95,8 +95,8 @@ class _StandIn:
                 return web.Response(status=409, headers={"x-ms-error-code": "BlobAlreadyExists"})
             self._written += 1
             etag = f'"0x{self._written:X}"'
-            told = {name: value for name, value in request.headers.items() if name.lower().startswith("x-ms-meta-")}
-            self._blobs[path] = told | {"ETag": etag}
+            metadata = {name: value for name, value in request.headers.items() if name.lower().startswith("x-ms-meta-")}
+            self._blobs[path] = metadata | {"ETag": etag}
             return web.Response(status=201, headers={"ETag": etag, "Last-Modified": WRITTEN})
         found = self._blobs.get(path)
         if found is None:
@@ -123,15 +123,15 @@ async def _serve(task: Mapping[str, str], image: bytes) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """Storage, model and identity, up."""
+    """Storage, model and identity, running."""
 
     settings: Mapping[str, str]
-    """What the function app gets to reach them."""
+    """The function app's settings to reach them."""
     model_url: str
     certificates: Certificates
 
     async def counts(self) -> Counter[str]:
-        """How often what was asked of the stand-in, as `METHOD container`."""
+        """Return the number of requests to the stand-in, by `METHOD container`."""
         tls = self.certificates.client_context()
         async with aiohttp.ClientSession() as session, session.get(f"{self.model_url}/counts", ssl=tls) as response:
             return Counter(await response.json())
@@ -139,7 +139,7 @@ class Services:
 
 @asynccontextmanager
 async def stand_in(directory: Path, image: bytes) -> AsyncIterator[Services]:
-    """The stand-in as a child process, and an identity endpoint beside it."""
+    """Run the stand-in as a child process, and an identity endpoint."""
     certificates = Certificates.load_or_create(directory / "certificates")
     await asyncio.to_thread((directory / "image").write_bytes, image)
     task = {

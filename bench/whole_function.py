@@ -1,6 +1,6 @@
 """From the event of an upload to its result, storage calls included, against a bare loop of the same calls.
 
-Two storages: a stand-in that is never the limit, so that what is compared is the code; and the storage emulator.
+Two storages: a stand-in that is never the limit, so that the code is compared; and the storage emulator.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ AT_LEAST = 0.6
 WARM_UP = 40
 """Images before those that are measured: as many connections are open then as are used at a time."""
 PREFIX = "images"
-"""Of the uploads' names. Everybody analyzes the same ones, into result containers of their own."""
+"""Prefix of the uploads' names. All contenders analyze the same ones, into their own result containers."""
 AT_ONCE = 16
 """Uploads, before anything is measured."""
 
@@ -68,7 +68,7 @@ def _size(size: int) -> str:
 
 @dataclass(slots=True)
 class _Turns:
-    """Ours and the bare loop, in turns, each in a process of its own and with a result container of its own."""
+    """Measure ours and the bare loop in turns, each in its own process and with its own result container."""
 
     settings: Mapping[str, str]
     images: int
@@ -88,15 +88,15 @@ class _Turns:
                 task = {"prefix": PREFIX, "stages": [self.warm_up, self.images]}
                 container = {"OUTPUT_CONTAINER": result_container(name, repeat)}
                 before = await self.services.counts()
-                told = await asyncio.to_thread(contender, module, task, dict(self.settings) | container)
+                answer = await asyncio.to_thread(contender, module, task, dict(self.settings) | container)
                 self.operations[module] = await self.services.counts() - before
-                results.append(told["stages"][-1])
+                results.append(answer["stages"][-1])
                 self._check(module, container["OUTPUT_CONTAINER"])
 
     def _check(self, module: str, container: str) -> None:
-        """An invocation that put its image off has ended well, too, for the host."""
+        """Check the counts. For the host, an invocation that deferred its image has succeeded, too."""
         asked, written = self.operations[module]["POST model"], self.operations[module][f"PUT {container}"]
-        # The app writes once more, to see whether it may. None with the emulator, which does not count.
+        # The app makes one more write, to check its rights. None with the emulator, which does not count.
         if asked != self._all or written not in {self._all, self._all + 1, 0}:
             raise ContenderError(
                 f"{module}: of {self._all} images, {asked} were asked about and {written} have results"
@@ -172,7 +172,7 @@ async def _with_emulator(directory: Path, size: int, numbers: tuple[int, int], r
 
 
 def _past_the_events(cloud: LocalCloud) -> BlobServiceClient:
-    """The emulator itself: what is written there raises no event."""
+    """The emulator itself: a write there raises no event."""
     url, bundle = cloud.azurite.blob_url(DATA_ACCOUNT), str(cloud.certificates.bundle)
     return BlobServiceClient(url, DATA_KEY, connection_verify=bundle)
 

@@ -1,7 +1,7 @@
 """A contender: the app in the real worker process, given upload events as the Functions host gives them.
 
 Uploads are those of the stand-in, or of a container where `prefix/0`, `prefix/1`, … exist. Between host and worker is
-nothing but their channel: what the host itself does (webhook, internal queue) is Azure's in the cloud.
+only their channel: the host's own part (webhook, internal queue) is Azure's in the cloud.
 """
 
 import asyncio

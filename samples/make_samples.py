@@ -1,18 +1,18 @@
-"""Draws the sample images, from nothing but Pillow: nobody's photographs, nobody's rights.
+"""Draw the sample images with Pillow alone: no photographs, no one's rights.
 
     python samples/make_samples.py                      everything but the sign
     python samples/make_samples.py chart.png            one of them
     python samples/make_samples.py --sign-font FONT     the sign too
 
-The images are committed; run this only to change one. The sign's Japanese needs a font that has it:
+The images are committed; run this only to change one. The sign needs a font with Japanese letters:
 BIZ UDPGothic (SIL Open Font License), from the npm package @fontsource/biz-udpgothic 5.3.0. Pillow reads
 its woff2 as it is:
 
     npm pack @fontsource/biz-udpgothic@5.3.0 && tar xzf fontsource-biz-udpgothic-5.3.0.tgz
     python samples/make_samples.py --sign-font package/files/biz-udpgothic-japanese-700-normal.woff2
 
-All other text is set in the font that Pillow brings. The same Pillow version draws the same bytes every
-time: what looks like chance comes from a seeded generator.
+All other text is in the font that comes with Pillow. The same Pillow version draws the same bytes every
+time: random details come from a seeded generator.
 """
 # ruff: noqa: INP001 - a folder of pictures with the script that draws them, no package
 
@@ -308,7 +308,7 @@ def lighthouse() -> Image.Image:
 
 
 def delivery_note() -> Image.Image:
-    """A scanned delivery note whose remarks give orders to whoever reads it, and whose signature is missing."""
+    """A scanned delivery note whose remarks give orders to its reader, and whose signature is missing."""
     blue, pale, grey, pen = (24, 66, 112), (233, 239, 245), (108, 114, 124), (36, 62, 150)
     page = Image.new("RGB", (1000, 1300), (253, 252, 249))
     draw = ImageDraw.Draw(page)
@@ -441,7 +441,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     if unknown := sorted(set(arguments.names) - set(DRAWINGS)):
-        parser.error(f"there is no drawing {', '.join(unknown)}: choose from {', '.join(DRAWINGS)}")
+        parser.error(f"unknown: {', '.join(unknown)}; choose from {', '.join(DRAWINGS)}")
     options: dict[str, dict[str, object]] = {
         ".jpg": {"quality": 76},
         ".png": {"optimize": True},

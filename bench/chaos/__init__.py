@@ -1,4 +1,4 @@
-"""Nothing lost, nothing paid twice: thousands of uploads while everything fails that can fail.
+"""Check that nothing is lost or paid twice, with thousands of uploads while everything fails that can fail.
 
     python -m bench.chaos --uploads 2000 --seed 1
 
@@ -6,11 +6,10 @@ The real worker runtime (two processes), emulator and events; a model and an Eve
 are killed, the whole functions host is killed, the emulator restarts, and for a while the storage refuses to write
 results: a role is missing, the container is, results are immutable or leased.
 
-A seed decides what is uploaded, which call of which work meets which fault, which events are lost, doubled or delayed,
-and when the rest happens, so that a failure can be met again. The order in which two processes get there is the
-machine's.
+A seed decides what is uploaded, which call of which work meets which fault, which events are lost, duplicated or
+delayed, and when the rest happens, so that a failure can be reproduced. The order of two processes is the machine's.
 
-Then everything is read and held against what was sent. Each call to the model, and each request for a blob, is recorded
-with the process that made it (`ledger`), so that what was paid for twice is explained by what happened to that very
-process and that very work, or is a problem (`explanations`).
+Then everything is read and compared with what was sent. Each call to the model, and each request for a blob, is
+recorded with the process that made it (`ledger`). So work that was paid for twice is explained by what happened to that
+very process and that very work, or is a problem (`explanations`).
 """

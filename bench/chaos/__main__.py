@@ -1,4 +1,4 @@
-"""`python -m bench.chaos`: what `make chaos` runs."""
+"""`python -m bench.chaos`, for `make chaos`."""
 
 import argparse
 import asyncio
@@ -20,15 +20,15 @@ SHOWN_PROBLEMS = 20
 
 
 def main() -> int:
-    """The exit status: 0 when nothing was lost or paid twice, 1 otherwise, 130 for Ctrl-C."""
+    """Return the exit status: 0 if nothing was lost or paid twice, 1 otherwise, 130 for Ctrl-C."""
     parser = argparse.ArgumentParser(
-        prog="python -m bench.chaos", description="Nothing lost, nothing paid twice, whatever fails."
+        prog="python -m bench.chaos", description="Checks that nothing is lost or paid twice while everything fails."
     )
     parser.add_argument("--uploads", type=int, help=f"images (default: {LONG.uploads:,}, or {SHORT.uploads} if short)")
     parser.add_argument("--seed", type=int, default=1, help="decides all faults (default: 1)")
     parser.add_argument("--short", action="store_true", help="less than a minute")
     asked = parser.parse_args()
-    # What the emulator's restarts make the local cloud say is no news here.
+    # The local cloud logs the emulator's restarts, which are expected here.
     log = ROOT / KEPT / "campaign.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     logging.basicConfig(filename=log, filemode="w", level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s")
@@ -45,7 +45,7 @@ def main() -> int:
 
 
 async def _until_stopped(uploads: int | None, seed: int, *, short: bool) -> Report | None:
-    """The report; None when somebody wanted it stopped. Either way nothing stays behind."""
+    """Run a campaign and return its report, None if it was stopped. Either way no process stays behind."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=talk) as progress:
         task = progress.add_task("Starting the local cloud", total=None)
@@ -70,7 +70,7 @@ def _show(report: Report, seed: int) -> None:
         for row in report.rows:
             table.add_row(*row)
         out.print(table)
-    else:  # for programs and files: no frame, and no line broken to fit a screen
+    else:  # for programs and files: no frame, and no wrapped lines
         out.print(f"seed\t{seed}")
         for what, count in report.rows:
             out.print(f"{what}\t{count}", markup=False, soft_wrap=True)

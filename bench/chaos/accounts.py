@@ -1,4 +1,4 @@
-"""The reckoning: what is there, held against what was sent; every deviation explained, or a problem."""
+"""Compare what is there with what was sent. Every deviation is explained, or is a problem."""
 
 import asyncio
 import json
@@ -22,13 +22,13 @@ from pipeline.names import result_name
 
 SCHEMA = json.loads((ROOT / "docs" / "result.schema.json").read_text(encoding="utf-8"))
 CLAIM_LOST = "lost, though the work goes on"
-"""What pipeline.storage.claims says then."""
+"""The log message of pipeline.storage.claims for it."""
 READ_AT_ONCE = 16
 
 
 @dataclass(slots=True)
 class Report:
-    """Rows to show, and all that is wrong."""
+    """Rows to show, and all problems."""
 
     rows: list[tuple[str, str]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -155,7 +155,7 @@ def _tell_faults(campaign: Campaign, report: Report) -> None:
 def _problem(
     sent: Sent, etag: str, result: dict[str, Any] | None, asked: Mapping[str, Call], validator: Any
 ) -> str | None:
-    """What is wrong with the result of an upload that is there."""
+    """Return what is wrong with an upload's result, if anything."""
     if result is None:
         return "no result"
     if (error := next(validator.iter_errors(result), None)) is not None:
@@ -172,7 +172,7 @@ def _problem(
 
 
 def _wrong_origin(sent: Sent, result: dict[str, Any], call: Call | None) -> str | None:
-    """What is wrong with where an answer comes from. `call` gave it."""
+    """Return what is wrong with the origin of an answer, which `call` gave."""
     if result["answer"] is None or call is None:
         return None
     if result["work_key"] != work_key(IMAGES, sent.item.name, result["source"]["etag"], call.question):

@@ -1,4 +1,4 @@
-"""The campaign: the cloud, somebody who uploads, faults until all is sent, then peace until nothing is pending."""
+"""The campaign: the cloud, uploads, faults until everything is sent, then none until nothing is pending."""
 
 import asyncio
 import json
@@ -44,12 +44,12 @@ APP_SETTINGS = {
     "FUNCTIONS_WORKER_PROCESS_COUNT": "2",
     "CLAIM_SECONDS": str(CLAIM_SECONDS),
     "MODEL_TIMEOUT_SECONDS": str(MODEL_TIMEOUT_SECONDS),
-    # What a host that is killed, or an answer of the queue that a restart cuts off, hides from everybody.
+    # Seconds for which a killed host, or a queue's lost answer, leaves a message invisible.
     "LOCAL_HOST_HIDDEN_SECONDS": "10",
 }
 
 type Say = Callable[[str, int, int], None]
-"""Told what is done now, how much of it, of how much."""
+"""Called with the current step, its progress and its total."""
 
 
 class Echo:
@@ -105,7 +105,7 @@ class Campaign:
         )
         key, bundle = cloud.front.connection_string, str(cloud.certificates.bundle)
         enter = self._stack.enter_async_context
-        # What fails is tried again by us: as another version, since it may have arrived.
+        # A failed upload is repeated by us, as another version, since it may have arrived.
         self.blobs = await enter(BlobServiceClient.from_connection_string(key, retry_total=0))
         self.queues = await enter(QueueServiceClient.from_connection_string(key))
         self.host_queues = await enter(
@@ -214,7 +214,7 @@ class Campaign:
         return int(status["messages"]) if status else 0
 
     def _reconciler(self) -> Reconciler:
-        """What the timer runs, with less grace."""
+        """Run the timer's reconciliation, with less grace."""
         return Reconciler(
             self.blobs,
             Results(self.blobs, "results"),
@@ -228,7 +228,7 @@ class Campaign:
 
 
 class _Identity:
-    """The app's own identity, to look into the host's account: nobody here has its key."""
+    """The app's own identity, to read the host's account: its key is not used here."""
 
     def __init__(self, cloud: LocalCloud) -> None:
         self._cloud = cloud

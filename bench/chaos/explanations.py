@@ -1,6 +1,6 @@
-"""Why work was paid for twice, and why claims and marks were left: what cut off the very process that was at it.
+"""Explain work that was paid for twice, and claims and marks that were left, by the process that was cut off.
 
-Nothing here is explained by what merely happened at the same time. A kill explains the calls of the process that was
+A fault at the same time alone explains nothing. A kill explains the calls of the process that was
 killed, and only those whose answer that process had neither stored nor given up. An outage of the emulator explains a
 second call only if it kept the claim on that very work from being renewed, and the process that made the call took the
 claim over.
@@ -43,7 +43,7 @@ class Witness:
 
     Attributes:
         kills: by worker.
-        unheard: seconds that answers took which found nobody, by request id.
+        unheard: seconds that answers took whose caller was gone, by request id.
         patience: seconds for which the app waits for an answer.
         claim_seconds: the lifetime of a claim, which is renewed at a third of it.
     """
@@ -95,7 +95,7 @@ class Witness:
         return None
 
     def _was_killed_at_it(self, call: Call, later: Call) -> bool:
-        """Whether its process was killed before it let go of the work."""
+        """Whether its process was killed before it released the work."""
         kill = self.kills.get(call.worker or "")
         if kill is None or kill.at > later.at:
             return False
@@ -124,7 +124,7 @@ class Witness:
         return None
 
     def why_mark_is_left(self, blob: str) -> Cause | None:
-        """A mark is written right before its message is sent, and deleted by whoever handles that."""
+        """Explain a mark that was left. It is written right before its message is sent, and deleted by the handler."""
         writer, letting_go = self._last_written(blob)
         if letting_go is not None and letting_go.status is None:
             return Cause.OUTAGE

@@ -1,4 +1,4 @@
-"""What goes wrong, by seed: at the model, with events, with workers and with storage; and a record of it all."""
+"""Faults by seed: of the model, events, workers and storage; and a record of them."""
 
 import asyncio
 import os
@@ -39,12 +39,12 @@ from pipeline.job.work import work_key
 from pipeline.model.question import Question
 
 type Work = tuple[str, str]
-"""What is paid for once: the question and the picture's digest, of which no two versions have the same."""
+"""A piece of work that is paid for once: the question and the picture's digest, unique to each version."""
 type Fate = Literal["answered", "lost on the wire", "turned away"]
 
 FAULTY_CALLS = 2
-"""Calls of one work that may meet a fault of their own; further ones meet only what meets everybody. Three answers in a
-row that can't be read would be a failed result."""
+"""Calls of one work that may meet a fault of their own; further ones meet only the faults that all calls
+meet. Three unreadable answers in a row would be a failed result."""
 SLOWEST = 0.6
 """Seconds that an answer takes at most, so that kills and changes find calls in flight."""
 
@@ -62,7 +62,7 @@ SINGLE: tuple[tuple[Behaviour, int], ...] = (
     (Garbled(b""), 4),
     (Hang(), 2),
 )
-"""In a thousand calls."""
+"""Faults in a thousand calls."""
 SPELLS: tuple[Behaviour, ...] = (
     Throttled(retry_after=1, reset_tokens=1),
     Throttled(),
@@ -71,7 +71,7 @@ SPELLS: tuple[Behaviour, ...] = (
     DEPLOYMENT_NOT_FOUND,
     Dropped(),
 )
-"""What all calls meet for a while."""
+"""A fault that all calls meet for a while."""
 
 
 def _no_role(request: StorageRequest, _: Ledger) -> StorageRefusal | None:
@@ -97,7 +97,7 @@ def _immutable(request: StorageRequest, ledger: Ledger) -> StorageRefusal | None
 
 
 def _leased(request: StorageRequest, ledger: Ledger) -> StorageRefusal | None:
-    """Somebody holds a lease on each result that is there."""
+    """Another program holds a lease on each result that is there."""
     if request.method != "PUT" or request.container != RESULTS or not ledger.exists(RESULTS, request.blob):
         return None
     message = "There is currently a lease on the blob and no lease ID was specified in the request."
@@ -191,7 +191,7 @@ def _identity(asked: Asked) -> list[object]:
 
 
 def fate(behaviour: Behaviour) -> Fate:
-    """Who loses: an answer was paid for even if nobody gets to read it; whom the service turns away pays nothing."""
+    """Return what became of the call. An answer is paid for even if its caller is gone; a refused call is not."""
     match behaviour:
         case Slow():
             return fate(behaviour.then)
@@ -240,7 +240,7 @@ class Kill:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """When what happens."""
+    """The times of the faults."""
 
     kill_every: tuple[float, float]
     """Seconds between two kills of a worker, from and to."""
@@ -294,7 +294,7 @@ class Disturbances:
             self.model.spell = None
 
     async def host_status(self) -> Any:
-        """What the functions host tells of its workers and messages; None while it is down."""
+        """Return the functions host's state of workers and messages; None while it is down."""
         try:
             async with (
                 aiohttp.ClientSession() as http,
@@ -340,7 +340,7 @@ class Disturbances:
                 self.restarts += 1
 
     async def _reached(self, part: float, over: asyncio.Event) -> bool:
-        """Whether this part of the uploads was sent before all was over."""
+        """Wait until this part of the uploads is sent. Returns False if the campaign ended before."""
         while self.progress() < part:
             if await _set_within(over, 0.1):
                 return False

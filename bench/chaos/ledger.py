@@ -1,4 +1,4 @@
-"""What the app's processes did with its storage, request by request, as the proxy before the emulator saw it."""
+"""A record of every storage request of the app's processes, as seen by the proxy before the emulator."""
 
 import base64
 import json
@@ -15,7 +15,7 @@ REQUESTS, MESSAGES = "analysis-requests", "messages"
 """The app's own queue, as operations name it: container and blob."""
 
 _REQUEST_ID = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-"""How the model's stand-in calls a request. Results and kept answers hold it."""
+"""The stand-in model's id of a request. Results and kept answers hold it."""
 _MESSAGE = re.compile(rb"<MessageText>(.*?)</MessageText>", re.DOTALL)
 
 
@@ -58,11 +58,11 @@ type Refusing = Callable[[StorageRequest, "Ledger"], StorageRefusal | None]
 
 @dataclass(slots=True)
 class Ledger:
-    """A `localcloud.app_storage.StorageWatch` that forgets nothing."""
+    """A `localcloud.app_storage.StorageWatch` that keeps everything."""
 
     operations: list[Operation] = field(default_factory=list)
     refusing: Refusing | None = None
-    """What is refused at the moment."""
+    """The requests that are refused at the moment."""
     _on: defaultdict[tuple[str, str], list[Operation]] = field(default_factory=lambda: defaultdict(list))
     _stored: dict[str, float] = field(default_factory=dict)
 

@@ -1,4 +1,4 @@
-"""What people do with their images, whatever fails: each item of the plan has its story."""
+"""Simulated uploaders: they carry out each item's story, while things fail."""
 
 import asyncio
 import time
@@ -15,18 +15,18 @@ from bench.chaos.plan import Item, Kind, Names
 from pipeline.names import result_name
 
 LONGEST_WAIT = 15.0
-"""Seconds for which somebody who is going to touch an image waits for its result: events are lost, too."""
+"""Seconds that an uploader waits for a result before changing the image: its event may be lost."""
 
 
 @dataclass(slots=True)
 class Sent:
-    """What became of one item on our side."""
+    """The state of one item, as its uploader knows it."""
 
     item: Item
     versions: int = 0
     """Uploads that were tried; one that failed may have arrived nevertheless."""
     question: str | None = None
-    """What is asked of it in the end."""
+    """The question about it in the end."""
     touched_at: float | None = None
     """Its ETag is younger than this, in seconds since 1970; its bytes and its question may be older."""
 
@@ -35,7 +35,7 @@ class People:
     """All who upload.
 
     Args:
-        blobs: tries nothing again by itself. What fails is uploaded again as another version, as it may have arrived.
+        blobs: without retries. A failed upload is repeated as another version, as it may have arrived.
         names: learns the bytes of each version.
     """
 
@@ -84,7 +84,7 @@ class People:
         await _until_done(once)
 
     async def _result_there(self, sent: Sent) -> None:
-        """Until it has a result; for as long as people wait before they do something else."""
+        """Wait until it has a result, for as long as people wait before they do something else."""
         deadline = time.monotonic() + LONGEST_WAIT
         blob = self._results.get_blob_client(result_name(sent.item.name))
         while time.monotonic() < deadline:
@@ -104,7 +104,7 @@ class People:
     async def _ask_aside(self, sent: Sent) -> None:
         question = sent.item.question(1)
         blob = self._images.get_blob_client(sent.item.sidecar)
-        # The same text again is no other work, so this one may be sent twice.
+        # The same text again is the same work, so this one may be sent twice.
         await _until_done(lambda: blob.upload_blob(BytesIO(question.encode()), overwrite=True))
         sent.question = question
 

@@ -1,4 +1,4 @@
-"""What is uploaded, and what has to become of it. Pure: the same for a seed."""
+"""The plan of uploads and their expected results. Pure: the same for a seed."""
 
 import hashlib
 import re
@@ -12,9 +12,9 @@ from random import Random
 from PIL import Image
 
 FILTERED = "Let the filter stop"
-"""How instructions begin that the model's content filter stops."""
+"""Start of instructions that the model's content filter stops."""
 REFUSED = "Decline"
-"""How instructions begin that the model declines."""
+"""Start of instructions that the model declines."""
 
 
 class Kind(StrEnum):
@@ -63,7 +63,7 @@ CODES = {
     Kind.TRUNCATED: "corrupt_image",
     Kind.BAD_INSTRUCTIONS: "invalid_instructions",
 }
-"""How the result of a bad file fails; all others succeed."""
+"""Error codes of bad files; all others succeed."""
 
 CHANGED_ONCE = (Kind.DELETED, Kind.SIDECAR_AFTER, Kind.TOUCHED, Kind.REUPLOADED)
 
@@ -94,7 +94,7 @@ class Item:
         return f"{self.name}.instructions.txt"
 
     def question(self, version: int) -> str:
-        """What is asked of this version, in words that no other version of any item has."""
+        """The question about this version, in words unique to it."""
         verb = {Kind.FILTERED: FILTERED, Kind.REFUSED: REFUSED}.get(self.kind, "Describe")
         return f"{verb} item {self.number}, version {version}."
 
@@ -108,7 +108,7 @@ class Item:
                 return {"instructions": self.question(version)}
 
     def content(self, version: int) -> bytes:
-        """Bytes that no other version of any item has, but for the empty ones."""
+        """The bytes of this version, unique to it unless empty."""
         marker = f"{self.number}/{version}"
         match self.kind:
             case Kind.EMPTY:
@@ -124,7 +124,7 @@ class Item:
 
 @dataclass(slots=True)
 class Names:
-    """Which image a call is about: its question tells, or, when that is the built-in one, the picture's digest."""
+    """Finds the image of a call: by its question, or by the picture's digest if that is the built-in one."""
 
     by_number: Mapping[int, str]
     _by_digest: dict[str, str] = field(default_factory=dict)

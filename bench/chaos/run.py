@@ -18,7 +18,7 @@ KEPT = Path(".local") / "chaos"
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much of everything."""
+    """The size of a campaign."""
 
     uploads: int
     schedule: Schedule
@@ -35,12 +35,12 @@ SHORT = Size(200, Schedule(kill_every=(3, 5), done_between_kills=30, restarts_at
 
 
 async def run(size: Size, seed: int, say: Say, *, uploads: int | None = None, log: Path | None = None) -> Report:
-    """Start a cloud, run a campaign against it, and reckon.
+    """Start a cloud, run a campaign against it, and check the outcome.
 
     Args:
-        size: how much of everything.
+        size: of the campaign.
         seed: decides what is uploaded and what fails.
-        say: hears of progress.
+        say: called with progress.
         uploads: other than the size's.
         log: where the functions host logs; None is below `KEPT`, which starts anew.
     """

@@ -58,7 +58,7 @@ class Scenario:
     quota: float = 4_000_000.0
     """Tokens a minute."""
     counted: str = "windows"
-    """How the service counts: see QUOTAS."""
+    """The service's way of counting: see QUOTAS."""
     talkative: bool = True
     """Whether the service sends its rate-limit headers."""
     halved: Span | None = None
@@ -101,12 +101,12 @@ class Report:
     most_requests: int
     """On the request queue."""
     deliveries: int
-    put_off: int
+    deferred: int
     most_attempts: int
     operations: Mapping[str, int]
     instances: int
     instance_hours: float
-    """While anything was in work, over all instances."""
+    """Seconds with anything in progress, over all instances."""
     samples: list[Sample]
     wall_seconds: float
 
@@ -131,10 +131,10 @@ class Report:
 
 
 def simulate(scenario: Scenario) -> Report:
-    """What becomes of the burst: the same for the same scenario, but for how long that takes in reality."""
+    """Simulate the burst. The outcome is the same for the same scenario, except for the real time that it takes."""
     pipeline = logging.getLogger("pipeline")
     level = pipeline.level
-    pipeline.setLevel(logging.ERROR)  # a warning for each image that is put off, with a time that is not its own
+    pipeline.setLevel(logging.ERROR)  # a warning for each deferred image, with a real time instead of a virtual one
     try:
         return virtually(_Cloud(scenario).run())
     finally:
@@ -207,7 +207,7 @@ class _Cloud:
             most_waiting=max(sample.uploads + sample.requests for sample in samples),
             most_requests=max(sample.requests for sample in samples),
             deliveries=sum(listener.delivered for listener in listeners),
-            put_off=self.requests.sent,
+            deferred=self.requests.sent,
             most_attempts=self.requests.most_attempts,
             operations=dict(sorted(self.operations.counts.items())),
             instances=len(listeners),

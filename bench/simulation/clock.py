@@ -1,4 +1,4 @@
-"""Virtual time: asyncio code as it is, on a clock that jumps to whatever happens next.
+"""Virtual time: unchanged asyncio code on a clock that jumps to the next event.
 
 Of the libraries for this, async-solipsism is under the GPL, and looptime's plugin patches every event loop of a pytest
 run, real sockets and all; so it is these few lines.
@@ -21,7 +21,7 @@ class JumpingClock(selectors.DefaultSelector):
             self.now += max(timeout, 0.0)
             return []
         ready = super().select(0)
-        assert ready, "everybody waits, and nothing will ever happen"  # noqa: S101 - for whoever writes the simulation
+        assert ready, "all tasks wait, and no event is scheduled"  # noqa: S101 - for the simulation's author
         return ready
 
 
@@ -37,7 +37,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
 
 def virtually[T](main: Coroutine[Any, Any, T]) -> T:
-    """What `main` returns, however many of its own seconds it takes."""
+    """Run `main` in virtual time and return its result."""
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         return runner.run(main)
 

@@ -18,7 +18,8 @@ from bench.simulation.storage import Operations
 from pipeline.job.requests import Redrive, Request
 
 LARGEST_BATCH = 32
-"""What one Get Messages brings at most. https://learn.microsoft.com/rest/api/storageservices/get-messages"""
+"""Most messages of one Get Messages.
+ https://learn.microsoft.com/rest/api/storageservices/get-messages"""
 FIRST_POLL, LONGEST_POLL = 0.1, 60.0
 """Seconds between two looks at an empty queue: doubled up to a minute, host.json's default maxPollingInterval."""
 
@@ -69,12 +70,12 @@ class Queue:
         self._operations = operations
         self.poison: list[Request] = []
         self.sent = 0
-        """By the app: work that was put off."""
+        """By the app: work that was deferred."""
         self.most_attempts = 1
 
     async def send(self, request: Request | Redrive, delay: float) -> None:
         """As `pipeline.storage.queue.RequestQueue`."""
-        assert isinstance(request, Request)  # noqa: S101 - nobody redrives here
+        assert isinstance(request, Request)  # noqa: S101 - redrives are not simulated
         await self._operations.one("queue")
         self.sent += 1
         self.most_attempts = max(self.most_attempts, request.attempt)
@@ -144,7 +145,7 @@ class Listener:
         self._tasks: set[asyncio.Task[None]] = set()
         self._busy_since = 0.0
         self.busy_seconds = 0.0
-        """While anything is in work: what Flex Consumption bills."""
+        """Seconds with anything in progress, which Flex Consumption bills."""
         self.delivered = 0
 
     @property
@@ -174,7 +175,7 @@ class Listener:
         self.delivered += 1
         try:
             await self._handle(message.request)
-        except Exception:  # noqa: BLE001 - whatever a function raises, the host delivers again
+        except Exception:  # noqa: BLE001 - on any exception of a function, the host delivers again
             if message.failed + 1 < self._allowed.deliveries:
                 self._queue.put(message.request, self._allowed.retry_after, message.failed + 1)
             else:
@@ -200,7 +201,7 @@ COLD_START = 5.0
 
 
 class ScaleGroup:
-    """The instances for one function. Flex Consumption scales the blob functions as one group, each other by itself.
+    """The instances for one function. Flex Consumption scales the blob functions as one group, the others separately.
 
     https://learn.microsoft.com/azure/azure-functions/event-driven-scaling#per-function-scaling
     As many as the queue's length asks for, up to a maximum; here none is ever taken away, but only busy ones cost.

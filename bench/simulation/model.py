@@ -41,7 +41,7 @@ class _Response:
 
 
 class Endpoint:
-    """What the adapter takes for its `AsyncOpenAI`."""
+    """Stands in for the adapter's `AsyncOpenAI`."""
 
     def __init__(self, service: Service, answer_tokens: int, rng: Random) -> None:
         self.service = service

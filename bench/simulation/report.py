@@ -1,4 +1,4 @@
-"""What came of each day: as a table, as JSON, for docs/scaling.md, and as a plot of the queues."""
+"""The report on the simulated days: a table, JSON, docs/scaling.md, and a plot of the queues."""
 
 import json
 from collections.abc import Mapping
@@ -18,15 +18,15 @@ KEPT = Path(".local") / "simulation"
 PAGE, PLOT = "docs/scaling.md", "docs/scaling.svg"
 BEGIN, END = "<!-- make simulate: begin -->", "<!-- make simulate: end -->"
 WIDE = 200
-"""Characters, where there is no terminal to ask."""
+"""Width in characters where the output is not a terminal."""
 
 PRICES = {"blob write": 0.05, "blob read": 0.004, "queue": 0.004, "delete": 0.0}
-"""US dollars for 10,000 operations (hot, LRS), assumed. Prices differ between regions and change: look yours up at
+"""US dollars for 10,000 operations (hot, LRS), assumed. Prices differ between regions and change. See
 https://azure.microsoft.com/pricing/details/storage/blobs/"""
 
 
 def show(reports: Mapping[str, Report]) -> None:
-    """A column for each day, on stdout."""
+    """Write a table to stdout, with a column for each day."""
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = WIDE
@@ -40,7 +40,7 @@ def show(reports: Mapping[str, Report]) -> None:
 
 
 def write(reports: Mapping[str, Report]) -> Path:
-    """Everything to the folder that it returns."""
+    """Write everything, and return the folder."""
     folder = ROOT / KEPT
     folder.mkdir(parents=True, exist_ok=True)
     content = {name: asdict(report) for name, report in reports.items()}
@@ -55,7 +55,7 @@ def plot(reports: Mapping[str, Report], path: Path) -> None:
 
 
 def publish(reports: Mapping[str, Report]) -> None:
-    """The table into docs/scaling.md, between its two marks, and the plot beside it."""
+    """Write the table into docs/scaling.md, between its two marks, and the plot next to that page."""
     page = ROOT / PAGE
     before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
     after = rest.partition(END)[2]
@@ -89,7 +89,7 @@ def _rows(reports: Mapping[str, Report]) -> list[tuple[str, list[str]]]:
         ("longest wait", [_time(one.waits["longest"]) for one in each]),
         ("most queued", [f"{one.most_waiting:,}" for one in each]),
         ("deliveries per image", [f"{one.deliveries / one.scenario.images:.2f}" for one in each]),
-        ("put off", [f"{one.put_off:,}" for one in each]),
+        ("deferred", [f"{one.deferred:,}" for one in each]),
         ("storage operations per image", [f"{one.operations_per_image:.1f}" for one in each]),
         ("their price for a million images", [f"${cost(one):,.0f}" for one in each]),
         ("instance hours", [f"{one.instance_hours:,.0f}" for one in each]),

@@ -1,4 +1,4 @@
-"""A model deployment's quota as callers see it: tokens a minute, refusals, and the headers that tell of both.
+"""A model deployment's quota as callers see it: tokens a minute, refusals, and rate-limit headers.
 
 The service charges a request when it arrives: its prompt, and all that its answer may need.
 https://learn.microsoft.com/azure/ai-services/openai/how-to/quota
@@ -59,7 +59,7 @@ class Service:
         self.quota.level = min(self.quota.level, self.quota.capacity)
 
     def arrive(self, tokens: float) -> tuple[bool, dict[str, str]]:
-        """Whether the request is accepted, and the headers of its answer: what is left as the request found it."""
+        """Return whether the request is accepted, and the headers of its answer: the quota left when it arrived."""
         self.quota.refill()
         accepted = self.quota.level >= tokens
         if accepted:

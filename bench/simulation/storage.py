@@ -35,7 +35,7 @@ def _response() -> Any:
 
 @dataclass
 class Operations:
-    """How many there were, by what they are billed as. A delete is free."""
+    """Numbers of operations by billing class. A delete is free."""
 
     counts: Counter[str] = field(default_factory=Counter)
 
@@ -175,7 +175,7 @@ class Images:
 
 
 class Account:
-    """What the adapters take for a `BlobServiceClient`."""
+    """Stands in for the adapters' `BlobServiceClient`."""
 
     def __init__(self, containers: Mapping[str, Container | Images]) -> None:
         self._containers = containers
