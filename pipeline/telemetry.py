@@ -44,7 +44,7 @@ type Value = str | int
 
 @dataclass(slots=True)
 class DeliveryRecord:
-    """What one delivery found out, for its log line and its span.
+    """The findings of one delivery, for its log line and its span.
 
     It is filled in as things become known, so a delivery that failed shows what it had found out until then.
     """
@@ -121,7 +121,7 @@ def count_lost_answer() -> None:
 
 
 def error_type(error: BaseException) -> str:
-    """What went wrong, in few enough different words for a metric: an error code, a status, or an exception's name."""
+    """The kind of an error, in few different words, for metrics: an error code, a status, or an exception's name."""
     if isinstance(error, PermanentFailure):
         return error.code
     if isinstance(error, RetryableFailure) and type(error) in {RetryableFailure, OperatorFailure, TimedOut}:

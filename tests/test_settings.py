@@ -30,7 +30,7 @@ def test_one_message_names_every_bad_key_its_problem_and_an_example() -> None:
         "PROCESS_IMAGE_ENABLED": "perhaps",
     }
     assert message_for(environment) == snapshot("""\
-Blobsight cannot start, settings to mend: 6
+Blobsight cannot start, settings to fix: 6
   - DataStorage__queueServiceUri is missing. Example: DataStorage__queueServiceUri=https://myaccount.queue.core.windows.net
   - INPUT_CONTAINER is 'My Images': it should be 3 to 63 lowercase letters, digits and single hyphens. Example: INPUT_CONTAINER=images
   - AZURE_OPENAI_ENDPOINT is wrong: it should be an https:// address, without a key, a SAS or anything else behind it. Example: AZURE_OPENAI_ENDPOINT=https://my-resource.openai.azure.com
@@ -42,14 +42,14 @@ Blobsight cannot start, settings to mend: 6
 
 def test_containers_must_differ_or_results_would_be_analyzed() -> None:
     assert message_for({"OUTPUT_CONTAINER": "images"}) == snapshot("""\
-Blobsight cannot start, settings to mend: 1
+Blobsight cannot start, settings to fix: 1
   - INPUT_CONTAINER, OUTPUT_CONTAINER and STATE_CONTAINER must differ, or results would be analyzed as uploads. Give each its own container.\
 """)
 
 
 def test_two_identities_are_refused() -> None:
     assert message_for({"AZURE_CLIENT_ID": "one", "DataStorage__clientId": "two"}) == snapshot("""\
-Blobsight cannot start, settings to mend: 1
+Blobsight cannot start, settings to fix: 1
   - AZURE_CLIENT_ID and DataStorage__clientId name two identities; the app uses one for storage and model. Set both to the same client id.\
 """)
 

@@ -63,7 +63,7 @@ class Outcome(StrEnum):
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     ALREADY_DONE = "already done"
-    """What is asked of the image as it is now has its result."""
+    """The image, as it is now asked about, has its result."""
     SUPERSEDED = "superseded"
     """A newer version of the image has its result."""
     CHANGED = "changed"
@@ -298,7 +298,7 @@ def is_rerun(request: Request, stored: StoredResult) -> bool:
 
 
 def _asks_nothing_of_its_own(request: Request, stored: StoredResult) -> bool:
-    """Whether `request` is an image's event come again, after a person had the image asked something else."""
+    """Whether `request` is a repeated event of an image, which a person had asked something else."""
     of_its_own = request.instructions is not None or request.options != Options() or request.rerun_failed
     is_event = not of_its_own and image_of_sidecar(request.name) is None
     return is_event and stored.facts.origin == Origin.REQUEST

@@ -10,7 +10,7 @@ _STRUCTURE = frozenset(
         "anyOf", "oneOf", "allOf", "not", "if", "$ref", "$defs", "definitions",
     )
 )  # fmt: skip
-"""What makes a schema of an object; titles, descriptions and the like do not."""
+"""Keywords that make a schema of an object; titles, descriptions and the like do not."""
 _WRAPPERS = ("response_format", "text", "format", "json_schema", "schema", "function", "parameters", "input_schema",
              "inputSchema")  # fmt: skip
 """Where requests and tools keep a schema: `response_format.json_schema.schema` and `function.parameters` (chat

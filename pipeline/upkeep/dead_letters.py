@@ -45,7 +45,7 @@ _NOTE = TypeAdapter(_Seen)
 
 
 class DeadLetters:
-    """The dead-letter container; where reading has come to is noted in the state container."""
+    """The dead-letter container; a note in the state container says how far it was read."""
 
     def __init__(self, listing: ContainerListing, letters: Uploads, notes: Notes) -> None:
         self._listing = listing
