@@ -26,8 +26,8 @@ from pipeline.settings import Settings
 from pipeline.storage.unpacking import Broken, TooLarge, is_packed, unpacked
 
 CONVERSIONS = 2
-"""Memory for all conversions together, by estimate, in `settings.image_memory_bytes`: half of an instance where that is a
-quarter of it."""
+"""Memory for all conversions together, by estimate, in `settings.image_memory_bytes`: half of an instance where that
+setting is a quarter of it."""
 
 
 class VisionModel(Protocol):
