@@ -40,8 +40,10 @@ function Test-Key {
     $output = az rest --method post --url "$app/host/default/listkeys?api-version=2025-03-01" --output json `
         --query 'contains(keys(not_null(systemKeys, `{}`)), ''blobs_extension'')' 2>&1
     $failed = $LASTEXITCODE -ne 0
-    $script:problem = if ($failed) { ($output | Select-Object -First 3) -join "`n" } else { '' }
-    return -not $failed -and "$output".Trim() -eq 'true'
+    # A warning of the Azure CLI is no part of its answer.
+    $problems, $answer = @($output).Where({ $_ -is [Management.Automation.ErrorRecord] }, 'Split')
+    $script:problem = ($problems | Select-Object -First 3) -join "`n"
+    return -not $failed -and "$answer".Trim() -eq 'true'
 }
 
 if ($env:AZURE_EVENT_DELIVERY -eq 'webhook') {
