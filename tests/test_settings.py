@@ -5,7 +5,6 @@ import re
 
 import pytest
 from inline_snapshot import snapshot
-
 from person import ROOT
 
 from pipeline.settings import Settings, SettingsError

@@ -45,8 +45,8 @@ def _row(field: FieldInfo) -> str:
 
 def _allowed(field: FieldInfo) -> str:
     """The values that `Settings` takes, as far as its types say; nothing for any text."""
-    if field.annotation in _ALLOWED_TEXTS:
-        return _ALLOWED_TEXTS[field.annotation]
+    if text := _ALLOWED_TEXTS.get(str(field.annotation)):
+        return text
     parts = get_args(field.annotation) if get_origin(field.annotation) in {Union, UnionType} else (field.annotation,)
     kind = next(part for part in parts if part is not NoneType)
     kind = getattr(kind, "__value__", kind)
@@ -63,9 +63,9 @@ def _allowed(field: FieldInfo) -> str:
 
 
 _ALLOWED_TEXTS = {
-    ServiceUrl: "an `https://` address; `http://` only of this machine",
-    ModelUrl: "an `https://` address without a path, or with `/openai/v1`; `http://` only of this machine",
-    StorageName: "3 to 63 lowercase letters, digits and single hyphens",
+    str(ServiceUrl): "an `https://` address; `http://` only of this machine",
+    str(ModelUrl): "an `https://` address without a path, or with `/openai/v1`; `http://` only of this machine",
+    str(StorageName): "3 to 63 lowercase letters, digits and single hyphens",
 }
 
 

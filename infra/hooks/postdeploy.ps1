@@ -10,7 +10,7 @@ Set-Location (Join-Path $PSScriptRoot '../..')
 function Stop-Hook([string] $Message) {
     [Console]::Error.WriteLine("error: $Message")
     [Console]::Error.WriteLine('The pipeline is deployed, but NO EVENTS REACH IT YET: images that are dropped wait an hour for the reconciliation.')
-    [Console]::Error.WriteLine("When it is mended, run 'azd hooks run postdeploy'. More: docs/deploy.md, `"When something goes wrong`".")
+    [Console]::Error.WriteLine("Once that is fixed, run 'azd hooks run postdeploy'. More: docs/deploy.md, `"When something goes wrong`".")
     exit 1
 }
 
@@ -90,7 +90,7 @@ function Find-Record {
             $script:found = 'ready'
         } else {
             $problems = if ($script:text -match '"problems" *: *\[([^\]]*)') { $Matches[1] } else { '' }
-            $script:why = "it says $($problems.Substring(0, [Math]::Min(300, $problems.Length)))"
+            $script:why = "the app reports: $($problems.Substring(0, [Math]::Min(300, $problems.Length)))"
         }
     } elseif ("$output" -match 'notfound|does not exist') {
         $script:found = 'waiting'

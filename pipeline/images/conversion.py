@@ -69,8 +69,8 @@ _UPRIGHT = {
 # Each pass of a progressive JPEG goes over the whole image, and costs a few bytes to ask for: 100 passes are ten times
 # what programs write.
 _MAX_PASSES = 100
-# Passes times pixels bound the time, at up to 2 ns for each. Programs write up to 12 passes, so that an image of the usual
-# kind is taken at any size that MAX_IMAGE_PIXELS allows.
+# Passes times pixels bound the time, at up to 2 ns for each. Programs write up to 12 passes: with so many, an image of
+# any size that MAX_IMAGE_PIXELS allows is taken.
 _USUAL_PASSES = 12
 _MIN_PASS_PIXELS = 2_000_000_000
 

@@ -119,7 +119,7 @@ def too_many_passes(passes: int, facts: ImageFacts, most: int) -> PermanentFailu
     return PermanentFailure(
         ErrorCode.IMAGE_TOO_LARGE,
         f"The image has {_shape(facts)} in a progressive JPEG of {passes:,} passes; at that size at most {most:,} are"
-        " accepted. Save it smaller, or without \"progressive\".",
+        ' accepted. Save it smaller, or without "progressive".',
         {"format": facts.format, "width": facts.width, "height": facts.height, "passes": passes, "max_passes": most},
     )
 

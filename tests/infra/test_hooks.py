@@ -312,7 +312,7 @@ def test_what_the_app_cannot_do_yet_is_waited_for_and_told(hook: Hook, what: str
 def test_an_app_that_never_can_gets_no_events(hook: Hook, tmp_path: Path) -> None:
     done = hook(FAKE_RECORD=record(read_input=False, problems=["no role on images"]))
     assert done.returncode == 1
-    assert "it reads 'images' and writes 'results': it says" in done.stderr
+    assert "it reads 'images' and writes 'results': the app reports: " in done.stderr
     assert "no role on images" in done.stderr
     assert "azd hooks run postdeploy" in done.stderr
     assert not calls(tmp_path, "deployment")
