@@ -3,8 +3,8 @@
 import azure.functions as func
 
 import pipeline.app
-from pipeline import http_api
-from pipeline.blob_binding import BlobName
+from pipeline.triggers import http_api
+from pipeline.triggers.blob_binding import BlobName
 
 app = func.FunctionApp()
 settings = pipeline.app.settings()  # a wrong setting stops the start, with one message that names every bad key

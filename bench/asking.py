@@ -1,7 +1,7 @@
 """Ways to ask a model about images, each in a fresh process: `python -m bench.asking TASK`.
 
     ours      `pipeline.model.azure_openai` with its governor and a managed identity's token
-    bounded   the same behind `pipeline.analysis`, with storage in memory: whether IMAGE_MEMORY_BYTES holds
+    bounded   the same behind `pipeline.job.analysis`, with storage in memory: whether IMAGE_MEMORY_BYTES holds
     floor     bodies made before, over aiohttp: no credential, no SDK, no checks
     sliced    the same in slices of 64 KiB: the least that we know how to do
     shared    one SDK client for all, used as its documentation has it
@@ -35,14 +35,14 @@ from openai.types.chat import ChatCompletionMessageParam
 from bench.measure import answer, forget_peak, peak_bytes, rss_bytes
 from bench.pictures import jpeg_of
 from localcloud.identity import IdentityEndpoint
-from pipeline.analysis import Analyzer
 from pipeline.images import PreparedImage
+from pipeline.job.analysis import Analyzer
+from pipeline.job.race import Outcome
+from pipeline.job.requests import Request
 from pipeline.model.azure_openai import TOKEN_SCOPE, AzureOpenAIModel
 from pipeline.model.question import Question
 from pipeline.model.request_body import request_body
 from pipeline.pacing.governor import Governor
-from pipeline.race import Outcome
-from pipeline.requests import Request
 from pipeline.settings import DEFAULT_SYSTEM_PROMPT, Settings
 from pipeline.storage.facts import Claim, OpenedUpload, StoredResult, Upload, first_read_bytes
 
@@ -199,7 +199,11 @@ class _Store:
 
     @asynccontextmanager
     async def held(self, _key: str) -> AsyncIterator[Claim]:
-        yield Claim(1, None, _never, lambda: None)
+        yield Claim(1, None, _never, lambda: None, _never_for)
+
+
+async def _never_for(_key: str, answer: bytes) -> None:
+    await _never(answer)
 
 
 async def _never(_answer: bytes) -> None:

@@ -36,7 +36,7 @@ from blobsight.terminal import (
 )
 from pipeline.errors import ErrorCode, RetryableFailure
 from pipeline.instructions import Origin
-from pipeline.requests import Request
+from pipeline.job.requests import Request
 from pipeline.storage.marks import QueuedMarks
 
 OLDER_THAN_MINUTES = 15

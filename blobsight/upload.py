@@ -44,10 +44,10 @@ from blobsight.terminal import (
     table,
     write_json,
 )
-from pipeline.budget import Budget
 from pipeline.errors import PermanentFailure
 from pipeline.images.recognise import recognise
 from pipeline.instructions import Origin
+from pipeline.job.memory import Budget
 from pipeline.junk import has_image_ending
 from pipeline.names import wants_result
 from pipeline.storage.listing import listed

@@ -1,24 +1,22 @@
 """One process of the app: its settings, and the clients that live as long as it does."""
 
-import asyncio
 import logging
 import os
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.settings import Settings
+from pipeline.triggers.invocation import uncancelled
 
 if TYPE_CHECKING:
-    from pipeline.analysis import Analyzer
-    from pipeline.deliveries import Deliveries
-    from pipeline.readiness import Readiness
-    from pipeline.requests import Request
-    from pipeline.upkeep import Upkeep
+    from pipeline.job.analysis import Analyzer
+    from pipeline.job.requests import Request
+    from pipeline.triggers.deliveries import Deliveries
+    from pipeline.triggers.poison import Poison
+    from pipeline.upkeep.readiness import Readiness
+    from pipeline.upkeep.reconcile import Reconciler
+    from pipeline.upkeep.redrive import Redriver
 
 logger = logging.getLogger(__name__)
 
@@ -35,20 +33,9 @@ for _chatty in (
 ):
     logging.getLogger(_chatty).setLevel(logging.WARNING)
 
-MOST_FRAMES = 8
-"""Of an unexpected exception that are logged."""
 PATIENCE_SECONDS = 30
 """How long an image waits for memory, and then in memory for its turn at the model; one that would wait longer goes
 back to the queue."""
-
-
-class InvocationCancelled(Exception):
-    """A CancelledError came out of the app's own work or a library's.
-
-    The platform itself cancels nothing: it kills. But the worker catches only ordinary exceptions, and a CancelledError
-    that leaves a function, such as that of a future shared with another invocation, would leave the host without a
-    response: until functionTimeout, when it kills the worker and all that runs there.
-    """
 
 
 @cache
@@ -67,7 +54,9 @@ class App:
 
     analyzer: "Analyzer"
     deliveries: "Deliveries"
-    upkeep: "Upkeep"
+    poison: "Poison"
+    reconciler: "Reconciler"
+    redriver: "Redriver"
     readiness: "Readiness"
 
 
@@ -85,19 +74,23 @@ def app() -> App:
     from azure.storage.blob.aio import BlobServiceClient, ExponentialRetry
     from azure.storage.queue.aio import QueueServiceClient
 
-    from pipeline.analysis import Analyzer
-    from pipeline.deliveries import Deliveries
+    from pipeline.job.analysis import Analyzer
+    from pipeline.job.last_resort import LastResort
     from pipeline.model.azure_openai import TOKEN_SCOPE, AzureOpenAIModel
     from pipeline.pacing.gauges import watch
     from pipeline.pacing.governor import Governor
-    from pipeline.readiness import Readiness
     from pipeline.storage.claims import Claims
     from pipeline.storage.facts import first_read_bytes
     from pipeline.storage.marks import QueuedMarks
+    from pipeline.storage.notes import Notes
     from pipeline.storage.queue import RequestQueue
     from pipeline.storage.results import Results
     from pipeline.storage.uploads import Uploads
-    from pipeline.upkeep import Upkeep
+    from pipeline.triggers.deliveries import Deliveries
+    from pipeline.triggers.poison import Poison
+    from pipeline.upkeep.readiness import Readiness
+    from pipeline.upkeep.reconcile import Reconciler
+    from pipeline.upkeep.redrive import Redriver
 
     config = settings()
     credential = (
@@ -123,7 +116,7 @@ def app() -> App:
         transport=AioHttpTransport(use_env_settings=use_env_settings),
     )
     uploads, results = Uploads(blobs, config.input_container), Results(blobs, config.output_container)
-    queue, waiting = RequestQueue(queues, config.requests_queue), QueuedMarks(blobs, config.state_container)
+    queue, marks = RequestQueue(queues, config.requests_queue), QueuedMarks(blobs, config.state_container)
     governor = Governor(most_in_flight=config.max_concurrency, patience=PATIENCE_SECONDS)
     watch(governor)
     model = AzureOpenAIModel(
@@ -134,26 +127,31 @@ def app() -> App:
     )
     claims = Claims(blobs, config.state_container, config.claim_seconds)
     analyzer = Analyzer(config, uploads, results, claims, model, patience=PATIENCE_SECONDS)
+    last_resort = LastResort(config.openai_deployment, uploads, results, claims)
+    deliveries = Deliveries(
+        analyzer,
+        last_resort,
+        queue,
+        marks,
+        governor,
+        deployment=config.openai_deployment,
+        retry_for=config.retry_for_seconds,
+    )
     return App(
         analyzer,
-        Deliveries(
-            analyzer,
-            queue,
-            waiting,
-            governor,
-            deployment=config.openai_deployment,
-            retry_for=config.retry_for_seconds,
-        ),
-        Upkeep(
+        deliveries,
+        Poison(deliveries, last_resort),
+        Reconciler(
             blobs,
             results,
             queue,
-            waiting,
+            marks,
             images=config.input_container,
             state=config.state_container,
             dead_letters=config.dead_letter_container,
         ),
-        Readiness(blobs, config.state_container, uploads, results, queue),
+        Redriver(blobs, results, queue, marks, images=config.input_container),
+        Readiness(Notes(blobs, config.state_container), uploads, results, queue),
     )
 
 
@@ -164,7 +162,7 @@ async def handle_upload(container: str, name: str) -> None:
         RetryableFailure: storage can't be reached; the host delivers the event again.
         InvocationCancelled: likewise.
     """
-    from pipeline.requests import Request
+    from pipeline.job.requests import Request
 
     with uncancelled(f"{container}/{name}"):
         await _handle(Request(container=container, name=name))
@@ -177,12 +175,12 @@ async def handle_message(message: str) -> None:
         InvalidRequest: it can't be understood; the host will call it poison.
         RetryableFailure, InvocationCancelled: as for `handle_upload`.
     """
-    from pipeline.requests import Redrive, parse_message
+    from pipeline.job.requests import Redrive, parse_message
 
     with uncancelled("a request"):
         for request in parse_message(message):
             if isinstance(request, Redrive):
-                await app().upkeep.redrive(request)
+                await app().redriver.run(request)
             else:
                 await _handle(request)
 
@@ -194,7 +192,7 @@ async def handle_poison_upload(message: str) -> None:
         RetryableFailure, InvocationCancelled: it can't be queued now.
     """
     with uncancelled("a poison upload"):
-        await app().deliveries.requeue_poison_upload(message)
+        await app().poison.requeue_upload(message)
 
 
 async def handle_poison_request(message: str) -> None:
@@ -204,7 +202,7 @@ async def handle_poison_request(message: str) -> None:
         RetryableFailure, InvocationCancelled: its result can't be written now.
     """
     with uncancelled("a poison request"):
-        await app().deliveries.record_crash(message)
+        await app().poison.record_crash(message)
 
 
 async def reconcile() -> None:
@@ -214,7 +212,7 @@ async def reconcile() -> None:
         RetryableFailure, InvocationCancelled: the next run goes on.
     """
     with uncancelled("reconcile"):
-        await app().upkeep.reconcile()
+        await app().reconciler.run()
 
 
 async def note_readiness() -> None:
@@ -239,32 +237,3 @@ async def _handle(request: "Request") -> None:
             request.container,
             expected,
         )
-
-
-@contextmanager
-def uncancelled(what: str) -> Iterator[None]:
-    """The functions' boundary: turn a stray cancellation into an ordinary exception, and log what nobody expects.
-
-    An unexpected exception is logged with its type and where it came from, but without its message, which may hold
-    people's text. The host logs it whole, where telemetry does not reach.
-    """
-    from pipeline.errors import Failure
-    from pipeline.requests import InvalidRequest
-
-    try:
-        yield
-    except asyncio.CancelledError:
-        raise InvocationCancelled(f"{what}: cancelled before it was done") from None
-    except (Failure, InvalidRequest):
-        raise
-    except Exception as error:
-        logger.error(  # noqa: TRY400 - a traceback would end in the message
-            "Unexpected %s at %s", type(error).__name__, _frames(error), extra={"error_type": type(error).__name__}
-        )
-        raise
-
-
-def _frames(error: BaseException) -> str:
-    """The last places that `error` came through, the innermost first: `module.py:12 in function`."""
-    frames = traceback.extract_tb(error.__traceback__)[-MOST_FRAMES:]
-    return ", ".join(f"{Path(frame.filename).name}:{frame.lineno} in {frame.name}" for frame in reversed(frames))

@@ -1,6 +1,7 @@
-"""What can go wrong with one piece of work, by what has to happen next.
+"""Failures of one piece of work, sorted by what has to happen next.
 
 Failure
+├── InvalidRequest      a message that can't be understood; the host makes it poison (requests.py)
 ├── PermanentFailure    trying again would change nothing: it is written as a failed result at once
 └── RetryableFailure    waiting may help: throttling, outages, a connection that broke
     ├── OperatorFailure waiting for a person: a missing role, a wrong deployment name; retried all the same
@@ -10,8 +11,8 @@ Failure
     ├── TimedOut        the model did not answer in time; repeated, it may be the image's or the question's fault
     ├── AnswerKept      the answer is there and its result can't be written: the next run goes on from there
     └── NotTried        nothing was tried, so nothing failed: another run has the work, or there is no place for it yet
-        ├── Busy                the model's turn would come too late (governor.py)
-        ├── ClaimedElsewhere    another run is at it (claims.py)
+        ├── Busy                the model's turn would come too late (gate.py)
+        ├── ClaimedElsewhere    another run is at it (facts.py)
         ├── NoMemory            the images in progress leave no memory for it (memory.py)
         └── NotSettled          the blob is still being written (analysis.py)
 

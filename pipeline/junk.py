@@ -1,4 +1,4 @@
-"""Junk files: what systems and tools leave in people's folders, told by name alone.
+"""Names of junk files, which systems and tools leave in people's folders.
 
 Only names that nobody gives to an image of their own are junk: a container holds what many tools upload, and an image
 taken for junk would be lost without a word. So `photo.tmp`, `photo.jpg~`, `thumbnails/photo.jpg` and conflicted copies

@@ -1,4 +1,4 @@
-"""Names of blobs: which uploads are images to analyze, and where the result of each one lies."""
+"""Names of blobs: which uploads are images to analyze, and where each result lies."""
 
 import hashlib
 import re

@@ -1,4 +1,4 @@
-"""What the pipeline tells of itself: a log line for each delivery, spans and metrics.
+"""Log lines, spans and metrics of deliveries.
 
 Spans and metrics go through OpenTelemetry's API alone: without its SDK, which only the platform brings (see
 docs/operations.md), a span costs five microseconds and a measurement none. Names and units of everything about the
@@ -24,8 +24,8 @@ _tracer = trace.get_tracer("pipeline", __version__)
 meter = metrics.get_meter("pipeline", __version__)
 
 _outcomes = meter.create_counter("blobsight.outcomes", unit="{delivery}", description="How deliveries ended.")
-_put_off = meter.create_counter(
-    "blobsight.attempts.put_off", unit="{attempt}", description="Attempts that went back to the request queue."
+_deferred = meter.create_counter(
+    "blobsight.attempts.deferred", unit="{attempt}", description="Attempts that went back to the request queue."
 )
 _taken_over = meter.create_counter(
     "blobsight.claims.taken_over", unit="{claim}", description="Claims taken over from a run that ended without a word."
@@ -43,10 +43,10 @@ type Value = str | int
 
 
 @dataclass(slots=True)
-class Attempt:
-    """One attempt at bringing an upload to its result, as its log line and its span tell of it.
+class DeliveryRecord:
+    """What one delivery found out, for its log line and its span.
 
-    It is filled in as things become known: what an attempt that failed had found out so far is told, too.
+    It is filled in as things become known, so a delivery that failed shows what it had found out until then.
     """
 
     container: str
@@ -55,7 +55,7 @@ class Attempt:
     """From 1: the request's count, and the runs that ended without a word."""
     work_key: str | None = None
     outcome: str | None = None
-    """None for an attempt that failed and is made again."""
+    """None for a delivery that failed and comes again."""
     error_code: str | None = None
     steps: Mapping[str, int] = field(default_factory=dict)
     """Milliseconds by step, as in a result's `timings_ms`."""
@@ -92,20 +92,20 @@ class Attempt:
 
 
 @contextmanager
-def analyzing(attempt: Attempt) -> Iterator[None]:
-    """A span for `attempt`, and, when it comes to an outcome, one more of these."""
+def analyzing(record: DeliveryRecord) -> Iterator[None]:
+    """Trace the delivery; count its outcome if it has one."""
     with spanned("analyze", SpanKind.INTERNAL) as span:
         try:
             yield
         finally:
-            span.set_attributes({f"blobsight.{name}": value for name, value in attempt.fields().items()})
-    if attempt.outcome:
-        error = {"error.type": attempt.error_code} if attempt.error_code else {}
-        _outcomes.add(1, {"outcome": attempt.outcome, **error})
+            span.set_attributes({f"blobsight.{name}": value for name, value in record.fields().items()})
+    if record.outcome:
+        error = {"error.type": record.error_code} if record.error_code else {}
+        _outcomes.add(1, {"outcome": record.outcome, **error})
 
 
-def count_put_off(failure: RetryableFailure) -> None:
-    _put_off.add(1, {"error.type": error_type(failure)})
+def count_deferred(failure: RetryableFailure) -> None:
+    _deferred.add(1, {"error.type": error_type(failure)})
 
 
 def count_taken_over() -> None:

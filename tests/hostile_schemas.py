@@ -12,7 +12,7 @@ from time import process_time
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from pipeline.structured import AnswerMismatch, AnswerSchema, InvalidSchema
+from pipeline.schemas import AnswerMismatch, AnswerSchema, InvalidSchema
 
 type Json = dict[str, Any]
 

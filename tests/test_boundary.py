@@ -2,8 +2,8 @@
 
 import pytest
 
-from pipeline.app import uncancelled
 from pipeline.errors import RetryableFailure
+from pipeline.triggers.invocation import uncancelled
 
 
 def fail(words: str) -> None:

@@ -10,7 +10,7 @@ from workshop import THROTTLED, Workshop, workshop
 
 from pipeline.errors import ErrorCode, PermanentFailure
 from pipeline.instructions.options import Options
-from pipeline.race import Outcome
+from pipeline.job.race import Outcome
 from pipeline.storage.facts import ClaimedElsewhere
 
 

@@ -19,10 +19,10 @@ from terminal import Ran, blobsight, started
 from workshop import Workshop, workshop
 
 from localcloud.model.script import Refusal
-from pipeline.answering import Failing
 from pipeline.errors import ErrorCode, PermanentFailure
 from pipeline.instructions.options import Options
-from pipeline.requests import Request
+from pipeline.job.answering import Failing
+from pipeline.job.requests import Request
 
 
 @pytest.fixture
@@ -149,7 +149,7 @@ async def test_missing_is_what_has_no_result_and_is_not_on_its_way(shop: Worksho
         await shop.analyzer.analyze(Request(container="shop-images", name=name))
     await put(shop, "overwritten.png", picture(colour="red"), instructions="?")
     await put(shop, "_instructions.md", b"No image.")
-    await shop.waiting.mark("waits.png", 60)
+    await shop.marks.mark("waits.png", 60)
     young = await retry(shop, "--missing", "--yes")
     assert "Left alone: 3 that came within 15 minutes" in young.talk
     assert await shop.queued() == []

@@ -21,9 +21,9 @@ from terminal import blobsight
 from workshop import Workshop, workshop
 
 from blobsight.show import Version, earlier_results
-from pipeline.answering import Failing
 from pipeline.errors import ErrorCode, PermanentFailure
-from pipeline.requests import Request
+from pipeline.job.answering import Failing
+from pipeline.job.requests import Request
 from pipeline.storage.marks import QueuedMarks
 
 

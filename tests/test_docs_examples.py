@@ -31,7 +31,7 @@ from pipeline.instructions.options import NAMES, Options
 from pipeline.instructions.sources import CACHE_SECONDS
 from pipeline.names import image_of_sidecar, result_name, wants_result
 from pipeline.result import Result
-from pipeline.structured import AnswerSchema, InvalidSchema
+from pipeline.schemas import AnswerSchema, InvalidSchema
 
 PAGES = {name: (ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("instructions.md", "results.md")}
 INSTRUCTIONS, RESULTS = PAGES.values()

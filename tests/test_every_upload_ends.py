@@ -19,16 +19,18 @@ from pictures import picture
 from PIL import Image
 from workshop import Queue, Workshop, failing, workshop
 
-from pipeline.analysis import Analyzer, NotSettled
-from pipeline.deliveries import MOST_TIME_OUTS, Deliveries
 from pipeline.errors import RetryableFailure, TimedOut
+from pipeline.job.analysis import Analyzer
+from pipeline.job.last_resort import LastResort
+from pipeline.job.race import Outcome
+from pipeline.job.reading import NotSettled
+from pipeline.job.requests import Request
 from pipeline.pacing.governor import Governor
-from pipeline.race import Outcome
-from pipeline.requests import Request
 from pipeline.storage.claims import Claims
 from pipeline.storage.marks import QueuedMarks
 from pipeline.storage.results import Results
 from pipeline.storage.uploads import Uploads
+from pipeline.triggers.deliveries import MOST_TIME_OUTS, Deliveries
 
 ENCRYPTED = (
     409,
@@ -56,8 +58,10 @@ async def behind(shop: Workshop, door: str) -> AsyncIterator[Deliveries]:
     """The app's deliveries, with its storage behind a door."""
     async with BlobServiceClient.from_connection_string(door, retry_total=0) as service:
         uploads, results = Uploads(service, "shop-images"), Results(service, "shop-results")
+        claims = Claims(service, "shop-state", 60)
         yield Deliveries(
-            Analyzer(shop.settings, uploads, results, Claims(service, "shop-state", 60), shop.model),
+            Analyzer(shop.settings, uploads, results, claims, shop.model),
+            LastResort(shop.settings.openai_deployment, uploads, results, claims),
             shop.queue,
             QueuedMarks(service, "shop-state"),
             Governor(most_in_flight=8, patience=30),

@@ -15,11 +15,11 @@ from test_upload_to_result import SCHEMA
 
 from localcloud.model import ROLE_MISSING, Refusal
 from pipeline.errors import RetryableFailure
-from pipeline.http_api import process_image
 from pipeline.result import Result
+from pipeline.triggers.http_api import process_image
 
 if TYPE_CHECKING:
-    from pipeline.analysis import Analyzer
+    from pipeline.job.analysis import Analyzer
 
 
 @dataclass

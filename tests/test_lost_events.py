@@ -8,8 +8,8 @@ import pytest
 from person import Person
 from workshop import Workshop, workshop
 
-from pipeline.requests import Request
-from pipeline.upkeep import GRACE, Upkeep
+from pipeline.job.requests import Request
+from pipeline.upkeep.reconcile import GRACE, Reconciler
 
 
 @pytest.fixture
@@ -46,9 +46,9 @@ async def give_up(shop: Workshop, number: int, content: object) -> None:
     await shop.person.blobs.get_blob_client("shop-letters", name).upload_blob(body)
 
 
-def upkeep(shop: Workshop, **options: Any) -> Upkeep:
+def reconciler(shop: Workshop, **options: Any) -> Reconciler:
     """Without its grace reconcile would find the images in any case."""
-    return shop.upkeep(grace=GRACE, **options)
+    return shop.reconciler(grace=GRACE, **options)
 
 
 async def queued(shop: Workshop) -> list[str]:
@@ -59,13 +59,13 @@ async def test_the_images_of_new_dead_letters_are_queued_once(shop: Workshop) ->
     for name in ("a.png", "b.png", "c.png"):
         await shop.drop(name)
     await give_up(shop, 1, [event("a.png"), event("b.png"), event("x.png", "another")])
-    await upkeep(shop).reconcile()
+    await reconciler(shop).run()
     assert await queued(shop) == ["a.png", "b.png"]
     for name in ("a.png", "b.png"):
-        await shop.waiting.clear(name)
+        await shop.marks.clear(name)
     await give_up(shop, 2, [event("c.png"), event("_instructions.md")])
-    await upkeep(shop).reconcile()
-    await upkeep(shop).reconcile()
+    await reconciler(shop).run()
+    await reconciler(shop).run()
     assert await queued(shop) == ["c.png"]
 
 
@@ -75,7 +75,7 @@ async def test_what_can_not_be_read_is_named_and_the_rest_goes_on(
     await shop.drop("a.png")
     for number, content in enumerate([b"\xff{", b"", {"no": "event"}, [event("a.png")]]):
         await give_up(shop, number, content)
-    await upkeep(shop).reconcile()
+    await reconciler(shop).run()
     assert await queued(shop) == ["a.png"]
     unread = [record.getMessage() for record in caplog.records if "can't be read" in record.getMessage()]
     assert len(unread) == 3
@@ -85,14 +85,14 @@ async def test_no_more_are_queued_than_may_wait(shop: Workshop) -> None:
     for number in range(4):
         await shop.drop(f"{number}.png")
         await give_up(shop, number, [event(f"{number}.png")])
-    await upkeep(shop, most_queued=2).reconcile()
+    await reconciler(shop, most_queued=2).run()
     assert len(await queued(shop)) == 2
-    await upkeep(shop, most_queued=10).reconcile()
+    await reconciler(shop, most_queued=10).run()
     assert len(await queued(shop)) == 2
 
 
 async def test_without_a_dead_letter_container_there_is_nothing_to_read(shop: Workshop) -> None:
     await shop.person.blobs.delete_container("shop-letters")
-    await upkeep(shop).reconcile()
+    await reconciler(shop).run()
     assert await queued(shop) == []
     await shop.person.blobs.create_container("shop-letters")

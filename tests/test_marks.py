@@ -11,17 +11,18 @@ import pytest
 from person import ROOT, Person
 from workshop import BUSY, RETRY_FOR, THROTTLED, Workshop, failing, workshop
 
-from pipeline.answering import Failing
-from pipeline.app import InvocationCancelled, uncancelled
-from pipeline.deliveries import DEADLINE_SECONDS, HOLD_SECONDS, POISON_DELAY_SECONDS
 from pipeline.errors import ErrorCode, OperatorFailure, PermanentFailure, RetryableFailure
 from pipeline.instructions import InstructionSources
 from pipeline.instructions.options import Options
+from pipeline.job.answering import Failing
+from pipeline.job.requests import Redrive, Request
 from pipeline.model.question import Reply
 from pipeline.pacing.gate import Busy
 from pipeline.pacing.governor import Governor
 from pipeline.pacing.waits import DEFERRALS
-from pipeline.requests import Redrive, Request
+from pipeline.triggers.deliveries import DEADLINE_SECONDS, HOLD_SECONDS
+from pipeline.triggers.invocation import InvocationCancelled, uncancelled
+from pipeline.triggers.poison import DELAY_SECONDS
 
 
 @pytest.fixture
@@ -233,9 +234,9 @@ async def test_a_crashed_request_becomes_a_failed_result_once_it_can_be_written(
     poison = (await shop.drop("folder/a.png")).to_message()
     shop.connection.is_down = True
     with pytest.raises(RetryableFailure):
-        await shop.deliveries().record_crash(poison)
+        await shop.poison.record_crash(poison)
     shop.connection.is_down = False
-    await shop.deliveries().record_crash(poison)
+    await shop.poison.record_crash(poison)
     result = await shop.result("folder/a.png")
     assert (result["status"], result["error"]["code"], shop.model.asked) == ("failed", "crashed", [])
 
@@ -247,10 +248,10 @@ async def test_an_upload_that_the_host_gave_up_on_is_looked_at_again(shop: Works
         '{"Type":"BlobTrigger","FunctionId":"Host.Functions.analyze_image","BlobType":"Block",'
         '"ContainerName":"shop-images","BlobName":"folder/a.png","ETag":"\\"0x1\\""}'
     )
-    await shop.deliveries().requeue_poison_upload(poison)
+    await shop.poison.requeue_upload(poison)
     ((request, delay),) = shop.queue.sent
     expected = Request(container="shop-images", name="folder/a.png", since=shop.time)
-    assert (request, delay, await shop.state()) == (expected, POISON_DELAY_SECONDS, ["waiting"])
+    assert (request, delay, await shop.state()) == (expected, DELAY_SECONDS, ["waiting"])
     await shop.deliveries().handle(request)
     assert ((await shop.result("folder/a.png"))["status"], await shop.state()) == ("succeeded", [])
 
@@ -267,7 +268,7 @@ async def test_what_crashes_the_analysis_and_its_crash_record_still_gets_a_faile
     monkeypatch.setattr(InstructionSources, "find", unforeseen)
     with pytest.raises(IndexError):
         await shop.deliveries().handle(request)
-    await shop.deliveries().record_crash(request.to_message())
+    await shop.poison.record_crash(request.to_message())
     result = await shop.result("a.png")
     assert (result["status"], result["error"]["code"], result["instructions"]["text"]) == ("failed", "crashed", None)
 
@@ -280,7 +281,7 @@ async def test_a_crash_at_work_that_still_has_a_claim_is_left_to_whoever_comes_n
     working = asyncio.create_task(shop.deliveries().handle(request))
     while not shop.model.asked:
         await asyncio.sleep(0.01)
-    await shop.deliveries().record_crash(request.to_message())
+    await shop.poison.record_crash(request.to_message())
     assert [(sent.name, sent.attempt) for sent, _ in shop.queue.sent] == [("a.png", 1)]
     release.set()
     await working
@@ -291,8 +292,8 @@ async def test_a_crash_at_work_that_still_has_a_claim_is_left_to_whoever_comes_n
     "message", ["not json", "{}", "[1]", '{"eventType": "Microsoft.Storage.BlobCreated"}', "\\xff"]
 )
 async def test_a_message_that_nobody_understands_becomes_a_failed_result(shop: Workshop, message: str) -> None:
-    await shop.deliveries().record_crash(message)
-    await shop.deliveries().record_crash(message)  # delivered twice
+    await shop.poison.record_crash(message)
+    await shop.poison.record_crash(message)  # delivered twice
     (name,) = await shop.results()
     result = await shop.result(name.removesuffix(".json"))
     assert name.startswith("unreadable-requests/")
@@ -313,12 +314,12 @@ async def test_reconcile_queues_what_has_no_current_result_once(shop: Workshop) 
     for name in ("done.png", "overwritten.png"):
         await shop.analyzer.analyze(Request(container="shop-images", name=name))
     await shop.person.blobs.get_blob_client("shop-images", "overwritten.png").upload_blob(b"another", overwrite=True)
-    await shop.waiting.mark("waits.png", 60)
-    await shop.upkeep().reconcile()
+    await shop.marks.mark("waits.png", 60)
+    await shop.reconciler().run()
     found = await shop.queued()
     assert {getattr(request, "name", None) for request in found} == {"lost.png", "overwritten.png"}
     assert len(found) == 2
-    await shop.upkeep().reconcile()
+    await shop.reconciler().run()
     assert await shop.queued() == []
     for request in found:
         assert isinstance(request, Request)
@@ -331,11 +332,11 @@ async def test_reconcile_leaves_a_long_queue_alone(shop: Workshop) -> None:
     """While a backlog lasts for hours, what waits on the host's queue looks like what was lost."""
     for name in ("a.png", "b.png", "c.png"):
         await shop.drop(name)
-    await shop.upkeep(most_queued=2).reconcile()
-    await shop.upkeep(most_queued=2).reconcile()
+    await shop.reconciler(most_queued=2).run()
+    await shop.reconciler(most_queued=2).run()
     assert await shop.hidden() == 2
     assert len(await shop.queued()) == 2
-    await shop.upkeep(most_queued=2).reconcile()
+    await shop.reconciler(most_queued=2).run()
     assert len(await shop.queued()) == 1
 
 
@@ -348,8 +349,8 @@ async def test_a_redrive_queues_what_failed_so_and_nothing_else(shop: Workshop) 
     before = {name: await shop.result(name) for name in ("b.png", "c.png")}
     shop.model.asked.clear()
     redrive = Redrive(redrive=[ErrorCode.RETRIES_EXHAUSTED])
-    await shop.upkeep().redrive(redrive)
-    await shop.upkeep().redrive(redrive)  # sent twice: queued twice and run once
+    await shop.redriver.run(redrive)
+    await shop.redriver.run(redrive)  # sent twice: queued twice and run once
     found = await shop.queued()
     assert sorted(request.name for request in found if isinstance(request, Request)) == [
         "a.png",
@@ -371,6 +372,6 @@ async def test_a_redrive_waits_until_storage_can_be_listed(shop: Workshop) -> No
     await shop.analyzer.analyze(await shop.drop("a.png"), Failing(PermanentFailure(ErrorCode.CRASHED, "It failed.")))
     shop.connection.is_down = True
     redrive = Redrive(redrive=[ErrorCode.CRASHED])
-    await shop.upkeep().redrive(redrive)
+    await shop.redriver.run(redrive)
     assert await shop.hidden() == 1
     assert await shop.queued() == []

@@ -17,12 +17,12 @@ from odd_images import large_jpeg
 from person import Person
 from pictures import picture
 
-from pipeline.analysis import Analyzer
-from pipeline.budget import Budget, NoMemory
 from pipeline.images import PreparedImage
+from pipeline.job.analysis import Analyzer
+from pipeline.job.memory import Budget, NoMemory
+from pipeline.job.race import Outcome
+from pipeline.job.requests import Request
 from pipeline.model.question import Question, Reply
-from pipeline.race import Outcome
-from pipeline.requests import Request
 from pipeline.settings import Settings
 from pipeline.storage.facts import Claim, OpenedUpload, StoredResult, Upload
 from pipeline.storage.uploads import Uploads
@@ -99,10 +99,13 @@ class Shop:
 
     @asynccontextmanager
     async def claimed(self, key: str) -> AsyncIterator[Claim]:  # noqa: ARG002 - always free
-        yield Claim(1, None, self.keep, lambda: None)
+        yield Claim(1, None, self.keep, lambda: None, self.keep_for)
 
     async def keep(self, answer: bytes) -> None:
         raise AssertionError(answer)
+
+    async def keep_for(self, key: str, answer: bytes) -> None:
+        raise AssertionError(key, answer)
 
     async def ask(self, question: Question, image: PreparedImage) -> Reply:  # noqa: ARG002 - any answer does
         self.asked += 1

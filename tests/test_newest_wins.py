@@ -20,12 +20,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pictures import picture
 
-from pipeline.analysis import Analyzer
 from pipeline.errors import RetryableFailure
 from pipeline.images import PreparedImage
+from pipeline.job.analysis import Analyzer
+from pipeline.job.race import Outcome
+from pipeline.job.requests import Request
 from pipeline.model.question import Question, Reply
-from pipeline.race import Outcome
-from pipeline.requests import Request
 from pipeline.result import ResultMetadata
 from pipeline.settings import Settings
 from pipeline.storage.facts import Claim, ClaimedElsewhere, OpenedUpload, StoredResult, Upload, VersionGone
@@ -193,12 +193,16 @@ class Storage:
             held.answer = None
 
         try:
-            yield Claim(held.runs, held.answer, keep, discard)
+            yield Claim(held.runs, held.answer, keep, discard, self.keep_for)
         finally:
             await self.turn()
             held.run = None
             if held.answer is None:
                 del self.claims[key]
+
+    async def keep_for(self, key: str, answer: bytes) -> None:
+        await self.turn()
+        self.claims.setdefault(key, Held(1, None, answer))
 
     # VisionModel
     async def ask(self, question: Question, image: PreparedImage) -> Reply:

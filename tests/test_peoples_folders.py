@@ -15,8 +15,8 @@ from workshop import Workshop, workshop
 
 from blobsight.image_states import State, image_states
 from pipeline.instructions import InstructionSources
-from pipeline.race import Outcome
-from pipeline.requests import Request
+from pipeline.job.race import Outcome
+from pipeline.job.requests import Request
 from pipeline.storage.listing import list_page
 
 PNG = picture()
@@ -180,5 +180,5 @@ async def test_reconcile_queues_no_folder_marker(shop: Workshop) -> None:
     for name, metadata in MARKERS.items():
         await put(shop, name, b"", **metadata)
     await put(shop, "lost.png", PNG)
-    await shop.upkeep().reconcile()
+    await shop.reconciler().run()
     assert [request.name for request in await shop.queued() if isinstance(request, Request)] == ["lost.png"]

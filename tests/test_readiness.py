@@ -14,10 +14,11 @@ from guarded_storage import guarded
 from person import Person
 from workshop import Workshop, workshop
 
-from pipeline.readiness import NOTE, Readiness
+from pipeline.storage.notes import Notes
 from pipeline.storage.queue import RequestQueue
 from pipeline.storage.results import Results
 from pipeline.storage.uploads import Uploads
+from pipeline.upkeep.readiness import NOTE, Readiness
 
 
 @pytest.fixture
@@ -43,8 +44,7 @@ async def test_a_missing_role_is_noted_until_it_counts(shop: Workshop) -> None:
         QueueServiceClient.from_connection_string(door, retry_total=0) as queues,
     ):
         readiness = Readiness(
-            blobs,
-            "shop-state",
+            Notes(blobs, "shop-state"),
             Uploads(blobs, "shop-images"),
             Results(blobs, "shop-results"),
             RequestQueue(queues, "shop-requests"),

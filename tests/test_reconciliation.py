@@ -23,9 +23,9 @@ from person import Person
 
 from pipeline.errors import OperatorFailure, RetryableFailure
 from pipeline.names import MAX_BLOB_NAME, result_name, wants_result
-from pipeline.reconciliation import MAX_HELD, Listing, Progress, Reconciliation
 from pipeline.storage.facts import ListedBlob, Page, TokenRefused
 from pipeline.storage.listing import ContainerListing
+from pipeline.upkeep.reconciliation import MAX_HELD, Listing, Progress, Reconciliation
 
 NOW = datetime(2026, 3, 14, 9, 26, 53, tzinfo=UTC)
 OLD = NOW - timedelta(hours=1)
@@ -124,6 +124,7 @@ class World:
             source_etag=self.source_etag,
             is_waiting=self.is_waiting,
             queue=self.queue,
+            grace=timedelta(minutes=15),
             now=lambda: NOW,
             clock=lambda: next(self.ticks),
         )

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from pipeline.errors import ErrorCode
 from pipeline.instructions.options import Options
+from pipeline.job.requests import BLOB_CREATED, InvalidRequest, Redrive, Request, parse_message
 from pipeline.names import is_blob_name
-from pipeline.requests import BLOB_CREATED, InvalidRequest, Redrive, Request, parse_message
 
 # Whatever UTF-8 can carry.
 texts = st.text(st.characters(codec="utf-8"))

@@ -10,7 +10,7 @@ from person import ROOT, Person
 
 from localcloud.functions_host.errors import HostError
 from localcloud.functions_host.process import FunctionsHostProcess
-from pipeline.blob_binding import BlobName, BlobNameConverter
+from pipeline.triggers.blob_binding import BlobName, BlobNameConverter
 
 
 async def test_wrong_settings_fail_the_start_with_one_message(person: Person, tmp_path: Path) -> None:

@@ -12,11 +12,11 @@ from azure.storage.blob.aio import BlobServiceClient
 from person import Person
 from pictures import picture
 
-from pipeline.analysis import Analyzer
 from pipeline.images import PreparedImage
+from pipeline.job.analysis import Analyzer
+from pipeline.job.race import Outcome
+from pipeline.job.requests import Request
 from pipeline.model.question import Question, Reply
-from pipeline.race import Outcome
-from pipeline.requests import Request
 from pipeline.settings import Settings
 from pipeline.storage.claims import Claims
 from pipeline.storage.facts import FIRST_READ_BYTES

@@ -59,6 +59,7 @@ from localcloud.model import (
     Verbatim,
 )
 from pipeline.errors import ErrorCode, OperatorFailure, PermanentFailure, RetryableFailure
+from pipeline.job.requests import Redrive, parse_message
 from pipeline.model.azure_openai import UNREADABLE_TRIES
 from pipeline.model.question import Reply
 from pipeline.model.refusals import QuotaUsedUp
@@ -66,9 +67,8 @@ from pipeline.model.replies import UnreadableAnswer
 from pipeline.model.spans import calling_model
 from pipeline.pacing.gauges import watch
 from pipeline.pacing.governor import Governor
-from pipeline.requests import Redrive, parse_message
 from pipeline.storage.facts import ClaimedElsewhere
-from pipeline.telemetry import Attempt, analyzing, error_type
+from pipeline.telemetry import DeliveryRecord, analyzing, error_type
 
 CANARY = "kanarienvogel"
 """In every text that belongs to somebody; nothing else has reason to say it."""
@@ -407,7 +407,7 @@ async def test_metrics_reach_application_insights(run: Run) -> None:
     assert {
         ("blobsight.outcomes", "outcome", "succeeded"),
         ("blobsight.outcomes", "error.type", "content_filtered"),
-        ("blobsight.attempts.put_off", "error.type", "404"),
+        ("blobsight.attempts.deferred", "error.type", "404"),
         ("gen_ai.client.operation.duration", "error.type", "429"),
         ("gen_ai.client.operation.duration", "error.type", "TimeoutError"),
         ("gen_ai.client.token.usage", "gen_ai.token.type", "output"),
@@ -549,7 +549,7 @@ async def test_a_failed_call_says_how_and_not_in_whose_words(collected: Collecte
 
 async def test_outcomes_are_counted_by_error_code(collected: Collected) -> None:
     for code in ("corrupt_image", "corrupt_image", None):
-        attempt = Attempt("images", "a.jpg", 1)
+        attempt = DeliveryRecord("images", "a.jpg", 1)
         with analyzing(attempt):
             attempt.outcome, attempt.error_code = "failed" if code else "succeeded", code
     counted = {

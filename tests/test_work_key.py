@@ -6,9 +6,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.job.work import work_key
 from pipeline.model.question import Question
-from pipeline.structured import AnswerSchema
-from pipeline.work import work_key
+from pipeline.schemas import AnswerSchema
 
 SCHEMAS = [None, *(AnswerSchema.of({"type": "object", "properties": {name: {"type": "string"}}}) for name in "ab")]
 CHANGES: dict[str, st.SearchStrategy[Any]] = {

@@ -20,21 +20,24 @@ from person import Person
 from pictures import picture
 
 from localcloud.cloud import LocalCloud
-from pipeline.analysis import Analyzer
-from pipeline.deliveries import Deliveries, Pacing
 from pipeline.errors import RetryableFailure
 from pipeline.images import PreparedImage
+from pipeline.job.analysis import Analyzer
+from pipeline.job.last_resort import LastResort
+from pipeline.job.requests import Redrive, Request, parse_message
 from pipeline.model.question import Question, Reply
 from pipeline.pacing.gate import Busy
 from pipeline.pacing.governor import Governor
-from pipeline.requests import Redrive, Request, parse_message
 from pipeline.settings import Settings
 from pipeline.storage.claims import Claims
 from pipeline.storage.marks import QueuedMarks
 from pipeline.storage.queue import RequestQueue
 from pipeline.storage.results import Results
 from pipeline.storage.uploads import Uploads
-from pipeline.upkeep import Upkeep
+from pipeline.triggers.deliveries import Deliveries, Pacing
+from pipeline.triggers.poison import Poison
+from pipeline.upkeep.reconcile import Reconciler
+from pipeline.upkeep.redrive import Redriver
 
 RETRY_FOR = timedelta(hours=24)
 
@@ -116,7 +119,7 @@ class Workshop:
 
     def __post_init__(self) -> None:
         self.settings = Settings.from_environment(self.person.cloud.app_settings())
-        self.waiting = QueuedMarks(self.service, "shop-state")
+        self.marks = QueuedMarks(self.service, "shop-state")
 
     @property
     def claims(self) -> Claims:
@@ -128,11 +131,21 @@ class Workshop:
         uploads, results = Uploads(self.service, "shop-images"), Results(self.service, "shop-results")
         return Analyzer(self.settings, uploads, results, self.claims, self.model)
 
+    @property
+    def last_resort(self) -> LastResort:
+        uploads, results = Uploads(self.service, "shop-images"), Results(self.service, "shop-results")
+        return LastResort(self.settings.openai_deployment, uploads, results, self.claims)
+
+    @property
+    def poison(self) -> Poison:
+        return Poison(self.deliveries(), self.last_resort, now=lambda: self.time)
+
     def deliveries(self, pacing: Pacing | None = None, **options: Any) -> Deliveries:
         return Deliveries(
             self.analyzer,
+            self.last_resort,
             self.queue,
-            self.waiting,
+            self.marks,
             pacing or Governor(most_in_flight=8, patience=30),
             deployment=self.settings.openai_deployment,
             retry_for=self.retry_for.total_seconds(),
@@ -140,18 +153,23 @@ class Workshop:
             **options,
         )
 
-    def upkeep(self, *, grace: timedelta = timedelta(0), **options: Any) -> Upkeep:
-        return Upkeep(
+    def reconciler(self, *, grace: timedelta = timedelta(0), **options: Any) -> Reconciler:
+        return Reconciler(
             self.service,
             Results(self.service, "shop-results"),
             self.requests,
-            self.waiting,
+            self.marks,
             images="shop-images",
             state="shop-state",
             dead_letters="shop-letters",
             grace=grace,
             **options,
         )
+
+    @property
+    def redriver(self) -> Redriver:
+        results = Results(self.service, "shop-results")
+        return Redriver(self.service, results, self.requests, self.marks, images="shop-images")
 
     async def drop(self, name: str) -> Request:
         await self.person.blobs.get_blob_client("shop-images", name).upload_blob(

@@ -1,5 +1,6 @@
 """Writes the pages of docs/ that are generated from the code; tests/test_docs.py holds them up to date."""
 
+import ast
 import sys
 from pathlib import Path
 from types import NoneType, UnionType
@@ -92,7 +93,39 @@ def _help(context: click.Context) -> str:
     return f"\n## {context.command_path}\n\n```\n{context.command.get_help(context)}\n```\n"
 
 
-PAGES = {"commands.md": commands_page, "result.schema.json": result.json_schema, "settings.md": settings_page}
+ROOMS = ("triggers", "upkeep", "job", "model", "pacing", "storage", "instructions", "images", "schemas")
+"""The packages of `pipeline`, the top floor first."""
+
+
+def architecture_page() -> str:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    before, _, rest = page.partition("<!-- rooms -->\n")
+    _, _, after = rest.partition("<!-- end of rooms -->\n")
+    pipeline = ROOT / "pipeline"
+    rows = [_module(pipeline / "app.py")]
+    for room in ROOMS:
+        rows.append(f"| **`{room}/`** | **{_first_line(pipeline / room / '__init__.py')}** |\n")
+        rows += [_module(path) for path in sorted((pipeline / room).glob("*.py")) if path.name != "__init__.py"]
+    rows += [_module(path) for path in sorted(pipeline.glob("*.py")) if path.name not in {"__init__.py", "app.py"}]
+    table = "| in `pipeline/` | what it knows |\n| --- | --- |\n" + "".join(rows)
+    return f"{before}<!-- rooms -->\n{table}<!-- end of rooms -->\n{after}"
+
+
+def _module(path: Path) -> str:
+    return f"| `{path.relative_to(ROOT / 'pipeline')}` | {_first_line(path)} |\n"
+
+
+def _first_line(path: Path) -> str:
+    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    return docstring.partition("\n")[0]
+
+
+PAGES = {
+    "architecture.md": architecture_page,
+    "commands.md": commands_page,
+    "result.schema.json": result.json_schema,
+    "settings.md": settings_page,
+}
 
 
 def main() -> None:

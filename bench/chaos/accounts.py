@@ -17,8 +17,8 @@ from bench.chaos.faults import Call
 from bench.chaos.ledger import IMAGES
 from bench.chaos.people import Sent
 from bench.chaos.plan import Kind
+from pipeline.job.work import work_key
 from pipeline.names import result_name
-from pipeline.work import work_key
 
 SCHEMA = json.loads((ROOT / "docs" / "result.schema.json").read_text(encoding="utf-8"))
 CLAIM_LOST = "lost, though the work goes on"

@@ -25,7 +25,7 @@ from pipeline.names import result_name, wants_result
 from pipeline.storage.marks import QueuedMarks
 from pipeline.storage.queue import RequestQueue
 from pipeline.storage.results import Results
-from pipeline.upkeep import Upkeep
+from pipeline.upkeep.reconcile import Reconciler
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -190,7 +190,7 @@ class Campaign:
     async def _settle(self) -> None:
         deadline = time.monotonic() + self.patience
         await asyncio.wait_for(self.cloud.events.settled(), self.patience)
-        upkeep = self._upkeep()
+        reconciler = self._reconciler()
         most = 1
         while True:
             self.pending, queued = await self._without_result(), sum((await self.queued()).values())
@@ -199,7 +199,7 @@ class Campaign:
             if (not self.pending and not queued) or time.monotonic() > deadline:
                 return
             if self.pending and not await self._processing():
-                await upkeep.reconcile()
+                await reconciler.run()
                 self.reconciled += await self._queued_by_reconcile()
             await asyncio.sleep(1)
 
@@ -213,9 +213,9 @@ class Campaign:
         status = await self.disturbances.host_status()
         return int(status["messages"]) if status else 0
 
-    def _upkeep(self) -> Upkeep:
+    def _reconciler(self) -> Reconciler:
         """What the timer runs, with less grace."""
-        return Upkeep(
+        return Reconciler(
             self.blobs,
             Results(self.blobs, "results"),
             RequestQueue(self.queues, "analysis-requests"),

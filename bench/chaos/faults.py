@@ -35,8 +35,8 @@ from localcloud.model import (
     Slow,
     Throttled,
 )
+from pipeline.job.work import work_key
 from pipeline.model.question import Question
-from pipeline.work import work_key
 
 type Work = tuple[str, str]
 """What is paid for once: the question and the picture's digest, of which no two versions have the same."""

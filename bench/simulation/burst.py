@@ -21,15 +21,16 @@ from bench.simulation.host import Listener, Parallelism, Queue, ScaleGroup, Uplo
 from bench.simulation.model import Endpoint, SimulatedModel
 from bench.simulation.service import Bucket, Service, Windows
 from bench.simulation.storage import Account, Container, Images, Operations, date
-from pipeline.analysis import Analyzer
 from pipeline.app import PATIENCE_SECONDS
-from pipeline.deliveries import Deliveries
+from pipeline.job.analysis import Analyzer
+from pipeline.job.last_resort import LastResort
 from pipeline.pacing.governor import Governor
 from pipeline.settings import Settings
 from pipeline.storage.claims import Claims
 from pipeline.storage.marks import QueuedMarks
 from pipeline.storage.results import Results
 from pipeline.storage.uploads import Uploads as UploadedImages
+from pipeline.triggers.deliveries import Deliveries
 
 SAMPLE_EVERY = 60.0
 """Seconds between two looks at the queues."""
@@ -224,15 +225,19 @@ class _Cloud:
             """One process of the app, as `pipeline.app` puts it together."""
             config, account, rng = self.settings, self.account, self.rng()
             governor = Governor(most_in_flight=config.max_concurrency, patience=PATIENCE_SECONDS, rng=rng)
+            uploads = UploadedImages(account, config.input_container)  # type: ignore[arg-type]  # as much of the SDK as is used
+            results = Results(account, config.output_container)  # type: ignore[arg-type]
+            claims = Claims(account, config.state_container, config.claim_seconds)  # type: ignore[arg-type]
             analyzer = Analyzer(
                 config,
-                UploadedImages(account, config.input_container),  # type: ignore[arg-type]  # as much of the SDK as is used
-                Results(account, config.output_container),  # type: ignore[arg-type]
-                Claims(account, config.state_container, config.claim_seconds),  # type: ignore[arg-type]
+                uploads,
+                results,
+                claims,
                 SimulatedModel(self.endpoint, config.model_timeout_seconds, governor, rng),
             )
             deliveries = Deliveries(
                 analyzer,
+                LastResort(config.openai_deployment, uploads, results, claims),
                 self.requests,
                 QueuedMarks(account, config.state_container),  # type: ignore[arg-type]
                 governor,

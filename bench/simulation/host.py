@@ -15,7 +15,7 @@ from typing import Any
 
 from bench.simulation.clock import now
 from bench.simulation.storage import Operations
-from pipeline.requests import Redrive, Request
+from pipeline.job.requests import Redrive, Request
 
 LARGEST_BATCH = 32
 """What one Get Messages brings at most. https://learn.microsoft.com/rest/api/storageservices/get-messages"""

@@ -9,7 +9,7 @@ import aiohttp
 
 from blobsight.doctor.findings import Finding, Patient, failed, ok, skipped
 from blobsight.doctor.resource_manager import Refused, ResourceManager
-from pipeline.requests import BLOB_CREATED
+from pipeline.job.requests import BLOB_CREATED
 from pipeline.settings import Settings, SettingsError
 
 MODEL_SCOPE = "https://cognitiveservices.azure.com/.default"

@@ -1,4 +1,4 @@
-"""Decoding, and encoding anew, of what the service does not take as it is. The only module that imports Pillow.
+"""Decoding and encoding anew what the service does not take as it is. The only module that imports Pillow.
 
 What the model should see is what a person sees who opens the file: upright, in its colours, transparency on a
 background that shows it. Steps are ordered so that as little as possible happens at full size.

@@ -1,4 +1,4 @@
-"""Whether an image can be sent as it is. Header only: microseconds, nothing is decoded."""
+"""Whether an image can be sent as it is, by its header: microseconds, nothing is decoded."""
 
 import struct
 from collections.abc import Callable, Mapping

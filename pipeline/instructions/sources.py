@@ -1,4 +1,4 @@
-"""Where instructions come from, in order: the first source that has text wins.
+"""The sources of instructions, in order: the first one that has text wins.
 
 Options are merged over the sources that were looked at: a key that an earlier source sets is not changed by a later
 one. Sources after the one that has the text are not looked at, so an image with instructions in its metadata costs no
@@ -24,8 +24,8 @@ from pipeline.instructions.misnamed import Misnamed, misnamed, other_forms, usua
 from pipeline.instructions.options import NAMES, InvalidOption, Options, parse_options
 from pipeline.junk import has_image_ending
 from pipeline.names import folder_files, folders_of, image_of_sidecar, is_blob_name, schema_blob, sidecars
-from pipeline.structured import AnswerSchema, InvalidSchema
-from pipeline.structured.wording import short
+from pipeline.schemas import AnswerSchema, InvalidSchema
+from pipeline.schemas.wording import short
 
 BUILT_IN = "Describe this image."
 

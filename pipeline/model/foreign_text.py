@@ -1,4 +1,4 @@
-"""Text that a stranger wrote, such as a service's error message, made fit for logs, messages and results. Pure."""
+"""A stranger's text, such as a service's error message, made fit for logs, messages and results. Pure."""
 
 import html
 import math
@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from itertools import groupby
 
-from pipeline.structured.wording import short
+from pipeline.schemas.wording import short
 
 MOST_SHOWN = 300
 """Characters of a message. Azure OpenAI's longest have about 350, a link at the end included."""

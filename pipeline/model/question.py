@@ -1,9 +1,9 @@
-"""What the model is asked, and what it replies: facts, without whoever asks."""
+"""Question and reply, as facts."""
 
 from dataclasses import dataclass, replace
 
+from pipeline.schemas import AnswerSchema
 from pipeline.settings import Detail, ReasoningEffort
-from pipeline.structured import AnswerSchema
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""How long to wait before trying again: as the service asks, for a short retry in place, for a long one in the queue.
+"""Waits before the next try: as the service asks, short in place, long in the queue. Pure.
 
 Pure functions: the caller sleeps, or gives the message a visibility delay.
 """

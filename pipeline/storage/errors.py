@@ -11,11 +11,13 @@ from azure.core.exceptions import (
 )
 
 from pipeline.errors import OperatorFailure, RetryableFailure
+from pipeline.storage.facts import ContainerMissing
 
 _LOST_RACE = frozenset({"ConditionNotMet", "TargetConditionNotMet", "BlobAlreadyExists"})
 _REFUSED_BY_STATE = {
     "LeaseIdMissing": "somebody holds a lease on it: break the lease",
     "BlobImmutableDueToPolicy": "an immutability policy or a legal hold protects it: exempt the container, or wait",
+    "BlobArchived": "it is in the archive tier: delete it, or set its tier to hot or cool",
     "ContainerBeingDeleted": "its container is being deleted: create it again in a minute",
 }
 """What a conditional write meets besides a lost race, and who can change it.
@@ -31,11 +33,9 @@ def is_lost_race(error: HttpResponseError) -> bool:
 
 
 def require_container(error: ResourceNotFoundError, container: str) -> None:
-    """Raise OperatorFailure if it was the container that is missing, not the blob."""
+    """Raise ContainerMissing if it was the container that is missing, not the blob."""
     if code_of(error) == "ContainerNotFound":
-        raise OperatorFailure(
-            f"The container '{container}' does not exist: create it, or name one that does in the app's settings."
-        ) from error
+        raise ContainerMissing(container) from error
 
 
 @contextmanager

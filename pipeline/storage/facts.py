@@ -1,10 +1,10 @@
-"""What storage hands over, as facts: without the SDK that finds them out."""
+"""Facts that storage hands over, without the SDK that finds them out."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from pipeline.errors import NotTried
+from pipeline.errors import NotTried, OperatorFailure
 from pipeline.result import ResultMetadata
 
 
@@ -49,6 +49,8 @@ class StoredResult:
     etag: str
     size: int
     facts: ResultMetadata
+    archived: bool = False
+    """It is in the archive tier: it can neither be read nor replaced."""
 
     def is_newer_than(self, upload: Upload) -> bool:
         """Whether it is of a later version of the image than `upload`, or may be: the clock has whole seconds."""
@@ -73,6 +75,8 @@ class Claim:
     """Keep an answer for the next run. One storage request; raises RetryableFailure when that is not possible."""
     discard: Callable[[], None]
     """The answer, if one is kept, is of no use any more: the work has its result."""
+    keep_for: Callable[[str, bytes], Awaitable[None]]
+    """Keep an answer for the next run of other work, by its key. One storage request; raises as `keep` does."""
 
 
 class ClaimedElsewhere(NotTried):
@@ -113,6 +117,15 @@ class OddEntry:
 
     name: str
     why: str
+
+
+class ContainerMissing(OperatorFailure):
+    """There is no such container."""
+
+    def __init__(self, container: str) -> None:
+        super().__init__(
+            f"The container '{container}' does not exist: create it, or name one that does in the app's settings."
+        )
 
 
 class TokenRefused(Exception):

@@ -15,10 +15,10 @@ from azure.core.exceptions import DecodeError, ResourceNotFoundError
 from azure.core.pipeline.policies import ContentDecodePolicy
 from azure.storage.blob.aio import ContainerClient
 
-from pipeline.errors import OperatorFailure, RetryableFailure
+from pipeline.errors import RetryableFailure
 from pipeline.names import is_blob_name, stands_for_folder
 from pipeline.storage.errors import translated
-from pipeline.storage.facts import ListedBlob, OddEntry, Page, TokenRefused
+from pipeline.storage.facts import ContainerMissing, ListedBlob, OddEntry, Page, TokenRefused
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -44,6 +44,23 @@ class ContainerListing:
     def name(self) -> str:
         return str(self._client.container_name)
 
+    async def pages(self) -> AsyncIterator[Page]:
+        """All pages, from the first.
+
+        Raises:
+            RetryableFailure: the listing can't be gone through now.
+        """
+        token: str | None = None
+        while True:
+            try:
+                page = await self.page(token)
+            except TokenRefused as refusal:
+                raise RetryableFailure(f"The listing of {self.name} can't be continued: {refusal}.") from refusal
+            yield page
+            if page.next_token is None:
+                return
+            token = page.next_token
+
     async def page(self, token: str | None) -> Page:
         """The page that `token` leads to, None being the first.
 
@@ -56,10 +73,7 @@ class ContainerListing:
                 try:
                     page = await list_page(self._client, token, metadata=self._metadata, page_size=self._page_size)
                 except ResourceNotFoundError as error:
-                    raise OperatorFailure(
-                        f"The container '{self.name}' does not exist: create it, or name one that does in the app's"
-                        " settings."
-                    ) from error
+                    raise ContainerMissing(self.name) from error
         except RetryableFailure as failure:
             # Azure answers 400 to a token that it can't use, and changes in the container may make one so.
             # https://github.com/Azure/azure-sdk-for-net/issues/48166
@@ -74,7 +88,9 @@ class ContainerListing:
         return page
 
 
-async def listed(container: ContainerClient, *, metadata: bool, prefix: str | None = None) -> AsyncIterator[Page]:
+async def listed(
+    container: ContainerClient, *, metadata: bool, prefix: str | None = None, page_size: int = PAGE_SIZE
+) -> AsyncIterator[Page]:
     """The pages of `container`, of the names that start with `prefix`, one after the other.
 
     Raises:
@@ -82,7 +98,7 @@ async def listed(container: ContainerClient, *, metadata: bool, prefix: str | No
     """
     token: str | None = None
     while True:
-        page = await list_page(container, token, metadata=metadata, prefix=prefix)
+        page = await list_page(container, token, metadata=metadata, prefix=prefix, page_size=page_size)
         yield page
         token = page.next_token
         if token is None:

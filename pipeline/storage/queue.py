@@ -18,7 +18,7 @@ _ROLE = "Storage Queue Data Contributor"
 
 
 class Message(Protocol):
-    """See `pipeline.requests`."""
+    """See `pipeline.job.requests`."""
 
     def to_message(self) -> str: ...
 

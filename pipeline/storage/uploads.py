@@ -14,7 +14,7 @@ from pipeline.errors import ErrorCode, PermanentFailure
 from pipeline.names import stands_for_folder
 from pipeline.storage.errors import code_of, require_container, translated
 from pipeline.storage.facts import ListedBlob, OpenedUpload, Upload, VersionGone, bare_etag
-from pipeline.storage.listing import list_page
+from pipeline.storage.listing import listed
 from pipeline.storage.service_time import ServiceTime
 
 _UNREADABLE = {
@@ -93,14 +93,13 @@ class Uploads:
         with translated(f"listing {self.container}"):
             try:
                 # Of the names that start with `name`, it is the first; pages may be empty.
-                page = await list_page(self._client, None, metadata=True, prefix=name, page_size=1)
-                while not page.blobs and page.next_token:
-                    page = await list_page(self._client, page.next_token, metadata=True, prefix=name, page_size=1)
+                async for page in listed(self._client, metadata=True, prefix=name, page_size=1):
+                    for first in page.blobs:
+                        return self._of_listing(first) if first.name == name else None
             except ResourceNotFoundError as error:
                 require_container(error, self.container)
                 raise
-        found = next((blob for blob in page.blobs if blob.name == name), None)
-        return self._of_listing(found) if found else None
+        return None
 
     async def read_start(self, name: str, length: int) -> bytes | None:
         """At most the first `length` bytes of the blob `name`, or None when there is none. One request."""

@@ -20,7 +20,7 @@ from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogR
 from person import ROOT
 from templates import TEMPLATES, resources
 
-from pipeline.telemetry import Attempt
+from pipeline.telemetry import DeliveryRecord
 
 ALERTS = TEMPLATES["modules/alerts.bicep"]
 QUERIES = {alert["name"]: ALERTS.variables[alert["query"]].strip("'") for alert in ALERTS.variables["logAlerts"]}
@@ -89,8 +89,8 @@ def none_but(**found: int) -> dict[str, int]:
 
 
 def tell(tables: Tables, name: str, outcome: str, code: str | None = None) -> None:
-    """The line about a delivery, as pipeline/analysis.py writes it."""
-    attempt = Attempt("images", name, 1, work_key="1f2e3d4c", outcome=outcome, error_code=code)
+    """The line about a delivery, as pipeline/job/analysis.py writes it."""
+    attempt = DeliveryRecord("images", name, 1, work_key="1f2e3d4c", outcome=outcome, error_code=code)
     tables.pipeline("pipeline.analysis", logging.INFO, str(attempt), None, **attempt.fields())
 
 

@@ -6,7 +6,6 @@ workflow infra.yml checks against the one that is published now.
 """
 
 import re
-import tomllib
 from typing import Any
 
 import jsonschema
@@ -14,6 +13,8 @@ import pytest
 import yaml
 from bicep_source import read
 from person import ROOT
+
+from pipeline import __version__
 
 SCRIPT = {
     "type": "object",
@@ -148,5 +149,4 @@ def test_no_hook_waits_for_an_answer(project: Any) -> None:
 
 
 def test_the_templates_version_is_the_projects(project: Any) -> None:
-    declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert project["metadata"]["template"] == f"{declared['name']}@{declared['version']}"
+    assert project["metadata"]["template"] == f"blobsight@{__version__}"

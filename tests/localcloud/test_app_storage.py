@@ -23,7 +23,7 @@ from localcloud.app_storage import AUDIENCE, AppStorage, StorageRefusal, Storage
 from localcloud.azurite import Azurite
 from localcloud.certificates import Certificates
 from localcloud.identity import IdentityEndpoint
-from pipeline.requests import Request
+from pipeline.job.requests import Request
 from pipeline.storage.queue import RequestQueue
 
 ACCOUNT = "devstoreaccount1"

@@ -1,9 +1,9 @@
-"""A schema as somebody wrote it, made plain: JSON's own types, and no more of them than can be worked with."""
+"""A schema made plain: JSON's own types, within limits."""
 
 import math
 from typing import Any
 
-from pipeline.structured.wording import Pointer, pointer_text, short
+from pipeline.schemas.wording import Pointer, pointer_text, short
 
 MAX_SCHEMA_CHARACTERS = 64 * 1024
 MAX_SCHEMA_VALUES = 5_000

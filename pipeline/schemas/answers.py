@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from pipeline.structured.wording import compact, pointer_text, short
+from pipeline.schemas.wording import compact, pointer_text, short
 
 if TYPE_CHECKING:
     from jsonschema_rs import ValidationError

@@ -1,12 +1,12 @@
-"""A schema in the terms of the service's strict mode, whose rules `pipeline.structured` lists."""
+"""A schema in the terms of the service's strict mode, whose rules `pipeline.schemas` lists."""
 
 import re
 from collections.abc import Iterator
 from typing import Any
 
-from pipeline.structured.document import COMBINATIONS, SHAPES, Document, Schema, has_type, types_of, values_of
-from pipeline.structured.stand_ins import Properties, branches, referred
-from pipeline.structured.wording import Pointer, compact, pointer_text, short
+from pipeline.schemas.document import COMBINATIONS, SHAPES, Document, Schema, has_type, types_of, values_of
+from pipeline.schemas.stand_ins import Properties, branches, referred
+from pipeline.schemas.wording import Pointer, compact, pointer_text, short
 
 MAX_PROPERTIES = 100
 MAX_LEVELS = 5

@@ -1,4 +1,4 @@
-"""A note of what the app has really done with its own identity: read the input, be allowed to write results.
+"""A note of what the app's own identity may do: read the input, write results, use the queue.
 
 Roles count minutes after they were given, and an event that arrives before makes the blob trigger stop the whole host.
 So a deployment waits for this note before it subscribes to events (infra/hooks).
@@ -10,17 +10,20 @@ from collections.abc import Awaitable
 from datetime import UTC, datetime
 from typing import Protocol
 
-from azure.storage.blob.aio import BlobServiceClient
-
 from pipeline import __version__
 from pipeline.errors import RetryableFailure
-from pipeline.storage.errors import translated
 
 logger = logging.getLogger(__name__)
 
 NOTE = "readiness.json"
 """In the state container."""
 _PROBE = ".blobsight-read-check"
+
+
+class Notes(Protocol):
+    """See `pipeline.storage.notes.Notes`."""
+
+    async def write(self, name: str, body: bytes) -> None: ...
 
 
 class Uploads(Protocol):
@@ -44,10 +47,8 @@ class Queue(Protocol):
 class Readiness:
     """Tries what the app needs of storage, and writes down what it found."""
 
-    def __init__(
-        self, service: BlobServiceClient, state: str, uploads: Uploads, results: Results, queue: Queue
-    ) -> None:
-        self._state = service.get_container_client(state)
+    def __init__(self, notes: Notes, uploads: Uploads, results: Results, queue: Queue) -> None:
+        self._notes = notes
         self._uploads = uploads
         self._results = results
         self._queue = queue
@@ -74,8 +75,7 @@ class Readiness:
             **{name: problem is None for name, problem in problems.items()},
             "problems": met,
         }
-        with translated(f"writing {NOTE}"):
-            await self._state.upload_blob(NOTE, json.dumps(found, indent=2), overwrite=True)
+        await self._notes.write(NOTE, json.dumps(found, indent=2).encode())
         for problem in met:
             logger.warning("Not ready: %s", problem)
         self._noted = not met

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from pipeline.structured.document import Schema, has_type, same
+from pipeline.schemas.document import Schema, has_type, same
 
 
 class Properties(dict[str, Schema]):

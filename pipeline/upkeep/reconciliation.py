@@ -1,4 +1,4 @@
-"""Uploads without a current result, found by listing: what makes up for an event that was lost.
+"""Uploads without a current result, found by listing both containers side by side.
 
 A pass lists images and results side by side and compares ETags, without reading or asking for a single blob. It
 may take several runs: each is bounded in time and leaves its `Progress` for the next.
@@ -34,9 +34,6 @@ from pipeline.names import result_name, wants_result
 from pipeline.storage.facts import ListedBlob, Page, TokenRefused
 
 logger = logging.getLogger(__name__)
-
-GRACE = timedelta(minutes=15)
-"""How old an upload has to be before a missing result is worth a look: younger ones are still being worked on."""
 
 CHECKED_AT_A_TIME = 32
 """Candidates looked up together, so that a container full of missing results is a matter of minutes."""
@@ -142,6 +139,7 @@ class Reconciliation:
             an empty text if it doesn't say. One operation.
         is_waiting: whether the image (name, ETag) is being worked on or waits in the queue.
         queue: requests the analysis of the image (name, ETag).
+        grace: how old an upload has to be before a missing result is worth a look.
     """
 
     images: Listing
@@ -149,7 +147,7 @@ class Reconciliation:
     source_etag: Callable[[str], Awaitable[str | None]]
     is_waiting: Callable[[str, str], Awaitable[bool]]
     queue: Callable[[str, str], Awaitable[None]]
-    grace: timedelta = GRACE
+    grace: timedelta
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     clock: Callable[[], float] = monotonic
 
@@ -170,7 +168,7 @@ class Reconciliation:
             logger.warning("The containers have changed, the reconciliation starts anew.")
             progress = self._start()
         try:
-            return await _Run(self, progress, _Pace(self.clock, seconds), allowance).run()
+            return await _Run(self, progress, _Deadline(self.clock, seconds), allowance).run()
         except TokenRefused as refusal:
             logger.warning(
                 "The listings of the pass begun at %s can't be continued, the next run starts anew: %s",
@@ -190,7 +188,7 @@ class _Stopped(Exception):
     """A run has used up its time or its allowance. Raised only where nothing is half done."""
 
 
-class _Pace:
+class _Deadline:
     """A run's deadline. It doesn't count before the run has dealt with a blob, or runs could go round in circles."""
 
     def __init__(self, clock: Callable[[], float], seconds: float) -> None:
@@ -206,9 +204,9 @@ class _Pace:
 class _Cursor:
     """A place in a listing that moves forward, blob by blob."""
 
-    def __init__(self, listing: Listing, position: Position, pace: _Pace) -> None:
+    def __init__(self, listing: Listing, position: Position, deadline: _Deadline) -> None:
         self._listing = listing
-        self._pace = pace
+        self._deadline = deadline
         self._start = position
         self._page = Page((), None)
         self._taken = 0
@@ -225,7 +223,7 @@ class _Cursor:
 
     def take(self) -> None:
         self._taken += 1
-        self._pace.moved = True
+        self._deadline.moved = True
 
     @property
     def position(self) -> Position:
@@ -236,7 +234,7 @@ class _Cursor:
         return replace(self._start, after=self._page.blobs[self._taken - 1].name if self._taken else None)
 
     async def _turn(self, position: Position) -> None:
-        self._pace.pause_if_due()
+        self._deadline.pause_if_due()
         self._page = await self._listing.page(position.token)
         self._start = Position(position.token)
         self.pages += 1
@@ -263,13 +261,13 @@ class _Held:
 class _Run:
     """One run of a pass."""
 
-    def __init__(self, job: Reconciliation, progress: Progress, pace: _Pace, allowance: int) -> None:
+    def __init__(self, job: Reconciliation, progress: Progress, deadline: _Deadline, allowance: int) -> None:
         self._job = job
         self._allowance = allowance
         self._progress = progress
-        self._pace = pace
-        self._images = _Cursor(job.images, progress.images, pace)
-        self._results = _Cursor(job.results, progress.results, pace)
+        self._deadline = deadline
+        self._images = _Cursor(job.images, progress.images, deadline)
+        self._results = _Cursor(job.results, progress.results, deadline)
         self._held = [_Held.of(name, etag) for name, etag in progress.held]
         heapq.heapify(self._held)
         self._candidates: list[_Held] = []
@@ -309,7 +307,7 @@ class _Run:
         while self._held and (limit is None or self._held[0].order < limit):
             etag = await self._listed_source_etag(self._held[0])
             held = heapq.heappop(self._held)
-            self._pace.moved = True
+            self._deadline.moved = True
             if etag != held.etag:
                 await self._suspect(held)
 
@@ -327,7 +325,7 @@ class _Run:
             await self._check_candidates()
             if self._allowance <= 0:
                 raise _Stopped
-            self._pace.pause_if_due()
+            self._deadline.pause_if_due()
 
     async def _check_candidates(self) -> None:
         async with asyncio.TaskGroup() as tasks:

@@ -1,4 +1,4 @@
-"""Events that Event Grid gave up on: the images that they tell of are queued, minutes after the event was lost.
+"""Events that Event Grid gave up on: their images are queued minutes later.
 
 An app that wakes from zero instances may refuse the webhook's first event with 401, and Event Grid does not repeat what
 was refused like that: it writes the event into the dead-letter container within about five minutes.
@@ -11,15 +11,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from azure.core.exceptions import ResourceNotFoundError
-from azure.storage.blob.aio import BlobServiceClient
 from pydantic import TypeAdapter
 
 from pipeline.errors import PermanentFailure
-from pipeline.requests import InvalidRequest, Request, parse_message
-from pipeline.storage.errors import translated
-from pipeline.storage.facts import ListedBlob
-from pipeline.storage.listing import list_page
+from pipeline.job.requests import InvalidRequest, Request, parse_message
+from pipeline.storage.facts import ContainerMissing, ListedBlob
+from pipeline.storage.listing import ContainerListing
+from pipeline.storage.notes import Notes
 from pipeline.storage.uploads import Uploads
 
 logger = logging.getLogger(__name__)
@@ -49,11 +47,10 @@ _NOTE = TypeAdapter(_Seen)
 class DeadLetters:
     """The dead-letter container; where reading has come to is noted in the state container."""
 
-    def __init__(self, service: BlobServiceClient, container: str, state: str) -> None:
-        self._name = container
-        self._container = service.get_container_client(container)
-        self._letters = Uploads(service, container)
-        self._state = service.get_container_client(state)
+    def __init__(self, listing: ContainerListing, letters: Uploads, notes: Notes) -> None:
+        self._listing = listing
+        self._letters = letters
+        self._notes = notes
 
     async def queue_new(self, queue: Callable[[Request], Awaitable[bool]], *, most: int) -> int:
         """Hand the uploads in dead letters that are new to `queue`.
@@ -83,36 +80,23 @@ class DeadLetters:
             until = max(seen.until, read[-1].last_modified)
             recent = {letter.name for letter in read if letter.last_modified > until - OVERLAP}
             kept = seen.names if until - seen.until < OVERLAP else frozenset()
-            with translated(f"writing {_NOTE_NAME}"):
-                await self._state.upload_blob(_NOTE_NAME, _NOTE.dump_json(_Seen(until, kept | recent)), overwrite=True)
+            await self._notes.write(_NOTE_NAME, _NOTE.dump_json(_Seen(until, kept | recent)))
         return queued
 
     async def _seen(self) -> _Seen:
-        with translated(f"reading {_NOTE_NAME}"):
-            try:
-                note = await (await self._state.get_blob_client(_NOTE_NAME).download_blob(decompress=False)).readall()
-            except ResourceNotFoundError:
-                return _Seen()
-        return _NOTE.validate_json(note)
+        note = await self._notes.read(_NOTE_NAME)
+        return _Seen() if note is None else _NOTE.validate_json(note)
 
     async def _new(self, seen: _Seen) -> list[ListedBlob]:
-        found: list[ListedBlob] = []
-        token: str | None = None
-        while True:
-            with translated(f"listing {self._name}"):
-                try:
-                    page = await list_page(self._container, token, metadata=False)
-                except ResourceNotFoundError:  # there is none where events come by a queue
-                    return []
-            found += [blob for blob in page.blobs if not seen.includes(blob)]
-            token = page.next_token
-            if token is None:
-                return found
+        try:
+            return [blob async for page in self._listing.pages() for blob in page.blobs if not seen.includes(blob)]
+        except ContainerMissing:  # there is none where events come by a queue
+            return []
 
     async def _uploads_in(self, letter: ListedBlob) -> list[Request]:
         try:
             text = (await self._letters.read_start(letter.name, MOST_BYTES) or b"").decode(errors="replace")
             return [request for request in parse_message(text) if isinstance(request, Request)]
         except (InvalidRequest, PermanentFailure) as problem:
-            logger.warning("The dead letter %s/%s can't be read: %s", self._name, letter.name, problem)
+            logger.warning("The dead letter %s/%s can't be read: %s", self._listing.name, letter.name, problem)
             return []

@@ -1,8 +1,8 @@
-"""What people paste for a JSON Schema: understood where it is clear what they mean, named where it is not."""
+"""Pasted JSON Schemas: understood where it is clear what is meant, named where it is not."""
 
 from typing import Any
 
-from pipeline.structured.wording import compact, short
+from pipeline.schemas.wording import compact, short
 
 _STRUCTURE = frozenset(
     (

@@ -16,10 +16,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-from pipeline.structured.answers import AnswerMismatch, Extent, first_problems, mismatch
-from pipeline.structured.document import Document, Schema, refusal
-from pipeline.structured.plain import InvalidSchema
-from pipeline.structured.wording import Pointer
+from pipeline.schemas.answers import AnswerMismatch, Extent, first_problems, mismatch
+from pipeline.schemas.document import Document, Schema, refusal
+from pipeline.schemas.plain import InvalidSchema
+from pipeline.schemas.wording import Pointer
 
 if TYPE_CHECKING:
     from jsonschema_rs import Validator

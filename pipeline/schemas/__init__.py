@@ -37,14 +37,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from pipeline.structured.answers import AnswerMismatch, extent, parse, without_fence
-from pipeline.structured.checking import Checker
-from pipeline.structured.document import COMBINATIONS, Document, Schema
-from pipeline.structured.pasted import unwrapped
-from pipeline.structured.plain import InvalidSchema, plain
-from pipeline.structured.stand_ins import without_stand_ins
-from pipeline.structured.strict import NotStrict, StrictForm, with_note
-from pipeline.structured.wording import compact
+from pipeline.schemas.answers import AnswerMismatch, extent, parse, without_fence
+from pipeline.schemas.checking import Checker
+from pipeline.schemas.document import COMBINATIONS, Document, Schema
+from pipeline.schemas.pasted import unwrapped
+from pipeline.schemas.plain import InvalidSchema, plain
+from pipeline.schemas.stand_ins import without_stand_ins
+from pipeline.schemas.strict import NotStrict, StrictForm, with_note
+from pipeline.schemas.wording import compact
 
 __all__ = ["AnswerMismatch", "AnswerSchema", "InvalidSchema"]
 

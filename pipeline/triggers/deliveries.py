@@ -1,4 +1,4 @@
-"""Deliveries: what reaches the app is brought to a result, or deferred. Nothing is lost and nothing burns.
+"""Deliveries: each is brought to a result, deferred or given up. Nothing is lost.
 
 The host tries a failed blob trigger again five times within a second and then calls it poison: no outage is that short.
 So work that may succeed later is put on the request queue with a growing delay instead, until it succeeds or has waited
@@ -12,7 +12,6 @@ from the container's listing, or from the name alone.
 """
 
 import asyncio
-import json
 import logging
 import math
 from collections.abc import Callable
@@ -21,8 +20,6 @@ from datetime import UTC, datetime, timedelta
 from random import Random, SystemRandom
 from typing import Protocol
 
-from pipeline.analysis import Analyzer
-from pipeline.answering import Failing
 from pipeline.errors import (
     AnswerKept,
     ErrorCode,
@@ -32,13 +29,16 @@ from pipeline.errors import (
     RetryableFailure,
     TimedOut,
 )
+from pipeline.job.analysis import Analyzer
+from pipeline.job.answering import Failing
+from pipeline.job.last_resort import LastResort
+from pipeline.job.race import Outcome
+from pipeline.job.requests import Request
 from pipeline.pacing.waits import DEFERRALS, deferral_delay
-from pipeline.race import Outcome
-from pipeline.requests import InvalidRequest, Redrive, Request, parse_message
 from pipeline.storage.facts import ClaimedElsewhere
-from pipeline.telemetry import Attempt, count_put_off, error_type
+from pipeline.telemetry import DeliveryRecord, count_deferred, error_type
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("pipeline.deliveries")  # a name that people's queries match (docs/operations.md)
 
 HOLD_SECONDS = 1200.0
 """How long a delivery waits at the governor's door, with nothing in hand but a name."""
@@ -49,8 +49,6 @@ kills the worker, and with it all else that runs there."""
 
 MOST_TIME_OUTS = 5
 """Deliveries of one image whose call times out while calls for other images are answered, before it is given up."""
-POISON_DELAY_SECONDS = 60.0
-"""Before an upload that the host gave up on is looked at again: the host tried five times within half a second."""
 
 
 class Queue(Protocol):
@@ -88,8 +86,9 @@ class Deliveries:
     def __init__(  # noqa: PLR0913 - who does the work, and by keyword its times
         self,
         analyzer: Analyzer,
+        last_resort: LastResort,
         queue: Queue,
-        waiting: Marks,
+        marks: Marks,
         pacing: Pacing,
         *,
         deployment: str,
@@ -99,8 +98,9 @@ class Deliveries:
         rng: Random | None = None,
     ) -> None:
         self._analyzer = analyzer
+        self._last_resort = last_resort
         self._queue = queue
-        self._waiting = waiting
+        self._marks = marks
         self._pacing = pacing
         self._deployment = deployment
         self._retry_for = timedelta(seconds=retry_for)
@@ -114,24 +114,31 @@ class Deliveries:
         Raises:
             RetryableFailure: neither is possible, since the queue can't be reached: the host delivers again.
         """
-        attempt = Attempt(request.container, request.name, request.attempt)
+        record = DeliveryRecord(request.container, request.name, request.attempt)
         begun = math.inf
         try:
             async with self._pacing.door(self._deployment_of(request), HOLD_SECONDS), asyncio.timeout(self._deadline):
                 begun = asyncio.get_running_loop().time()
-                await self._analyzer.analyze(request, attempt=attempt)
+                await self._analyzer.analyze(request, record=record)
         except TimeoutError:
             failure = RetryableFailure(f"It was not done within {self._deadline:g} seconds.")
-            await self._defer_or_give_up(request, failure, attempt, begun)
+            await self.defer_or_give_up(request, failure, record, begun)
         except RetryableFailure as failure:
-            await self._defer_or_give_up(request, failure, attempt, begun)
+            await self.defer_or_give_up(request, failure, record, begun)
         else:
             if request.since is not None:
-                await self._unmark(request.name)
+                await self.unmark(request.name)
 
-    async def _defer_or_give_up(
-        self, request: Request, failure: RetryableFailure, attempt: Attempt, begun: float
+    async def defer_or_give_up(
+        self, request: Request, failure: RetryableFailure, record: DeliveryRecord, begun: float
     ) -> None:
+        """Defer work that `failure` has stopped, or end it as failed where it has been tried for long enough.
+
+        `begun` is when the delivery began its work, by the event loop's clock; inf: it did not.
+
+        Raises:
+            RetryableFailure: the queue can't be reached.
+        """
         now = self._now()
         # Work that was not tried has not failed: a backlog that takes longer than RETRY_FOR_SECONDS is no failure
         # either. The time runs from the first attempt that failed.
@@ -152,19 +159,24 @@ class Deliveries:
             if tried
             else min(max(failure.retry_after or 1.0, 1.0), DEFERRALS[-1])
         )
-        await self._defer(later, delay)
-        count_put_off(failure)
+        await self.defer(later, delay)
+        count_deferred(failure)
         logger.warning(
             "%s/%s: deferred for %.0f s: %s (%s)",
             request.container,
             request.name,
             delay,
             failure.message,
-            attempt.ids,
-            extra={**attempt.fields(), "error_type": error_type(failure), "delay_s": round(delay)},
+            record.ids,
+            extra={**record.fields(), "error_type": error_type(failure), "delay_s": round(delay)},
         )
 
-    async def _defer(self, request: Request, delay: float) -> None:
+    async def defer(self, request: Request, delay: float) -> None:
+        """Put the work back on the request queue, to be delivered after `delay` seconds.
+
+        Raises:
+            RetryableFailure: the queue can't be reached.
+        """
         await self._mark(request.name, delay)
         await self._queue.send(request, delay)
 
@@ -192,14 +204,14 @@ class Deliveries:
     async def _give_up(self, request: Request, failure: PermanentFailure) -> bool:
         """Write the failed result; False when that is not possible yet either, or another run has the work."""
         try:
-            await self._record(request, failure, Attempt(request.container, request.name, request.attempt))
+            await self.end_as_failed(request, failure, DeliveryRecord(request.container, request.name, request.attempt))
         except RetryableFailure:
             return False
-        await self._unmark(request.name)
+        await self.unmark(request.name)
         return True
 
-    async def _record(self, request: Request, failure: PermanentFailure, attempt: Attempt) -> Outcome:
-        """Write `failure` as the result, in the usual way or by the last resort.
+    async def end_as_failed(self, request: Request, failure: PermanentFailure, record: DeliveryRecord) -> Outcome:
+        """Write `failure` as the request's result, in the usual way or by the last resort.
 
         Raises:
             ClaimedElsewhere: another run has the work.
@@ -207,7 +219,7 @@ class Deliveries:
             RetryableFailure: the result can't be written.
         """
         try:
-            return await self._analyzer.analyze(request, Failing(failure), attempt)
+            return await self._analyzer.analyze(request, Failing(failure), record)
         except (AnswerKept, ClaimedElsewhere):
             raise
         except Exception as error:  # noqa: BLE001 - whatever the work ran into is in the way of its result, too
@@ -217,77 +229,21 @@ class Deliveries:
                 request.name,
                 error_type(error),
             )
-            return await self._analyzer.record_failure(request, failure)
+            return await self._last_resort.record(request, failure)
 
     # The marks only save reconcile from queueing what is queued: work must not fail because one is missing.
 
     async def _mark(self, name: str, delay: float) -> None:
         try:
-            await self._waiting.mark(name, delay)
+            await self._marks.mark(name, delay)
         except RetryableFailure as failure:
             logger.warning("%s is queued without its mark: %s", name, failure.message)
 
-    async def _unmark(self, name: str) -> None:
+    async def unmark(self, name: str) -> None:
         try:
-            await self._waiting.clear(name)
+            await self._marks.clear(name)
         except RetryableFailure as failure:
             logger.warning("%s keeps its mark until that expires: %s", name, failure.message)
-
-    async def requeue_poison_upload(self, message: str) -> None:
-        """Put an upload that the host gave up on onto the request queue.
-
-        The host's message does not tell whether the function ever ran: a blob that the trigger itself may not look at
-        ends here, too. On the request queue the function does its own reading, so what crashes there is a crash.
-
-        Raises:
-            RetryableFailure: the queue can't be reached; the message stays.
-        """
-        try:
-            content = json.loads(message)
-            request = Request(container=content["ContainerName"], name=content["BlobName"], since=self._now())
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
-            await self._analyzer.record_unreadable(message, f"it is not the blob trigger's ({type(error).__name__})")
-            return
-        await self._defer(request, POISON_DELAY_SECONDS)
-        logger.warning("%s/%s: given up by the host, and queued again", request.container, request.name)
-
-    async def record_crash(self, message: str) -> None:
-        """Write the failed result for a request that used up its deliveries.
-
-        Raises:
-            RetryableFailure: it can't be written now; the message stays.
-        """
-        try:
-            requests = parse_message(message)
-        except InvalidRequest as error:
-            await self._analyzer.record_unreadable(message, str(error))
-            return
-        for request in requests:
-            if isinstance(request, Redrive):
-                logger.error("A redrive used up its deliveries and was dropped: send it again (%s)", message)
-                continue
-            attempt = Attempt(request.container, request.name, request.attempt)
-            try:
-                outcome = await self._record(request, _CRASHED, attempt)
-            except ClaimedElsewhere as failure:
-                # Another run goes on with it; or died at it, then the claim's count of runs tells the next one.
-                await self._defer_or_give_up(request, failure, attempt, math.inf)
-                continue
-            if outcome is Outcome.FAILED:
-                logger.error(
-                    "%s/%s: crashed, its deliveries are used up",
-                    request.container,
-                    request.name,
-                    extra={**attempt.fields(), "error_code": ErrorCode.CRASHED.value},
-                )
-            await self._unmark(request.name)
-
-
-_CRASHED = PermanentFailure(
-    ErrorCode.CRASHED,
-    "The analysis of this image crashed each time it was tried. Nothing is wrong with the upload as far as we know; the"
-    " app's log says more. Have it run again once the cause is fixed.",
-)
 
 
 def _timed_out(deliveries: int, failure: RetryableFailure) -> PermanentFailure:

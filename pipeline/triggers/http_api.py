@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 
 import azure.functions as func
 
-from pipeline.app import uncancelled
 from pipeline.errors import ErrorCode, OperatorFailure, RetryableFailure
+from pipeline.triggers.invocation import uncancelled
 
 if TYPE_CHECKING:
-    from pipeline.analysis import Analyzer
+    from pipeline.job.analysis import Analyzer
 
 _STATUS = {
     ErrorCode.EMPTY_BLOB: HTTPStatus.BAD_REQUEST,

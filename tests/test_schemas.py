@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.structured import AnswerMismatch, AnswerSchema, InvalidSchema
+from pipeline.schemas import AnswerMismatch, AnswerSchema, InvalidSchema
 
 RECEIPT = json.loads((Path(__file__).parents[1] / "samples" / "receipt.schema.json").read_text(encoding="utf-8"))
 RECEIPT_ANSWER = {
@@ -831,5 +831,5 @@ def test_nothing_is_ever_fetched(keyword: str, place: str) -> None:
 
 def test_importing_it_does_not_load_the_validator() -> None:
     """Most images are asked about without a schema, and an app has 30 seconds to start."""
-    program = "import sys, pipeline.structured; sys.exit('jsonschema_rs' in sys.modules)"
+    program = "import sys, pipeline.schemas; sys.exit('jsonschema_rs' in sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[1])

@@ -1,4 +1,4 @@
-"""Messages on the request queue: work put off, work asked for, and Event Grid's own events.
+"""Messages on the request queue: deferred work, re-analyses, redrives, and Event Grid's own events. Pure.
 
 Our own message is a JSON object, version 1:
 
@@ -22,14 +22,14 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from pipeline.errors import ErrorCode
+from pipeline.errors import ErrorCode, Failure
 from pipeline.instructions.options import Options
 from pipeline.names import is_blob_name
 
 BLOB_CREATED = "Microsoft.Storage.BlobCreated"
 
 
-class InvalidRequest(ValueError):
+class InvalidRequest(Failure):
     """The message is none of the above; the message says what is wrong with it."""
 
 

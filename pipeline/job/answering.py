@@ -6,7 +6,6 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from pipeline.budget import Budget, Content
 from pipeline.errors import ErrorCode, PermanentFailure, RetryableFailure
 from pipeline.images import (
     ImageLimits,
@@ -18,12 +17,13 @@ from pipeline.images import (
     inspect,
     inspect_by_decoder,
 )
+from pipeline.job.memory import Budget, Content
+from pipeline.job.work import Answered, Asked, NotAsked, Stopwatch
 from pipeline.model.question import Question, Reply
 from pipeline.result import ImageSent
+from pipeline.schemas import AnswerMismatch
 from pipeline.settings import Settings
 from pipeline.storage.unpacking import Broken, TooLarge, is_packed, unpacked
-from pipeline.structured import AnswerMismatch
-from pipeline.work import Answered, Asked, NotAsked, Stopwatch
 
 CONVERSIONS = 2
 """What conversions at the same time may hold, by estimate, in `settings.image_memory_bytes`: half of an instance where

@@ -1,0 +1,1 @@
+"""The job: from a request to the result of its image."""

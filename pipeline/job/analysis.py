@@ -1,0 +1,186 @@
+"""The job: from the name of an uploaded image to its result."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import Protocol
+
+from pipeline.errors import PermanentFailure
+from pipeline.instructions import Files
+from pipeline.job.answering import Answerer, Failing, Interrupted, ModelAnswerer, VisionModel
+from pipeline.job.asking import Asking
+from pipeline.job.memory import Budget, Content
+from pipeline.job.race import Ended, Outcome, Race, Results, Versions, is_done
+from pipeline.job.reading import Reader, sha256
+from pipeline.job.requests import Request
+from pipeline.job.work import Asked, Stopwatch, Work, assemble, unknown_source
+from pipeline.names import image_of_sidecar, result_name, wants_result
+from pipeline.result import Result
+from pipeline.settings import Settings
+from pipeline.storage.facts import Claim, ClaimedElsewhere, OpenedUpload, Upload, VersionGone
+from pipeline.telemetry import DeliveryRecord, analyzing, count_taken_over
+
+logger = logging.getLogger("pipeline.analysis")  # a name that people's queries match (docs/operations.md)
+
+
+class Uploads(Files, Versions, Protocol):
+    """Where images come from; see `pipeline.storage.uploads.Uploads`."""
+
+    container: str
+
+    async def open(self, name: str) -> OpenedUpload | None: ...
+
+
+class Claims(Protocol):
+    """Which run has which work; see `pipeline.storage.claims.Claims`."""
+
+    def held(self, key: str) -> AbstractAsyncContextManager[Claim]: ...
+
+
+class Analyzer:
+    """The use case, once per process.
+
+    It works on at most `settings.max_concurrency` images at a time, and holds at most `settings.image_memory_bytes` of
+    them. Half is divided evenly among first reads, enough for nearly every image; the other half is one pool for larger
+    ones. No image waits for one half while it holds part of the other, so they can't deadlock.
+
+    Args:
+        patience: seconds to wait for memory; an image that would wait longer gets `NoMemory`.
+    """
+
+    def __init__(  # noqa: PLR0913 - the parts of the app, and by keyword a time
+        self,
+        settings: Settings,
+        uploads: Uploads,
+        results: Results,
+        claims: Claims,
+        model: VisionModel,
+        *,
+        patience: float = 30.0,
+    ) -> None:
+        self._uploads = uploads
+        self._results = results
+        self._claims = claims
+        self._slots = asyncio.Semaphore(settings.max_concurrency)
+        memory = Budget(settings.image_memory_bytes // 2, patience=patience)
+        self._asking = Asking(settings, uploads)
+        self._reader = Reader(settings, memory)
+        self._model = ModelAnswerer(settings, model, memory)
+
+    async def analyze(
+        self, request: Request, answerer: Answerer | None = None, record: DeliveryRecord | None = None
+    ) -> Outcome:
+        """Bring the requested upload to its result; an upload that is an image's sidecar, that image.
+
+        A sidecar of no image, whose name shows that it will never have one, ends in a failed result of its own.
+
+        Args:
+            request: names the upload; what it asks comes before what the upload itself says.
+            answerer: what answers instead of the model: `Failing`, when the work is given up.
+            record: takes down what was found out, so that the caller knows it after a failure, too.
+
+        Raises:
+            RetryableFailure: nothing is written and the same call may succeed later.
+        """
+        name = image_of_sidecar(request.name) or request.name
+        record = record or DeliveryRecord(self._uploads.container, name, request.attempt)
+        record.name = name
+        with analyzing(record):
+            if wants_result(name):
+                async with self._slots:
+                    answers = answerer or self._model
+                    ended = await self._bring_to_result(name, request, answers, record)
+                    if (
+                        ended.outcome is Outcome.GONE
+                        and name != request.name
+                        and await self._asking.is_misnamed(request.name)
+                    ):
+                        record.name = request.name
+                        ended = await self._bring_to_result(request.name, request, answers, record)
+            else:
+                ended = Ended(Outcome.NOT_AN_IMAGE)
+            record.outcome, record.error_code = ended.outcome, ended.error_code
+            logger.info("%s", record, extra=record.fields())
+        return ended.outcome
+
+    async def analyze_bytes(self, data: bytes, content_type: str | None, asked: str | None) -> Result:
+        """The result for an image that came by HTTP; nothing is read from storage or written to it.
+
+        Raises:
+            RetryableFailure: the same call may succeed later.
+        """
+        digest, watch = await sha256(data), Stopwatch()
+        source = unknown_source(None, None).model_copy(
+            update={"size_bytes": len(data), "content_type": content_type, "sha256": digest}
+        )
+        record = DeliveryRecord("http", "process_image", 1, steps=watch.steps)
+        with analyzing(record):
+            async with self._slots:
+                work = Work(source, digest, await self._asking.about_bytes(asked))
+                try:
+                    answered = await self._model.answer(work.asked, Content(data, AsyncExitStack()), watch)
+                except Interrupted as interrupted:
+                    raise interrupted.cause from None
+            result = assemble(work, answered, attempts=1, watch=watch)
+            record.work_key, record.outcome = result.work_key, result.status
+            record.error_code = result.error.code if result.error else None
+            logger.info("%s", record, extra=record.fields())
+        return result
+
+    async def _bring_to_result(self, name: str, request: Request, answerer: Answerer, record: DeliveryRecord) -> Ended:
+        while True:
+            opened = await self._uploads.open(name)
+            if opened is None:
+                return Ended(Outcome.GONE)
+            watch = Stopwatch()
+            work = Work.on(opened.facts, await self._asking.about(name, opened.facts.metadata, request))
+            record.work_key, record.steps = work.key, watch.steps
+            async with AsyncExitStack() as reserved:
+                content, answers = Content(b"", reserved), answerer
+                try:
+                    if isinstance(work.asked, Asked):
+                        with watch.timed("download"):
+                            content = await self._reader.read(opened, reserved)
+                        work = work.with_content(await sha256(content.data))
+                except PermanentFailure as failure:
+                    answers = Failing(failure)
+                except VersionGone:
+                    continue
+                try:
+                    async with self._claimed(work, opened.facts, request, record, watch) as race:
+                        ended = await race.run(answers, content)
+                except ClaimedElsewhere:
+                    # Duplicates of what is done would otherwise defer each other, again and again.
+                    if is_done(work, request, await self._results.find(result_name(name))):
+                        return Ended(Outcome.ALREADY_DONE)
+                    raise
+            if ended.outcome is not Outcome.CHANGED:
+                return ended
+
+    @asynccontextmanager
+    async def _claimed(
+        self, work: Work, upload: Upload, request: Request, record: DeliveryRecord, watch: Stopwatch
+    ) -> AsyncIterator[Race]:
+        async def is_still_asked() -> bool:
+            current = await self._uploads.look(upload.name)
+            if current is None or current.etag != upload.etag:
+                return False
+            asked = await self._asking.about(upload.name, current.metadata, request)
+            return asked.identity() == work.asked.identity()
+
+        async with self._claims.held(work.content_key) as claim:
+            if claim.runs > 1:
+                count_taken_over()
+            race = Race(
+                self._results,
+                self._uploads,
+                upload=upload,
+                work=work,
+                request=request,
+                claim=claim,
+                watch=watch,
+                is_still_asked=is_still_asked,
+            )
+            record.number = race.attempts
+            yield race

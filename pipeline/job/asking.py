@@ -1,0 +1,55 @@
+"""The question about an image, from its instructions and the settings."""
+
+from collections.abc import Mapping
+
+from pipeline.errors import PermanentFailure
+from pipeline.instructions import Files, InstructionSources
+from pipeline.instructions.options import Options
+from pipeline.job.requests import Request
+from pipeline.job.work import Asked, NotAsked
+from pipeline.model.question import Question
+from pipeline.settings import Settings
+
+
+class Asking:
+    """Finds what is asked. One per process: it remembers folders' instruction files for a while."""
+
+    def __init__(self, settings: Settings, files: Files) -> None:
+        self._settings = settings
+        self._sources = InstructionSources(files, settings.default_instructions)
+
+    async def about(self, name: str, metadata: Mapping[str, str], request: Request) -> Asked | NotAsked:
+        """What is asked about the image `name` with this `metadata`; what `request` asks comes first.
+
+        Raises:
+            RetryableFailure: an instruction file can't be read now.
+        """
+        return await self._found(name, metadata, request.instructions, request.options)
+
+    async def about_bytes(self, text: str | None) -> Asked | NotAsked:
+        """What is asked about an image that came by HTTP with this `text`."""
+        return await self._found(None, {}, text, None)
+
+    async def is_misnamed(self, sidecar: str) -> bool:
+        """Whether the name of the file `sidecar` shows that it will never have an image."""
+        return await self._sources.misnamed(sidecar) is not None
+
+    async def _found(
+        self, name: str | None, metadata: Mapping[str, str], text: str | None, given: Options | None
+    ) -> Asked | NotAsked:
+        settings = self._settings
+        try:
+            found = await self._sources.find(name, metadata, text, given)
+        except PermanentFailure as failure:
+            return NotAsked(settings.openai_deployment, failure)
+        options = found.options
+        question = Question(
+            instructions=found.text,
+            deployment=options.deployment or settings.openai_deployment,
+            system_prompt=settings.system_prompt,
+            detail=options.detail or settings.image_detail,
+            max_output_tokens=options.max_output_tokens or settings.max_output_tokens,
+            reasoning_effort=options.reasoning_effort or settings.reasoning_effort,
+            schema=found.schema,
+        )
+        return Asked(found, question)

@@ -1,0 +1,112 @@
+"""Writing a failed result where the usual way to one is blocked. It depends on nothing that has failed."""
+
+import hashlib
+import logging
+from typing import Protocol
+
+from pipeline.errors import ErrorCode, PermanentFailure, RetryableFailure
+from pipeline.job.keeping import keep_replaced
+from pipeline.job.race import Outcome, Results
+from pipeline.job.requests import Request
+from pipeline.job.work import Answered, NotAsked, Stopwatch, Work, assemble, unknown_source
+from pipeline.names import image_of_sidecar, result_name, wants_result
+from pipeline.result import Result, ResultMetadata
+from pipeline.storage.facts import StoredResult, Upload
+from pipeline.telemetry import count_lost_answer
+
+logger = logging.getLogger(__name__)
+
+
+class Uploads(Protocol):
+    """See `pipeline.storage.uploads.Uploads`."""
+
+    container: str
+
+    async def listed(self, name: str) -> Upload | None: ...
+
+
+class Claims(Protocol):
+    """See `pipeline.storage.claims.Claims`."""
+
+    async def keep_for(self, key: str, answer: bytes) -> None: ...
+
+
+class LastResort:
+    """Writes failed results.
+
+    Args:
+        deployment: the one that the results name.
+    """
+
+    def __init__(self, deployment: str, uploads: Uploads, results: Results, claims: Claims) -> None:
+        self._deployment = deployment
+        self._uploads = uploads
+        self._results = results
+        self._claims = claims
+
+    async def record(self, request: Request, failure: PermanentFailure) -> Outcome:
+        """Write `failure` as the result of the requested upload.
+
+        It goes by what the container's listing says of the upload, or, when that can't be had, by its name alone.
+
+        Raises:
+            RetryableFailure: the result can't be written.
+        """
+        name = image_of_sidecar(request.name) or request.name
+        if not wants_result(name):
+            return Outcome.NOT_AN_IMAGE
+        not_asked = NotAsked(self._deployment, failure)
+        while True:
+            # In this order, so that a result which is replaced can't be one of a newer version than is listed.
+            stored = await self._results.find(result_name(name))
+            try:
+                upload = await self._uploads.listed(name)
+            except RetryableFailure as unlisted:
+                if stored:
+                    return Outcome.ALREADY_DONE
+                logger.warning("%s: %s Its failed result says no more than its name.", name, unlisted.message)
+                work = Work(unknown_source(self._uploads.container, name), "unknown", not_asked)
+            else:
+                if upload is None:
+                    return Outcome.GONE
+                if stored and stored.facts.source_etag == upload.etag:
+                    return Outcome.ALREADY_DONE
+                work = Work.on(upload, not_asked)
+            result = assemble(work, Answered(failure), attempts=request.attempt, watch=Stopwatch())
+            if stored:
+                await self._keep(result_name(name), stored)
+            if await self._write(result_name(name), result, replacing=stored):
+                return Outcome.FAILED
+
+    async def record_unreadable(self, message: str, problem: str) -> None:
+        """Write a failed result for a request that names no upload, so that people find it.
+
+        Raises:
+            RetryableFailure: the result can't be written.
+        """
+        digest = hashlib.sha256(message.encode("utf-8", "surrogatepass")).hexdigest()
+        failure = PermanentFailure(
+            ErrorCode.CRASHED,
+            f"A message on the request queue can't be understood: {problem}. Correct whatever sends it.",
+            {"message": message[:1000]},
+        )
+        work = Work(unknown_source(None, None), digest, NotAsked(self._deployment, failure))
+        name = f"unreadable-requests/{digest}.json"
+        await self._write(name, assemble(work, Answered(failure), attempts=1, watch=Stopwatch()), replacing=None)
+        logger.error(
+            "%s: a message on the request queue can't be understood",
+            name,
+            extra={"error_code": ErrorCode.CRASHED.value},
+        )
+
+    async def _keep(self, name: str, stored: StoredResult) -> None:
+        try:
+            await keep_replaced(self._results, self._claims.keep_for, name, stored)
+        except RetryableFailure as failure:
+            count_lost_answer()
+            logger.warning("%s: the answer of an earlier version can't be kept: %s", name, failure.message)
+
+    async def _write(self, name: str, result: Result, replacing: StoredResult | None) -> bool:
+        return await self._results.write(
+            name, result.to_json(), ResultMetadata.of(result).to_blob(), replacing=replacing
+        )

@@ -1,0 +1,1 @@
+"""Upkeep, on timers and on request: lost events, reruns, readiness."""
