@@ -140,14 +140,15 @@ class Settings(BaseModel):
     max_image_bytes: int = Field(52_428_800, alias="MAX_IMAGE_BYTES", gt=0, examples=["52428800"])
     """A larger upload becomes a failed result; no more than its beginning, at most 8 MiB, is downloaded."""
     max_image_pixels: int = Field(250_000_000, alias="MAX_IMAGE_PIXELS", gt=0, examples=["250000000"])
-    """Width times height; checked before anything is decoded. It bounds the time of a conversion; what that takes of
-    memory is bounded by `IMAGE_MEMORY_BYTES`, which refuses large images of formats that are costly to decode."""
+    """Width times height; checked before anything is decoded. This limits conversion time. Memory is limited by
+    `IMAGE_MEMORY_BYTES`, which may refuse smaller images
+    ([how large each format can be](architecture.md#what-an-upload-costs-in-memory))."""
     max_concurrency: int = Field(32, alias="MAX_CONCURRENCY", gt=0, le=MOST_CONCURRENCY, examples=["32"])
     """Images in progress at the same time per instance."""
     image_memory_bytes: int = Field(536_870_912, alias="IMAGE_MEMORY_BYTES", ge=33_554_432, examples=["536870912"])
-    """Bytes of uploads held at the same time per instance; conversions may take twice as much in addition, and an image
-    whose conversion would take more is refused. An upload larger than half of it is worked on when no other large one
-    is."""
+    """Bytes of uploads held at the same time per instance. Conversions may take twice as much in addition, and an image
+    whose conversion would take more is refused. An upload larger than half of it waits until no other large upload is
+    in memory."""
     model_timeout_seconds: float = Field(120, alias="MODEL_TIMEOUT_SECONDS", gt=0, le=540, examples=["120"])
     """One model call's own deadline; its ceiling keeps it inside the deadline of a delivery."""
 

@@ -1,8 +1,11 @@
 # ruff: noqa: E501 - whole messages, as people see them
 """A wrong setting stops the start, with one message that says what to mend."""
 
+import re
+
 import pytest
 from inline_snapshot import snapshot
+from person import ROOT
 
 from pipeline.settings import Settings, SettingsError
 
@@ -92,6 +95,26 @@ def test_the_names_of_the_2024_tutorial_still_work() -> None:
     storage = {key: value for key, value in ENOUGH.items() if key.startswith("DataStorage")}
     settings = Settings.from_environment(storage | old)
     assert (settings.openai_endpoint, settings.openai_deployment) == ("https://ai.openai.azure.com", "gpt4v")
+
+
+def test_the_ranges_in_the_documentation_are_the_ones_that_hold() -> None:
+    page = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+    rows = re.findall(
+        r"^\| `(\w+)` \| `[^|]*` \| (above )?([\d,]+) (?:to ([\d,]+)|or more) \| [^|]* \|", page, re.MULTILINE
+    )
+    assert len(rows) == 9
+    for name, above, low, high in rows:
+        least = int(low.replace(",", ""))
+        refused = [str(least if above else least - 1)]
+        taken = [str(least + 0.001 if above else least)]
+        if high:
+            most = int(high.replace(",", ""))
+            refused.append(str(most + 1))
+            taken.append(str(most))
+        for value in taken:
+            Settings.from_environment(ENOUGH | {name: value})
+        for value in refused:
+            assert f"{name} is '{value}'" in message_for({name: value})
 
 
 def test_an_empty_value_counts_as_unset() -> None:

@@ -114,6 +114,16 @@ def too_many_bytes(size: int, limits: ImageLimits) -> PermanentFailure:
     )
 
 
+def too_many_passes(passes: int, facts: ImageFacts, most: int) -> PermanentFailure:
+    """The failure of a progressive JPEG that takes too long to decode at its size."""
+    return PermanentFailure(
+        ErrorCode.IMAGE_TOO_LARGE,
+        f"The image has {_shape(facts)} in a progressive JPEG of {passes:,} passes; at that size at most {most:,} are"
+        ' accepted. Save it smaller, or without "progressive".',
+        {"format": facts.format, "width": facts.width, "height": facts.height, "passes": passes, "max_passes": most},
+    )
+
+
 def check_size(facts: ImageFacts, limits: ImageLimits, data: bytes) -> None:
     """Before anything is decoded: a header may state any size it likes, and decoders believe it."""
     width, height = facts.width, facts.height
