@@ -24,8 +24,8 @@ from pipeline.instructions.misnamed import Misnamed, misnamed, other_forms, usua
 from pipeline.instructions.options import NAMES, InvalidOption, Options, parse_options
 from pipeline.junk import has_image_ending
 from pipeline.names import folder_files, folders_of, image_of_sidecar, is_blob_name, schema_blob, sidecars
+from pipeline.one_line import short
 from pipeline.schemas import AnswerSchema, InvalidSchema
-from pipeline.schemas.wording import short
 
 BUILT_IN = "Describe this image."
 

@@ -9,6 +9,7 @@ from pipeline.job.race import Outcome, Results
 from pipeline.job.requests import Request
 from pipeline.job.work import Answered, NotAsked, Stopwatch, Work, assemble, unknown_source
 from pipeline.names import image_of_sidecar, result_name, wants_result
+from pipeline.one_line import one_line
 from pipeline.result import Result, ResultMetadata
 from pipeline.storage.facts import StoredResult, Upload
 
@@ -55,7 +56,7 @@ class LastResort:
             except RetryableFailure as unlisted:
                 if stored:
                     return Outcome.ALREADY_DONE
-                logger.warning("%s: %s Its failed result says no more than its name.", name, unlisted.message)
+                logger.warning("%s: %s Its failed result says no more than its name.", one_line(name), unlisted.message)
                 work = Work(unknown_source(self._uploads.container, name), "unknown", not_asked)
             else:
                 if upload is None:
