@@ -9,8 +9,7 @@ import click
 from azure.storage.blob.aio import ContainerClient
 
 from blobsight.terminal import Problem, Unknown
-from pipeline.instructions.misnamed import may_be_of_no_image
-from pipeline.names import result_name, wants_result
+from pipeline.names import image_of_sidecar, result_name, wants_result
 from pipeline.storage.facts import ListedBlob, Page
 from pipeline.storage.listing import listed
 
@@ -87,24 +86,28 @@ async def image_states(
 async def _matched(ahead: "_Side", behind: "_Side", problems: list[Problem]) -> AsyncIterator[ImageState]:
     """The states of images and of what may turn out to be one, with the results in `behind`."""
     waiting: dict[str, ListedBlob] = {}
+    sidecars: dict[str, ListedBlob] = {}
+    """Nearly none of them has a result."""
     found: dict[str, ListedBlob] = {}
     while not (ahead.ended and behind.ended):
         if not ahead.ended and (behind.ended or ahead.last <= behind.last):
             for image in (await ahead.page()).blobs:
-                if wants_result(image.name) or may_be_of_no_image(image.name):
+                if wants_result(image.name) or image_of_sidecar(image.name):
                     name = result_name(image.name)
                     result = found.pop(name, None)
                     if result is None:
-                        waiting[name] = image
+                        (waiting if wants_result(image.name) else sidecars)[name] = image
                     else:
                         yield _state(image, result, problems)
         else:
             for result in (await behind.page()).blobs:
-                matching = waiting.pop(result.name, None)
+                matching = waiting.pop(result.name, None) or sidecars.pop(result.name, None)
                 if matching is None:
                     found[result.name] = result
                 else:
                     yield _state(matching, result, problems)
+            for name in [name for name in sidecars if name <= behind.last]:
+                del sidecars[name]
     for name, image in waiting.items():
         yield ImageState(image, State.PENDING, name)
 

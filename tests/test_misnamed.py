@@ -46,6 +46,34 @@ RIGHT = {
     " _instructions.txt": "_instructions.txt",
     "_instructions .txt": "_instructions.txt",
     "_instructions.txt ": "_instructions.txt",
+    "_instructions 2.txt": "_instructions.txt",
+    "_instructions - Kopie.txt": "_instructions.txt",
+    "_instructions - Copie (2).md": "_instructions.md",
+    "_instructions_v2.txt": "_instructions.txt",
+    "_instructions_copy.txt": "_instructions.txt",
+    "_instructions (copy).json": "_instructions.json",
+    "_instructions.txt.bak": "_instructions.txt",
+    "_instructions.pdf": "_instructions.txt",
+    "_instructions.rst": "_instructions.txt",
+    # a mistake in the word
+    "_instuctions.txt": "_instructions.txt",
+    "_instrucitons.md": "_instructions.md",
+    "_intruction.txt": "_instructions.txt",
+    "x/a.jpg.insturctions.txt": "x/a.jpg.instructions.txt",
+    # the other way round
+    "instructions_a.jpg.txt": "a.jpg.instructions.txt",
+    "x/Instructions a.b.JPG.json": "x/a.b.JPG.instructions.json",
+    # other forms of characters, and what nobody sees
+    "＿instructions.txt": "_instructions.txt",  # noqa: RUF001
+    "\u200b_instructions.txt": "_instructions.txt",
+    "x/_instructions.txt\ufeff": "x/_instructions.txt",
+    "_instru\u00adctions.txt": "_instructions.txt",
+    "a.jpg.instructions\uff0etxt": "a.jpg.instructions.txt",
+    # schemas
+    "receipt.Schema.json": "receipt.schema.json",
+    "x/receipt.schema.JSON": "x/receipt.schema.json",
+    "receipt.schema.json.txt": "receipt.schema.json",
+    "receipt.schema (1).json": "receipt.schema.json",
 }
 NOT_MEANT = [
     "instructions.jpg",
@@ -61,6 +89,12 @@ NOT_MEANT = [
     "_instructions.md/cat.jpg",
     "notes.txt",
     "my.instructions",
+    "_construction.txt",
+    "_destructions.txt",
+    "a.obstruction.txt",
+    "instuctions.txt",
+    "the schema.json",
+    "schema.txt",
     # right ones
     "_instructions.md",
     "a.jpg.instructions.txt",

@@ -9,6 +9,7 @@ further storage operation. Otherwise the sidecar costs three (one for each endin
 import asyncio
 import hashlib
 import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -27,7 +28,7 @@ from pipeline.instructions.files import (
     unpacked_file,
 )
 from pipeline.instructions.metadata_text import UndecodableText, decode_base64, decode_text
-from pipeline.instructions.misnamed import Misnamed, misnamed, other_forms, usual_form
+from pipeline.instructions.misnamed import Misnamed, misnamed, other_forms, other_writings, usual_form
 from pipeline.instructions.options import NAMES, InvalidOption, Options, parse_options
 from pipeline.instructions.plain_text import visible_text
 from pipeline.junk import has_image_ending
@@ -47,6 +48,10 @@ HELD_PER_BYTE = 32
 """What a byte of a file becomes at most when it is parsed: `[],` are 3, a list takes 64 and its place."""
 PARSED_AT_ONCE_BYTES = 8 * 1024
 """What the slowest parser reads in a few milliseconds; anything longer is parsed in a thread."""
+
+
+_NEARLY_A_KEY = re.compile(r"_*instructions?_*(?P<base64>b(?:ase)?_?64)?_*")
+"""Nothing that other tools write: they have `prompt`, `description` and the like."""
 
 
 class Origin(StrEnum):
@@ -151,7 +156,10 @@ class InstructionSources:
         for other in other_forms(image):
             if await self._files.read_start(other, 1) is not None:
                 return _in_another_form(name, other + ending)
-        return None
+        others = other_writings(image)
+        found = await asyncio.gather(*(self._files.read_start(other, 1) for other in others))
+        there = next((other for other, start in zip(others, found, strict=True) if start is not None), None)
+        return None if there is None else _of_another_writing(name, image, there, ending)
 
     async def _instruction_files(self, name: str) -> AsyncIterator[tuple[Origin, str, InstructionFile]]:
         for file in await self._read(sidecars(name)):
@@ -231,6 +239,13 @@ async def _compiled(text: str | bytes, called: str, **details: str) -> tuple[Ans
 
 
 def _misnamed(name: str, meant: Misnamed) -> PermanentFailure:
+    if meant.right.endswith(".schema.json"):
+        return _invalid(
+            f"'{short(name)}' is nearly the name of a schema, but not exactly, so instructions can't name it. If it is"
+            f" one, upload it as '{short(meant.right)}'.",
+            file=name,
+            right_name=meant.right,
+        )
     if meant.image is not None and not has_image_ending(meant.image):
         return _without_ending(name, meant.image, meant.right.removeprefix(meant.image))
     asked = f"the image '{short(meant.image)}'" if meant.image else "the images of its folder"
@@ -260,6 +275,17 @@ def _in_another_form(name: str, right: str) -> PermanentFailure:
         f"The names of the instruction file '{short(name)}' and of its image look alike, but their accented letters"
         " are encoded in different ways (Unicode NFC and NFD). Copy the image's name, and upload the file under it;"
         " `blobsight upload` does that.",
+        file=name,
+        right_name=right,
+    )
+
+
+def _of_another_writing(name: str, image: str, there: str, ending: str) -> PermanentFailure:
+    right = there + ending
+    return _invalid(
+        f"'{short(name)}' is the instruction file of an image called '{short(image)}', and there is no such image, but"
+        f" there is '{short(there)}'. If it is meant for that one, upload it as '{short(right)}'. (If '{short(image)}'"
+        " is still to come, upload that: this file counts for it.)",
         file=name,
         right_name=right,
     )
@@ -326,6 +352,15 @@ def _from_metadata(metadata: Mapping[str, str]) -> tuple[str, Origin, str | None
             raise _invalid(f"The blob's metadata '{key}' can't be read: {error}.", metadata=key) from None
         if text:
             return text, Origin.METADATA, key
+    for key, value in metadata.items():
+        if value.strip() and (near := _NEARLY_A_KEY.fullmatch(key)) and key not in ("instructions", "instructions_b64"):
+            right = "instructions_b64" if near["base64"] else "instructions"
+            raise _invalid(
+                f"The blob's metadata '{short(key)}' is nearly the key of instructions, but not exactly, so it does not"
+                f" count. If it says what to ask, write '{right}'.",
+                metadata=key,
+                right_key=right,
+            )
     return None
 
 
