@@ -213,6 +213,8 @@ SIDECAR, JSON_SIDECAR = "x.jpg.instructions.md", "x.jpg.instructions.json"
 NEAR_MISSES: dict[str, dict[str, bytes]] = {
     "_Instructions.txt": {},
     "x.instructions.txt": {},
+    "r.Schema.json": {},
+    "x.jpeg.instructions.txt": {"x.jpg": PNG},
     "ä.jpg.instructions.txt": {normalize("NFD", "ä.jpg"): PNG},
 }
 MALFORMED: list[tuple[dict[str, bytes], dict[str, str]]] = [
@@ -239,6 +241,8 @@ MALFORMED: list[tuple[dict[str, bytes], dict[str, str]]] = [
     ({}, {"instructions": "=?klingon?Q?nuqneH?="}),
     ({}, {"instructions": "Gr\udcfc\udcdfe"}),
     ({}, {"detail": "best"}),
+    ({}, {"instruction": "Text"}),
+    ({}, {"instructions_b64": "YQBi"}),
     ({SIDECAR: b"---\n!!set {detail, schema}\n---\nText"}, {}),
     ({SIDECAR: b"---\nmax_output_tokens: " + b"9" * 1001 + b"\n---\nText"}, {}),
     ({SIDECAR: b"a\0b"}, {}),

@@ -1,5 +1,7 @@
 """Names that are nearly those of instruction files, and what they should be."""
 
+from time import process_time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -134,6 +136,16 @@ words = st.sampled_from(
 )
 def test_no_name_of_an_image_is_a_near_miss(one: str, word: str, other: str, another: str, ending: str) -> None:
     assert misnamed(f"{one}{word}{other}{another}.{ending}") is None
+
+
+@pytest.mark.parametrize(
+    "part", ["instructions.", "instructions ", ".schema", ".json", ".txt", "_", ".", " ", "instuctions"]
+)
+def test_a_long_name_takes_no_long_time(part: str) -> None:
+    started = process_time()
+    misnamed((part * 1024)[:1024])
+    misnamed(f"instructions{part * 1024}"[:1024])
+    assert process_time() - started < 0.2
 
 
 @given(paths.filter(lambda path: path.rpartition("/")[2].strip(" ._-") != ""))

@@ -12,7 +12,7 @@ from pipeline.junk import has_image_ending
 from pipeline.names import is_instruction_file
 
 _WORD = re.compile("instruction", re.IGNORECASE)
-_NEARLY = re.compile(r"[a-z]{9,13}", re.IGNORECASE)
+_NEARLY = re.compile(r"(?<![a-z])[a-z]{9,13}(?![a-z])", re.IGNORECASE)
 """What may be the word with one mistake."""
 _COPY = r"(?:copy|kopie|copie|copia|kopia|c[oó]pia|kopi)"
 # "(1)" is a browser's, "Copy" Explorer's and Finder's. Windows hides the ending, so that a second one is typed.
@@ -24,8 +24,8 @@ _REST = re.compile(
 _ENDINGS = {"md": ".md", "markdown": ".md", "txt": ".txt", "text": ".txt", "json": ".json"}
 _OF_NO_ACCOUNT = frozenset({"bak", "old", "orig"})
 """Endings that say nothing of what is in the file."""
-_IMAGE_LAST = re.compile(r"_?instructions?[\s._-]+(?P<image>.+?)\.(?P<ending>md|markdown|txt|text|json)", re.IGNORECASE)
-_SCHEMA = re.compile(r"(?P<stem>.*?)\.+schema(?:\s*\(\d+\))?\s*(?:\.+json)+(?:\.+te?xt)?\s*", re.IGNORECASE | re.DOTALL)
+_IMAGE_LAST = re.compile(r"_?instructions?[\s._-](?P<image>.+?)\.(?P<ending>md|markdown|txt|text|json)", re.IGNORECASE)
+_SCHEMA = re.compile(r"(?P<stem>.*?)\.schema(?:\s*\(\d+\))?\s*(?:\.+json)+(?:\.+te?xt)?\s*", re.IGNORECASE | re.DOTALL)
 _MARKS = "._- \t"
 _TWINS = {"jpg": "jpeg", "jpeg": "jpg", "tif": "tiff", "tiff": "tif", "heic": "heif", "heif": "heic"}
 
@@ -60,7 +60,7 @@ def _of_schema_or_turned_round(folder: str, leaf: str) -> Misnamed | None:
     if schema := _SCHEMA.fullmatch(leaf):
         return Misnamed(f"{folder}{schema['stem']}.schema.json", None, is_text=True, is_certain=True)
     if (last := _IMAGE_LAST.fullmatch(leaf)) and has_image_ending(last["image"]):
-        image, ending = folder + last["image"], _ENDINGS[last["ending"].lower()]
+        image, ending = folder + last["image"].lstrip(_MARKS), _ENDINGS[last["ending"].lower()]
         return Misnamed(f"{image}.instructions{ending}", image, is_text=True, is_certain=True)
     return None
 

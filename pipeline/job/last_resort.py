@@ -85,7 +85,7 @@ class LastResort:
         await self._write(name, assemble(work, Answered(failure), attempts=1, watch=Stopwatch()), replacing=None)
         logger.error(
             "%s: a message on the request queue can't be understood",
-            name,
+            one_line(name),
             extra={"error_code": ErrorCode.CRASHED.value},
         )
 
