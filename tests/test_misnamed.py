@@ -118,7 +118,9 @@ def test_everything_else_is_what_it_is(name: str) -> None:
     assert misnamed(name) is None
 
 
-@pytest.mark.parametrize("name", ["my_instructions.md", "cleaning instructions.txt", "instructions.txt"])
+@pytest.mark.parametrize(
+    "name", ["my_instructions.md", "cleaning instructions.txt", "instructions.txt", "_instructions.txt.bak"]
+)
 def test_what_may_be_something_else_is_uncertain(name: str) -> None:
     meant = misnamed(name)
     assert meant is not None

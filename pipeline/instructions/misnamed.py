@@ -22,7 +22,7 @@ _REST = re.compile(
     re.IGNORECASE,
 )
 _ENDINGS = {"md": ".md", "markdown": ".md", "txt": ".txt", "text": ".txt", "json": ".json"}
-_OF_NO_ACCOUNT = frozenset({"bak", "old", "orig"})
+_BACKUPS = frozenset({"bak", "old", "orig"})
 """Endings that say nothing of what is in the file."""
 _IMAGE_LAST = re.compile(r"_?instructions?[\s._-](?P<image>.+?)\.(?P<ending>md|markdown|txt|text|json)", re.IGNORECASE)
 _SCHEMA = re.compile(r"(?P<stem>.*?)\.schema(?:\s*\(\d+\))?\s*(?:\.+json)+(?:\.+te?xt)?\s*", re.IGNORECASE | re.DOTALL)
@@ -41,7 +41,7 @@ class Misnamed:
     is_text: bool
     """Whether it only needs the name. A Word document has to be saved as text, too."""
     is_certain: bool
-    """Not so of `instructions.txt`, which anything may come with, and of `my_instructions.txt`."""
+    """Not so of `instructions.txt`, which anything may come with, of `my_instructions.txt`, and of a folder's backup."""
 
 
 def misnamed(name: str) -> Misnamed | None:
@@ -77,7 +77,8 @@ def _meant(folder: str, leaf: str) -> Misnamed | None:
     mark = before[len(image) :].strip()
     if not _folded(image).strip(_MARKS):  # only marks, in other forms or with something invisible
         image, mark = "", _folded(before).strip()
-    endings = [ending for ending in re.findall(r"\w+", rest["endings"].lower()) if ending not in _OF_NO_ACCOUNT]
+    written = re.findall(r"\w+", rest["endings"].lower())
+    endings = [ending for ending in written if ending not in _BACKUPS]
     is_certain = has_image_ending(image) or mark.startswith("." if image else (".", "_"))
     if not is_certain and (not is_exact or "pdf" in endings or not endings):
         return None
@@ -88,7 +89,7 @@ def _meant(folder: str, leaf: str) -> Misnamed | None:
         right=f"{folder}{f'{image}.' if image else '_'}instructions{known[0] if known else '.txt'}",
         image=f"{folder}{image}" if image else None,
         is_text=len(known) == len(endings),
-        is_certain=is_certain,
+        is_certain=is_certain and (image != "" or endings == written),
     )
 
 
