@@ -1,4 +1,4 @@
-"""Names that are nearly those of instruction files: in capitals, with an ending too many, one letter short.
+"""Near misses of instruction files' names: in capitals, with an ending too many, one letter short.
 
 The app looks only for the right ones, so such a file would not count, and its images would be asked something else. All
 these names end as texts do, or in the word itself: no image is among them.
@@ -41,7 +41,7 @@ class Misnamed:
     is_text: bool
     """Whether it only needs the name. A Word document has to be saved as text, too."""
     is_certain: bool
-    """Not so of `instructions.txt`, which anything may come with, of `my_instructions.txt`, and of a folder's backup."""
+    """Not so of `instructions.txt`, which anything may come with, `my_instructions.txt`, and a folder's backup."""
 
 
 def misnamed(name: str) -> Misnamed | None:
