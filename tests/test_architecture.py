@@ -43,7 +43,19 @@ def test_packages_keep_apart(package: str, others: set[str]) -> None:
         assert not {name.split(".")[0] for name in imports(path)} & others, path
 
 
-FLOORS = ("app", *ROOMS[:6], "result", *ROOMS[6:], "telemetry", "settings", "names", "junk", "errors")
+FLOORS = (
+    "app",
+    *ROOMS[:6],
+    "result",
+    *ROOMS[6:],
+    "telemetry",
+    "settings",
+    "names",
+    "junk",
+    "errors",
+    "unpacking",
+    "one_line",
+)
 """The rooms of `pipeline`, the top floor first."""
 SDKS = {
     "triggers": {"azure.functions"},

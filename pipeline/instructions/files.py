@@ -20,7 +20,7 @@ import yaml
 from pipeline.instructions.options import InvalidOption, Options, parse_options
 from pipeline.instructions.plain_text import document_kind, visible_text
 from pipeline.one_line import short
-from pipeline.storage.unpacking import Broken, TooLarge, is_gzip, unpacked
+from pipeline.unpacking import Broken, TooLarge, is_gzip, unpacked
 
 MAX_FILE_BYTES = 64 * 1024
 """Far more than anybody asks of one image, and four times the tokens that an answer has by default."""

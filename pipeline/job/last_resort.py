@@ -105,7 +105,7 @@ class LastResort:
             await keep_replaced(self._results, self._claims.keep_for, name, stored)
         except RetryableFailure as failure:
             count_lost_answer()
-            logger.warning("%s: the answer of an earlier version can't be kept: %s", name, failure.message)
+            logger.warning("%s: the answer of an earlier version can't be kept: %s", one_line(name), failure.message)
 
     async def _write(self, name: str, result: Result, replacing: StoredResult | None) -> bool:
         return await self._results.write(
