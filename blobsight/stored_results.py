@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, cre
 from blobsight.reading import Content, UnreadableError, read_blob
 from blobsight.terminal import shortened
 from pipeline.result import SCHEMA_VERSION, Result
-from pipeline.storage.unpacking import Broken, TooLarge, is_packed, unpacked
+from pipeline.unpacking import Broken, TooLarge, is_packed, unpacked
 
 MAX_RESULT_BYTES = 16 * 1024 * 1024
 """Several times what the longest answer needs, also unpacked."""

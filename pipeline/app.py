@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
+from pipeline.one_line import blob_label, one_line
 from pipeline.settings import Settings
 from pipeline.triggers.invocation import uncancelled
 
@@ -177,7 +178,7 @@ async def handle_upload(container: str, name: str) -> None:
     """
     from pipeline.job.requests import Request
 
-    with uncancelled(f"{container}/{name}"):
+    with uncancelled(blob_label(container, name)):
         await _handle(Request(container=container, name=name))
 
 
@@ -247,6 +248,6 @@ async def _handle(request: "Request") -> None:
         logger.warning(
             "Ignored an event of container %s: only uploads to %s are analyzed. Set the event subscription's"
             " subjectBeginsWith filter.",
-            request.container,
+            one_line(request.container),
             expected,
         )

@@ -19,6 +19,7 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
 from pipeline import __version__
 from pipeline.errors import OperatorFailure, PermanentFailure, RetryableFailure, TimedOut
+from pipeline.one_line import blob_label
 
 _tracer = trace.get_tracer("pipeline", __version__)
 meter = metrics.get_meter("pipeline", __version__)
@@ -78,7 +79,7 @@ class DeliveryRecord:
     def __str__(self) -> str:
         model = f", model {self.steps['model']} ms" if "model" in self.steps else ""
         return (
-            f"{self.container}/{self.name}: {self.outcome}{f' {self.error_code}' if self.error_code else ''}"
+            f"{blob_label(self.container, self.name)}: {self.outcome}{f' {self.error_code}' if self.error_code else ''}"
             f" in {self._ms()} ms{model} ({self.ids})"
         )
 

@@ -43,7 +43,19 @@ def test_packages_keep_apart(package: str, others: set[str]) -> None:
         assert not {name.split(".")[0] for name in imports(path)} & others, path
 
 
-FLOORS = ("app", *ROOMS[:6], "result", *ROOMS[6:], "telemetry", "settings", "names", "junk", "errors")
+FLOORS = (
+    "app",
+    *ROOMS[:6],
+    "result",
+    *ROOMS[6:],
+    "telemetry",
+    "settings",
+    "names",
+    "junk",
+    "errors",
+    "unpacking",
+    "one_line",
+)
 """The rooms of `pipeline`, the top floor first."""
 SDKS = {
     "triggers": {"azure.functions"},
@@ -112,6 +124,21 @@ def asks_for_stored(call: ast.Call) -> bool:
 def test_the_rule_tells_them_apart(code: str, *, passes: bool) -> None:
     (call,) = (node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call))
     assert asks_for_stored(call) is passes
+
+
+def test_names_of_blobs_are_made_printable_in_log_lines() -> None:
+    """A line break in a name would forge a line, an escape sequence would reach a terminal."""
+    bare = [
+        f"{path.relative_to(ROOT)}:{argument.lineno}"
+        for path in modules("pipeline")
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute)
+        if isinstance(call.func.value, ast.Name) and call.func.value.id == "logger"
+        for argument in call.args[1:]
+        if (isinstance(argument, ast.Attribute) and argument.attr in ("name", "container", "_target"))
+        or (isinstance(argument, ast.Name) and argument.id in ("name", "container", "blob"))
+    ]
+    assert bare == []
 
 
 def test_the_tool_reads_blobs_in_one_place() -> None:

@@ -166,5 +166,11 @@ async def test_a_page_with_empty_blobs_costs_one_listing_more(
     assert counted.counter.seen == ["GET costs"] * pages
 
 
+async def test_a_sidecar_before_its_image_costs_the_reads_of_other_writings(person: Person, counted: Counted) -> None:
+    """Of `a.jpg`: .jpeg and capitals of both, each with the name in small letters and in capitals."""
+    await person.blobs.get_blob_client("costs", "a.jpg.instructions.txt").upload_blob(b"What is it?")
+    assert await counted.cost("a.jpg.instructions.txt") == (Outcome.GONE, ["GET costs"] * (1 + 7))
+
+
 async def test_an_image_that_is_gone_costs_one(counted: Counted) -> None:
     assert await counted.cost("gone.png") == (Outcome.GONE, ["GET costs"])

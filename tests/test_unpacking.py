@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.storage.unpacking import Broken, TooLarge, is_packed, unpacked
+from pipeline.unpacking import Broken, TooLarge, is_packed, unpacked
 
 PACKERS: list[Any] = [gzip.compress, zlib.compress]
 

@@ -23,7 +23,7 @@ from pipeline.model.question import Question, Reply
 from pipeline.result import ImageSent
 from pipeline.schemas import AnswerMismatch
 from pipeline.settings import Settings
-from pipeline.storage.unpacking import Broken, TooLarge, is_packed, unpacked
+from pipeline.unpacking import Broken, TooLarge, is_packed, unpacked
 
 CONVERSIONS = 2
 """Memory for all conversions together, by estimate, in `settings.image_memory_bytes`: half of an instance where that

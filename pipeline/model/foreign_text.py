@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from itertools import groupby
 
-from pipeline.schemas.wording import short
+from pipeline.one_line import short
 
 MOST_SHOWN = 300
 """Characters of a message. Azure OpenAI's longest have about 350, a link at the end included."""

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from pipeline.schemas.wording import compact, pointer_text, short
+from pipeline.one_line import short
+from pipeline.schemas.wording import compact, pointer_text
 
 if TYPE_CHECKING:
     from jsonschema_rs import ValidationError

@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import quote, unquote
 
+from pipeline.one_line import short
 from pipeline.schemas.pasted import not_an_object, translate
 from pipeline.schemas.plain import MAX_SCHEMA_NESTING, InvalidSchema
-from pipeline.schemas.wording import Pointer, compact, short
+from pipeline.schemas.wording import Pointer, compact
 
 MAX_IN_PLACE = 32
 """Schemas within schemas (`$ref`, anyOf, …) that look at the same value: with the nesting of answers it bounds the

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from pipeline.schemas.wording import compact, short
+from pipeline.one_line import short
+from pipeline.schemas.wording import compact
 
 _STRUCTURE = frozenset(
     (

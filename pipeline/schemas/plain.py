@@ -3,7 +3,8 @@
 import math
 from typing import Any
 
-from pipeline.schemas.wording import Pointer, pointer_text, short
+from pipeline.one_line import short
+from pipeline.schemas.wording import Pointer, pointer_text
 
 MAX_SCHEMA_CHARACTERS = 64 * 1024
 MAX_SCHEMA_VALUES = 5_000

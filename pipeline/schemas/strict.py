@@ -4,9 +4,10 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from pipeline.one_line import short
 from pipeline.schemas.document import COMBINATIONS, SHAPES, Document, Schema, has_type, types_of, values_of
 from pipeline.schemas.stand_ins import Properties, branches, referred
-from pipeline.schemas.wording import Pointer, compact, pointer_text, short
+from pipeline.schemas.wording import Pointer, compact, pointer_text
 
 MAX_PROPERTIES = 100
 MAX_LEVELS = 5

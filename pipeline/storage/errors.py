@@ -11,7 +11,11 @@ from azure.core.exceptions import (
 )
 
 from pipeline.errors import OperatorFailure, RetryableFailure
+from pipeline.one_line import short
 from pipeline.storage.facts import ContainerMissing
+
+MOST_OF_WHAT = 300
+"""Characters of what was being done; a blob's name alone may have 1,024."""
 
 _LOST_RACE = frozenset({"ConditionNotMet", "TargetConditionNotMet", "BlobAlreadyExists"})
 _REFUSED_BY_STATE = {
@@ -41,6 +45,7 @@ def require_container(error: ResourceNotFoundError, container: str) -> None:
 @contextmanager
 def translated(what: str, role: str = "Storage Blob Data Owner") -> Iterator[None]:
     """Raise the storage SDK's errors as ours; `what` says what was being done, `role` which role it takes."""
+    what = short(what, MOST_OF_WHAT)
     try:
         yield
     except ClientAuthenticationError as error:
@@ -73,4 +78,4 @@ def code_of(error: AzureError) -> str:
     """The service's error code; where it gave none, the first line of the SDK's message."""
     code = getattr(error, "error_code", None)  # an enum's member, or text for codes that the SDK does not know
     code = getattr(code, "value", code)
-    return str(code) if code else error.message.partition("\n")[0]
+    return str(code) if code else short(error.message.partition("\n")[0], MOST_OF_WHAT)

@@ -34,6 +34,7 @@ from pipeline.job.answering import Failing
 from pipeline.job.last_resort import LastResort
 from pipeline.job.race import Outcome
 from pipeline.job.requests import Request
+from pipeline.one_line import blob_label, one_line, short
 from pipeline.pacing.waits import DEFERRALS, deferral_delay
 from pipeline.storage.facts import ClaimedElsewhere
 from pipeline.telemetry import DeliveryRecord, count_deferred, error_type
@@ -162,9 +163,8 @@ class Deliveries:
         await self.defer(later, delay)
         count_deferred(failure)
         logger.warning(
-            "%s/%s: deferred for %.0f s: %s (%s)",
-            request.container,
-            request.name,
+            "%s: deferred for %.0f s: %s (%s)",
+            blob_label(request.container, request.name),
             delay,
             failure.message,
             record.ids,
@@ -195,7 +195,7 @@ class Deliveries:
         exhausted = PermanentFailure(
             ErrorCode.RETRIES_EXHAUSTED,
             f"Given up after {request.attempt} attempts in {hours:.1f} hours. The last one failed like this:"
-            f" {failure.message} Once that is fixed, have the failed images run again.",
+            f" {short(failure.message, 600)} Once that is fixed, have the failed images run again.",
             {"attempts": request.attempt, "last_cause": failure.message, "status": failure.status},
         )
         exhausted.reply = failure.reply
@@ -224,9 +224,8 @@ class Deliveries:
             raise
         except Exception as error:  # noqa: BLE001 - whatever the work ran into is in the way of its result, too
             logger.warning(
-                "%s/%s: its failed result is written from the listing (%s)",
-                request.container,
-                request.name,
+                "%s: its failed result is written from the listing (%s)",
+                blob_label(request.container, request.name),
                 error_type(error),
             )
             return await self._last_resort.record(request, failure)
@@ -237,13 +236,13 @@ class Deliveries:
         try:
             await self._marks.mark(name, delay)
         except RetryableFailure as failure:
-            logger.warning("%s is queued without its mark: %s", name, failure.message)
+            logger.warning("%s is queued without its mark: %s", one_line(name), failure.message)
 
     async def unmark(self, name: str) -> None:
         try:
             await self._marks.clear(name)
         except RetryableFailure as failure:
-            logger.warning("%s keeps its mark until that expires: %s", name, failure.message)
+            logger.warning("%s keeps its mark until that expires: %s", one_line(name), failure.message)
 
 
 def _timed_out(deliveries: int, failure: RetryableFailure) -> PermanentFailure:

@@ -10,6 +10,7 @@ from pipeline.errors import ErrorCode, PermanentFailure
 from pipeline.job.last_resort import LastResort
 from pipeline.job.race import Outcome
 from pipeline.job.requests import InvalidRequest, Redrive, Request, parse_message
+from pipeline.one_line import blob_label, short
 from pipeline.storage.facts import ClaimedElsewhere
 from pipeline.telemetry import DeliveryRecord
 from pipeline.triggers.deliveries import Deliveries
@@ -49,7 +50,7 @@ class Poison:
             await self._last_resort.record_unreadable(message, f"it is not the blob trigger's ({type(error).__name__})")
             return
         await self._deliveries.defer(request, DELAY_SECONDS)
-        logger.warning("%s/%s: given up by the host, and queued again", request.container, request.name)
+        logger.warning("%s: given up by the host, and queued again", blob_label(request.container, request.name))
 
     async def record_crash(self, message: str) -> None:
         """Write the failed result for a request that used up its deliveries.
@@ -64,7 +65,9 @@ class Poison:
             return
         for request in requests:
             if isinstance(request, Redrive):
-                logger.error("A redrive used up its deliveries and was dropped: send it again (%s)", message)
+                logger.error(
+                    "A redrive used up its deliveries and was dropped: send it again (%s)", short(message, 1000)
+                )
                 continue
             record = DeliveryRecord(request.container, request.name, request.attempt)
             try:
@@ -75,9 +78,8 @@ class Poison:
                 continue
             if outcome is Outcome.FAILED:
                 logger.error(
-                    "%s/%s: crashed, its deliveries are used up",
-                    request.container,
-                    request.name,
+                    "%s: crashed, its deliveries are used up",
+                    blob_label(request.container, request.name),
                     extra={**record.fields(), "error_code": ErrorCode.CRASHED.value},
                 )
             await self._deliveries.unmark(request.name)

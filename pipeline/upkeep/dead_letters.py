@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 
 from pipeline.errors import PermanentFailure
 from pipeline.job.requests import InvalidRequest, Request, parse_message
+from pipeline.one_line import blob_label
 from pipeline.storage.facts import ContainerMissing, ListedBlob
 from pipeline.storage.listing import ContainerListing
 from pipeline.storage.notes import Notes
@@ -98,5 +99,5 @@ class DeadLetters:
             text = (await self._letters.read_start(letter.name, MOST_BYTES) or b"").decode(errors="replace")
             return [request for request in parse_message(text) if isinstance(request, Request)]
         except (InvalidRequest, PermanentFailure) as problem:
-            logger.warning("The dead letter %s/%s can't be read: %s", self._listing.name, letter.name, problem)
+            logger.warning("The dead letter %s can't be read: %s", blob_label(self._listing.name, letter.name), problem)
             return []

@@ -31,6 +31,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from pipeline.errors import RetryableFailure
 from pipeline.names import result_name, wants_result
+from pipeline.one_line import blob_label
 from pipeline.storage.facts import ListedBlob, Page, TokenRefused
 
 logger = logging.getLogger(__name__)
@@ -358,10 +359,10 @@ class _Run:
         except RetryableFailure as failure:
             # One name that can't be checked must not keep the pass from all the others.
             summary.unchecked += 1
-            logger.warning("%s/%s is left to the next pass: %s", job.images.name, held.name, failure.message)
+            logger.warning("%s is left to the next pass: %s", blob_label(job.images.name, held.name), failure.message)
             return False
         summary.queued += 1
-        logger.info("%s/%s has no current result: queued", job.images.name, held.name)
+        logger.info("%s has no current result: queued", blob_label(job.images.name, held.name))
         return True
 
 

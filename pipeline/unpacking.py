@@ -19,9 +19,14 @@ class Broken(Exception):
     """The content starts as compressed data does, and can't be unpacked."""
 
 
+def is_gzip(data: bytes) -> bool:
+    """Whether `data` starts as gzip does, and no text in UTF-8."""
+    return data.startswith(_GZIP)
+
+
 def is_packed(data: bytes) -> bool:
     """Whether `data` starts as gzip does, or zlib (what HTTP calls deflate)."""
-    return data.startswith(_GZIP) or (data[:1] == b"\x78" and len(data) > 1 and (data[0] * 256 + data[1]) % 31 == 0)
+    return is_gzip(data) or (data[:1] == b"\x78" and len(data) > 1 and (data[0] * 256 + data[1]) % 31 == 0)
 
 
 def unpacked(data: bytes, limit: int) -> bytes:
