@@ -149,9 +149,9 @@ class AzureOpenAIModel:
             raise
         except RetryableFailure as failure:
             if failure.status == 429 and not isinstance(failure, OperatorFailure):
-                turn.throttled(headers)
+                turn.throttled(headers, failure.message)
             else:
-                turn.failed()
+                turn.failed(failure.message)
             raise
         turn.succeeded(headers)
         return reply
@@ -171,13 +171,11 @@ class AzureOpenAIModel:
                     options={"headers": {"Content-Type": "application/json", "Content-Length": str(len(body))}},
                 )
         except TimeoutError:
-            turn.failed()
-            raise TimedOut(f"The model did not answer within {self._timeout:g} seconds.") from None
+            raise _reported(TimedOut(f"The model did not answer within {self._timeout:g} seconds."), turn) from None
         except APIStatusError as error:
             return error.status_code, error.response.headers, error.response.content
         except (APIConnectionError, aiohttp.ClientError) as error:
-            turn.failed()
-            raise _connection_failure(error) from _on_the_wire(error)
+            raise _reported(_connection_failure(error), turn) from _on_the_wire(error)
         except ClientAuthenticationError as error:
             raise OperatorFailure(
                 "The managed identity got no token for the model: check AZURE_CLIENT_ID and that the identity is"
@@ -191,6 +189,12 @@ class AzureOpenAIModel:
 async def _note_status(response: httpx2.Response) -> None:
     """Keep the status with the request: a body that can't be read hides it."""
     response.request.extensions["status"] = response.status_code
+
+
+def _reported(failure: RetryableFailure, turn: Turn) -> RetryableFailure:
+    """`failure`, of which the governor has heard. Kept by no frame that its traceback leads to."""
+    turn.failed(failure.message)
+    return failure
 
 
 def _connection_failure(error: APIConnectionError | aiohttp.ClientError) -> RetryableFailure:
