@@ -158,12 +158,14 @@ def _clients(config: Settings) -> "tuple[AsyncTokenCredential, BlobServiceClient
         credential,
         max_single_get_size=first_read_bytes(config.image_memory_bytes, config.max_concurrency),
         retry_policy=retry_policy,
+        permit_redirects=False,
         transport=AioHttpTransport(use_env_settings=use_env_settings),
     )
     queues = QueueServiceClient(
         config.queue_service_uri,
         credential,
         retry_policy=retry_policy,
+        permit_redirects=False,
         transport=AioHttpTransport(use_env_settings=use_env_settings),
     )
     return credential, blobs, queues

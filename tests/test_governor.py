@@ -6,7 +6,7 @@ pytest tests/test_governor.py -rP -k quota        prints the ratios that were me
 import asyncio
 import math
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from random import Random
@@ -20,6 +20,7 @@ from bench.simulation.service import Bucket, Service, Windows
 from pipeline.pacing.gate import AHEAD, Busy, Turn
 from pipeline.pacing.governor import MOST_DEPLOYMENTS, Governor
 from pipeline.pacing.pace import SLOWER
+from pipeline.pacing.pauses import LONGEST_FAILURE_PAUSE
 from pipeline.pacing.waits import (
     DEFERRALS,
     LONGEST_ASKED_WAIT,
@@ -331,9 +332,15 @@ class Visitor:
         self.begun: list[tuple[str, float]] = []
 
     async def visit(
-        self, name: str, preparing: float = 0.0, seconds: float = 1.0, report: Callable[[Turn], None] | None = None
+        self,
+        name: str,
+        preparing: float = 0.0,
+        seconds: float = 1.0,
+        report: Callable[[Turn], None] | None = None,
+        *,
+        failed_before: bool = False,
     ) -> None:
-        async with self.governor.door("vision", self.hold):
+        async with self.governor.door("vision", self.hold, failed_before=failed_before):
             self.begun.append((name, now()))
             await asyncio.sleep(preparing)
             async with self.governor.turn("vision") as turn:
@@ -459,6 +466,107 @@ def test_an_outage_closes_the_gate_and_one_success_opens_it() -> None:
         for _ in range(4):
             await caller.call("bad luck", fail)
         assert caller.governor.state("vision").paused_for == 0
+
+    virtually(main())
+
+
+def test_a_success_ends_the_pause_for_failures_but_not_what_the_service_asked_for() -> None:
+    async def main() -> None:
+        caller = Caller(governor(most_in_flight=128))
+        slow = asyncio.create_task(caller.call("slow", seconds=2))
+        for number in range(6):
+            await caller.call(str(number), fail, seconds=0.1)
+        assert caller.governor.state("vision").paused_for > 0
+        await slow
+        assert caller.governor.state("vision").paused_for == 0
+        slow = asyncio.create_task(caller.call("slow", seconds=10))
+        await caller.call("throttled", throttle(retry_after="60"))
+        await slow
+        assert caller.governor.state("vision").paused_for > 45
+
+    virtually(main())
+
+
+def test_a_pause_for_failures_is_no_longer_than_half_a_minute() -> None:
+    async def main() -> None:
+        caller = Caller(governor(patience=1000))
+        for number in range(20):
+            await caller.call(str(number), fail, seconds=0.0)
+        pauses = [later - earlier for (_, earlier), (_, later) in pairwise(caller.turns)]
+        assert pauses[:4] == [0, 0, 0, 0]
+        assert all(later > earlier for earlier, later in pairwise(pauses[4:9]))
+        assert max(pauses) <= LONGEST_FAILURE_PAUSE * 1.1
+
+    virtually(main())
+
+
+@pytest.mark.parametrize(("failing", "longest"), [(9, 150), (40, 600)])
+def test_a_few_images_that_always_fail_do_not_hold_up_the_others(failing: int, longest: float) -> None:
+    """They are refused whenever they come, three times a delivery; 25 others come some time later, and are answered."""
+
+    async def main(others_come_at: float) -> float:
+        several = governor(most_in_flight=64)
+        visitor, rng = Visitor(several, hold=1200), seeded(1)
+
+        async def deliver_one_that_fails(attempt: int) -> None:
+            async with several.door("vision", 1200, failed_before=attempt > 1):
+                for wait in (1.2, 2.4, 0):
+                    async with several.turn("vision") as turn:
+                        await asyncio.sleep(0.5)
+                        turn.failed()
+                    await asyncio.sleep(wait)
+
+        async def fail_for_ever() -> None:
+            for attempt in range(1, 1000):
+                with suppress(Busy):
+                    await deliver_one_that_fails(attempt)
+                await asyncio.sleep(deferral_delay(attempt, None, rng))
+
+        async def be_answered(name: str) -> None:
+            try:
+                await visitor.visit(name, seconds=4)
+            except Busy as busy:
+                await asyncio.sleep(busy.retry_after or 0)
+                await be_answered(name)
+
+        those = [asyncio.create_task(fail_for_ever()) for _ in range(failing)]
+        await asyncio.sleep(others_come_at)
+        await asyncio.gather(*[be_answered(str(number)) for number in range(25)])
+        for task in those:
+            task.cancel()
+        return now() - others_come_at
+
+    assert max(virtually(main(others_come_at)) for others_come_at in (10.0, 60.0, 120.0, 300.0, 600.0)) <= longest
+
+
+def test_while_calls_fail_the_door_lets_those_in_first_that_have_not_failed() -> None:
+    async def main() -> None:
+        visitor = Visitor(governor(most_in_flight=16))
+        for number in range(12):
+            await visitor.visit(str(number), report=fail)
+        begun = len(visitor.begun)
+        again = [asyncio.create_task(visitor.visit(f"again {n}", failed_before=True)) for n in range(3)]
+        await asyncio.sleep(1)
+        fresh = visitor.later("fresh")
+        await asyncio.gather(*again, *fresh)
+        assert [name for name, _ in visitor.begun[begun:]] == ["fresh", "again 0", "again 1", "again 2"]
+
+    virtually(main())
+
+
+def test_who_is_sent_away_hears_what_the_last_call_met_with() -> None:
+    async def main() -> None:
+        caller = Caller(governor(most_in_flight=128, patience=10))
+        for number in range(20):
+            with suppress(Busy):
+                await caller.call(str(number), lambda turn: turn.failed("The key is missing (HTTP 401)."))
+        with pytest.raises(Busy, match=r"seconds\. Its last call failed: The key is missing \(HTTP 401\)\.$"):
+            await caller.call("x")
+        await asyncio.sleep(60)
+        await caller.call("well")
+        await caller.call("y", throttle(retry_after="60"))
+        with pytest.raises(Busy, match=r"seconds\.$"):
+            await caller.call("z")
 
     virtually(main())
 

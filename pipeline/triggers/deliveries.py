@@ -15,7 +15,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import UTC, datetime, timedelta
 from random import Random, SystemRandom
 from typing import Protocol
@@ -34,6 +34,7 @@ from pipeline.job.answering import Failing
 from pipeline.job.last_resort import LastResort
 from pipeline.job.race import Outcome
 from pipeline.job.requests import Request
+from pipeline.names import image_of_sidecar, wants_result
 from pipeline.one_line import blob_label, one_line, short
 from pipeline.pacing.waits import DEFERRALS, deferral_delay
 from pipeline.storage.facts import ClaimedElsewhere
@@ -68,7 +69,7 @@ class Marks(Protocol):
 class Pacing(Protocol):
     """See `pipeline.pacing.governor.Governor`."""
 
-    def door(self, deployment: str, hold: float) -> AbstractAsyncContextManager[None]: ...
+    def door(self, deployment: str, hold: float, *, failed_before: bool) -> AbstractAsyncContextManager[None]: ...
     def answers(self, deployment: str) -> bool: ...
     def answered_since(self, deployment: str, moment: float) -> bool: ...
 
@@ -118,7 +119,7 @@ class Deliveries:
         record = DeliveryRecord(request.container, request.name, request.attempt)
         begun = math.inf
         try:
-            async with self._pacing.door(self._deployment_of(request), HOLD_SECONDS), asyncio.timeout(self._deadline):
+            async with self._door(request), asyncio.timeout(self._deadline):
                 begun = asyncio.get_running_loop().time()
                 await self._analyzer.analyze(request, record=record)
         except TimeoutError:
@@ -129,6 +130,11 @@ class Deliveries:
         else:
             if request.since is not None:
                 await self.unmark(request.name)
+
+    def _door(self, request: Request) -> AbstractAsyncContextManager[None]:
+        if not wants_result(image_of_sidecar(request.name) or request.name):
+            return nullcontext()  # the model is not asked
+        return self._pacing.door(self._deployment_of(request), HOLD_SECONDS, failed_before=request.attempt > 1)
 
     async def defer_or_give_up(
         self, request: Request, failure: RetryableFailure, record: DeliveryRecord, begun: float
