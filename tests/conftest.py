@@ -7,8 +7,8 @@ from uuid import uuid4
 
 import pytest
 from azure.storage.blob.aio import ContainerClient
-from host_cloud import Cloud, Parts, own_cloud
-from person import People, Person, somebody
+from support.host_cloud import Cloud, Parts, own_cloud
+from support.person import People, Person, somebody
 
 from localcloud.azurite import Azurite
 from localcloud.certificates import Certificates

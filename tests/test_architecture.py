@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from generate_docs import ROOMS
-from person import ROOT
+from support.person import ROOT
 
 PACKAGES = ("pipeline", "blobsight", "localcloud")
 
@@ -145,3 +145,9 @@ def test_the_tool_reads_blobs_in_one_place() -> None:
     """So that limits, Content-Encoding and answers that make no sense are dealt with once."""
     knowing = {path.name for path in modules("blobsight") if "download_blob" in path.read_text(encoding="utf-8")}
     assert knowing == {"reading.py"}
+
+
+def test_no_test_module_imports_another() -> None:
+    """What they share is in tests/support."""
+    for path in (ROOT / "tests").rglob("*.py"):
+        assert not {name for name in imports(path) if name.rpartition(".")[2].startswith("test_")}, path

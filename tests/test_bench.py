@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import psutil
 import pytest
-from person import ROOT
-from test_commands import PATIENCE_SECONDS, alive, descendants
+from support.person import ROOT
+from support.processes import PATIENCE_SECONDS, alive, descendants
 
 from bench.__main__ import BENCHMARKS
 from bench.measure import Row, in_turns, row

@@ -19,11 +19,11 @@ from aiohttp import web
 from azure.storage.blob import ContentSettings
 from azure.storage.blob.aio import ContainerClient
 from azure.storage.queue.aio import QueueServiceClient
-from guarded_storage import answering
-from person import Person
-from pictures import picture
-from some_results import failed, result_of
-from terminal import Ran, blobsight
+from support.guarded_storage import answering
+from support.person import Person
+from support.pictures import picture
+from support.some_results import failed, result_of
+from support.terminal import Ran, blobsight
 
 from blobsight.stored_results import MAX_RESULT_BYTES
 from localcloud.front.forwarding import storage_error

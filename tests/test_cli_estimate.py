@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 from azure.storage.blob.aio import ContainerClient
-from person import Person
-from pictures import picture
-from some_results import failed, put_result, result_of
-from terminal import blobsight
+from support.person import Person
+from support.pictures import picture
+from support.some_results import failed, put_result, result_of
+from support.terminal import blobsight
 
 from blobsight.account import Place
 from blobsight.estimate.estimating import ASSUMED_OUTPUT, SAMPLE, Assumptions, estimate_blobs, estimated

@@ -12,11 +12,11 @@ from contextlib import asynccontextmanager
 
 import psutil
 import pytest
-from guarded_storage import guarded
-from person import ROOT, Person
-from pictures import picture
-from terminal import Ran, blobsight, started
-from workshop import Workshop, workshop
+from support.guarded_storage import guarded
+from support.person import ROOT, Person
+from support.pictures import picture
+from support.terminal import Ran, blobsight, started
+from support.workshop import Workshop, workshop
 
 from localcloud.model.script import Refusal
 from pipeline.errors import ErrorCode, PermanentFailure

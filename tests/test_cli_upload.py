@@ -10,9 +10,9 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from person import Person
-from pictures import picture
-from terminal import blobsight, started
+from support.person import Person
+from support.pictures import picture
+from support.terminal import blobsight, started
 
 from blobsight.asking import Asked
 from blobsight.local_files import is_online_only, name_in_list

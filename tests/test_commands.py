@@ -7,14 +7,12 @@ import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from time import monotonic, sleep
 
-import psutil
 import pytest
-from person import ROOT
+from support.person import ROOT
+from support.processes import PATIENCE_SECONDS, alive, descendants
 
 SAMPLES = json.loads((ROOT / "samples" / "samples.json").read_text(encoding="utf-8"))
-PATIENCE_SECONDS = 90
 
 
 @contextmanager
@@ -33,22 +31,6 @@ def running(command: list[str]) -> Iterator[subprocess.Popen[str]]:
             yield process
         finally:
             process.terminate()
-
-
-def descendants(process: subprocess.Popen[str], at_least: int) -> list[psutil.Process]:
-    """The processes it started, once there are so many."""
-    deadline = monotonic() + PATIENCE_SECONDS
-    while monotonic() < deadline:
-        found = psutil.Process(process.pid).children(recursive=True)
-        if len(found) >= at_least:
-            return found
-        sleep(0.05)
-    raise AssertionError("the local cloud did not start")
-
-
-def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
-    """Those that still run; one that has ended and that nobody has asked about does not."""
-    return [process for process in processes if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
 
 
 def test_the_demo_answers_every_sample_and_leaves_nothing_running(program: Callable[..., list[str]]) -> None:

@@ -9,10 +9,10 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from damaged_images import encoded
-from odd_images import large_jpeg
 from PIL import Image
-from preparing import inspected, prepare
+from support.damaged_images import encoded
+from support.odd_images import large_jpeg
+from support.preparing import inspected, prepare
 
 from pipeline.images import ImageLimits
 

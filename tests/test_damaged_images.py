@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from damaged_images import damaged_images, outcome, run, samples
+from support.damaged_images import damaged_images, outcome, run, samples
 
 SENT_BY_THE_SERVICE = [name for name in samples() if outcome(samples()[name]) == "sent as it is"]
 
@@ -40,7 +40,7 @@ def test_the_same_seed_makes_the_same_files() -> None:
 
 @pytest.mark.timeout(90)
 def test_nothing_crashes_on_damaged_images_of_every_format() -> None:
-    """Twelve seconds of them; `python tests/damaged_images.py --seconds 300` is the long run."""
+    """Twelve seconds of them; `python tests/support/damaged_images.py --seconds 300` is the long run."""
     report = run(seconds=12, seed=2026)
     assert report.findings == []
     assert report.tried > 200

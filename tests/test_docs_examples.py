@@ -20,9 +20,9 @@ import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from person import ROOT, Person
-from pictures import picture
 from pydantic import BaseModel
+from support.person import ROOT, Person
+from support.pictures import picture
 
 from localcloud.model import Answer
 from pipeline.errors import ErrorCode, PermanentFailure

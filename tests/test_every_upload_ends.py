@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from azure.storage.blob import ContentSettings, StandardBlobTier
 from azure.storage.blob.aio import BlobServiceClient
-from guarded_storage import guarded
-from person import Person
-from pictures import picture
 from PIL import Image
-from workshop import Queue, Workshop, failing, workshop
+from support.guarded_storage import guarded
+from support.person import Person
+from support.pictures import picture
+from support.workshop import Queue, Workshop, failing, workshop
 
 from pipeline.errors import RetryableFailure, TimedOut
 from pipeline.job.analysis import Analyzer

@@ -4,8 +4,8 @@ import re
 from itertools import takewhile
 
 import pytest
-from damaged_images import many_passes
-from person import ROOT
+from support.damaged_images import many_passes
+from support.person import ROOT
 
 from pipeline.errors import ErrorCode, PermanentFailure
 from pipeline.images import convert, inspect

@@ -1,6 +1,5 @@
 """What reaches the model: the same bytes where the service takes them, otherwise the picture a person would see."""
 
-import io
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -8,37 +7,17 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 import pytest
-from damaged_images import bombs, drawing, encoded, exif, photo, samples
-from PIL import Image, ImageChops, ImageCms, ImageStat
-from preparing import LIMITS, inspected, prepare
+from PIL import Image, ImageCms
+from support.damaged_images import bombs, drawing, encoded, exif, photo, samples
+from support.preparing import LIMITS, assert_alike, failure, opened, prepare
 
-from pipeline.errors import ErrorCode, PermanentFailure
-from pipeline.images import ImageFacts, ImageLimits, PreparedImage, as_stored, convert, inspect
+from pipeline.errors import ErrorCode
+from pipeline.images import ImageFacts, ImageLimits, PreparedImage, as_stored, inspect
 
 if TYPE_CHECKING:
     from pipeline.images.facts import SentFormat
 
 # Two colours apart by this much still look the same: JPEG's loss, and that of the colour conversions.
-ALIKE = 14
-
-
-def failure(data: bytes, limits: ImageLimits = LIMITS) -> PermanentFailure:
-    with pytest.raises(PermanentFailure) as raised:
-        convert(data, inspected(data, limits), limits)
-    return raised.value
-
-
-def opened(prepared: PreparedImage) -> Image.Image:
-    image = Image.open(io.BytesIO(prepared.data))
-    assert image.format == prepared.format.upper()
-    assert image.size == (prepared.width, prepared.height)
-    return image
-
-
-def assert_alike(prepared: PreparedImage, expected: Image.Image, tolerance: int = ALIKE) -> None:
-    seen = opened(prepared).convert("RGB").resize((64, 64))
-    difference = ImageStat.Stat(ImageChops.difference(seen, expected.convert("RGB").resize((64, 64))))
-    assert max(difference.mean) < tolerance
 
 
 # ── Sent as they are ─────────────────────────────────────────────────────────────────────────────────────────────

@@ -6,7 +6,6 @@ import json
 import tracemalloc
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from string import printable
 from typing import Any
 
@@ -14,6 +13,7 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from support.some_files import Container
 
 from pipeline.errors import MOST_OF_A_MESSAGE, PermanentFailure, RetryableFailure
 from pipeline.instructions import BUILT_IN, InstructionSources
@@ -22,23 +22,6 @@ from pipeline.instructions.options import NAMES, Options
 from pipeline.instructions.plain_text import visible_text
 from pipeline.instructions.sources import CACHED_BYTES
 from pipeline.names import folders_of, image_of_sidecar, sidecars
-
-
-@dataclass
-class Container:
-    """An input container of instruction files, that counts how often it is asked."""
-
-    blobs: dict[str, bytes] = field(default_factory=dict)
-    reads: list[str] = field(default_factory=list)
-    broken: bool = False
-
-    async def read_start(self, name: str, length: int) -> bytes | None:
-        self.reads.append(name)
-        if self.broken:
-            raise RetryableFailure("storage is out of order")
-        found = self.blobs.get(name)
-        return None if found is None else found[:length]
-
 
 IMAGE = "a/b/c.jpg"
 SOURCES: dict[str, dict[str, Any]] = {  # in order of precedence

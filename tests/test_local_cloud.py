@@ -10,8 +10,8 @@ from time import monotonic, sleep
 
 import psutil
 from azure.storage.blob.aio import BlobServiceClient
-from person import ROOT, Echo, Person
-from pictures import picture
+from support.person import ROOT, Echo, Person
+from support.pictures import picture
 
 from localcloud.cloud import LocalCloud
 from localcloud.up import GUIDE

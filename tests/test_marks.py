@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import pytest
-from person import ROOT, Person
-from workshop import BUSY, RETRY_FOR, THROTTLED, Workshop, failing, workshop
+from support.person import ROOT, Person
+from support.workshop import BUSY, RETRY_FOR, THROTTLED, Workshop, failing, workshop
 
 from pipeline.errors import ErrorCode, OperatorFailure, PermanentFailure, RetryableFailure
 from pipeline.instructions import InstructionSources

@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from model_responses import (
+from PIL import Image
+from support.model_responses import (
     ANSWERED,
     DECLINED,
     EMPTY,
@@ -34,7 +35,6 @@ from model_responses import (
     error,
     said,
 )
-from PIL import Image
 
 from localcloud.certificates import Certificates
 from localcloud.model import (

@@ -13,7 +13,7 @@ from azure.core.exceptions import AzureError, DecodeError
 from azure.storage.blob.aio import ContainerClient
 from hypothesis import given
 from hypothesis import strategies as st
-from terminal import Ran, blobsight
+from support.terminal import Ran, blobsight
 
 from pipeline.storage.facts import ListedBlob, OddEntry
 from pipeline.storage.listing import ContainerListing, list_page, listed

@@ -8,10 +8,10 @@ from unicodedata import normalize
 import pyarrow.fs
 import pytest
 from azure.storage.blob.aio import ContainerClient
-from person import Person
-from pictures import picture
-from terminal import blobsight
-from workshop import Workshop, workshop
+from support.person import Person
+from support.pictures import picture
+from support.terminal import blobsight
+from support.workshop import Workshop, workshop
 
 from blobsight.image_states import State, image_states
 from pipeline.errors import PermanentFailure

@@ -19,7 +19,7 @@ from aiohttp.test_utils import TestServer
 from azure.storage.blob.aio import ContainerClient
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from person import Person
+from support.person import Person
 
 from pipeline.errors import OperatorFailure, RetryableFailure
 from pipeline.names import MAX_BLOB_NAME, result_name, wants_result

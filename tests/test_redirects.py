@@ -5,7 +5,7 @@ import asyncio
 
 import pytest
 from azure.core.exceptions import HttpResponseError
-from person import ROOT
+from support.person import ROOT
 
 from blobsight.account import Place
 

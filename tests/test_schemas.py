@@ -784,7 +784,7 @@ def test_the_worst_answers_take_bounded_time() -> None:
 
 def test_no_schema_takes_much_time_or_memory_however_it_is_written() -> None:
     """In a process of its own, with answers that are as hard to check; ten of each are held at the same time."""
-    program = [sys.executable, "-m", "hostile_schemas"]
+    program = [sys.executable, "-m", "support.hostile_schemas"]
     ran = subprocess.run(program, check=True, capture_output=True, text=True, cwd=Path(__file__).parent)
     idle, *costs = map(json.loads, ran.stdout.splitlines())
     assert {cost["kind"] for cost in costs if max(cost["making"], cost["checking"]) > 1} == set()

@@ -5,16 +5,10 @@ import re
 
 import pytest
 from inline_snapshot import snapshot
-from person import ROOT
+from support.person import ROOT
+from support.some_settings import ENOUGH
 
 from pipeline.settings import Settings, SettingsError
-
-ENOUGH = {
-    "DataStorage__blobServiceUri": "https://data.blob.core.windows.net/",
-    "DataStorage__queueServiceUri": "https://data.queue.core.windows.net/",
-    "AZURE_OPENAI_ENDPOINT": "https://ai.openai.azure.com/",
-    "AZURE_OPENAI_DEPLOYMENT": "vision",
-}
 
 
 def message_for(changes: dict[str, str]) -> str:

@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 import pytest
 from azure.core.pipeline import PipelineRequest
 from azure.storage.blob.aio import BlobServiceClient
-from person import Person
-from pictures import picture
+from support.person import Person
+from support.pictures import picture
 
 from pipeline.images import PreparedImage
 from pipeline.job.analysis import Analyzer

@@ -30,9 +30,9 @@ from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricR
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from person import ROOT, People, Person
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from support.person import ROOT, People, Person
 
 from localcloud.certificates import Certificates
 from localcloud.cloud import DATA_KEY

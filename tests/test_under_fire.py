@@ -17,9 +17,9 @@ import aiohttp
 import pytest
 from azure.storage.blob.aio import BlobServiceClient
 from azure.storage.queue.aio import QueueServiceClient
-from person import ROOT, Echo, Person
-from pictures import picture
-from workshop import Identity
+from support.person import ROOT, Echo, Person
+from support.pictures import picture
+from support.workshop import Identity
 
 from bench.chaos.explanations import Cause, Witness
 from bench.chaos.faults import Kill, call_of

@@ -17,8 +17,8 @@ from azure.monitor.opentelemetry.exporter.export.logs._exporter import _convert_
 from opentelemetry.instrumentation.logging.handler import LoggingHandler
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
-from person import ROOT
-from templates import TEMPLATES, resources
+from support.person import ROOT
+from support.templates import TEMPLATES, resources
 
 from pipeline.telemetry import DeliveryRecord
 

@@ -11,8 +11,8 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
-from bicep_source import read
-from person import ROOT
+from support.bicep_source import read
+from support.person import ROOT
 
 from pipeline import __version__
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 import tree_sitter_powershell
-from person import ROOT
+from support.person import ROOT
 from tree_sitter import Language, Node, Parser
 
 HOOKS = ROOT / "infra" / "hooks"

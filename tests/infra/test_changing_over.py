@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 from azure.storage.queue.aio import QueueServiceClient
-from person import People, Person
-from pictures import picture
+from support.person import People, Person
+from support.pictures import picture
 
 from localcloud.cloud import COMPLETING_CALLS
 from localcloud.event_grid import StorageQueue, WebHook

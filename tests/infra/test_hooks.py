@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from person import ROOT
+from support.person import ROOT
 
 ENVIRONMENT = {
     "AZURE_ENV_NAME": "test",

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import yaml
-from bicep_source import Template, read, union
-from person import ROOT
 from pydantic import AliasChoices
+from support.bicep_source import Template, read, union
+from support.person import ROOT
 
 from localcloud.cloud import COMPLETING_CALLS, CONTAINERS, QUEUES
 from pipeline.settings import Settings

@@ -3,9 +3,9 @@
 import re
 from dataclasses import dataclass
 
-from bicep_source import Declaration
-from person import ROOT
-from templates import NAMES, TEMPLATES, resources, source
+from support.bicep_source import Declaration
+from support.person import ROOT
+from support.templates import NAMES, TEMPLATES, resources, source
 
 # https://learn.microsoft.com/azure/role-based-access-control/built-in-roles
 ROLES = {
