@@ -74,6 +74,7 @@ def app() -> App:
     from azure.storage.blob.aio import BlobServiceClient, ExponentialRetry
     from azure.storage.queue.aio import QueueServiceClient
 
+    from pipeline.allocator import return_freed_memory
     from pipeline.job.analysis import Analyzer
     from pipeline.job.last_resort import LastResort
     from pipeline.model.azure_openai import TOKEN_SCOPE, AzureOpenAIModel
@@ -92,6 +93,7 @@ def app() -> App:
     from pipeline.upkeep.reconcile import Reconciler
     from pipeline.upkeep.redrive import Redriver
 
+    return_freed_memory()
     config = settings()
     credential = (
         ManagedIdentityCredential(client_id=config.identity_client_id)

@@ -71,7 +71,7 @@ def test_the_peak_stays_below_the_estimate(kind: str, tmp_path: Path) -> None:
     assert peak > estimate / 8, "an estimate that is far too high keeps images away that could be converted"
 
 
-def _held(key: str) -> int:
+def held(key: str) -> int:
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
 
@@ -84,9 +84,9 @@ def _measure(path: Path) -> tuple[int, int]:
     prepare(encoded(Image.new("RGB", (2_100, 64), "teal"), kind))
     gc.collect()
     CLEAR_REFS.write_text("5", encoding="ascii")  # the peak starts over: proc_pid_clear_refs(5)
-    before = _held("VmRSS")
+    before = held("VmRSS")
     prepare(data, ANY_SIZE)
-    return _held("VmHWM") - before, inspection.conversion_bytes
+    return held("VmHWM") - before, inspection.conversion_bytes
 
 
 if __name__ == "__main__":
