@@ -42,6 +42,7 @@ def _with_alpha() -> Image.Image:
 KINDS: dict[str, Callable[[], bytes]] = {
     "jpeg": lambda: large_jpeg(12_000, 9_000),
     "jpeg that is not reduced": lambda: encoded(_scene().crop((0, 0, 3_800, 3_800)), "JPEG"),
+    "jpeg without its end": lambda: encoded(_scene().crop((0, 0, 3_800, 3_800)), "JPEG")[:-2],
     "jpeg progressive": lambda: encoded(_scene(), "JPEG", progressive=True),
     "jpeg progressive, all colours": lambda: encoded(_scene(), "JPEG", progressive=True, subsampling=0),
     "png": lambda: encoded(_scene(), "PNG", compress_level=1),
