@@ -47,7 +47,7 @@ def test_a_jpeg_without_its_end_marker_is_sent_with_one(name: str, behind: bytes
     sent, whole = Image.open(io.BytesIO(image.data)), Image.open(io.BytesIO(prepare(data).data))
     assert sent.size == whole.size
     difference = ImageChops.difference(sent.convert("RGB"), whole.convert("RGB"))
-    assert ImageStat.Stat(difference).mean < [4, 4, 4], "nothing but what encoding once more loses"
+    assert max(ImageStat.Stat(difference).mean) < 4, "nothing but what encoding once more loses"
 
 
 @pytest.mark.parametrize("name", cut_jpegs())
