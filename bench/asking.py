@@ -199,7 +199,11 @@ class _Store:
 
     @asynccontextmanager
     async def held(self, _key: str) -> AsyncIterator[Claim]:
-        yield Claim(1, None, _never, lambda: None)
+        yield Claim(1, None, _never, lambda: None, _never_for)
+
+
+async def _never_for(_key: str, answer: bytes) -> None:
+    await _never(answer)
 
 
 async def _never(_answer: bytes) -> None:

@@ -267,7 +267,9 @@ async def _say_what(account: Account, found: Sequence[ImageState], choice: Choic
         say("What it costs: nothing. None of them is an image that the model could be asked about.")
         return cost
     at_most = choice.chosen is Chosen.ALL and not choice.asked
-    say(f"What it costs{', if every question has changed' if at_most else ''}: {cost.in_short}")
+    free = len(found) - cost.images
+    others = f"; the other{f' {free:,} cost' if free > 1 else ' costs'} nothing" if free > 0 else ""
+    say(f"What it costs{', if every question has changed' if at_most else ''}: {cost.in_short}{others}")
     for sentence in cost.how_sure:
         say(f"  {sentence}", "dim")
     return cost

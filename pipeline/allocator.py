@@ -1,4 +1,4 @@
-"""Return the memory of large blocks to the system as soon as they are freed."""
+"""The allocator of the process: large blocks go back to the system as soon as they are freed."""
 
 import ctypes
 import sys

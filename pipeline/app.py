@@ -50,7 +50,7 @@ def settings() -> Settings:
 
 @dataclass(frozen=True, slots=True)
 class App:
-    """What the functions call."""
+    """The parts that the functions call."""
 
     analyzer: "Analyzer"
     deliveries: "Deliveries"
@@ -129,7 +129,7 @@ def app() -> App:
     )
     claims = Claims(blobs, config.state_container, config.claim_seconds)
     analyzer = Analyzer(config, uploads, results, claims, model, patience=PATIENCE_SECONDS)
-    last_resort = LastResort(config.openai_deployment, uploads, results)
+    last_resort = LastResort(config.openai_deployment, uploads, results, claims)
     deliveries = Deliveries(
         analyzer,
         last_resort,
@@ -158,7 +158,7 @@ def app() -> App:
 
 
 async def handle_upload(container: str, name: str) -> None:
-    """What an event tells of.
+    """Handle one BlobCreated event.
 
     Raises:
         RetryableFailure: storage can't be reached; the host delivers the event again.
@@ -171,7 +171,7 @@ async def handle_upload(container: str, name: str) -> None:
 
 
 async def handle_message(message: str) -> None:
-    """What is on the request queue.
+    """Handle one message of the request queue.
 
     Raises:
         InvalidRequest: it can't be understood; the host will call it poison.

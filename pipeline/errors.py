@@ -1,4 +1,4 @@
-"""What can go wrong with one piece of work, by what has to happen next.
+"""Failures of one piece of work, sorted by what has to happen next.
 
 Failure
 ├── InvalidRequest      a message that can't be understood; the host makes it poison (requests.py)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, PlainSerializer, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, PlainSerializer, ValidationError, WithJsonSchema
 from pydantic_core import PydanticSerializationError
 
 from pipeline.errors import ErrorCode
@@ -30,6 +30,10 @@ PAID_FAILURES = frozenset(
     {ErrorCode.CONTENT_FILTERED, ErrorCode.MODEL_REFUSED, ErrorCode.EMPTY_ANSWER, ErrorCode.INVALID_ANSWER}
 )
 """Failures that the model was paid for: asked again, it would say the same. A person may have them run again."""
+
+
+MOST_REUSED_BYTES = 16 * 1024 * 1024
+"""Of a stored result that is read for its answer. A million tokens, more than any model writes, take a quarter."""
 
 
 class _Section(BaseModel):
@@ -56,7 +60,7 @@ class Source(_Section):
     sha256: str | None = None
     """Of the bytes as stored, hexadecimal; null when they were not read."""
     format: str | None = None
-    """Type by content: jpeg, png, …; null when it is no image."""
+    """Type by content: jpeg, png, …; null when it is not an image."""
     width: int | None = None
     """Pixels, as stored, before any rotation."""
     height: int | None = None
@@ -165,20 +169,28 @@ class Result(_Section):
 
         https://learn.microsoft.com/azure/ai-foundry/openai/how-to/manage-costs#http-error-response-code-and-billing-status
         """
-        told = self.usage.input_tokens is not None or self.usage.output_tokens is not None or self.answer is not None
-        return told or (self.error is not None and self.error.code in PAID_FAILURES)
+        known = self.usage.input_tokens is not None or self.usage.output_tokens is not None or self.answer is not None
+        return known or (self.error is not None and self.error.code in PAID_FAILURES)
 
     def to_json(self) -> bytes:
         """UTF-8, indented: people open these."""
         try:
             return self.model_dump_json(indent=2).encode()
-        except PydanticSerializationError:  # half a surrogate pair, in a text of somebody else's, has no UTF-8
+        except PydanticSerializationError:  # half a surrogate pair, in a stranger's text, has no UTF-8
             return json.dumps(self.model_dump(), indent=2).encode()
+
+
+def result_in(body: bytes) -> Result | None:
+    """The result that a blob holds; None for anything else, such as what another program wrote."""
+    try:
+        return Result.model_validate_json(body)
+    except ValidationError:
+        return None
 
 
 @dataclass(frozen=True, slots=True)
 class ResultMetadata:
-    """What a listing of the results tells without reading them: the result blob's metadata."""
+    """The result blob's metadata, which a listing shows without reading results."""
 
     status: str | None = None
     error_code: str | None = None
@@ -188,6 +200,8 @@ class ResultMetadata:
     origin: str | None = None
     """Where its instructions came from."""
     work_key: str | None = None
+    content_key: str | None = None
+    """Equal for the same question about the same bytes, whatever the ETag."""
     input_tokens: int | None = None
     output_tokens: int | None = None
 
@@ -195,8 +209,13 @@ class ResultMetadata:
     def failed(self) -> bool:
         return self.status == "failed"
 
+    @property
+    def paid(self) -> bool:
+        """Whether the model was paid for it, and would say the same if it were asked again."""
+        return self.status == "succeeded" or self.error_code in PAID_FAILURES
+
     @classmethod
-    def of(cls, result: Result) -> Self:
+    def of(cls, result: Result, content_key: str | None = None) -> Self:
         return cls(
             status=result.status,
             error_code=result.error.code.value if result.error else None,
@@ -205,13 +224,14 @@ class ResultMetadata:
             source_sha256=result.source.sha256,
             origin=result.instructions.origin,
             work_key=result.work_key,
+            content_key=content_key,
             input_tokens=result.usage.input_tokens,
             output_tokens=result.usage.output_tokens,
         )
 
     @classmethod
     def from_blob(cls, metadata: Mapping[str, str]) -> Self:
-        """What `metadata` says. Keys may be in any case; what another program wrote there counts as not there."""
+        """Read `metadata`. Keys may be in any case; values that another program wrote count as missing."""
         said = {key.lower(): value for key, value in metadata.items()}
         return cls(
             status=said.get("status"),
@@ -221,6 +241,7 @@ class ResultMetadata:
             source_sha256=said.get("sourcesha256"),
             origin=said.get("origin"),
             work_key=said.get("workkey"),
+            content_key=said.get("contentkey"),
             input_tokens=_count(said.get("inputtokens")),
             output_tokens=_count(said.get("outputtokens")),
         )
@@ -234,6 +255,7 @@ class ResultMetadata:
             "sourcesha256": self.source_sha256,
             "origin": self.origin,
             "workkey": self.work_key,
+            "contentkey": self.content_key,
             "inputtokens": self.input_tokens,
             "outputtokens": self.output_tokens,
         }

@@ -1,4 +1,4 @@
-"""What the pipeline tells of itself: a log line for each delivery, spans and metrics.
+"""Log lines, spans and metrics of deliveries.
 
 Spans and metrics go through OpenTelemetry's API alone: without its SDK, which only the platform brings (see
 docs/operations.md), a span costs five microseconds and a measurement none. Names and units of everything about the
@@ -44,7 +44,7 @@ type Value = str | int
 
 @dataclass(slots=True)
 class DeliveryRecord:
-    """What one delivery found out, for its log line and its span.
+    """The findings of one delivery, for its log line and its span.
 
     It is filled in as things become known, so a delivery that failed shows what it had found out until then.
     """
@@ -121,7 +121,7 @@ def count_lost_answer() -> None:
 
 
 def error_type(error: BaseException) -> str:
-    """What went wrong, in few enough different words for a metric: an error code, a status, or an exception's name."""
+    """The kind of an error, in few different words, for metrics: an error code, a status, or an exception's name."""
     if isinstance(error, PermanentFailure):
         return error.code
     if isinstance(error, RetryableFailure) and type(error) in {RetryableFailure, OperatorFailure, TimedOut}:

@@ -1,18 +1,16 @@
-"""Dependencies go one way: function_app, use cases, pure core; adapters at the rim."""
+"""Dependencies go one way, down the floors of `pipeline`; SDKs are known at the rim alone."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from generate_docs import ROOMS
 from person import ROOT
 
 PACKAGES = ("pipeline", "blobsight", "localcloud")
-NETWORK = {"azure", "openai", "httpx2", "aiohttp", "requests"}
-ADAPTERS = {
-    *("app", "model", "storage", "triggers", "upkeep"),
-}
-"""The modules of `pipeline` that know an SDK."""
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -45,19 +43,41 @@ def test_packages_keep_apart(package: str, others: set[str]) -> None:
         assert not {name.split(".")[0] for name in imports(path)} & others, path
 
 
-def test_only_adapters_know_an_sdk() -> None:
-    knowing = {
-        path.relative_to(ROOT / "pipeline").parts[0].removesuffix(".py")
-        for path in modules("pipeline")
-        if {name.split(".")[0] for name in imports(path)} & NETWORK
-    }
-    assert knowing == ADAPTERS
+FLOORS = ("app", *ROOMS[:6], "result", *ROOMS[6:], "telemetry", "allocator", "settings", "names", "junk", "errors")
+"""The rooms of `pipeline`, the top floor first."""
+SDKS = {
+    "triggers": {"azure.functions"},
+    "upkeep": {"azure.core", "azure.storage", "aiohttp"},
+    "model": {"azure.core", "openai", "httpx2", "aiohttp"},
+    "storage": {"azure.core", "azure.storage", "aiohttp"},
+}
+"""What a room may load beside the standard library and small libraries: any other room, nothing of the kind."""
+KINDS = {"azure.core", "azure.functions", "azure.identity", "azure.storage", "openai", "httpx2", "aiohttp"}
 
 
-def test_the_core_does_not_know_who_calls_it() -> None:
+def room_of(path: Path) -> str:
+    return path.relative_to(ROOT / "pipeline").parts[0].removesuffix(".py")
+
+
+def test_every_room_has_its_floor_and_imports_only_those_below() -> None:
+    assert {room_of(path) for path in modules("pipeline")} == {*FLOORS, "__init__"}
     for path in modules("pipeline"):
-        if path.name not in ("app.py", "http_api.py"):
-            assert not {"pipeline.app", "function_app"} & set(imports(path)), path
+        for name in imports(path):
+            package, _, rest = name.partition(".")
+            room, here = rest.partition(".")[0], room_of(path)
+            if package == "pipeline" and room and room != here:
+                assert FLOORS.index(room) > FLOORS.index(here), f"{path} imports {name}"
+
+
+@pytest.mark.parametrize("room", FLOORS[1:])
+def test_a_room_loads_only_the_sdk_that_it_is_about(room: str) -> None:
+    """By what a fresh interpreter has loaded after it, whoever imports it."""
+    names = [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts) for path in modules("pipeline") if room_of(path) == room
+    ]
+    program = f"import sys, importlib\nfor name in {names}: importlib.import_module(name)\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) & KINDS <= SDKS.get(room, set())
 
 
 def test_every_download_asks_for_the_bytes_as_they_are_stored() -> None:

@@ -125,6 +125,13 @@ async def test_what_is_no_image_costs_nothing(shop: Workshop) -> None:
     await shop.analyzer.analyze(await put(shop, "text.png", b"This is no image."))
     ran = await retry(shop, "--dry-run")
     assert "What it costs: nothing." in ran.talk
+    await fail(shop, "a.png", ErrorCode.CRASHED)
+    ran = await retry(shop, "--dry-run")
+    assert "To be run again: 2 (" in ran.talk
+    assert "What it costs: 1 image with " in ran.talk
+    assert "USD; the other costs nothing\n" in ran.talk
+    await shop.analyzer.analyze(await put(shop, "text-2.png", b"This is no image."))
+    assert "USD; the other 2 cost nothing\n" in (await retry(shop, "--dry-run")).talk
 
 
 async def test_a_dry_run_lists_and_queues_nothing(shop: Workshop) -> None:

@@ -58,9 +58,10 @@ async def behind(shop: Workshop, door: str) -> AsyncIterator[Deliveries]:
     """The app's deliveries, with its storage behind a door."""
     async with BlobServiceClient.from_connection_string(door, retry_total=0) as service:
         uploads, results = Uploads(service, "shop-images"), Results(service, "shop-results")
+        claims = Claims(service, "shop-state", 60)
         yield Deliveries(
-            Analyzer(shop.settings, uploads, results, Claims(service, "shop-state", 60), shop.model),
-            LastResort(shop.settings.openai_deployment, uploads, results),
+            Analyzer(shop.settings, uploads, results, claims, shop.model),
+            LastResort(shop.settings.openai_deployment, uploads, results, claims),
             shop.queue,
             QueuedMarks(service, "shop-state"),
             Governor(most_in_flight=8, patience=30),

@@ -99,10 +99,13 @@ class Shop:
 
     @asynccontextmanager
     async def claimed(self, key: str) -> AsyncIterator[Claim]:  # noqa: ARG002 - always free
-        yield Claim(1, None, self.keep, lambda: None)
+        yield Claim(1, None, self.keep, lambda: None, self.keep_for)
 
     async def keep(self, answer: bytes) -> None:
         raise AssertionError(answer)
+
+    async def keep_for(self, key: str, answer: bytes) -> None:
+        raise AssertionError(key, answer)
 
     async def ask(self, question: Question, image: PreparedImage) -> Reply:  # noqa: ARG002 - any answer does
         self.asked += 1

@@ -193,12 +193,16 @@ class Storage:
             held.answer = None
 
         try:
-            yield Claim(held.runs, held.answer, keep, discard)
+            yield Claim(held.runs, held.answer, keep, discard, self.keep_for)
         finally:
             await self.turn()
             held.run = None
             if held.answer is None:
                 del self.claims[key]
+
+    async def keep_for(self, key: str, answer: bytes) -> None:
+        await self.turn()
+        self.claims.setdefault(key, Held(1, None, answer))
 
     # VisionModel
     async def ask(self, question: Question, image: PreparedImage) -> Reply:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+from azure.storage.blob import StandardBlobTier
 from azure.storage.blob.aio import BlobServiceClient
 from guarded_storage import guarded
 from person import Person
@@ -249,6 +250,68 @@ async def test_anything_else_is_asked(shop: Workshop, change: str) -> None:
         await touch(shop, detail="high")
     assert await shop.analyzer.analyze(request) is Outcome.SUCCEEDED
     assert ((await shop.result("a.png"))["answer"]["reused_from"], len(shop.model.asked)) == (None, 2)
+
+
+async def test_a_question_that_comes_back_is_not_paid_again(shop: Workshop) -> None:
+    """Whatever stood in between: another question, instructions that can't be used, a file that is no picture."""
+    request = await shop.drop("a.png")
+    await shop.analyzer.analyze(request)
+    first = await shop.result("a.png")
+    for change in (touch(shop, instructions="And now?"), touch(shop, detail="ultra"), overwrite(shop, b"junk")):
+        await change
+        await shop.analyzer.analyze(request)
+        assert (await shop.result("a.png"))["work_key"] != first["work_key"]
+    await overwrite(shop, picture())
+    assert await shop.analyzer.analyze(request) is Outcome.SUCCEEDED
+    result = await shop.result("a.png")
+    assert (shop.model.asked, result["answer"]["reused_from"]) == (["?", "And now?"], first["source"]["etag"])
+    await touch(shop, instructions="And now?")
+    assert await shop.analyzer.analyze(request) is Outcome.SUCCEEDED
+    assert len(shop.model.asked) == 2
+
+
+async def test_an_answer_about_other_bytes_is_not_kept(shop: Workshop) -> None:
+    request = await shop.drop("a.png")
+    await shop.analyzer.analyze(request)
+    await overwrite(shop, picture(colour="red"))
+    await shop.analyzer.analyze(request)
+    assert await shop.state() == []
+
+
+async def test_an_answer_survives_a_failure_that_is_written_as_a_last_resort(shop: Workshop) -> None:
+    request = await shop.drop("a.png")
+    await shop.analyzer.analyze(request)
+    await touch(shop)
+    failure = PermanentFailure(ErrorCode.CRASHED, "It crashed.")
+    assert await shop.last_resort.record(request, failure) is Outcome.FAILED
+    assert await shop.analyzer.analyze(request.model_copy(update={"rerun_failed": True})) is Outcome.SUCCEEDED
+    assert (len(shop.model.asked), await shop.state()) == (1, [])
+
+
+async def test_a_result_whose_metadata_were_replaced_is_still_known(shop: Workshop) -> None:
+    """As by a tool that tags blobs."""
+    request = await shop.drop("a.png")
+    await shop.analyzer.analyze(request)
+    await result_blob(shop).set_blob_metadata({"project": "x"})
+    assert await shop.analyzer.analyze(request) is Outcome.ALREADY_DONE
+    await touch(shop)
+    assert await shop.analyzer.analyze(request) is Outcome.SUCCEEDED
+    assert len(shop.model.asked) == 1
+
+
+async def test_an_archived_result_is_neither_replaced_nor_paid_for_again(shop: Workshop) -> None:
+    """As by a lifecycle rule on the results."""
+    request = await shop.drop("a.png")
+    await shop.analyzer.analyze(request)
+    await result_blob(shop).set_standard_blob_tier(StandardBlobTier.ARCHIVE)
+    assert await shop.analyzer.analyze(request) is Outcome.ALREADY_DONE
+    for change in (touch(shop), touch(shop, instructions="And now?")):
+        await change
+        with pytest.raises(OperatorFailure, match=r"in the archive tier.*delete it, or set its tier"):
+            await shop.analyzer.analyze(request)
+    await result_blob(shop).set_standard_blob_tier(StandardBlobTier.HOT)
+    assert await shop.analyzer.analyze(request) is Outcome.SUCCEEDED
+    assert shop.model.asked == ["?", "And now?"]
 
 
 async def test_a_touch_while_the_model_is_asked_makes_no_second_call(shop: Workshop) -> None:

@@ -134,7 +134,7 @@ class Workshop:
     @property
     def last_resort(self) -> LastResort:
         uploads, results = Uploads(self.service, "shop-images"), Results(self.service, "shop-results")
-        return LastResort(self.settings.openai_deployment, uploads, results)
+        return LastResort(self.settings.openai_deployment, uploads, results, self.claims)
 
     @property
     def poison(self) -> Poison:

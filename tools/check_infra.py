@@ -95,7 +95,7 @@ def _checkov() -> Mapping[str, Any]:
             "--disable-pip-version-check",
             CHECKOV,
         ]
-        if (code := subprocess.run(pip, check=False).returncode) != 0:  # noqa: S603 - our own virtual environment
+        if (code := subprocess.run(pip, check=False).returncode) != 0:
             raise SystemExit(f"error: installing {CHECKOV} failed (pip: {code}): is the package index reachable?")
         stamp.write_text(CHECKOV, encoding="utf-8")
     # Its own download of rules, and its exit code, are not wanted.
@@ -105,7 +105,7 @@ def _checkov() -> Mapping[str, Any]:
         shutil.copytree(TEMPLATES, copy)
         for path in copy.rglob("*.bicep"):
             path.write_text(older(path.read_text(encoding="utf-8")), encoding="utf-8")
-        ran = subprocess.run(  # noqa: S603 - likewise
+        ran = subprocess.run(
             [scripts / "python", scripts / "checkov", "--directory", copy, *options],
             capture_output=True,
             text=True,

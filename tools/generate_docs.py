@@ -1,18 +1,23 @@
 """Writes the pages of docs/ that are generated from the code; tests/test_docs.py holds them up to date."""
 
+import ast
 import sys
 from pathlib import Path
+from types import NoneType, UnionType
+from typing import Literal, Union, get_args, get_origin
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
+
 import click  # noqa: E402 - after the path
+from annotated_types import Ge, Le  # noqa: E402
 from pydantic import AliasChoices  # noqa: E402
 from pydantic.fields import FieldInfo  # noqa: E402
 
 from blobsight.cli import blobsight  # noqa: E402
 from pipeline import result  # noqa: E402
-from pipeline.settings import DEFAULT_SYSTEM_PROMPT, Settings  # noqa: E402
+from pipeline.settings import DEFAULT_SYSTEM_PROMPT, ModelUrl, ServiceUrl, Settings, StorageName  # noqa: E402
 
 SETTINGS_HEAD = """# Settings
 
@@ -21,8 +26,8 @@ Generated from `pipeline/settings.py` by `make docs`.
 The app reads its settings once, from the environment (in Azure: the function app's settings). A missing or wrong one
 stops the start with one message that names every bad key. An empty value counts as unset. None of them is a secret.
 
-| setting | default | what it does | example |
-| --- | --- | --- | --- |
+| setting | default | allowed | what it does | example |
+| --- | --- | --- | --- | --- |
 """
 
 
@@ -35,7 +40,34 @@ def _row(field: FieldInfo) -> str:
     names = choices.choices if isinstance(choices, AliasChoices) else [field.alias]
     default = "**required**" if field.is_required() else "" if field.default is None else f"`{_shown(field.default)}`"
     about = " ".join((field.description or "").split())
-    return f"| {' or '.join(f'`{n}`' for n in names)} | {default} | {about} | `{(field.examples or [''])[0]}` |\n"
+    cells = [" or ".join(f"`{n}`" for n in names), default, _allowed(field), about, f"`{(field.examples or [''])[0]}`"]
+    return f"| {' | '.join(cells)} |\n"
+
+
+def _allowed(field: FieldInfo) -> str:
+    """The values that `Settings` takes, as far as its types say; nothing for any text."""
+    if text := _ALLOWED_TEXTS.get(str(field.annotation)):
+        return text
+    parts = get_args(field.annotation) if get_origin(field.annotation) in {Union, UnionType} else (field.annotation,)
+    kind = next(part for part in parts if part is not NoneType)
+    kind = getattr(kind, "__value__", kind)
+    if get_origin(kind) is Literal:
+        return ", ".join(f"`{value}`" for value in get_args(kind))
+    if kind is bool:
+        return "`true`, `false`"
+    if kind is int or kind is float:
+        bounds = {type(bound): bound for bound in field.metadata}
+        low, high = bounds.get(Ge), bounds.get(Le)
+        least = f"{low.ge:,}" if low else "1" if kind is int else "above 0"
+        return f"{least} to {high.le:,}" if high else f"{least} or more"
+    return ""
+
+
+_ALLOWED_TEXTS = {
+    str(ServiceUrl): "an `https://` address; `http://` only of this machine",
+    str(ModelUrl): "an `https://` address without a path, or with `/openai/v1`; `http://` only of this machine",
+    str(StorageName): "3 to 63 lowercase letters, digits and single hyphens",
+}
 
 
 def _shown(default: object) -> str:
@@ -61,7 +93,39 @@ def _help(context: click.Context) -> str:
     return f"\n## {context.command_path}\n\n```\n{context.command.get_help(context)}\n```\n"
 
 
-PAGES = {"commands.md": commands_page, "result.schema.json": result.json_schema, "settings.md": settings_page}
+ROOMS = ("triggers", "upkeep", "job", "model", "pacing", "storage", "instructions", "images", "schemas")
+"""The packages of `pipeline`, the top floor first."""
+
+
+def architecture_page() -> str:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    before, _, rest = page.partition("<!-- rooms -->\n")
+    _, _, after = rest.partition("<!-- end of rooms -->\n")
+    pipeline = ROOT / "pipeline"
+    rows = [_module(pipeline / "app.py")]
+    for room in ROOMS:
+        rows.append(f"| **`{room}/`** | **{_first_line(pipeline / room / '__init__.py')}** |\n")
+        rows += [_module(path) for path in sorted((pipeline / room).glob("*.py")) if path.name != "__init__.py"]
+    rows += [_module(path) for path in sorted(pipeline.glob("*.py")) if path.name not in {"__init__.py", "app.py"}]
+    table = "| in `pipeline/` | what it knows |\n| --- | --- |\n" + "".join(rows)
+    return f"{before}<!-- rooms -->\n{table}<!-- end of rooms -->\n{after}"
+
+
+def _module(path: Path) -> str:
+    return f"| `{path.relative_to(ROOT / 'pipeline')}` | {_first_line(path)} |\n"
+
+
+def _first_line(path: Path) -> str:
+    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    return docstring.partition("\n")[0]
+
+
+PAGES = {
+    "architecture.md": architecture_page,
+    "commands.md": commands_page,
+    "result.schema.json": result.json_schema,
+    "settings.md": settings_page,
+}
 
 
 def main() -> None:

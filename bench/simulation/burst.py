@@ -227,16 +227,17 @@ class _Cloud:
             governor = Governor(most_in_flight=config.max_concurrency, patience=PATIENCE_SECONDS, rng=rng)
             uploads = UploadedImages(account, config.input_container)  # type: ignore[arg-type]  # as much of the SDK as is used
             results = Results(account, config.output_container)  # type: ignore[arg-type]
+            claims = Claims(account, config.state_container, config.claim_seconds)  # type: ignore[arg-type]
             analyzer = Analyzer(
                 config,
                 uploads,
                 results,
-                Claims(account, config.state_container, config.claim_seconds),  # type: ignore[arg-type]
+                claims,
                 SimulatedModel(self.endpoint, config.model_timeout_seconds, governor, rng),
             )
             deliveries = Deliveries(
                 analyzer,
-                LastResort(config.openai_deployment, uploads, results),
+                LastResort(config.openai_deployment, uploads, results, claims),
                 self.requests,
                 QueuedMarks(account, config.state_container),  # type: ignore[arg-type]
                 governor,

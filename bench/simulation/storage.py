@@ -57,6 +57,7 @@ class _Blob:
             last_modified=BEGINNING + timedelta(seconds=self.modified),
             metadata=json.loads(self.metadata),
             size=0,
+            blob_tier=None,
         )
 
 

@@ -1,4 +1,4 @@
-"""What the pipeline does with a blob's bytes before the model sees them. Pure: no network, no settings, no files.
+"""Images: from a blob's bytes to the bytes that the model gets. Pure: no network, no settings, no files.
 
     try:
         inspection = inspect(data, limits)                  header only: microseconds, fit for the event loop

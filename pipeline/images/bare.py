@@ -1,4 +1,4 @@
-"""What a decoder gets of a file: the picture without what may trip it up and is not pixels. Pure."""
+"""The picture without what is not pixels and may trip up a decoder. Pure."""
 
 import zlib
 

@@ -1,4 +1,4 @@
-"""Decoding, and encoding anew, of what the service does not take as it is. The only module that imports Pillow.
+"""Decoding and encoding anew what the service does not take as it is. The only module that imports Pillow.
 
 What the model should see is what a person sees who opens the file: upright, in its colours, transparency on a
 background that shows it. Steps are ordered so that as little as possible happens at full size.
@@ -29,6 +29,7 @@ from pipeline.images.inspection import (
     refusal,
     refusal_of_rare,
     taken_by_service,
+    too_many_passes,
 )
 from pipeline.images.recognise import unsupported
 
@@ -66,9 +67,12 @@ _UPRIGHT = {
 }
 
 # Each pass of a progressive JPEG goes over the whole image, and costs a few bytes to ask for: 100 passes are ten times
-# what programs write. The product bounds the time: up to 2 ns a pixel and pass.
+# what programs write.
 _MAX_PASSES = 100
-_MAX_PASS_PIXELS = 2_000_000_000
+# Passes times pixels bound the time, at up to 2 ns for each. Programs write up to 12 passes: with so many, an image of
+# any size that MAX_IMAGE_PIXELS allows is taken.
+_USUAL_PASSES = 12
+_MIN_PASS_PIXELS = 2_000_000_000
 
 # Above it, a JPEG of the same picture would be smaller but no harder to see: text stays legible at 90.
 _JPEG_QUALITY = 90
@@ -118,10 +122,13 @@ def convert(data: bytes, inspection: Inspection, limits: ImageLimits) -> Prepare
     return PreparedImage(encoded, kind, picture.width, picture.height, transformed=True)
 
 
-def _check_passes(data: bytes, facts: ImageFacts) -> None:
-    passes = jpeg_passes(data)
-    if passes > _MAX_PASSES or passes * facts.width * facts.height > _MAX_PASS_PIXELS:
+def _check_passes(data: bytes, facts: ImageFacts, limits: ImageLimits) -> None:
+    passes, pixels = jpeg_passes(data), facts.width * facts.height
+    if passes > _MAX_PASSES:
         raise unsupported(f"a progressive JPEG of {passes:,} passes, which takes too long to decode")
+    most = max(_USUAL_PASSES * limits.max_pixels, _MIN_PASS_PIXELS)
+    if passes > 1 and passes * pixels > most:
+        raise too_many_passes(passes, facts, most // pixels)
 
 
 def _decoded(data: bytes, inspection: Inspection, limits: ImageLimits) -> Image.Image:
@@ -129,7 +136,7 @@ def _decoded(data: bytes, inspection: Inspection, limits: ImageLimits) -> Image.
     facts, directory = inspection.facts, inspection.header.directory
     kind = facts.format
     if kind == "jpeg":
-        _check_passes(data, facts)
+        _check_passes(data, facts, limits)
     try:
         if inspection.header.obstacle == NO_END:
             image = _loaded_jpeg_without_end(data, inspection.header, limits)

@@ -1,4 +1,4 @@
-"""What a conversion holds in memory at its peak. Pure: an estimate from the header, before anything is decoded.
+"""Memory that a conversion holds at its peak, estimated from the header before anything is decoded. Pure.
 
 Measured with `VmHWM` at 48 megapixels, one process for each kind, and rounded up: docs/architecture.md has the table.
 """

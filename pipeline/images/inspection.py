@@ -1,4 +1,4 @@
-"""Whether an image can be sent as it is. Header only: microseconds, nothing is decoded."""
+"""Whether an image can be sent as it is, by its header: microseconds, nothing is decoded."""
 
 import struct
 from collections.abc import Callable, Mapping
@@ -122,6 +122,16 @@ def too_many_bytes(size: int, limits: ImageLimits) -> PermanentFailure:
         f"The file has {size:,} bytes; at most {limits.max_bytes:,} are accepted. "
         "Save it smaller, for example as JPEG.",
         {"size_bytes": size, "max_bytes": limits.max_bytes},
+    )
+
+
+def too_many_passes(passes: int, facts: ImageFacts, most: int) -> PermanentFailure:
+    """The failure of a progressive JPEG that takes too long to decode at its size."""
+    return PermanentFailure(
+        ErrorCode.IMAGE_TOO_LARGE,
+        f"The image has {_shape(facts)} in a progressive JPEG of {passes:,} passes; at that size at most {most:,} are"
+        ' accepted. Save it smaller, or without "progressive".',
+        {"format": facts.format, "width": facts.width, "height": facts.height, "passes": passes, "max_passes": most},
     )
 
 

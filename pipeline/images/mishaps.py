@@ -1,4 +1,4 @@
-"""What programs do to pictures on their way: flows, forms and scripts that take bytes for text, or write them as text.
+"""Pictures that a program damaged on their way: bytes taken for text, or written as text.
 
 Nothing is undone: the message names what happened and the cure, which is at the sender's end. Pure.
 """

@@ -1,4 +1,4 @@
-"""What a file seems to be that is not an image we open, and what to do about it.
+"""Files that are not images we open: what each seems to be, and what to do about it.
 
 The signatures are our own table because each needs its own advice, and because of the two libraries that name files,
 one has had no release since 2022 and the other calls a plain ZIP a Word document and a file of zeros an embroidery

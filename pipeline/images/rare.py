@@ -1,4 +1,4 @@
-"""Kinds of the accepted formats that no decoder here reads, so that they are named and not called damaged. Pure."""
+"""Kinds of the accepted formats that no decoder here reads: named, and not called damaged. Pure."""
 
 from struct import error, unpack_from
 

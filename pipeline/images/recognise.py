@@ -1,4 +1,4 @@
-"""Which image format a file is, by its content: never by its name or its Content-Type, which are often wrong.
+"""The image format of a file, by its content: its name and its Content-Type are often wrong.
 
 The formats we open are a short list on purpose: every decoder is attack surface, and the obscure ones are the
 least looked after. What is not on it is named, so that the message can say what to do: see `other_files`.

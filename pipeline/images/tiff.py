@@ -1,4 +1,4 @@
-"""The directories of a TIFF: which page is the picture, how many there are, and what kind it is. Nothing is decoded.
+"""The directories of a TIFF: which page is the picture, how many there are, and of what kind. Nothing is decoded.
 
 Classic TIFF (https://www.itu.int/itudoc/itu-t/com16/tiff-fx/docs/tiff6.pdf), and BigTIFF with its 64-bit offsets.
 """

@@ -1,4 +1,4 @@
-"""What to ask about an image, and how: from the first source that has text.
+"""Instructions: what to ask about an image, and how, from the first source that has text.
 
     request > blob metadata > sidecar > nearest folder file > setting > built-in
 

@@ -1,4 +1,4 @@
-"""Text in blob metadata: ASCII on the wire, anything in people's minds.
+"""Text in blob metadata, which is ASCII on the wire: percent-encoded, RFC 2047 or Base64.
 
 HTTP carries metadata, so every tool has its own way round that: Python and JavaScript programs percent-encode,
 mail-minded ones and .NET write RFC 2047 encoded words, careful ones use base64.

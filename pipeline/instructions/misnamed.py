@@ -1,4 +1,4 @@
-"""Names that are nearly those of instruction files: in capitals, with an ending too many, one letter short.
+"""Near misses of instruction files' names: in capitals, with an ending too many, one letter short.
 
 The app looks only for the right ones, so such a file would not count, and its images would be asked something else. All
 these names end as texts do, or in the word itself: no image is among them.

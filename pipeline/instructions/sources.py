@@ -1,4 +1,4 @@
-"""Where instructions come from, in order: the first source that has text wins.
+"""The sources of instructions, in order: the first one that has text wins.
 
 Options are merged over the sources that were looked at: a key that an earlier source sets is not changed by a later
 one. Sources after the one that has the text are not looked at, so an image with instructions in its metadata costs no

@@ -1,4 +1,4 @@
-"""What is asked about an image: its instructions and the settings, as a question."""
+"""The question about an image, from its instructions and the settings."""
 
 from collections.abc import Mapping
 

@@ -1,16 +1,18 @@
-"""Writing a failed result where the usual way to one is blocked: it depends on nothing that has failed."""
+"""Writing a failed result where the usual way to one is blocked. It depends on nothing that has failed."""
 
 import hashlib
 import logging
 from typing import Protocol
 
 from pipeline.errors import ErrorCode, PermanentFailure, RetryableFailure
+from pipeline.job.keeping import keep_replaced
 from pipeline.job.race import Outcome, Results
 from pipeline.job.requests import Request
 from pipeline.job.work import Answered, NotAsked, Stopwatch, Work, assemble, unknown_source
 from pipeline.names import image_of_sidecar, result_name, wants_result
 from pipeline.result import Result, ResultMetadata
 from pipeline.storage.facts import StoredResult, Upload
+from pipeline.telemetry import count_lost_answer
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +25,12 @@ class Uploads(Protocol):
     async def listed(self, name: str) -> Upload | None: ...
 
 
+class Claims(Protocol):
+    """See `pipeline.storage.claims.Claims`."""
+
+    async def keep_for(self, key: str, answer: bytes) -> None: ...
+
+
 class LastResort:
     """Writes failed results.
 
@@ -30,10 +38,11 @@ class LastResort:
         deployment: the one that the results name.
     """
 
-    def __init__(self, deployment: str, uploads: Uploads, results: Results) -> None:
+    def __init__(self, deployment: str, uploads: Uploads, results: Results, claims: Claims) -> None:
         self._deployment = deployment
         self._uploads = uploads
         self._results = results
+        self._claims = claims
 
     async def record(self, request: Request, failure: PermanentFailure) -> Outcome:
         """Write `failure` as the result of the requested upload.
@@ -64,6 +73,8 @@ class LastResort:
                     return Outcome.ALREADY_DONE
                 work = Work.on(upload, not_asked)
             result = assemble(work, Answered(failure), attempts=request.attempt, watch=Stopwatch())
+            if stored:
+                await self._keep(result_name(name), stored)
             if await self._write(result_name(name), result, replacing=stored):
                 return Outcome.FAILED
 
@@ -87,6 +98,13 @@ class LastResort:
             name,
             extra={"error_code": ErrorCode.CRASHED.value},
         )
+
+    async def _keep(self, name: str, stored: StoredResult) -> None:
+        try:
+            await keep_replaced(self._results, self._claims.keep_for, name, stored)
+        except RetryableFailure as failure:
+            count_lost_answer()
+            logger.warning("%s: the answer of an earlier version can't be kept: %s", name, failure.message)
 
     async def _write(self, name: str, result: Result, replacing: StoredResult | None) -> bool:
         return await self._results.write(

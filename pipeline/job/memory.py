@@ -1,4 +1,4 @@
-"""Memory that tasks share: so many bytes, whoever holds them."""
+"""The memory that uploads and conversions share, in bytes."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -34,15 +34,16 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from pipeline.errors import AnswerKept, ErrorCode, PermanentFailure, RetryableFailure
+from pipeline.errors import AnswerKept, ErrorCode, OperatorFailure, PermanentFailure, RetryableFailure
 from pipeline.instructions import Origin
 from pipeline.instructions.options import Options
 from pipeline.job.answering import Answerer, Failing, Interrupted
+from pipeline.job.keeping import keep_replaced
 from pipeline.job.memory import Content
 from pipeline.job.requests import Request
-from pipeline.job.work import GIVEN_UP, Stopwatch, Work, assemble, carried_over, reply_so_far, result_in
+from pipeline.job.work import GIVEN_UP, Stopwatch, Work, assemble, carried_over, reply_so_far
 from pipeline.names import image_of_sidecar, result_name
-from pipeline.result import PAID_FAILURES, Result, ResultMetadata
+from pipeline.result import MOST_REUSED_BYTES, PAID_FAILURES, Result, ResultMetadata, result_in
 from pipeline.storage.facts import Claim, StoredResult, Upload
 from pipeline.telemetry import count_lost_answer, count_reused_answer
 
@@ -51,8 +52,6 @@ logger = logging.getLogger(__name__)
 MOST_RUNS = 5
 """Runs that may end without a word (a killed worker) before the work counts as what kills them. As many deliveries as
 the host gives."""
-MOST_REUSED_BYTES = 16 * 1024 * 1024
-"""Of a stored result that is read for its answer. A million tokens, more than any model writes, take a quarter."""
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 30.0
 """Seconds between two tries to write an answer while the whole account is away."""
@@ -64,7 +63,7 @@ class Outcome(StrEnum):
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     ALREADY_DONE = "already done"
-    """What is asked of the image as it is now has its result."""
+    """The image, as it is now asked about, has its result."""
     SUPERSEDED = "superseded"
     """A newer version of the image has its result."""
     CHANGED = "changed"
@@ -145,6 +144,11 @@ class Race:
             stored = await self._results.find(self._target)
             if ended := await self._ended(stored, None):
                 return ended
+            if stored and stored.archived:
+                raise OperatorFailure(
+                    f"The result {self._target} is in the archive tier, where it can neither be read nor replaced:"
+                    " delete it, or set its tier to hot or cool."
+                )
             try:
                 earlier = await self._earlier(stored)
             except _Replaced:
@@ -188,11 +192,18 @@ class Race:
         if overtaken := await self._overtaken(stored):
             await self._keep(result)
             return Ended(overtaken)
-        metadata = ResultMetadata.of(result).to_blob()
+        if stored and stored.facts.content_key != self._work.content_key and not self._is_outdated(stored, result):
+            await keep_replaced(self._results, self._claim.keep_for, self._target, stored)
+        content_key = self._work.content_key if self._work.source.sha256 else None
+        metadata = ResultMetadata.of(result, content_key).to_blob()
         if await self._results.write(self._target, result.to_json(), metadata, replacing=stored):
             self._claim.discard()
             return Ended(Outcome(result.status), result.error.code if result.error else None)
         return None
+
+    def _is_outdated(self, stored: StoredResult, result: Result) -> bool:
+        """Whether the answer in `stored` is about other bytes than the one that replaces it."""
+        return result.paid and stored.facts.source_sha256 != self._work.source.sha256
 
     async def _overtaken(self, stored: StoredResult | None) -> Outcome | None:
         """Why no result of this version may be written over `stored` any more; None when it may."""
@@ -287,7 +298,7 @@ def is_rerun(request: Request, stored: StoredResult) -> bool:
 
 
 def _asks_nothing_of_its_own(request: Request, stored: StoredResult) -> bool:
-    """Whether `request` is an image's event come again, after a person had the image asked something else."""
+    """Whether `request` is a repeated event of an image, which a person had asked something else."""
     of_its_own = request.instructions is not None or request.options != Options() or request.rerun_failed
     is_event = not of_its_own and image_of_sidecar(request.name) is None
     return is_event and stored.facts.origin == Origin.REQUEST

@@ -1,4 +1,4 @@
-"""One piece of work, from what is asked to the result that becomes of it. Pure values, and pure functions on them."""
+"""One piece of work, from its question to the result that is assembled. Pure values and functions."""
 
 import hashlib
 import json
@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from time import perf_counter
 from typing import Any, Self
-
-from pydantic import ValidationError
 
 from pipeline import __version__
 from pipeline.errors import ErrorCode, PermanentFailure
@@ -135,7 +133,7 @@ def unknown_source(container: str | None, name: str | None) -> Source:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """How far the answer to a question about an image came; with `failure` it did not come to its end."""
+    """An image's answer, as far as it came: with `failure` it is not complete."""
 
     failure: PermanentFailure | None = None
     facts: ImageFacts | None = None
@@ -233,16 +231,8 @@ def carried_over(earlier: Result, work: Work, *, attempts: int, watch: Stopwatch
 _OF_THE_VERSION = ("url", "etag", "last_modified", "size_bytes", "content_type", "sha256")
 
 
-def result_in(body: bytes) -> Result | None:
-    """The result that a blob holds; None for anything else, such as what another program wrote."""
-    try:
-        return Result.model_validate_json(body)
-    except ValidationError:
-        return None
-
-
 def reply_so_far(result: Result) -> Reply | None:
-    """What was paid for a `result` that still takes another reply; None for any other result.
+    """The reply that was paid for a `result` which still takes another one; None for any other result.
 
     That is a result that was kept because its first reply did not meet the schema, and the second could not be had.
     """

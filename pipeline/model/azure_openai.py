@@ -1,4 +1,4 @@
-"""The vision model: one question about one image, one answer, through Azure OpenAI's v1 endpoint."""
+"""The call: one question about one image, one answer, through Azure OpenAI's v1 endpoint."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""Text that a stranger wrote, such as a service's error message, made fit for logs, messages and results. Pure."""
+"""A stranger's text, such as a service's error message, made fit for logs, messages and results. Pure."""
 
 import html
 import math

@@ -1,4 +1,4 @@
-"""What the model is asked, and what it replies: facts, without whoever asks."""
+"""Question and reply, as facts."""
 
 from dataclasses import dataclass, replace
 

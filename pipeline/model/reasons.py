@@ -1,4 +1,4 @@
-"""Why a response of the model service is not an answer, as the response itself says it. Pure.
+"""The reason why a response is not an answer, in the response's own words. Pure.
 
 Refusals have many authors: Azure's token check, its gateway, its content filter and the model itself; API Management, a
 web application firewall or another proxy in front of them; servers that speak OpenAI's protocol. Each writes a shape of

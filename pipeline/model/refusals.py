@@ -1,4 +1,4 @@
-"""What the model service's refusals mean for the work, and what an operator can do about each. Pure."""
+"""The meaning of the model service's refusals: what follows, and what an operator can do. Pure."""
 
 import re
 from collections.abc import Iterable, Mapping

@@ -1,4 +1,4 @@
-"""What a response with status 200 holds: an answer, or why there is none. Pure.
+"""The content of a response with status 200: an answer, or why there is none. Pure.
 
 Whatever was paid for is kept: an odd field is passed over rather than the answer refused, and a failure says what the
 call has cost.

@@ -1,1 +1,1 @@
-"""When work may begin, when a call may start, and how long to wait before the next try."""
+"""Pacing: when work may begin, when a call may start, how long to wait before the next try."""

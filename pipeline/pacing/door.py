@@ -1,4 +1,4 @@
-"""The door before the work itself: what would only wait for its turn is not begun."""
+"""The door before the work itself: work that would only wait for its turn is not begun."""
 
 import asyncio
 from collections import deque

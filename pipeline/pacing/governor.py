@@ -1,4 +1,4 @@
-"""How many model calls may be under way, and how quickly they may follow each other, learnt from what the service says.
+"""The governor: how many calls may be in flight and how quickly they follow each other, learnt from the service.
 
 A quota is a rate: tokens a minute, whatever a call's latency. So the governor holds for each deployment
 

@@ -1,4 +1,4 @@
-"""The pace of one deployment's calls, and what was learnt about its quota. Pure: it is given the time.
+"""The pace of one deployment's calls, learnt from what is accepted and refused. Pure: it is given the time.
 
 The numbers were chosen by the simulation in tests/test_governor.py. What they trade: while the pace hovers around the
 quota, an instance has about QUICKER / (1 - SLOWER) = 3 % of its calls refused, however many instances there are and

@@ -1,4 +1,4 @@
-"""What people paste for a JSON Schema: understood where it is clear what they mean, named where it is not."""
+"""Pasted JSON Schemas: understood where it is clear what is meant, named where it is not."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ _STRUCTURE = frozenset(
         "anyOf", "oneOf", "allOf", "not", "if", "$ref", "$defs", "definitions",
     )
 )  # fmt: skip
-"""What makes a schema of an object; titles, descriptions and the like do not."""
+"""Keywords that make a schema of an object; titles, descriptions and the like do not."""
 _WRAPPERS = ("response_format", "text", "format", "json_schema", "schema", "function", "parameters", "input_schema",
              "inputSchema")  # fmt: skip
 """Where requests and tools keep a schema: `response_format.json_schema.schema` and `function.parameters` (chat

@@ -1,4 +1,4 @@
-"""A schema as somebody wrote it, made plain: JSON's own types, and no more of them than can be worked with."""
+"""A schema made plain: JSON's own types, within limits."""
 
 import math
 from typing import Any
@@ -82,5 +82,5 @@ def _number(value: float, where: Pointer) -> int | float:
             raise InvalidSchema(where, "the number is too large: write one that fits into 64 bits")
         return int(value)
     if not math.isfinite(value):
-        raise InvalidSchema(where, f"{value} is no JSON number: write a finite one")
+        raise InvalidSchema(where, f"{value} is not a JSON number: write a finite one")
     return float(value)

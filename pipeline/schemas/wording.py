@@ -1,4 +1,4 @@
-"""How places and values are written in messages."""
+"""Places and values as messages write them."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""Who works on what: at most one at a time on each piece of work, over all instances.
+"""Claims: at most one run at a time on each piece of work, over all instances; and answers that are kept.
 
 A claim is a blob in the state container, and creating it on the condition that it is not there yet is the whole trick:
 
@@ -19,14 +19,15 @@ storage service's clock against itself (Date against Last-Modified): instances' 
 
 A claim counts how often the work was begun. Work that has killed its worker every time is not begun for ever.
 
-A claim also keeps what was paid for and can't be delivered yet: `keep` writes the answer into the claim and lets go of
-it in the same request. The next instance takes such a claim at once, and finds the answer in it.
+A claim also keeps what was paid for and can't be delivered yet, or was delivered and is about to be replaced. `keep`
+writes the answer into the claim and lets go of it in the same request; the next instance takes such a claim at once,
+and finds the answer in it.
 
     instance A                     storage                    instance B
     ask the model
     write the result          ->   refused: a lease
     keep the answer in the claim
-                              ->   kept, owned by nobody
+                              ->   kept, owned by no run
                                                         <-    create claim, if missing: already there
                                                               take it over, read the answer
                                    result written       <-    write the result
@@ -85,12 +86,28 @@ class Claims:
         kept = await _read(blob) if held.keeps else None
         renewing = asyncio.create_task(self._renew(blob, held))
         try:
-            yield Claim(held.runs, kept, lambda answer: _keep(blob, held, answer), held.discard)
+            yield Claim(held.runs, kept, lambda answer: _keep(blob, held, answer), held.discard, self.keep_for)
         finally:
             renewing.cancel()
             with suppress(asyncio.CancelledError):
                 await renewing
             await _release(blob, held)
+
+    async def keep_for(self, key: str, answer: bytes) -> None:
+        """Keep an answer for the next run of the work `key`. One storage request.
+
+        Where a run is at that work, or an answer is kept for it already, that is left alone.
+
+        Raises:
+            RetryableFailure: it can't be kept now.
+        """
+        blob = self._container.get_blob_client(f"claims/{key}")
+        with translated(f"keeping an answer in {blob.blob_name}"):
+            try:
+                await _write(blob, answer, _Held("", 1, "", keeps=True), {"match_condition": MatchConditions.IfMissing})
+            except ResourceExistsError as error:
+                if not is_lost_race(error):
+                    raise
 
     async def _take(self, blob: BlobClient) -> "_Held":
         owner = uuid.uuid4().hex
@@ -164,8 +181,8 @@ class _Held:
         self.keeps = False
 
     def metadata(self) -> Mapping[str, str]:
-        told = {"runs": str(self.runs), "owner": self.owner, "keeps": "answer" if self.keeps else ""}
-        return {key: value for key, value in told.items() if value}
+        said = {"runs": str(self.runs), "owner": self.owner, "keeps": "answer" if self.keeps else ""}
+        return {key: value for key, value in said.items() if value}
 
 
 async def _write(blob: BlobClient, content: bytes, held: _Held, condition: dict[str, Any]) -> str:

@@ -15,11 +15,12 @@ from pipeline.storage.facts import ContainerMissing
 
 _LOST_RACE = frozenset({"ConditionNotMet", "TargetConditionNotMet", "BlobAlreadyExists"})
 _REFUSED_BY_STATE = {
-    "LeaseIdMissing": "somebody holds a lease on it: break the lease",
+    "LeaseIdMissing": "another client holds a lease on it: break the lease",
     "BlobImmutableDueToPolicy": "an immutability policy or a legal hold protects it: exempt the container, or wait",
+    "BlobArchived": "it is in the archive tier: delete it, or set its tier to hot or cool",
     "ContainerBeingDeleted": "its container is being deleted: create it again in a minute",
 }
-"""What a conditional write meets besides a lost race, and who can change it.
+"""Refusals of a conditional write other than a lost race, and what to do about each.
 https://learn.microsoft.com/rest/api/storageservices/blob-service-error-codes"""
 
 

@@ -1,4 +1,4 @@
-"""Which uploads wait on the request queue: a mark for each in the state container, so that nobody queues them again."""
+"""Marks of the uploads that wait on the request queue, so that they are not queued again."""
 
 import hashlib
 import time

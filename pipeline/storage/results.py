@@ -6,11 +6,11 @@ from typing import Any
 
 from azure.core import MatchConditions
 from azure.core.exceptions import HttpResponseError, ResourceExistsError, ResourceModifiedError, ResourceNotFoundError
-from azure.storage.blob import ContentSettings
+from azure.storage.blob import ContentSettings, StandardBlobTier
 from azure.storage.blob.aio import BlobServiceClient
 
 from pipeline.errors import RetryableFailure
-from pipeline.result import ResultMetadata
+from pipeline.result import MOST_REUSED_BYTES, ResultMetadata, result_in
 from pipeline.storage.errors import is_lost_race, require_container, translated
 from pipeline.storage.facts import StoredResult, bare_etag
 
@@ -25,7 +25,9 @@ class Results:
         self._checking = asyncio.Lock()
 
     async def find(self, name: str) -> StoredResult | None:
-        """What is known of the result `name`, or None when there is none. One request.
+        """The result `name` without its content, or None when there is none. One request.
+
+        One request more where its metadata were lost, as to a tagging tool: then the result itself is read.
 
         Raises:
             OperatorFailure: there is no container for results.
@@ -37,9 +39,13 @@ class Results:
             except ResourceNotFoundError as error:
                 require_container(error, self.container)
                 return None
-        return StoredResult(
-            bare_etag(properties.etag), properties.size, ResultMetadata.from_blob(properties.metadata or {})
-        )
+        facts = ResultMetadata.from_blob(properties.metadata or {})
+        archived = properties.blob_tier == StandardBlobTier.ARCHIVE
+        if facts.work_key is None and properties.size <= MOST_REUSED_BYTES and not archived:
+            body = await self.read(name)
+            result = result_in(body) if body is not None else None
+            facts = ResultMetadata.of(result) if result else facts
+        return StoredResult(bare_etag(properties.etag), properties.size, facts, archived)
 
     async def read(self, name: str) -> bytes | None:
         """The result `name`, or None when there is none. One request."""

@@ -1,4 +1,4 @@
-"""Unpack content that was stored compressed, within a limit. Pure.
+"""Unpacking content that was stored compressed, within a limit. Pure.
 
 Content-Encoding is the uploader's remark and often wrong: a plain JPEG says `gzip`, a gzipped PNG says nothing. So the
 bytes are read as stored, and what they start with decides.

@@ -1,1 +1,1 @@
-"""What the host hands over: each delivery is brought to a result, or deferred."""
+"""Triggers: each delivery of the host is brought to a result, or deferred."""

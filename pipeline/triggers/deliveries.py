@@ -1,10 +1,10 @@
-"""Deliveries: what reaches the app is brought to a result, or deferred. Nothing is lost and nothing burns.
+"""Deliveries: each is brought to a result, deferred or given up. Nothing is lost.
 
 The host tries a failed blob trigger again five times within a second and then calls it poison: no outage is that short.
 So work that may succeed later is put on the request queue with a growing delay instead, until it succeeds or has waited
 for RETRY_FOR_SECONDS; raising into the host is left for when the queue itself can't be reached.
 
-Work for which there is no place yet is held, though, not deferred: the host takes only so many deliveries at a time, so
+Work for which there is no place yet is held, not deferred: the host takes only so many deliveries at a time, so
 a backlog stays on its queue, where it costs nothing.
 
 Giving up never depends on what failed: where the usual way to a failed result is blocked, too, the result is written
@@ -140,7 +140,7 @@ class Deliveries:
             RetryableFailure: the queue can't be reached.
         """
         now = self._now()
-        # Work that was not tried has not failed: a backlog that takes longer than RETRY_FOR_SECONDS is no failure
+        # Work that was not tried has not failed: a backlog that takes longer than RETRY_FOR_SECONDS is not a failure
         # either. The time runs from the first attempt that failed.
         tried = not (isinstance(failure, NotTried) or self._throttled_in_backlog(request, failure))
         since = request.since if request.attempt > 1 and request.since else now

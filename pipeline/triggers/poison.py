@@ -1,4 +1,4 @@
-"""Poison messages: what the host gave up on is brought to a result all the same."""
+"""Poison messages, which the host gave up on: they end in a result all the same."""
 
 import json
 import logging
@@ -36,7 +36,7 @@ class Poison:
     async def requeue_upload(self, message: str) -> None:
         """Put an upload that the host gave up on onto the request queue.
 
-        The host's message does not tell whether the function ever ran: a blob that the trigger itself may not look at
+        The host's message does not say whether the function ever ran: a blob that the trigger itself may not look at
         ends here, too. On the request queue the function does its own reading, so what crashes there is a crash.
 
         Raises:
@@ -70,7 +70,7 @@ class Poison:
             try:
                 outcome = await self._deliveries.end_as_failed(request, _CRASHED, record)
             except ClaimedElsewhere as failure:
-                # Another run goes on with it; or died at it, then the claim's count of runs tells the next one.
+                # Another run goes on with it; or died at it, which the claim's count of runs shows to the next one.
                 await self._deliveries.defer_or_give_up(request, failure, record, math.inf)
                 continue
             if outcome is Outcome.FAILED:

@@ -1,1 +1,1 @@
-"""What timers and operators ask for: lost events, running failed work again, readiness."""
+"""Upkeep, on timers and on request: lost events, reruns, readiness."""

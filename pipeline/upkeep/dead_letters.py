@@ -1,4 +1,4 @@
-"""Events that Event Grid gave up on: the images that they tell of are queued, minutes after the event was lost.
+"""Events that Event Grid gave up on: their images are queued minutes later.
 
 An app that wakes from zero instances may refuse the webhook's first event with 401, and Event Grid does not repeat what
 was refused like that: it writes the event into the dead-letter container within about five minutes.
@@ -45,7 +45,7 @@ _NOTE = TypeAdapter(_Seen)
 
 
 class DeadLetters:
-    """The dead-letter container; where reading has come to is noted in the state container."""
+    """The dead-letter container; a note in the state container says how far it was read."""
 
     def __init__(self, listing: ContainerListing, letters: Uploads, notes: Notes) -> None:
         self._listing = listing

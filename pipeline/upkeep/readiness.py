@@ -1,4 +1,4 @@
-"""A note of what the app has really done with its own identity: read the input, be allowed to write results.
+"""A note of what the app's own identity may do: read the input, write results, use the queue.
 
 Roles count minutes after they were given, and an event that arrives before makes the blob trigger stop the whole host.
 So a deployment waits for this note before it subscribes to events (infra/hooks).

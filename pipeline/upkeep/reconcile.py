@@ -1,4 +1,4 @@
-"""Queueing the uploads whose events were lost: what the timer runs."""
+"""Queueing the uploads whose events were lost, on a timer."""
 
 import logging
 from datetime import UTC, datetime, timedelta

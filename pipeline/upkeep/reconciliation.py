@@ -1,4 +1,4 @@
-"""Uploads without a current result, found by listing: what makes up for an event that was lost.
+"""Uploads without a current result, found by listing both containers side by side.
 
 A pass lists images and results side by side and compares ETags, without reading or asking for a single blob. It
 may take several runs: each is bounded in time and leaves its `Progress` for the next.
@@ -69,7 +69,7 @@ class Position:
 
 @dataclass(slots=True)
 class Summary:
-    """What a pass has come to so far, all its runs taken together."""
+    """The counts of a pass so far, over all its runs."""
 
     runs: int = 0
     pages: int = 0
@@ -84,7 +84,7 @@ class Summary:
     stale: int = 0
     """Candidates with the result of another version."""
     waiting: int = 0
-    """Those of the two that somebody works on or that wait in the queue already."""
+    """Those of the two that are in progress or wait on the queue already."""
     queued: int = 0
     unchecked: int = 0
     """Candidates that could not be looked up or queued: left to the next pass."""
@@ -117,7 +117,7 @@ class Progress:
 
     @classmethod
     def from_json(cls, data: bytes) -> Self | None:
-        """What `to_json` wrote; None, and a warning, for anything else: then a pass starts anew."""
+        """Read what `to_json` wrote; None, and a warning, for anything else: then a pass starts anew."""
         try:
             return cast("Self", _PROGRESS.validate_json(data))
         except ValidationError as error:
@@ -152,7 +152,7 @@ class Reconciliation:
     clock: Callable[[], float] = monotonic
 
     async def run(self, progress: Progress | None, *, seconds: float, allowance: int) -> Progress:
-        """Go on with the pass that `progress` tells of, or start one: None, a finished one, other containers.
+        """Go on with the pass in `progress`, or start one: None, a finished one, other containers.
 
         Returns after about `seconds`: it stops in front of the next page or after a few look-ups, but never
         before it has got anywhere. It stops, too, once it has queued as many images as its `allowance`. Store

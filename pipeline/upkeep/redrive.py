@@ -1,4 +1,4 @@
-"""Running failed work again: what an operator asks for once the cause is fixed."""
+"""Queueing failed work to run again, when an operator asks for it."""
 
 import json
 import logging

@@ -98,3 +98,11 @@ def test_the_template_is_validated_in_the_container_that_people_open() -> None:
         "azd",
         "powershell",
     }
+
+
+def test_every_action_is_pinned_by_its_commit() -> None:
+    """A tag may be moved to other code by whoever takes over an action; the version stands beside for people."""
+    for path in WORKFLOWS.values():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if "uses:" in line:
+                assert re.search(r"uses: [\w./-]+@[0-9a-f]{40} # v\d", line), f"{path.name}: {line.strip()}"

@@ -1,0 +1,45 @@
+"""Write what a release consists of into dist/: the command line's wheel, the deployable package, the notes.
+
+python tools/make_dist.py [vX.Y.Z]: with a tag, only if it names this version and CHANGELOG.md has a section for it.
+"""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from pipeline import __version__  # noqa: E402 - found by the line above
+
+DEPLOYED = ("function_app.py", "host.json", "requirements.txt", "pipeline")
+
+
+def notes(changelog: str, version: str) -> str | None:
+    """What the changelog says of `version`, without its heading; None when it has no section for it."""
+    found = re.search(rf"^## \[{re.escape(version)}\].*?\n(.*?)(?=^## \[|\Z)", changelog, re.MULTILINE | re.DOTALL)
+    return found.group(1).strip() + "\n" if found else None
+
+
+def main(tag: str | None) -> None:
+    said = notes((ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), __version__ if tag else "Unreleased")
+    if tag and tag != f"v{__version__}":
+        sys.exit(f"error: the tag {tag} does not name the version in pipeline/__init__.py, {__version__}: correct one.")
+    if said is None:
+        sys.exit(f"error: CHANGELOG.md has no section [{__version__}]: rename [Unreleased] to it, with today's date.")
+    dist = ROOT / "dist"
+    dist.mkdir(exist_ok=True)
+    for old in dist.iterdir():
+        old.unlink()
+    build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(dist)]
+    subprocess.run(build, cwd=ROOT, check=True)
+    package = dist / f"blobsight-app-{__version__}.zip"
+    subprocess.run(
+        ["git", "archive", "--format=zip", f"--output={package}", tag or "HEAD", *DEPLOYED], cwd=ROOT, check=True
+    )
+    (dist / "NOTES.md").write_text(said, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1] if len(sys.argv) > 1 else None)
