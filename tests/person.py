@@ -3,8 +3,8 @@
 import asyncio
 import json
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -83,6 +83,9 @@ class Person:
     def behave(self, asked: Asked) -> Behaviour:
         queue = self.scripts[asked.instructions]
         return queue.popleft() if queue else Answer()
+
+
+type People = Callable[..., AbstractAsyncContextManager[Person]]
 
 
 @asynccontextmanager

@@ -5,8 +5,7 @@ import os
 import signal
 import socket
 import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic, sleep
 
@@ -19,9 +18,9 @@ PATIENCE_SECONDS = 90
 
 
 @contextmanager
-def running(command: str) -> Iterator[subprocess.Popen[str]]:
+def running(command: list[str]) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "localcloud", command],
+        command,
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -52,8 +51,8 @@ def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
     return [process for process in processes if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
 
 
-def test_the_demo_answers_every_sample_and_leaves_nothing_running() -> None:
-    with running("demo") as demo:
+def test_the_demo_answers_every_sample_and_leaves_nothing_running(program: Callable[..., list[str]]) -> None:
+    with running(program("localcloud", "demo")) as demo:
         started = descendants(demo, at_least=3)  # emulator, functions host, worker
         shown, talked = demo.communicate(timeout=PATIENCE_SECONDS)
     assert demo.returncode == 0, talked
@@ -68,8 +67,10 @@ def test_the_demo_answers_every_sample_and_leaves_nothing_running() -> None:
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "terminate"])
-def test_stopping_the_demo_half_way_leaves_nothing_running(sent: signal.Signals) -> None:
-    with running("demo") as demo:
+def test_stopping_the_demo_half_way_leaves_nothing_running(
+    sent: signal.Signals, program: Callable[..., list[str]]
+) -> None:
+    with running(program("localcloud", "demo")) as demo:
         started = descendants(demo, at_least=3)
         demo.send_signal(sent)
         _, talked = demo.communicate(timeout=PATIENCE_SECONDS)
@@ -77,12 +78,12 @@ def test_stopping_the_demo_half_way_leaves_nothing_running(sent: signal.Signals)
     assert alive(started) == []
 
 
-def test_a_port_in_use_is_one_clear_line() -> None:
+def test_a_port_in_use_is_one_clear_line(program: Callable[..., list[str]]) -> None:
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind(("127.0.0.1", 10000))
         taken.listen()
-        with running("up") as up:
+        with running(program("localcloud", "up")) as up:
             _, talked = up.communicate(timeout=PATIENCE_SECONDS)
     lines = talked.strip().splitlines()
     assert up.returncode == 1

@@ -15,7 +15,7 @@ import pytest
 from azure.storage.blob import BlobBlock
 from inline_snapshot import snapshot
 from odd_images import Page, tiff_of_pages
-from person import ROOT, Person, somebody
+from person import ROOT, People, Person
 from pictures import picture
 
 from localcloud.cloud import DATA_KEY
@@ -328,7 +328,7 @@ PASSING: dict[str, Behaviour] = {
 
 
 @pytest.mark.timeout(240)
-async def test_what_may_pass_is_tried_again_until_it_succeeds(tmp_path: Path) -> None:
+async def test_what_may_pass_is_tried_again_until_it_succeeds(tmp_path: Path, people: People) -> None:
     """In place when a moment is enough, by way of the request queue when it is the operator's or takes longer.
 
     In a cloud of its own: all this trouble makes the governor careful for a while.
@@ -341,7 +341,7 @@ async def test_what_may_pass_is_tried_again_until_it_succeeds(tmp_path: Path) ->
         result = await person.result(f"again/{trouble}.png")
         return result["status"], len(person.asked(asked))
 
-    async with somebody(tmp_path) as person:
+    async with people(tmp_path) as person:
         person.patience = 120
         outcomes = await asyncio.gather(*(outcome(person, trouble) for trouble in PASSING))
     assert dict(zip(PASSING, outcomes, strict=True)) == dict.fromkeys(PASSING, ("succeeded", 2))
@@ -407,9 +407,9 @@ async def test_an_event_of_another_container_is_left_alone(person: Person) -> No
     assert await person.result_names("other.png.json.json") == []
 
 
-async def test_one_credential_serves_all_uploads(tmp_path: Path) -> None:
+async def test_one_credential_serves_all_uploads(tmp_path: Path, people: People) -> None:
     """Tokens are asked for once per process and resource, not per image."""
-    async with somebody(tmp_path) as person:
+    async with people(tmp_path) as person:
         for n in range(5):
             await person.drop(f"tokens/{n}.png", picture(), {"instructions": "Token"})
         for n in range(5):
