@@ -81,7 +81,7 @@ def _unpacked(content: Content) -> bytes:
             f"it is compressed, and unpacked it has more than the {MAX_RESULT_BYTES:,} bytes that are read"
         ) from None
     except Broken as error:
-        raise UnreadableError(f"it is compressed, and can't be unpacked ({error})") from None
+        raise UnreadableError(f"it is compressed, and can't be unpacked: {error}") from None
 
 
 def _finite(text: str) -> float:

@@ -74,6 +74,7 @@ def app() -> App:
     """
     from azure.identity.aio import get_bearer_token_provider
 
+    from pipeline.allocator import return_freed_memory
     from pipeline.job.analysis import Analyzer
     from pipeline.job.last_resort import LastResort
     from pipeline.model.azure_openai import TOKEN_SCOPE, AzureOpenAIModel
@@ -91,6 +92,7 @@ def app() -> App:
     from pipeline.upkeep.reconcile import Reconciler
     from pipeline.upkeep.redrive import Redriver
 
+    return_freed_memory()
     config = settings()
     credential, blobs, queues = _clients(config)
     uploads, results = Uploads(blobs, config.input_container), Results(blobs, config.output_container)

@@ -49,6 +49,7 @@ FLOORS = (
     "result",
     *ROOMS[6:],
     "telemetry",
+    "allocator",
     "settings",
     "names",
     "junk",

@@ -69,7 +69,12 @@ BAD_RESULTS: Mapping[str, tuple[bytes, str | None, str]] = {
     "empty": (b"", None, "it is not valid JSON"),
     "binary": (bytes(range(256)), None, "it is not valid JSON"),
     "brotli": (b"\x1b\x03\x00\xf8\xa5\x41", "br", "Content-Encoding is 'br'"),
-    "half a gzip": (gzip.compress(result_of("x").to_json())[:-20], "gzip", "it is compressed, and can't be unpacked"),
+    "half a gzip": (
+        gzip.compress(result_of("x").to_json())[:-20],
+        "gzip",
+        "it is compressed, and can't be unpacked: it is cut off",
+    ),
+    "begins as zlib": (b"x^2 + y^2 = 1", None, "it is not valid JSON"),
     "bomb": (gzip.compress(bytes(MAX_RESULT_BYTES + 1)), "gzip", "it is compressed, and unpacked it has more than"),
     "large": (b" " * (MAX_RESULT_BYTES + 1), None, "it has 16,777,217 bytes"),
     "another program's": (b'{"status": "succeeded", "id": 7}', None, "not a result of Blobsight's"),

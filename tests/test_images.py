@@ -229,12 +229,17 @@ def test_a_bomb_fails_with_its_code_before_it_goes_off(name: str) -> None:
 
 
 def test_a_message_says_what_is_wrong_and_what_to_do() -> None:
-    cut = samples()["jpeg"][:-1_000]
     assert (
-        failure(cut).message == "The JPEG image is damaged: it cannot be decoded. "
+        failure(samples()["jpeg"][:-1_000]).message
+        == "The JPEG image is damaged: it is cut off, and some of the picture is missing. "
         "Save it again in the program it comes from and upload that."
     )
-    details = failure(cut).details
+    cut = failure(samples()["png"][:-1_000])
+    assert (
+        cut.message == "The PNG image is damaged: it cannot be decoded. "
+        "Save it again in the program it comes from and upload that."
+    )
+    details = cut.details
     assert details is not None
-    assert details["format"] == "jpeg"
+    assert details["format"] == "png"
     assert "truncated" in details["cause"]

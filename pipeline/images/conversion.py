@@ -21,7 +21,7 @@ from pipeline.errors import PermanentFailure, RetryableFailure
 from pipeline.images.bare import MAX_PROFILE_BYTES, bare
 from pipeline.images.cost import draft, fitted
 from pipeline.images.facts import Header, ImageFacts, ImageLimits, Inspection, PreparedImage, SentFormat
-from pipeline.images.headers import VEILED, exif_orientation, jpeg_passes
+from pipeline.images.headers import NO_END, VEILED, ended_jpegs, exif_orientation, jpeg_passes
 from pipeline.images.inspection import (
     IN_FRONT,
     Unclear,
@@ -137,16 +137,15 @@ def _decoded(data: bytes, inspection: Inspection, limits: ImageLimits) -> Image.
     kind = facts.format
     if kind == "jpeg":
         _check_passes(data, facts, limits)
-    image = _open(kind, bare(kind, data, directory), data, "it cannot be decoded", directory)
-    # Once more, for the decoder's own reading of the size: it is what it will allocate.
-    judged(kind, replace(inspection.header, width=image.width, height=image.height), data, limits)
     try:
-        image.draft(None, draft(*image.size))
-        image.load()
+        if inspection.header.obstacle == NO_END:
+            image = _loaded_jpeg_without_end(data, inspection.header, limits)
+        else:
+            image = _loaded(kind, bare(kind, data, directory), data, inspection.header, limits)
         if kind == "tiff":
             _mend_palette(image)
         return _without_useless_alpha(_eight_bits(image))
-    except PermanentFailure:
+    except (PermanentFailure, RetryableFailure):
         raise
     except MemoryError as exc:
         # Size is bounded before, so it is this instance that is short of memory, and another attempt may find more.
@@ -155,6 +154,39 @@ def _decoded(data: bytes, inspection: Inspection, limits: ImageLimits) -> Image.
         # Everything, because decoders raise whatever their parsing trips over: KeyError, zlib.error, SystemError, …
         rare = refusal_of_rare(kind, data, directory) if kind != "bmp" else None  # one that could be opened is usual
         raise rare or refusal(kind, "it cannot be decoded", data, _cause(exc)) from exc
+
+
+def _loaded(kind: str, bare_data: bytes, data: bytes, header: Header, limits: ImageLimits) -> Image.Image:
+    image = _open(kind, bare_data, data, "it cannot be decoded", header.directory)
+    # Once more, for the decoder's own reading of the size: it is what it will allocate.
+    judged(kind, replace(header, width=image.width, height=image.height), data, limits)
+    image.draft(None, draft(*image.size))
+    image.load()
+    return image
+
+
+def _loaded_jpeg_without_end(data: bytes, header: Header, limits: ImageLimits) -> Image.Image:
+    """A JPEG of which no more than the end marker is missing: every viewer shows all of it.
+
+    Raises:
+        PermanentFailure: corrupt_image; some of the picture is missing.
+    """
+    image: Image.Image | None = None
+    for ended in ended_jpegs(data):
+        other = _loaded("jpeg", ended, data, header, limits)
+        if image and _show_the_same(image, other):
+            return image
+        image = other
+    raise refusal("jpeg", "it is cut off, and some of the picture is missing", data)
+
+
+def _show_the_same(image: Image.Image, other: Image.Image) -> bool:
+    # By strips, since there is no memory to spare for a third image.
+    for top in range(0, image.height, 64):
+        strip = (0, top, image.width, min(top + 64, image.height))
+        if ImageChops.difference(image.crop(strip), other.crop(strip)).getbbox():
+            return False
+    return True
 
 
 def _open(kind: str, bare_data: bytes, data: bytes, problem: str, directory: int | None = None) -> Image.Image:

@@ -16,7 +16,17 @@ from pipeline.images.facts import (
     PreparedImage,
     SentFormat,
 )
-from pipeline.images.headers import Missing, Unreadable, read_bmp, read_gif, read_heif, read_jpeg, read_png, read_webp
+from pipeline.images.headers import (
+    NO_END,
+    Missing,
+    Unreadable,
+    read_bmp,
+    read_gif,
+    read_heif,
+    read_jpeg,
+    read_png,
+    read_webp,
+)
 from pipeline.images.mishaps import ruined_inside
 from pipeline.images.other_files import NO_DECODER
 from pipeline.images.rare import rare
@@ -89,7 +99,8 @@ def judged(kind: str, header: Header, data: bytes, limits: ImageLimits, start: i
     facts = ImageFacts(kind, header.width, header.height, header.pages)
     check_size(facts, limits, data)
     obstacle = _obstacle(facts, header, len(data)) or (IN_FRONT if start else None)
-    copied = len(data) if kind == "png" or start or header.directory is not None else 0
+    is_copied = kind == "png" or start or header.directory is not None or header.obstacle == NO_END
+    copied = len(data) if is_copied else 0
     inspection = Inspection(facts, header, obstacle, conversion_bytes(kind, header, copied), start)
     if obstacle and obstacle != IN_FRONT:
         _check_cost(inspection, limits, data)
