@@ -1,6 +1,6 @@
 # Everything goes through here, from a fresh clone, with nothing installed but make and Python 3.13 or later.
 .DEFAULT_GOAL := help
-.PHONY: help demo up test bench simulate chaos check check-infra deploy format lock docs dist clean setup-dev setup-demo setup-bench
+.PHONY: help demo up quick test bench simulate chaos check check-infra deploy format lock docs dist clean setup-dev setup-demo setup-bench
 py := .venv/bin/python
 
 help: ## Show this list
@@ -11,6 +11,9 @@ demo: setup-demo ## Run the whole pipeline on this machine and show what becomes
 
 up: setup-demo ## Keep the local cloud up on the emulator's standard ports; Ctrl-C stops it
 	@exec $(py) -m localcloud up
+
+quick: setup-dev ## Run the tests that start no local cloud: a minute
+	@$(py) -m pytest -n auto --dist worksteal --quick $(ARGS)
 
 test: setup-dev ## Run every test
 	@$(py) -m pytest -n auto --dist loadfile $(ARGS)

@@ -112,7 +112,7 @@ class Place:
         # The default waits 15 s before its first retry. On this machine a closed port stays closed: no retry.
         connects = 0 if self.is_here else 3
         retry_policy = ExponentialRetry(initial_backoff=1, increment_base=2, retry_total=3, retry_connect=connects)
-        options: dict[str, Any] = {"retry_policy": retry_policy}
+        options: dict[str, Any] = {"retry_policy": retry_policy, "permit_redirects": False}
         of_blobs: dict[str, Any] = {"max_single_get_size": FIRST_READ_BYTES, "max_chunk_get_size": FIRST_READ_BYTES}
         credential: AsyncTokenCredential | None = None
         queues: QueueServiceClient | None

@@ -12,6 +12,7 @@ import click
 from pipeline.instructions.files import InvalidFile, parse_file
 from pipeline.instructions.metadata_text import decode_text
 from pipeline.instructions.options import NAMES, Options
+from pipeline.instructions.plain_text import visible_text
 from pipeline.settings import MOST_OUTPUT_TOKENS
 
 MAX_METADATA_BYTES = 8 * 1024
@@ -120,7 +121,7 @@ def _asked(given: dict[str, Any]) -> Asked:
                 param_hint="--instructions-file",
             )
         text, options = parsed.text or None, options.over(parsed.options)
-    if text is not None and not (text := text.strip()):
+    if text is not None and not (text := visible_text(text)):
         raise click.BadParameter("it is empty: give a question.", param_hint="--instructions")
     return Asked(text, options)
 

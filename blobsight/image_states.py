@@ -9,8 +9,7 @@ import click
 from azure.storage.blob.aio import ContainerClient
 
 from blobsight.terminal import Problem, Unknown
-from pipeline.instructions.misnamed import may_be_of_no_image
-from pipeline.names import result_name, wants_result
+from pipeline.names import image_of_sidecar, result_name, wants_result
 from pipeline.storage.facts import ListedBlob, Page
 from pipeline.storage.listing import listed
 
@@ -86,27 +85,47 @@ async def image_states(
 
 async def _matched(ahead: "_Side", behind: "_Side", problems: list[Problem]) -> AsyncIterator[ImageState]:
     """Yield the states of images, and of misnamed instruction files, by the results in `behind`."""
-    waiting: dict[str, ListedBlob] = {}
+    waiting = _Waiting()
     found: dict[str, ListedBlob] = {}
     while not (ahead.ended and behind.ended):
         if not ahead.ended and (behind.ended or ahead.last <= behind.last):
             for image in (await ahead.page()).blobs:
-                if wants_result(image.name) or may_be_of_no_image(image.name):
+                if wants_result(image.name) or image_of_sidecar(image.name):
                     name = result_name(image.name)
                     result = found.pop(name, None)
                     if result is None:
-                        waiting[name] = image
+                        waiting.add(name, image)
                     else:
                         yield _state(image, result, problems)
         else:
             for result in (await behind.page()).blobs:
-                matching = waiting.pop(result.name, None)
+                matching = waiting.pop(result.name)
                 if matching is None:
                     found[result.name] = result
                 else:
                     yield _state(matching, result, problems)
-    for name, image in waiting.items():
+        waiting.forget_sidecars(behind)
+    for name, image in waiting.images.items():
         yield ImageState(image, State.PENDING, name)
+
+
+class _Waiting:
+    """What is listed and whose result is yet to come, by the result's name."""
+
+    def __init__(self) -> None:
+        self.images: dict[str, ListedBlob] = {}
+        self._sidecars: dict[str, ListedBlob] = {}
+
+    def add(self, name: str, blob: ListedBlob) -> None:
+        (self.images if wants_result(blob.name) else self._sidecars)[name] = blob
+
+    def pop(self, name: str) -> ListedBlob | None:
+        return self.images.pop(name, None) or self._sidecars.pop(name, None)
+
+    def forget_sidecars(self, results: "_Side") -> None:
+        """Forget those whose results would have been listed already: nearly all of them have none."""
+        for name in [name for name in self._sidecars if results.ended or name <= results.last]:
+            del self._sidecars[name]
 
 
 def _state(image: ListedBlob, result: ListedBlob, problems: list[Problem]) -> ImageState:

@@ -11,6 +11,7 @@ from functools import cached_property
 from unicodedata import normalize
 
 from blobsight.local_files import LeftOut, LocalFile
+from pipeline.instructions.files import MAX_FILE_BYTES, InvalidFile, parse_file, unpacked_file
 from pipeline.instructions.misnamed import Misnamed, misnamed
 from pipeline.junk import has_image_ending
 from pipeline.names import folder_files, folders_of, image_of_sidecar, is_instruction_file
@@ -47,6 +48,21 @@ def rightly_named(files: Sequence[LocalFile]) -> Named:
         _settle(claimants, named)
     named.of_no_image = [file.name for file in named.files if images.is_missed(file.name)]
     return named
+
+
+def malformed(files: Sequence[LocalFile]) -> list[str]:
+    """Sentences for the person, about each instruction file that the app could not use."""
+    problems = []
+    for file in files:
+        if is_instruction_file(file.name) and not file.name.endswith(".schema.json"):
+            try:
+                with file.path.open("rb") as content:
+                    parse_file(file.name, unpacked_file(content.read(MAX_FILE_BYTES + 1)))
+            except InvalidFile as error:
+                problems.append(f"{file.path}: {error}.")
+            except OSError:
+                continue  # which is said where it is sent
+    return problems
 
 
 def _settle(claimants: Sequence[tuple[LocalFile, str]], named: Named) -> None:

@@ -269,7 +269,9 @@ async def _say_what(account: Account, found: Sequence[ImageState], choice: Choic
         say("Cost: nothing. None of them is an image that can be sent to the model.")
         return cost
     at_most = choice.chosen is Chosen.ALL and not choice.asked
-    say(f"Cost{', if every question has changed' if at_most else ''}: {cost.in_short}")
+    free = len(found) - cost.images
+    others = f"; the other{f' {free:,} cost' if free > 1 else ' costs'} nothing" if free > 0 else ""
+    say(f"Cost{', if every question has changed' if at_most else ''}: {cost.in_short}{others}")
     for sentence in cost.how_sure:
         say(f"  {sentence}", "dim")
     return cost

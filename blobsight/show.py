@@ -34,8 +34,8 @@ from pipeline.instructions import Instructions, InstructionSources, Origin
 from pipeline.names import folders_of, is_blob_name, result_name, wants_result
 from pipeline.storage.listing import list_page, understood
 from pipeline.storage.marks import LOST_AFTER_SECONDS, QueuedMarks
-from pipeline.storage.unpacking import unpacked_start
 from pipeline.storage.uploads import Uploads
+from pipeline.unpacking import unpacked_start
 
 HEADER_BYTES = 256 * 1024
 """Bytes read of an image without a result, to find its format and size. Some cameras put long previews in front."""

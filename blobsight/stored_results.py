@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, cre
 from blobsight.reading import Content, UnreadableError, read_blob
 from blobsight.terminal import shortened
 from pipeline.result import SCHEMA_VERSION, Result
-from pipeline.storage.unpacking import Broken, TooLarge, is_packed, unpacked
+from pipeline.unpacking import Broken, TooLarge, is_packed, unpacked
 
 MAX_RESULT_BYTES = 16 * 1024 * 1024
 """Bytes, stored and unpacked: several times what the longest answer needs."""
@@ -81,7 +81,7 @@ def _unpacked(content: Content) -> bytes:
             f"it is compressed, and larger than the {MAX_RESULT_BYTES:,} bytes that are read"
         ) from None
     except Broken as error:
-        raise UnreadableError(f"it is compressed, and can't be unpacked ({error})") from None
+        raise UnreadableError(f"it is compressed, and can't be unpacked: {error}") from None
 
 
 def _finite(text: str) -> float:

@@ -28,7 +28,7 @@ from blobsight.account import Account, Place, account_options, code
 from blobsight.asking import ASKING_KEYS, Asked, asking_options
 from blobsight.following import Finished, follow, show_finished, tally
 from blobsight.image_states import State
-from blobsight.instruction_names import Named, is_same_text, rightly_named
+from blobsight.instruction_names import Named, is_same_text, malformed, rightly_named
 from blobsight.local_files import HIDDEN, JUNK, LeftOut, LocalFile, find_files, why_unreadable
 from blobsight.reading import metadata_of, properties_of, side_by_side
 from blobsight.terminal import (
@@ -150,6 +150,8 @@ def upload(  # noqa: PLR0913 - one for each option
         _say_what_is_left_out(report.left_out)
         raise Trouble("There is nothing to upload: what you named holds no files to send.")
     _settle_names(asked, named, report)
+    if asked.text is None:  # else files do not count
+        _refuse_malformed(files)
     _say_what_does_not_count(asked, files)
     return asyncio.run(_run(place, asked, metadata, files, report, wait=wait, dry_run=dry_run, as_json=as_json))
 
@@ -229,6 +231,19 @@ def _settle_names(asked: Asked, named: Named, report: Report) -> None:
             one_line(f"'{name}' belongs to none of these images: give it the full name of one, ending included."),
             "yellow",
         )
+
+
+def _refuse_malformed(files: Sequence[LocalFile]) -> None:
+    """Name instruction files that can't be used.
+
+    Raises:
+        Trouble: there are some. Each image that they are for would fail.
+    """
+    problems = malformed(files)
+    for problem in problems[:SHOWN]:
+        say(one_line(problem), "red")
+    if problems:
+        raise Trouble(f"Nothing was sent: {counted(len(problems), 'instruction file')} to be corrected first.")
 
 
 def _say_what_does_not_count(asked: Asked, files: Sequence[LocalFile]) -> None:

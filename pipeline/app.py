@@ -6,10 +6,15 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
+from pipeline.one_line import blob_label, one_line
 from pipeline.settings import Settings
 from pipeline.triggers.invocation import uncancelled
 
 if TYPE_CHECKING:
+    from azure.core.credentials_async import AsyncTokenCredential
+    from azure.storage.blob.aio import BlobServiceClient
+    from azure.storage.queue.aio import QueueServiceClient
+
     from pipeline.job.analysis import Analyzer
     from pipeline.job.requests import Request
     from pipeline.triggers.deliveries import Deliveries
@@ -50,7 +55,7 @@ def settings() -> Settings:
 
 @dataclass(frozen=True, slots=True)
 class App:
-    """What the functions call."""
+    """The parts that the functions call."""
 
     analyzer: "Analyzer"
     deliveries: "Deliveries"
@@ -67,20 +72,15 @@ def app() -> App:
     It is built by the first invocation, on the event loop that runs them all: its imports take the better
     part of a second, and a cold start of Azure Functions has to index the app long before that.
     """
-    from urllib.request import getproxies
+    from azure.identity.aio import get_bearer_token_provider
 
-    from azure.core.pipeline.transport import AioHttpTransport
-    from azure.identity.aio import DefaultAzureCredential, ManagedIdentityCredential, get_bearer_token_provider
-    from azure.storage.blob.aio import BlobServiceClient, ExponentialRetry
-    from azure.storage.queue.aio import QueueServiceClient
-
+    from pipeline.allocator import return_freed_memory
     from pipeline.job.analysis import Analyzer
     from pipeline.job.last_resort import LastResort
     from pipeline.model.azure_openai import TOKEN_SCOPE, AzureOpenAIModel
     from pipeline.pacing.gauges import watch
     from pipeline.pacing.governor import Governor
     from pipeline.storage.claims import Claims
-    from pipeline.storage.facts import first_read_bytes
     from pipeline.storage.marks import QueuedMarks
     from pipeline.storage.notes import Notes
     from pipeline.storage.queue import RequestQueue
@@ -92,29 +92,9 @@ def app() -> App:
     from pipeline.upkeep.reconcile import Reconciler
     from pipeline.upkeep.redrive import Redriver
 
+    return_freed_memory()
     config = settings()
-    credential = (
-        ManagedIdentityCredential(client_id=config.identity_client_id)
-        if config.storage_credential
-        else DefaultAzureCredential()
-    )
-    # The default waits 15 s before its first retry, with an image in memory.
-    retry_policy = ExponentialRetry(initial_backoff=1, increment_base=2, retry_total=3)
-    # With these, a .netrc file is looked for before each request, in a thread. Only a proxy needs them.
-    use_env_settings = bool(getproxies())
-    blobs = BlobServiceClient(
-        config.blob_service_uri,
-        credential,
-        max_single_get_size=first_read_bytes(config.image_memory_bytes, config.max_concurrency),
-        retry_policy=retry_policy,
-        transport=AioHttpTransport(use_env_settings=use_env_settings),
-    )
-    queues = QueueServiceClient(
-        config.queue_service_uri,
-        credential,
-        retry_policy=retry_policy,
-        transport=AioHttpTransport(use_env_settings=use_env_settings),
-    )
+    credential, blobs, queues = _clients(config)
     uploads, results = Uploads(blobs, config.input_container), Results(blobs, config.output_container)
     queue, marks = RequestQueue(queues, config.requests_queue), QueuedMarks(blobs, config.state_container)
     governor = Governor(most_in_flight=config.max_concurrency, patience=PATIENCE_SECONDS)
@@ -155,8 +135,46 @@ def app() -> App:
     )
 
 
+def _clients(config: Settings) -> "tuple[AsyncTokenCredential, BlobServiceClient, QueueServiceClient]":
+    """The app's identity, and one client for each storage service."""
+    from urllib.request import getproxies
+
+    from azure.core.pipeline.transport import AioHttpTransport
+    from azure.identity.aio import DefaultAzureCredential, ManagedIdentityCredential
+    from azure.storage.blob.aio import BlobServiceClient, ExponentialRetry
+    from azure.storage.queue.aio import QueueServiceClient
+
+    from pipeline.storage.facts import first_read_bytes
+
+    credential = (
+        ManagedIdentityCredential(client_id=config.identity_client_id)
+        if config.storage_credential
+        else DefaultAzureCredential()
+    )
+    # The default waits 15 s before its first retry, with an image in memory.
+    retry_policy = ExponentialRetry(initial_backoff=1, increment_base=2, retry_total=3)
+    # With these, a .netrc file is looked for before each request, in a thread. Only a proxy needs them.
+    use_env_settings = bool(getproxies())
+    blobs = BlobServiceClient(
+        config.blob_service_uri,
+        credential,
+        max_single_get_size=first_read_bytes(config.image_memory_bytes, config.max_concurrency),
+        retry_policy=retry_policy,
+        permit_redirects=False,
+        transport=AioHttpTransport(use_env_settings=use_env_settings),
+    )
+    queues = QueueServiceClient(
+        config.queue_service_uri,
+        credential,
+        retry_policy=retry_policy,
+        permit_redirects=False,
+        transport=AioHttpTransport(use_env_settings=use_env_settings),
+    )
+    return credential, blobs, queues
+
+
 async def handle_upload(container: str, name: str) -> None:
-    """What an event tells of.
+    """Handle one BlobCreated event.
 
     Raises:
         RetryableFailure: storage can't be reached; the host delivers the event again.
@@ -164,12 +182,12 @@ async def handle_upload(container: str, name: str) -> None:
     """
     from pipeline.job.requests import Request
 
-    with uncancelled(f"{container}/{name}"):
+    with uncancelled(blob_label(container, name)):
         await _handle(Request(container=container, name=name))
 
 
 async def handle_message(message: str) -> None:
-    """What is on the request queue.
+    """Handle one message of the request queue.
 
     Raises:
         InvalidRequest: it can't be understood; the host will call it poison.
@@ -234,6 +252,6 @@ async def _handle(request: "Request") -> None:
         logger.warning(
             "Ignored an event of container %s: only uploads to %s are analyzed. Set the event subscription's"
             " subjectBeginsWith filter.",
-            request.container,
+            one_line(request.container),
             expected,
         )

@@ -24,8 +24,14 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from pipeline.one_line import short
+
 if TYPE_CHECKING:
     from pipeline.model.question import Reply
+
+
+MOST_OF_A_MESSAGE = 1000
+"""Characters. What quotes other people's text shortens that, so that no message comes near it."""
 
 
 class ErrorCode(StrEnum):
@@ -49,12 +55,14 @@ class ErrorCode(StrEnum):
 class Failure(Exception):
     """Why a piece of work did not succeed. `message` is written for the person who dropped the file.
 
+    It is one printable line of at most `MOST_OF_A_MESSAGE` characters, whatever was put into it.
+
     `reply` is what the model service replied all the same: what was paid, and the call's id, with an empty text.
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.message = message
+        self.message = short(message, MOST_OF_A_MESSAGE)
+        super().__init__(self.message)
         self.reply: Reply | None = None
 
 

@@ -1,6 +1,6 @@
 """Names of junk files, which systems and tools leave in people's folders.
 
-Only names that nobody gives to an image of their own are junk: a container holds what many tools upload, and an image
+Only names that people don't give to images are junk: a container holds what many tools upload, and an image
 taken for junk would be lost without a word. So `photo.tmp`, `photo.jpg~`, `thumbnails/photo.jpg` and conflicted copies
 are not.
 """
@@ -56,7 +56,7 @@ _JUNK_FILE = re.compile("|".join(_FILES), _FLAGS)
 
 
 def is_junk(name: str) -> bool:
-    """Whether the upload `name`, or the folder `name` with its slash, is what systems and tools leave behind."""
+    """Whether the upload `name`, or the folder `name` with its slash, is junk that systems and tools leave behind."""
     leaf = name.rpartition("/")[2]
     return bool(_IN_JUNK_FOLDER.search(name) or _JUNK_FILE.fullmatch(leaf) or placeholder_of(leaf))
 

@@ -23,7 +23,7 @@ _SHORT_STEM = re.compile(rf".*~[0-9a-f]{{{_DIGEST_LENGTH}}}", re.DOTALL)
 
 
 def is_blob_name(name: str) -> bool:
-    """Whether a blob can be called that: not '../elsewhere', and nothing that has no place in an address."""
+    """Whether a blob can have this name: not '../elsewhere', nor anything that can't stand in an address."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -85,7 +85,7 @@ def result_name(image_name: str) -> str:
 
     It is the whole image name and `.json`. Where that would be longer than Azure allows, it is the first
     part of the name, `~`, the SHA-256 of the whole name, and `.json`, 1,024 characters or a little less. A
-    name that already looks like such a short form is shortened too, so nobody can aim at another's result.
+    name that already looks like such a short form is shortened too, so no name can be aimed at another's result.
     """
     plain = image_name + RESULT_SUFFIX
     stem_limit = MAX_BLOB_NAME - len(RESULT_SUFFIX)
@@ -98,7 +98,7 @@ def result_name(image_name: str) -> str:
 
 
 def image_of_result(name: str) -> str | None:
-    """The image whose result is called `name`; None for the short form, which does not tell."""
+    """The image whose result is called `name`; None for the short form, which does not say."""
     image = name.removesuffix(RESULT_SUFFIX)
     return image if result_name(image) == name else None
 

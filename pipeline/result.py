@@ -60,7 +60,7 @@ class Source(_Section):
     sha256: str | None = None
     """Of the bytes as stored, hexadecimal; null when they were not read."""
     format: str | None = None
-    """Type by content: jpeg, png, …; null when it is no image."""
+    """Type by content: jpeg, png, …; null when it is not an image."""
     width: int | None = None
     """Pixels, as stored, before any rotation."""
     height: int | None = None
@@ -169,14 +169,14 @@ class Result(_Section):
 
         https://learn.microsoft.com/azure/ai-foundry/openai/how-to/manage-costs#http-error-response-code-and-billing-status
         """
-        told = self.usage.input_tokens is not None or self.usage.output_tokens is not None or self.answer is not None
-        return told or (self.error is not None and self.error.code in PAID_FAILURES)
+        known = self.usage.input_tokens is not None or self.usage.output_tokens is not None or self.answer is not None
+        return known or (self.error is not None and self.error.code in PAID_FAILURES)
 
     def to_json(self) -> bytes:
         """UTF-8, indented: people open these."""
         try:
             return self.model_dump_json(indent=2).encode()
-        except PydanticSerializationError:  # half a surrogate pair, in a text of somebody else's, has no UTF-8
+        except PydanticSerializationError:  # half a surrogate pair, in a stranger's text, has no UTF-8
             return json.dumps(self.model_dump(), indent=2).encode()
 
 
@@ -190,7 +190,7 @@ def result_in(body: bytes) -> Result | None:
 
 @dataclass(frozen=True, slots=True)
 class ResultMetadata:
-    """What a listing of the results tells without reading them: the result blob's metadata."""
+    """The result blob's metadata, which a listing shows without reading results."""
 
     status: str | None = None
     error_code: str | None = None
@@ -231,7 +231,7 @@ class ResultMetadata:
 
     @classmethod
     def from_blob(cls, metadata: Mapping[str, str]) -> Self:
-        """What `metadata` says. Keys may be in any case; what another program wrote there counts as not there."""
+        """Read `metadata`. Keys may be in any case; values that another program wrote count as missing."""
         said = {key.lower(): value for key, value in metadata.items()}
         return cls(
             status=said.get("status"),

@@ -30,7 +30,7 @@ MOST_CONCURRENCY = 1024
 
 
 class SettingsError(Exception):
-    """The app cannot start; the message names every missing or wrong setting and how to mend it."""
+    """The app cannot start; the message names every missing or wrong setting and how to fix it."""
 
 
 def _service_url(value: str) -> str:
@@ -128,7 +128,7 @@ class Settings(BaseModel):
     system_prompt: str = Field(
         DEFAULT_SYSTEM_PROMPT, alias="SYSTEM_PROMPT", examples=["You read delivery notes for a warehouse."]
     )
-    """What the model is told before every question."""
+    """The text that the model gets before every question."""
     max_output_tokens: int = Field(4096, alias="MAX_OUTPUT_TOKENS", gt=0, le=MOST_OUTPUT_TOKENS, examples=["4096"])
     """Ceiling on the answer, reasoning included: sent as max_completion_tokens."""
     reasoning_effort: ReasoningEffort | None = Field(None, alias="REASONING_EFFORT", examples=["low"])
@@ -140,14 +140,15 @@ class Settings(BaseModel):
     max_image_bytes: int = Field(52_428_800, alias="MAX_IMAGE_BYTES", gt=0, examples=["52428800"])
     """A larger upload becomes a failed result; no more than its beginning, at most 8 MiB, is downloaded."""
     max_image_pixels: int = Field(250_000_000, alias="MAX_IMAGE_PIXELS", gt=0, examples=["250000000"])
-    """Width times height; checked before anything is decoded. It bounds the time of a conversion; what that takes of
-    memory is bounded by `IMAGE_MEMORY_BYTES`, which refuses large images of formats that are costly to decode."""
+    """Width times height; checked before anything is decoded. This limits conversion time. Memory is limited by
+    `IMAGE_MEMORY_BYTES`, which may refuse smaller images
+    ([how large each format can be](architecture.md#what-an-upload-costs-in-memory))."""
     max_concurrency: int = Field(32, alias="MAX_CONCURRENCY", gt=0, le=MOST_CONCURRENCY, examples=["32"])
-    """Images in work at the same time per instance."""
+    """Images in progress at the same time per instance."""
     image_memory_bytes: int = Field(536_870_912, alias="IMAGE_MEMORY_BYTES", ge=33_554_432, examples=["536870912"])
-    """Bytes of uploads held at the same time per instance; conversions may take twice as much beside it, and an image
-    whose conversion would take more is refused. An upload larger than half of it is worked on when no other large one
-    is."""
+    """Bytes of uploads held at the same time per instance. Conversions may take twice as much in addition, and an image
+    whose conversion would take more is refused. An upload larger than half of it waits until no other large upload is
+    in memory."""
     model_timeout_seconds: float = Field(120, alias="MODEL_TIMEOUT_SECONDS", gt=0, le=540, examples=["120"])
     """One model call's own deadline; its ceiling keeps it inside the deadline of a delivery."""
 
@@ -199,9 +200,7 @@ class Settings(BaseModel):
             return cls.model_validate({key: value for key, value in environment.items() if value.strip()})
         except ValidationError as error:
             lines = [_explain(problem) for problem in error.errors()]
-            raise SettingsError(
-                f"Blobsight cannot start, settings to mend: {len(lines)}\n" + "\n".join(lines)
-            ) from None
+            raise SettingsError(f"Blobsight cannot start, settings to fix: {len(lines)}\n" + "\n".join(lines)) from None
 
 
 def _explain(problem: ErrorDetails) -> str:

@@ -19,6 +19,7 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
 from pipeline import __version__
 from pipeline.errors import OperatorFailure, PermanentFailure, RetryableFailure, TimedOut
+from pipeline.one_line import blob_label
 
 _tracer = trace.get_tracer("pipeline", __version__)
 meter = metrics.get_meter("pipeline", __version__)
@@ -44,7 +45,7 @@ type Value = str | int
 
 @dataclass(slots=True)
 class DeliveryRecord:
-    """What one delivery found out, for its log line and its span.
+    """The findings of one delivery, for its log line and its span.
 
     It is filled in as things become known, so a delivery that failed shows what it had found out until then.
     """
@@ -78,7 +79,7 @@ class DeliveryRecord:
     def __str__(self) -> str:
         model = f", model {self.steps['model']} ms" if "model" in self.steps else ""
         return (
-            f"{self.container}/{self.name}: {self.outcome}{f' {self.error_code}' if self.error_code else ''}"
+            f"{blob_label(self.container, self.name)}: {self.outcome}{f' {self.error_code}' if self.error_code else ''}"
             f" in {self._ms()} ms{model} ({self.ids})"
         )
 
@@ -121,7 +122,7 @@ def count_lost_answer() -> None:
 
 
 def error_type(error: BaseException) -> str:
-    """What went wrong, in few enough different words for a metric: an error code, a status, or an exception's name."""
+    """The kind of an error, in few different words, for metrics: an error code, a status, or an exception's name."""
     if isinstance(error, PermanentFailure):
         return error.code
     if isinstance(error, RetryableFailure) and type(error) in {RetryableFailure, OperatorFailure, TimedOut}:

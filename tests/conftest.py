@@ -1,17 +1,18 @@
 """The whole local cloud, once for all tests: real emulator, real worker, real tokens over real TLS; and its parts."""
 
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 from azure.storage.blob.aio import ContainerClient
-from host_cloud import Cloud, Parts, own_cloud
-from person import Person, somebody
+from support.host_cloud import Cloud, Parts, own_cloud
+from support.person import People, Person, somebody
 
 from localcloud.azurite import Azurite
 from localcloud.certificates import Certificates
-from localcloud.cloud import DATA_ACCOUNT, DATA_KEY, HOST_ACCOUNT
+from localcloud.cloud import DATA_ACCOUNT, DATA_KEY, HOST_ACCOUNT, LocalCloud
 from localcloud.functions_host.process import FunctionsHostProcess
 from localcloud.identity import IdentityEndpoint
 
@@ -32,6 +33,46 @@ async def containers(person: Person) -> AsyncIterator[tuple[ContainerClient, Con
     yield images, results
     await images.delete_container()
     await results.delete_container()
+
+
+# Local clouds, hosts and programs of a test's own. They come as fixtures, so that the tests which start any are known.
+
+
+@pytest.fixture(scope="session")
+def people() -> People:
+    """Start local clouds with a person in front of each: `people(directory, settings)`, a context manager."""
+    return somebody
+
+
+@pytest.fixture(scope="session")
+def local_cloud() -> type[LocalCloud]:
+    return LocalCloud
+
+
+@pytest.fixture(scope="session")
+def functions_host() -> type[FunctionsHostProcess]:
+    return FunctionsHostProcess
+
+
+@pytest.fixture(scope="session")
+def program() -> Callable[..., list[str]]:
+    """The command of one of the project's programs, such as `program("localcloud", "demo")`."""
+    return lambda *arguments: [sys.executable, "-m", *arguments]
+
+
+STARTS_A_CLOUD = {"person", "people", "local_cloud", "functions_host", "program", "azurite", "parts"}
+"""Fixtures that start an emulator, a functions host or a program of the project, or let a test start one."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--quick", action="store_true", help="leave out the tests that start a local cloud")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--quick"):
+        slow = [item for item in items if STARTS_A_CLOUD & set(getattr(item, "fixturenames", ()))]
+        items[:] = [item for item in items if item not in set(slow)]
+        config.hook.pytest_deselected(items=slow)
 
 
 # The parts by themselves, for the tests of the local cloud.

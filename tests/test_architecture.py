@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from generate_docs import ROOMS
-from person import ROOT
+from support.person import ROOT
 
 PACKAGES = ("pipeline", "blobsight", "localcloud")
 
@@ -43,7 +43,20 @@ def test_packages_keep_apart(package: str, others: set[str]) -> None:
         assert not {name.split(".")[0] for name in imports(path)} & others, path
 
 
-FLOORS = ("app", *ROOMS[:6], "result", *ROOMS[6:], "telemetry", "settings", "names", "junk", "errors")
+FLOORS = (
+    "app",
+    *ROOMS[:6],
+    "result",
+    *ROOMS[6:],
+    "telemetry",
+    "allocator",
+    "settings",
+    "names",
+    "junk",
+    "errors",
+    "unpacking",
+    "one_line",
+)
 """The rooms of `pipeline`, the top floor first."""
 SDKS = {
     "triggers": {"azure.functions"},
@@ -114,7 +127,28 @@ def test_the_rule_tells_them_apart(code: str, *, passes: bool) -> None:
     assert asks_for_stored(call) is passes
 
 
+def test_names_of_blobs_are_made_printable_in_log_lines() -> None:
+    """A line break in a name would forge a line, an escape sequence would reach a terminal."""
+    bare = [
+        f"{path.relative_to(ROOT)}:{argument.lineno}"
+        for path in modules("pipeline")
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute)
+        if isinstance(call.func.value, ast.Name) and call.func.value.id == "logger"
+        for argument in call.args[1:]
+        if (isinstance(argument, ast.Attribute) and argument.attr in ("name", "container", "_target"))
+        or (isinstance(argument, ast.Name) and argument.id in ("name", "container", "blob"))
+    ]
+    assert bare == []
+
+
 def test_the_tool_reads_blobs_in_one_place() -> None:
     """So that limits, Content-Encoding and answers that make no sense are dealt with once."""
     knowing = {path.name for path in modules("blobsight") if "download_blob" in path.read_text(encoding="utf-8")}
     assert knowing == {"reading.py"}
+
+
+def test_no_test_module_imports_another() -> None:
+    """What they share is in tests/support."""
+    for path in (ROOT / "tests").rglob("*.py"):
+        assert not {name for name in imports(path) if name.rpartition(".")[2].startswith("test_")}, path

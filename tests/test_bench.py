@@ -4,12 +4,12 @@ import importlib
 import math
 import signal
 import subprocess
-import sys
+from collections.abc import Callable
 
 import psutil
 import pytest
-from person import ROOT
-from test_commands import PATIENCE_SECONDS, alive, descendants
+from support.person import ROOT
+from support.processes import PATIENCE_SECONDS, alive, descendants
 
 from bench.__main__ import BENCHMARKS
 from bench.measure import Row, in_turns, row
@@ -17,6 +17,7 @@ from bench.pictures import jpeg_of
 from bench.report import BEGIN, END, PAGE, Report
 
 
+@pytest.mark.usefixtures("program")  # each starts some
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_a_benchmark_gives_figures_for_both_sides(name: str) -> None:
     """With the quick sizes, once."""
@@ -94,9 +95,10 @@ def test_a_made_jpeg_has_just_the_size_asked_for(size: int) -> None:
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "terminate"])
-def test_stopping_leaves_nothing_running(sent: signal.Signals) -> None:
-    command = [sys.executable, "-m", "bench", "growth"]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as bench:
+def test_stopping_leaves_nothing_running(sent: signal.Signals, program: Callable[..., list[str]]) -> None:
+    with subprocess.Popen(
+        program("bench", "growth"), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as bench:
         started = descendants(bench, at_least=3)  # stand-in, contender, worker
         bench.send_signal(sent)
         _, talked = bench.communicate(timeout=PATIENCE_SECONDS)

@@ -13,6 +13,7 @@ from bench.chaos.plan import WEIGHTS, Kind, items
 from bench.chaos.run import SHORT, run
 
 
+@pytest.mark.usefixtures("local_cloud")  # it starts one
 @pytest.mark.timeout(240)
 async def test_nothing_is_lost_and_nothing_paid_twice_whatever_fails(tmp_path: Path) -> None:
     """Two real workers that are killed in mid-call, model and events with faults, storage that goes away or refuses."""

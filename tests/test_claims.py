@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 
 import pytest
-from person import Person
-from workshop import THROTTLED, Workshop, workshop
+from support.person import Person
+from support.workshop import THROTTLED, Workshop, workshop
 
 from pipeline.errors import ErrorCode, PermanentFailure
 from pipeline.instructions.options import Options

@@ -19,11 +19,11 @@ from aiohttp import web
 from azure.storage.blob import ContentSettings
 from azure.storage.blob.aio import ContainerClient
 from azure.storage.queue.aio import QueueServiceClient
-from guarded_storage import answering
-from person import Person
-from pictures import picture
-from some_results import failed, result_of
-from terminal import Ran, blobsight
+from support.guarded_storage import answering
+from support.person import Person
+from support.pictures import picture
+from support.some_results import failed, result_of
+from support.terminal import Ran, blobsight
 
 from blobsight.stored_results import MAX_RESULT_BYTES
 from localcloud.front.forwarding import storage_error
@@ -69,7 +69,12 @@ BAD_RESULTS: Mapping[str, tuple[bytes, str | None, str]] = {
     "empty": (b"", None, "it is not valid JSON"),
     "binary": (bytes(range(256)), None, "it is not valid JSON"),
     "brotli": (b"\x1b\x03\x00\xf8\xa5\x41", "br", "Content-Encoding is 'br'"),
-    "half a gzip": (gzip.compress(result_of("x").to_json())[:-20], "gzip", "it is compressed, and can't be unpacked"),
+    "half a gzip": (
+        gzip.compress(result_of("x").to_json())[:-20],
+        "gzip",
+        "it is compressed, and can't be unpacked: it is cut off",
+    ),
+    "begins as zlib": (b"x^2 + y^2 = 1", None, "it is not valid JSON"),
     "bomb": (gzip.compress(bytes(MAX_RESULT_BYTES + 1)), "gzip", "it is compressed, and larger than the"),
     "large": (b" " * (MAX_RESULT_BYTES + 1), None, "it has 16,777,217 bytes"),
     "another program's": (b'{"status": "succeeded", "id": 7}', None, "not a Blobsight result"),

@@ -12,11 +12,11 @@ from aiohttp import web
 from azure.core.credentials import AccessToken
 from azure.storage.blob.aio import BlobServiceClient
 from azure.storage.queue.aio import QueueServiceClient
-from fake_resource_manager import APP, GROUP, MODEL, NAMES, STORAGE, TOPIC, FakeResourceManager, healthy
-from guarded_storage import guarded
-from person import Person
-from terminal import blobsight
-from workshop import Identity
+from support.fake_resource_manager import APP, GROUP, MODEL, NAMES, STORAGE, TOPIC, FakeResourceManager, healthy
+from support.guarded_storage import guarded
+from support.person import Person
+from support.terminal import blobsight
+from support.workshop import Identity
 
 from blobsight.account import Account, Place
 from blobsight.doctor import azure_checks

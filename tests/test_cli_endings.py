@@ -6,10 +6,10 @@ import sys
 from asyncio.subprocess import PIPE
 
 import pytest
-from person import ROOT, Person
-from pictures import picture
-from some_results import failed, put_result, result_of
-from terminal import blobsight
+from support.person import ROOT, Person
+from support.pictures import picture
+from support.some_results import failed, put_result, result_of
+from support.terminal import blobsight
 
 from blobsight.terminal import Exit
 

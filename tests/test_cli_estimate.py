@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 from azure.storage.blob.aio import ContainerClient
-from person import Person
-from pictures import picture
-from some_results import failed, put_result, result_of
-from terminal import blobsight
+from support.person import Person
+from support.pictures import picture
+from support.some_results import failed, put_result, result_of
+from support.terminal import blobsight
 
 from blobsight.account import Place
 from blobsight.estimate.estimating import ASSUMED_OUTPUT, SAMPLE, Assumptions, estimate_blobs, estimated
@@ -51,7 +51,8 @@ async def test_files_on_this_machine_without_any_account(folder: Path) -> None:
     assert told.lines[:-1] == [
         ["model", "gpt-5.1, detail auto"],
         ["images", "2"],
-        ["left out, not images", "3"],
+        ["left out, not images", "2"],
+        ["instruction files (not counted)", "1"],
         ["image tokens", f"{2 * SQUARE:,}"],
         ["prompt tokens", str(prompt)],
         ["output tokens", "200 to 2,000"],
@@ -59,7 +60,7 @@ async def test_files_on_this_machine_without_any_account(folder: Path) -> None:
     # 1.25 and 10 US dollars for a million, as OpenAI and Azure publish.
     low, high = (((2 * SQUARE + prompt) * 1.25 + output * 10) / 1e6 for output in (200, 2000))
     assert told.lines[-1] == ["cost", f"{low:.4f} to {high:.4f} USD"]
-    assert told.talk.startswith("The bill should come within ")
+    assert told.talk.startswith(f"Expect {low:.4f} to {high:.4f} USD if:\n")
     assert "a guess, since there are too few such results" in told.talk
     assert "images cost what OpenAI publishes." in told.talk
 
@@ -70,11 +71,14 @@ async def test_json_for_programs(folder: Path) -> None:
     answer = told.json()
     assert answer["image_tokens"] == {"low": 70, "high": 70}
     assert answer["cost"]["low"] < answer["cost"]["high"]
-    assert {name: answer[name] for name in ("model", "detail", "images", "left_out", "currency")} == {
+    assert {
+        name: answer[name] for name in ("model", "detail", "images", "left_out", "instruction_files", "currency")
+    } == {
         "model": "gpt-5.1",
         "detail": "low",
         "images": 1,
         "left_out": 0,
+        "instruction_files": 0,
         "currency": "USD",
     }
     assert len(answer["how_sure"]) > 3
@@ -133,7 +137,7 @@ async def test_images_in_a_container_by_a_sample_and_by_what_results_tell(
     assert told.status == 0, told.talk
     answer = told.json()
     count = SAMPLE + 40
-    assert (answer["model"], answer["images"], answer["left_out"]) == ("gpt-5.1", count, 1)
+    assert (answer["model"], answer["images"], answer["instruction_files"]) == ("gpt-5.1", count, 1)
     assert answer["image_tokens"] == {"low": SQUARE * count, "high": SQUARE * count}
     assert answer["prompt_tokens"] == (70 + MESSAGE_FORMAT) * count
     assert 40 * count < answer["output_tokens"]["low"] < 42 * count < answer["output_tokens"]["high"] < 44 * count

@@ -17,11 +17,11 @@ from uuid import uuid4
 import pytest
 from azure.storage.blob import BlobServiceClient
 from azure.storage.blob.aio import ContainerClient
-from person import ROOT, Person
-from pictures import picture
 from pyarrow import parquet
-from some_results import MOMENT, failed, put_result, result_of
-from terminal import Ran, blobsight, started
+from support.person import ROOT, Person
+from support.pictures import picture
+from support.some_results import MOMENT, failed, put_result, result_of
+from support.terminal import Ran, blobsight, started
 
 from blobsight.account import Place
 from blobsight.reading import AT_ONCE

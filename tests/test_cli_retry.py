@@ -12,11 +12,11 @@ from contextlib import asynccontextmanager
 
 import psutil
 import pytest
-from guarded_storage import guarded
-from person import ROOT, Person
-from pictures import picture
-from terminal import Ran, blobsight, started
-from workshop import Workshop, workshop
+from support.guarded_storage import guarded
+from support.person import ROOT, Person
+from support.pictures import picture
+from support.terminal import Ran, blobsight, started
+from support.workshop import Workshop, workshop
 
 from localcloud.model.script import Refusal
 from pipeline.errors import ErrorCode, PermanentFailure
@@ -125,6 +125,13 @@ async def test_what_is_no_image_costs_nothing(shop: Workshop) -> None:
     await shop.analyzer.analyze(await put(shop, "text.png", b"This is no image."))
     ran = await retry(shop, "--dry-run")
     assert "Cost: nothing." in ran.talk
+    await fail(shop, "a.png", ErrorCode.CRASHED)
+    ran = await retry(shop, "--dry-run")
+    assert "To be run again: 2 (" in ran.talk
+    assert "Cost: 1 image with " in ran.talk
+    assert "USD; the other costs nothing\n" in ran.talk
+    await shop.analyzer.analyze(await put(shop, "text-2.png", b"This is no image."))
+    assert "USD; the other 2 cost nothing\n" in (await retry(shop, "--dry-run")).talk
 
 
 async def test_a_dry_run_lists_and_queues_nothing(shop: Workshop) -> None:

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 from azure.storage.blob import BlobProperties
-from guarded_storage import guarded
-from person import ROOT, Person
-from pictures import picture
-from some_results import failed
-from terminal import blobsight
-from workshop import Workshop, workshop
+from support.guarded_storage import guarded
+from support.person import ROOT, Person
+from support.pictures import picture
+from support.some_results import failed
+from support.terminal import blobsight
+from support.workshop import Workshop, workshop
 
 from blobsight.show import Version, earlier_results
 from pipeline.errors import ErrorCode, PermanentFailure

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 from azure.storage.blob.aio import ContainerClient
-from person import ROOT, Person
-from pictures import picture
-from terminal import Ran, blobsight
+from support.person import ROOT, Person
+from support.pictures import picture
+from support.terminal import Ran, blobsight
 
 from blobsight.image_states import ImageState, State, image_states
 from blobsight.status import Counting

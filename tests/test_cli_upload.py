@@ -10,15 +10,16 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from person import Person
-from pictures import picture
-from terminal import blobsight, started
+from support.person import Person
+from support.pictures import picture
+from support.terminal import blobsight, started
 
 from blobsight.asking import Asked
 from blobsight.local_files import is_online_only, name_in_list
 from localcloud.model import Hang
 from pipeline.instructions import InstructionSources, Origin
 from pipeline.instructions.options import Options
+from pipeline.instructions.plain_text import visible_text
 
 UNREADABLE = "it can't be read (Input/output error)" if Path("/proc/self/mem").exists() else "it does not exist"
 
@@ -199,6 +200,22 @@ async def test_near_misses_of_instruction_files_are_sent_under_the_right_names(p
     assert (again.json()["sent"], again.json()["unchanged"]) == (0, 14)
 
 
+@pytest.mark.parametrize("options", [(), ("--dry-run",)], ids=["upload", "dry run"])
+async def test_a_malformed_instruction_file_is_named_before_anything_is_sent(
+    person: Person, folder: Folder, options: tuple[str, ...]
+) -> None:
+    path = folder("a.png", _instructions__md="---\n!!set {detail, schema}\n---\nx")
+    ran = await blobsight(person, "upload", str(path), "--prefix", "malformed/", *options)
+    assert ran.status == 3
+    assert f"{path}/_instructions.md: line 2: the options use a YAML tag (!!set)" in ran.talk
+    assert "Nothing was sent: 1 instruction file to be corrected first." in ran.talk
+    assert await etags(person, "malformed/") == {}
+    file = ("upload", str(path / "a.png"), "--instructions-file", str(path / "_instructions.md"))
+    ran = await blobsight(person, *file, *options)
+    assert (ran.status, "line 2: the options use a YAML tag" in ran.talk) == (2, True)
+    assert "Traceback" not in ran.talk
+
+
 @pytest.mark.parametrize(
     ("files", "said"),
     [
@@ -230,9 +247,9 @@ async def test_nothing_is_sent_before_a_doubt_about_the_question_is_settled(
 
 
 async def test_other_texts_and_files_for_images_elsewhere_stop_nothing(person: Person, folder: Folder) -> None:
-    path = folder("a.png", "a.png.instructions.md", "manual/b.jpeg")
+    path = folder("a.png", "manual/b.jpeg")
     texts = ("_instructions.txt", "_Instructions.md.txt", "instructions.txt", "cleaning instructions.txt", "how to.md")
-    for name in texts:
+    for name in ("a.png.instructions.md", *texts):
         (path / name).write_text("What is it?", encoding="utf-8")
     (path / "manual" / "b.jpg.instructions.txt").write_text("What is it?", encoding="utf-8")
     (path / "manual" / "c.instructions.txt").write_text("What is it?", encoding="utf-8")
@@ -396,9 +413,9 @@ class NoFiles:
         return None
 
 
-@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=300))
+@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=300))
 async def test_any_text_arrives_as_it_was_meant(text: str) -> None:
-    text = text.strip()
+    text = visible_text(text)
     metadata = Asked(text or None, Options()).metadata()
     assert all(value.isascii() and value.isprintable() for value in metadata.values())
     found = await InstructionSources(NoFiles(), None).find("a.png", metadata)

@@ -5,23 +5,20 @@ import os
 import signal
 import socket
 import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from time import monotonic, sleep
 
-import psutil
 import pytest
-from person import ROOT
+from support.person import ROOT
+from support.processes import PATIENCE_SECONDS, alive, descendants
 
 SAMPLES = json.loads((ROOT / "samples" / "samples.json").read_text(encoding="utf-8"))
-PATIENCE_SECONDS = 90
 
 
 @contextmanager
-def running(command: str) -> Iterator[subprocess.Popen[str]]:
+def running(command: list[str]) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "localcloud", command],
+        command,
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -36,24 +33,8 @@ def running(command: str) -> Iterator[subprocess.Popen[str]]:
             process.terminate()
 
 
-def descendants(process: subprocess.Popen[str], at_least: int) -> list[psutil.Process]:
-    """The processes it started, once there are so many."""
-    deadline = monotonic() + PATIENCE_SECONDS
-    while monotonic() < deadline:
-        found = psutil.Process(process.pid).children(recursive=True)
-        if len(found) >= at_least:
-            return found
-        sleep(0.05)
-    raise AssertionError("the local cloud did not start")
-
-
-def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
-    """Those that still run; one that has ended and that nobody has asked about does not."""
-    return [process for process in processes if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
-
-
-def test_the_demo_answers_every_sample_and_leaves_nothing_running() -> None:
-    with running("demo") as demo:
+def test_the_demo_answers_every_sample_and_leaves_nothing_running(program: Callable[..., list[str]]) -> None:
+    with running(program("localcloud", "demo")) as demo:
         started = descendants(demo, at_least=3)  # emulator, functions host, worker
         shown, talked = demo.communicate(timeout=PATIENCE_SECONDS)
     assert demo.returncode == 0, talked
@@ -68,8 +49,10 @@ def test_the_demo_answers_every_sample_and_leaves_nothing_running() -> None:
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "terminate"])
-def test_stopping_the_demo_half_way_leaves_nothing_running(sent: signal.Signals) -> None:
-    with running("demo") as demo:
+def test_stopping_the_demo_half_way_leaves_nothing_running(
+    sent: signal.Signals, program: Callable[..., list[str]]
+) -> None:
+    with running(program("localcloud", "demo")) as demo:
         started = descendants(demo, at_least=3)
         demo.send_signal(sent)
         _, talked = demo.communicate(timeout=PATIENCE_SECONDS)
@@ -77,12 +60,12 @@ def test_stopping_the_demo_half_way_leaves_nothing_running(sent: signal.Signals)
     assert alive(started) == []
 
 
-def test_a_port_in_use_is_one_clear_line() -> None:
+def test_a_port_in_use_is_one_clear_line(program: Callable[..., list[str]]) -> None:
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind(("127.0.0.1", 10000))
         taken.listen()
-        with running("up") as up:
+        with running(program("localcloud", "up")) as up:
             _, talked = up.communicate(timeout=PATIENCE_SECONDS)
     lines = talked.strip().splitlines()
     assert up.returncode == 1

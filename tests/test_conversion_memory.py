@@ -9,16 +9,16 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from damaged_images import encoded
-from odd_images import large_jpeg
 from PIL import Image
-from preparing import inspected, prepare
+from support.damaged_images import encoded
+from support.odd_images import large_jpeg
+from support.preparing import inspected, prepare
+from support.process_memory import CLEAR_REFS, held
 
 from pipeline.images import ImageLimits
 
 ANY_SIZE = ImageLimits(2**40, 2**40, 2**40)
 SMALLER = (0, 0, 3_600, 2_400)
-CLEAR_REFS = Path("/proc/self/clear_refs")
 
 pytestmark = pytest.mark.skipif(not CLEAR_REFS.exists(), reason="only Linux says what a process held at its peak")
 
@@ -42,6 +42,7 @@ def _with_alpha() -> Image.Image:
 KINDS: dict[str, Callable[[], bytes]] = {
     "jpeg": lambda: large_jpeg(12_000, 9_000),
     "jpeg that is not reduced": lambda: encoded(_scene().crop((0, 0, 3_800, 3_800)), "JPEG"),
+    "jpeg without its end": lambda: encoded(_scene().crop((0, 0, 3_800, 3_800)), "JPEG")[:-2],
     "jpeg progressive": lambda: encoded(_scene(), "JPEG", progressive=True),
     "jpeg progressive, all colours": lambda: encoded(_scene(), "JPEG", progressive=True, subsampling=0),
     "png": lambda: encoded(_scene(), "PNG", compress_level=1),
@@ -71,11 +72,6 @@ def test_the_peak_stays_below_the_estimate(kind: str, tmp_path: Path) -> None:
     assert peak > estimate / 8, "an estimate that is far too high keeps images away that could be converted"
 
 
-def _held(key: str) -> int:
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
-
-
 def _measure(path: Path) -> tuple[int, int]:
     """(what one conversion held at its peak beside the file, what was estimated), in a process that has warmed up."""
     data = path.read_bytes()
@@ -84,9 +80,9 @@ def _measure(path: Path) -> tuple[int, int]:
     prepare(encoded(Image.new("RGB", (2_100, 64), "teal"), kind))
     gc.collect()
     CLEAR_REFS.write_text("5", encoding="ascii")  # the peak starts over: proc_pid_clear_refs(5)
-    before = _held("VmRSS")
+    before = held("VmRSS")
     prepare(data, ANY_SIZE)
-    return _held("VmHWM") - before, inspection.conversion_bytes
+    return held("VmHWM") - before, inspection.conversion_bytes
 
 
 if __name__ == "__main__":

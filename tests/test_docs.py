@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from generate_docs import PAGES
-from person import ROOT
+from support.person import ROOT
 
 from pipeline.settings import Settings
 

@@ -5,6 +5,7 @@ result that lies there. Other blocks are shell or Python. A block of no known ki
 """
 
 import asyncio
+import gzip
 import json
 import os
 import re
@@ -19,9 +20,9 @@ import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from person import ROOT, Person
-from pictures import picture
 from pydantic import BaseModel
+from support.person import ROOT, Person
+from support.pictures import picture
 
 from localcloud.model import Answer
 from pipeline.errors import ErrorCode, PermanentFailure
@@ -214,6 +215,8 @@ SIDECAR, JSON_SIDECAR = "x.jpg.instructions.md", "x.jpg.instructions.json"
 NEAR_MISSES: dict[str, dict[str, bytes]] = {
     "_Instructions.txt": {},
     "x.instructions.txt": {},
+    "r.Schema.json": {},
+    "x.jpeg.instructions.txt": {"x.jpg": PNG},
     "ä.jpg.instructions.txt": {normalize("NFD", "ä.jpg"): PNG},
 }
 MALFORMED: list[tuple[dict[str, bytes], dict[str, str]]] = [
@@ -240,6 +243,15 @@ MALFORMED: list[tuple[dict[str, bytes], dict[str, str]]] = [
     ({}, {"instructions": "=?klingon?Q?nuqneH?="}),
     ({}, {"instructions": "Gr\udcfc\udcdfe"}),
     ({}, {"detail": "best"}),
+    ({}, {"instruction": "Text"}),
+    ({}, {"instructions_b64": "YQBi"}),
+    ({SIDECAR: b"---\n!!set {detail, schema}\n---\nText"}, {}),
+    ({SIDECAR: b"---\nmax_output_tokens: " + b"9" * 1001 + b"\n---\nText"}, {}),
+    ({SIDECAR: b"a\0b"}, {}),
+    ({JSON_SIDECAR: rb'{"instructions": "a\u0000b"}'}, {}),
+    ({SIDECAR: rb"{\rtf1 Text}"}, {}),
+    ({SIDECAR: gzip.compress(b"Text")[:-9]}, {}),
+    ({"r.schema.json": gzip.compress(b" " * (MAX_FILE_BYTES + 1))}, {"schema": "r"}),
 ]
 
 

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from azure.storage.blob import ContentSettings, StandardBlobTier
 from azure.storage.blob.aio import BlobServiceClient
-from guarded_storage import guarded
-from person import Person
-from pictures import picture
 from PIL import Image
-from workshop import Queue, Workshop, failing, workshop
+from support.guarded_storage import guarded
+from support.person import Person
+from support.pictures import picture
+from support.workshop import Queue, Workshop, failing, workshop
 
 from pipeline.errors import RetryableFailure, TimedOut
 from pipeline.job.analysis import Analyzer
@@ -170,6 +170,8 @@ async def test_a_compressed_image_is_unpacked_whatever_its_content_encoding_says
         pytest.param(gzip.compress(bytes(60_000_000)), "image_too_large", id="bomb"),
         pytest.param(gzip.compress(picture())[:-30], "corrupt_image", id="cut"),
         pytest.param(gzip.compress(b"hello, this is a text"), "unsupported_image", id="text"),
+        pytest.param(b"x is the unknown here", "unsupported_image", id="begins nearly as zlib"),
+        pytest.param(b"x^2 + y^2 = 1", "unsupported_image", id="begins as zlib"),
     ],
 )
 async def test_what_can_not_be_unpacked_is_named(shop: Workshop, data: bytes, code: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from some_results import MOMENT, failed, result_of
+from support.some_results import MOMENT, failed, result_of
 
 from blobsight.results.flattening import FIXED, REST, Columns, Kind, Value, as_kind, flattened, json_text, kind_of
 

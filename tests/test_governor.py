@@ -6,7 +6,7 @@ pytest tests/test_governor.py -rP -k quota        prints the ratios that were me
 import asyncio
 import math
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from random import Random
@@ -20,6 +20,7 @@ from bench.simulation.service import Bucket, Service, Windows
 from pipeline.pacing.gate import AHEAD, Busy, Turn
 from pipeline.pacing.governor import MOST_DEPLOYMENTS, Governor
 from pipeline.pacing.pace import SLOWER
+from pipeline.pacing.pauses import LONGEST_FAILURE_PAUSE
 from pipeline.pacing.waits import (
     DEFERRALS,
     LONGEST_ASKED_WAIT,
@@ -89,25 +90,25 @@ class Measured:
         return f"{self.used:6.1%} used {self.refused:5.1%} refused"
 
 
-async def an_hour(service: Service, number: int, seed: int) -> list[tuple[Measured, Measured]]:
-    """Twenty minutes each with the quota, half of it, and all of it again: while settling, and settled."""
+async def three_quarters_of_an_hour(service: Service, number: int, seed: int) -> list[tuple[Measured, Measured]]:
+    """A quarter of an hour each with the quota, half of it, and all of it again: while settling, and settled."""
     phases = []
     async with instances(number, service, in_flight=max(16, 260 // number), seed=seed):
-        for begin, part in ((0.0, 1.0), (1200.0, 0.5), (2400.0, 1.0)):
+        for begin, part in ((0.0, 1.0), (900.0, 0.5), (1800.0, 1.0)):
             service.change_quota(QUOTA * part)
-            await asyncio.sleep(begin + 1200 - now())
-            spans = ((begin, begin + SETTLED_AFTER), (begin + SETTLED_AFTER, begin + 1200))
+            await asyncio.sleep(begin + 900 - now())
+            spans = ((begin, begin + SETTLED_AFTER), (begin + SETTLED_AFTER, begin + 900))
             settling, settled = (Measured(service.used(*span), service.refused_share(*span)) for span in spans)
             phases.append((settling, settled))
     return phases
 
 
-@pytest.mark.parametrize("number", [1, 3, 10])
+@pytest.mark.parametrize("number", [1, 10])
 @pytest.mark.parametrize("talkative", [True, False], ids=["with headers", "without headers"])
 @pytest.mark.parametrize("kind", [Bucket, Windows])
 def test_instances_share_a_quota_and_are_seldom_refused(kind: type[Bucket], talkative: bool, number: int) -> None:  # noqa: FBT001 - a parameter of the test
     """At least 95 % of the quota is used and at most 5 % of the calls are refused, five minutes after any change."""
-    phases = virtually(an_hour(Service(kind(QUOTA), talkative=talkative), number, seed=7))
+    phases = virtually(three_quarters_of_an_hour(Service(kind(QUOTA), talkative=talkative), number, seed=7))
     for name, (settling, settled) in zip(("cold start", "halved", "doubled"), phases, strict=True):
         print(f"{name:10} first 5 minutes: {settling}   then: {settled}")  # noqa: T201 - for -rP
         assert settled.used >= 0.95
@@ -331,9 +332,15 @@ class Visitor:
         self.begun: list[tuple[str, float]] = []
 
     async def visit(
-        self, name: str, preparing: float = 0.0, seconds: float = 1.0, report: Callable[[Turn], None] | None = None
+        self,
+        name: str,
+        preparing: float = 0.0,
+        seconds: float = 1.0,
+        report: Callable[[Turn], None] | None = None,
+        *,
+        failed_before: bool = False,
     ) -> None:
-        async with self.governor.door("vision", self.hold):
+        async with self.governor.door("vision", self.hold, failed_before=failed_before):
             self.begun.append((name, now()))
             await asyncio.sleep(preparing)
             async with self.governor.turn("vision") as turn:
@@ -459,6 +466,107 @@ def test_an_outage_closes_the_gate_and_one_success_opens_it() -> None:
         for _ in range(4):
             await caller.call("bad luck", fail)
         assert caller.governor.state("vision").paused_for == 0
+
+    virtually(main())
+
+
+def test_a_success_ends_the_pause_for_failures_but_not_what_the_service_asked_for() -> None:
+    async def main() -> None:
+        caller = Caller(governor(most_in_flight=128))
+        slow = asyncio.create_task(caller.call("slow", seconds=2))
+        for number in range(6):
+            await caller.call(str(number), fail, seconds=0.1)
+        assert caller.governor.state("vision").paused_for > 0
+        await slow
+        assert caller.governor.state("vision").paused_for == 0
+        slow = asyncio.create_task(caller.call("slow", seconds=10))
+        await caller.call("throttled", throttle(retry_after="60"))
+        await slow
+        assert caller.governor.state("vision").paused_for > 45
+
+    virtually(main())
+
+
+def test_a_pause_for_failures_is_no_longer_than_half_a_minute() -> None:
+    async def main() -> None:
+        caller = Caller(governor(patience=1000))
+        for number in range(20):
+            await caller.call(str(number), fail, seconds=0.0)
+        pauses = [later - earlier for (_, earlier), (_, later) in pairwise(caller.turns)]
+        assert pauses[:4] == [0, 0, 0, 0]
+        assert all(later > earlier for earlier, later in pairwise(pauses[4:9]))
+        assert max(pauses) <= LONGEST_FAILURE_PAUSE * 1.1
+
+    virtually(main())
+
+
+@pytest.mark.parametrize(("failing", "longest"), [(9, 150), (40, 600)])
+def test_a_few_images_that_always_fail_do_not_hold_up_the_others(failing: int, longest: float) -> None:
+    """They are refused whenever they come, three times a delivery; 25 others come some time later, and are answered."""
+
+    async def main(others_come_at: float) -> float:
+        several = governor(most_in_flight=64)
+        visitor, rng = Visitor(several, hold=1200), seeded(1)
+
+        async def deliver_one_that_fails(attempt: int) -> None:
+            async with several.door("vision", 1200, failed_before=attempt > 1):
+                for wait in (1.2, 2.4, 0):
+                    async with several.turn("vision") as turn:
+                        await asyncio.sleep(0.5)
+                        turn.failed()
+                    await asyncio.sleep(wait)
+
+        async def fail_for_ever() -> None:
+            for attempt in range(1, 1000):
+                with suppress(Busy):
+                    await deliver_one_that_fails(attempt)
+                await asyncio.sleep(deferral_delay(attempt, None, rng))
+
+        async def be_answered(name: str) -> None:
+            try:
+                await visitor.visit(name, seconds=4)
+            except Busy as busy:
+                await asyncio.sleep(busy.retry_after or 0)
+                await be_answered(name)
+
+        those = [asyncio.create_task(fail_for_ever()) for _ in range(failing)]
+        await asyncio.sleep(others_come_at)
+        await asyncio.gather(*[be_answered(str(number)) for number in range(25)])
+        for task in those:
+            task.cancel()
+        return now() - others_come_at
+
+    assert max(virtually(main(others_come_at)) for others_come_at in (10.0, 60.0, 120.0, 300.0, 600.0)) <= longest
+
+
+def test_while_calls_fail_the_door_lets_those_in_first_that_have_not_failed() -> None:
+    async def main() -> None:
+        visitor = Visitor(governor(most_in_flight=16))
+        for number in range(12):
+            await visitor.visit(str(number), report=fail)
+        begun = len(visitor.begun)
+        again = [asyncio.create_task(visitor.visit(f"again {n}", failed_before=True)) for n in range(3)]
+        await asyncio.sleep(1)
+        fresh = visitor.later("fresh")
+        await asyncio.gather(*again, *fresh)
+        assert [name for name, _ in visitor.begun[begun:]] == ["fresh", "again 0", "again 1", "again 2"]
+
+    virtually(main())
+
+
+def test_who_is_sent_away_hears_what_the_last_call_met_with() -> None:
+    async def main() -> None:
+        caller = Caller(governor(most_in_flight=128, patience=10))
+        for number in range(20):
+            with suppress(Busy):
+                await caller.call(str(number), lambda turn: turn.failed("The key is missing (HTTP 401)."))
+        with pytest.raises(Busy, match=r"seconds\. Its last call failed: The key is missing \(HTTP 401\)\.$"):
+            await caller.call("x")
+        await asyncio.sleep(60)
+        await caller.call("well")
+        await caller.call("y", throttle(retry_after="60"))
+        with pytest.raises(Busy, match=r"seconds\.$"):
+            await caller.call("z")
 
     virtually(main())
 

@@ -15,11 +15,10 @@ import pytest
 from azure.storage.blob import ContentSettings
 from azure.storage.queue import TextBase64EncodePolicy
 from azure.storage.queue.aio import QueueClient
-from hostile_schemas import KINDS
-from person import Person
-from pictures import picture
-from test_settings import ENOUGH
-from test_upload_to_result import deliver_again
+from support.hostile_schemas import KINDS
+from support.person import Person, deliver_again
+from support.pictures import picture
+from support.some_settings import ENOUGH
 
 from pipeline.errors import PermanentFailure
 from pipeline.instructions.files import MAX_FILE_BYTES

@@ -9,9 +9,8 @@ import aiohttp
 import azure.functions as func
 import jsonschema
 import pytest
-from person import Person
-from pictures import picture
-from test_upload_to_result import SCHEMA
+from support.person import SCHEMA, Person
+from support.pictures import picture
 
 from localcloud.model import ROLE_MISSING, Refusal
 from pipeline.errors import RetryableFailure

@@ -1,6 +1,5 @@
 """What reaches the model: the same bytes where the service takes them, otherwise the picture a person would see."""
 
-import io
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -8,37 +7,17 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 import pytest
-from damaged_images import bombs, drawing, encoded, exif, photo, samples
-from PIL import Image, ImageChops, ImageCms, ImageStat
-from preparing import LIMITS, inspected, prepare
+from PIL import Image, ImageCms
+from support.damaged_images import bombs, drawing, encoded, exif, photo, samples
+from support.preparing import LIMITS, assert_alike, failure, opened, prepare
 
-from pipeline.errors import ErrorCode, PermanentFailure
-from pipeline.images import ImageFacts, ImageLimits, PreparedImage, as_stored, convert, inspect
+from pipeline.errors import ErrorCode
+from pipeline.images import ImageFacts, ImageLimits, PreparedImage, as_stored, inspect
 
 if TYPE_CHECKING:
     from pipeline.images.facts import SentFormat
 
 # Two colours apart by this much still look the same: JPEG's loss, and that of the colour conversions.
-ALIKE = 14
-
-
-def failure(data: bytes, limits: ImageLimits = LIMITS) -> PermanentFailure:
-    with pytest.raises(PermanentFailure) as raised:
-        convert(data, inspected(data, limits), limits)
-    return raised.value
-
-
-def opened(prepared: PreparedImage) -> Image.Image:
-    image = Image.open(io.BytesIO(prepared.data))
-    assert image.format == prepared.format.upper()
-    assert image.size == (prepared.width, prepared.height)
-    return image
-
-
-def assert_alike(prepared: PreparedImage, expected: Image.Image, tolerance: int = ALIKE) -> None:
-    seen = opened(prepared).convert("RGB").resize((64, 64))
-    difference = ImageStat.Stat(ImageChops.difference(seen, expected.convert("RGB").resize((64, 64))))
-    assert max(difference.mean) < tolerance
 
 
 # ── Sent as they are ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -250,12 +229,17 @@ def test_a_bomb_fails_with_its_code_before_it_goes_off(name: str) -> None:
 
 
 def test_a_message_says_what_is_wrong_and_what_to_do() -> None:
-    cut = samples()["jpeg"][:-1_000]
     assert (
-        failure(cut).message == "The JPEG image is damaged: it cannot be decoded. "
+        failure(samples()["jpeg"][:-1_000]).message
+        == "The JPEG image is damaged: it is cut off, and some of the picture is missing. "
         "Save it again in the program it comes from and upload that."
     )
-    details = failure(cut).details
+    cut = failure(samples()["png"][:-1_000])
+    assert (
+        cut.message == "The PNG image is damaged: it cannot be decoded. "
+        "Save it again in the program it comes from and upload that."
+    )
+    details = cut.details
     assert details is not None
-    assert details["format"] == "jpeg"
+    assert details["format"] == "png"
     assert "truncated" in details["cause"]

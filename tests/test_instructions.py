@@ -1,9 +1,11 @@
 """What is asked: every source, in order, and whatever people write into files."""
 
 import asyncio
+import gzip
 import json
 import tracemalloc
-from dataclasses import dataclass, field
+import zlib
+from collections.abc import Callable
 from string import printable
 from typing import Any
 
@@ -11,30 +13,15 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from support.some_files import Container
 
-from pipeline.errors import PermanentFailure, RetryableFailure
+from pipeline.errors import MOST_OF_A_MESSAGE, PermanentFailure, RetryableFailure
 from pipeline.instructions import BUILT_IN, InstructionSources
 from pipeline.instructions.files import MAX_FILE_BYTES, InvalidFile, parse_file
 from pipeline.instructions.options import NAMES, Options
+from pipeline.instructions.plain_text import visible_text
 from pipeline.instructions.sources import CACHED_BYTES
 from pipeline.names import folders_of, image_of_sidecar, sidecars
-
-
-@dataclass
-class Container:
-    """An input container of instruction files, that counts how often it is asked."""
-
-    blobs: dict[str, bytes] = field(default_factory=dict)
-    reads: list[str] = field(default_factory=list)
-    broken: bool = False
-
-    async def read_start(self, name: str, length: int) -> bytes | None:
-        self.reads.append(name)
-        if self.broken:
-            raise RetryableFailure("storage is out of order")
-        found = self.blobs.get(name)
-        return None if found is None else found[:length]
-
 
 IMAGE = "a/b/c.jpg"
 SOURCES: dict[str, dict[str, Any]] = {  # in order of precedence
@@ -179,6 +166,16 @@ async def test_images_that_come_together_share_one_look_at_their_folder() -> Non
         ("_instructions.json", b'{"schema": "receipt"}', ["receipt.schema.json", "upload it"]),
         ("_instructions.json", b'{"schema": {"type": "array"}}', ["schema"]),
         ("_instructions.md", b"x" * (MAX_FILE_BYTES + 1), ["65,536", "shorten"]),
+        ("_instructions.md", b"---\n!!set {detail, schema}\n---\nx", ["line 2", "tag", "without it"]),
+        ("_instructions.md", b"---\n\ndetail: !!bool x\n---\nx", ["line 3", "tag"]),
+        ("_instructions.md", b"---\nmax_output_tokens: " + b"9" * 20000 + b"\n---\n", ["line 2", "1,000 digits"]),
+        ("x.jpg.instructions.json", b'{\n"max_output_tokens": ' + b"9" * 20000 + b"}", ["line 2", "1,000 digits"]),
+        ("x.jpg.instructions.json", b'{"instructions": "a\\u0000b"}', ["NUL"]),
+        ("_instructions.txt", b"\xef\xbb\xbf{\\rtf1\\ansi What?}", ["RTF", "save", "plain text"]),
+        ("_instructions.txt", b"\n<!DOCTYPE html><p>What?", ["HTML", "plain text"]),
+        ("_instructions.txt", b"PK\x03\x04\x14\0\x06\0", ["Word", "plain text"]),
+        ("_instructions.txt", gzip.compress(b"x" * (MAX_FILE_BYTES + 1), mtime=0), ["compressed", "65,536"]),
+        ("_instructions.txt", gzip.compress(b"What is it?", mtime=0)[:-9], ["compressed", "unpacked", "uncompressed"]),
     ],
 )
 async def test_a_malformed_file_says_which_file_which_line_and_what_to_write(
@@ -208,8 +205,9 @@ option_values = st.fixed_dictionaries(
         "schema": st.just({"type": "object", "properties": {"a": {"type": "string"}}}),
     },
 )
+TAGS = ["!!set ", "!!bool ", "!!timestamp ", "!!int ", "!!binary ", "!!omap ", "! ", "!x ", "''", "x", "%TAG ! y\n"]
 LINE_ENDS = "\r\x85\u2028\u2029\x0b\x0c\x1c\x1d\x1e\0"
-free_text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters=LINE_ENDS)).map(str.strip)
+free_text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters=LINE_ENDS)).map(visible_text)
 
 
 @given(option_values, free_text)
@@ -229,6 +227,34 @@ def test_a_file_without_front_matter_is_all_text(text: str) -> None:
     assert parse_file("x.txt", text.replace("\n", "\r\n").encode()).text.replace("\r\n", "\n") == text
 
 
+@given(st.text(st.characters(categories=["Cf", "Cc", "Zs", "Zl", "Zp"])))
+async def test_what_nobody_sees_is_no_text(text: str) -> None:
+    for name in ("x.txt", "x.json"):
+        data = text.encode() if name == "x.txt" else json.dumps({"instructions": text}).encode()
+        if b"\0" not in data:
+            assert parse_file(name, data).text == ""
+    found = await InstructionSources(Container(), text).find("x.jpg", {"instructions": text}, text)
+    assert found.text == BUILT_IN
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zlib.compress], ids=["gzip", "zlib"])
+async def test_compressed_files_are_unpacked(pack: Callable[[bytes], bytes]) -> None:
+    schema = b'{"type": "object", "properties": {"a": {"type": "string"}}}'
+    blobs = {"_instructions.md": pack(b"---\nschema: s\n---\nWhat is it?"), "s.schema.json": pack(schema)}
+    found = await InstructionSources(Container(blobs), None).find("x.jpg", {})
+    assert (found.text, found.schema is not None) == ("What is it?", True)
+
+
+async def test_a_text_that_begins_as_compressed_data_does_is_text() -> None:
+    found = await InstructionSources(Container({"_instructions.md": b"x^2: is it there?"}), None).find("x.jpg", {})
+    assert found.text == "x^2: is it there?"
+
+
+def test_a_compressed_file_is_named_where_it_is_not_unpacked() -> None:
+    with pytest.raises(InvalidFile, match="gzip"):
+        parse_file("x.md", gzip.compress(b"What is it?", mtime=0))
+
+
 @settings(suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.sampled_from(["x.md", "x.json"]),
@@ -236,21 +262,65 @@ def test_a_file_without_front_matter_is_all_text(text: str) -> None:
         st.binary(),
         st.text(printable).map(lambda text: f"---\n{text}\n---\n".encode()),
         st.lists(
-            st.sampled_from(["{", "}", "[", "]", '"schema"', ":", "- ", "&a ", "*a", "? ", "\n", "---\n", *NAMES])
+            st.sampled_from(
+                [*TAGS, "{", "}", "[", "]", '"schema"', ":", "- ", "&a ", "*a", "? ", "\n", "---\n", *NAMES]
+            )
         ).map(lambda parts: ("---\n" + "".join(parts) + "\n---\n").encode()),
     ),
 )
 @example("x.md", b"---\nschema: " + b"[" * 20000 + b"]" * 20000 + b"\n---\n")
 @example("x.md", b"---\nschema: " + b"{a: " * 9000 + b"1" + b"}" * 9000 + b"\n---\n")
 @example("x.json", b"[" * 30000 + b"]" * 30000)
+@example("x.json", b'{"detail": ' + b"[" * 3000 + b"]" * 3000 + b"}")
 @example("x.json", b'{"max_output_tokens": ' + b"9" * 5000 + b"}")
 @example("x.md", b"---\nmax_output_tokens: " + b"9" * 5000 + b"\n---\n")
 def test_no_file_breaks_the_parser(name: str, data: bytes) -> None:
-    """Everything is understood, or refused with a message."""
+    """Everything is understood, or refused with a message of one short printable line, and nothing else."""
     try:
         parse_file(name, data)
     except InvalidFile as error:
-        assert str(error)  # noqa: PT017 - most files are not refused
+        assert 0 < len(str(error)) <= 600  # noqa: PT017 - most files are not refused
+        assert str(error).isprintable()  # noqa: PT017
+
+
+hostile = st.one_of(
+    st.text(st.characters(exclude_categories=["Cs"])),
+    st.sampled_from(["a\nb\x1b[31m", "\u2028", "'", "\u202e", "é" * 900, "q" * 40_000, "\n" * 20_000]),
+)
+HOSTILE: list[Callable[[str], tuple[str, dict[str, bytes], dict[str, str]]]] = [
+    lambda text: ("x.jpg", {"_instructions.json": json.dumps({text: 1}).encode()}, {}),
+    lambda text: ("x.jpg", {"_instructions.json": f"{{{json.dumps(text)}: 1, {json.dumps(text)}: 2}}".encode()}, {}),
+    lambda text: ("x.jpg", {"_instructions.json": json.dumps({"schema": text}).encode()}, {}),
+    lambda text: ("x.jpg", {"_instructions.json": json.dumps({"schema": {text: text}}).encode()}, {}),
+    lambda text: ("x.jpg", {"_instructions.json": json.dumps({"schema": {"type": text}}).encode()}, {}),
+    lambda text: ("x.jpg", {"_instructions.json": json.dumps({"detail": text}).encode()}, {}),
+    lambda text: ("x.jpg", {"_instructions.json": json.dumps({"detail": {text: [text]}}).encode()}, {}),
+    lambda text: ("x.jpg", {"_instructions.md": f"---\n{text}\n---\n".encode()}, {}),
+    lambda text: ("x.jpg", {"_instructions.md": f"---\ndetail: !!python/object:{text}\n---\n".encode()}, {}),
+    lambda text: ("x.jpg", {"_instructions.md": f"---\n? {json.dumps(text)}\n: 1\n---\n".encode()}, {}),
+    lambda text: ("x.jpg", {}, {"instructions": f"=?{text}?B?AAAA?="}),
+    lambda text: ("x.jpg", {}, {"instructions_b64": text}),
+    lambda text: ("x.jpg", {}, {"detail": text}),
+    lambda text: ("x.jpg", {}, {"schema": text}),
+    lambda text: (f"{text}/x.jpg", {f"{text}/_instructions.json": b"{"}, {}),
+    lambda text: (f"{text}/_Instructions.txt", {}, {}),
+    lambda text: (f"{text}.instructions.txt", {}, {}),
+]
+"""Ways to put a text into an image's name, the files beside it and its metadata."""
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow])
+@given(st.sampled_from(HOSTILE), hostile)
+async def test_whatever_is_quoted_a_message_is_one_short_printable_line(
+    put: Callable[[str], tuple[str, dict[str, bytes], dict[str, str]]], text: str
+) -> None:
+    name, blobs, metadata = put(text)
+    try:
+        await InstructionSources(Container(blobs), None).find(name, metadata)
+    except PermanentFailure as failure:
+        assert len(failure.message) <= MOST_OF_A_MESSAGE  # noqa: PT017 - some are understood
+        assert failure.message.isprintable()  # noqa: PT017
+        assert failure.message.endswith((".", ".)")), "not cut, but what it quotes"  # noqa: PT017
 
 
 @given(st.text(min_size=1, max_size=30).filter(lambda name: not name.endswith("/")))

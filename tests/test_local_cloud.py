@@ -4,22 +4,24 @@ import os
 import shlex
 import signal
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from time import monotonic, sleep
 
 import psutil
 from azure.storage.blob.aio import BlobServiceClient
-from person import ROOT, Echo, Person
-from pictures import picture
+from support.person import ROOT, Echo, Person
+from support.pictures import picture
 
 from localcloud.cloud import LocalCloud
 from localcloud.up import GUIDE
 
 
-async def test_what_was_uploaded_and_answered_is_there_after_a_restart(tmp_path: Path) -> None:
+async def test_what_was_uploaded_and_answered_is_there_after_a_restart(
+    tmp_path: Path, local_cloud: type[LocalCloud]
+) -> None:
     for start in ("first", "second"):
-        cloud = LocalCloud(directory=tmp_path, app=ROOT, in_memory=False, log=tmp_path / "log", brain=Echo())
+        cloud = local_cloud(directory=tmp_path, app=ROOT, in_memory=False, log=tmp_path / "log", brain=Echo())
         async with cloud, BlobServiceClient.from_connection_string(cloud.front.connection_string) as blobs:
             person = Person(cloud, blobs, tmp_path / "log")
             await person.drop(f"{start}.png", picture(), {"instructions": start})
@@ -48,10 +50,10 @@ def test_the_commands_that_are_printed_can_be_pasted(tmp_path: Path) -> None:
     assert [" ".join(shlex.split(command)) for command in commands] == done.stdout.splitlines()
 
 
-def test_nothing_outlives_a_launcher_that_is_killed() -> None:
+def test_nothing_outlives_a_launcher_that_is_killed(program: Callable[..., list[str]]) -> None:
     """Not even SIGKILL, which nobody can handle, leaves an emulator or a functions host behind."""
     demo = subprocess.Popen(
-        [sys.executable, "-m", "localcloud", "demo"],
+        program("localcloud", "demo"),
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

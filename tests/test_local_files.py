@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from person import Person
-from pictures import picture
-from terminal import blobsight
+from support.person import Person
+from support.pictures import picture
+from support.terminal import blobsight
 
 from blobsight.local_files import LeftOut, LocalFile, find_files
 

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from person import Person
-from workshop import Workshop, workshop
+from support.person import Person
+from support.workshop import Workshop, workshop
 
 from pipeline.job.requests import Request
 from pipeline.upkeep.reconcile import GRACE, Reconciler

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import pytest
-from person import ROOT, Person
-from workshop import BUSY, RETRY_FOR, THROTTLED, Workshop, failing, workshop
+from support.person import ROOT, Person
+from support.workshop import BUSY, RETRY_FOR, THROTTLED, Workshop, failing, workshop
 
 from pipeline.errors import ErrorCode, OperatorFailure, PermanentFailure, RetryableFailure
 from pipeline.instructions import InstructionSources
@@ -129,11 +129,11 @@ class ClosedDoor:
     """A governor that is full for as long as anybody waits."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[str, float]] = []
+        self.asked: list[tuple[str, float, bool]] = []
 
     @asynccontextmanager
-    async def door(self, deployment: str, hold: float) -> AsyncIterator[None]:
-        self.asked.append((deployment, hold))
+    async def door(self, deployment: str, hold: float, *, failed_before: bool) -> AsyncIterator[None]:
+        self.asked.append((deployment, hold, failed_before))
         raise Busy("There is no place.", retry_after=33)
         yield
 
@@ -152,7 +152,22 @@ async def test_work_that_finds_the_door_closed_is_deferred_unopened(shop: Worksh
     await deliveries.handle(request)
     await deliveries.handle(request.model_copy(update={"options": Options(deployment="another")}))
     assert [(sent.attempt, delay) for sent, delay in shop.queue.sent] == [(1, 33), (1, 33)]
-    assert door.asked == [(shop.settings.openai_deployment, HOLD_SECONDS), ("another", HOLD_SECONDS)]
+    await deliveries.handle(request.model_copy(update={"attempt": 2}))
+    usual = shop.settings.openai_deployment
+    assert door.asked == [(usual, HOLD_SECONDS, False), ("another", HOLD_SECONDS, False), (usual, HOLD_SECONDS, True)]
+
+
+@pytest.mark.parametrize("name", ["_instructions.md", "a/b.schema.json", ".DS_Store"])
+async def test_what_calls_no_model_does_not_wait_for_its_turn(shop: Workshop, name: str) -> None:
+    door = ClosedDoor()
+    await shop.deliveries(door).handle(Request(container="shop-images", name=name))
+    assert (door.asked, shop.queue.sent) == ([], [])
+
+
+async def test_an_instruction_file_of_one_image_waits_as_that_image_does(shop: Workshop) -> None:
+    door = ClosedDoor()
+    await shop.deliveries(door).handle(Request(container="shop-images", name="a.png.instructions.md"))
+    assert len(door.asked) == len(shop.queue.sent) == 1
 
 
 def test_a_delivery_ends_before_the_host_would_kill_its_worker_however_long_it_was_held() -> None:
@@ -325,7 +340,8 @@ async def test_reconcile_queues_what_has_no_current_result_once(shop: Workshop) 
         assert isinstance(request, Request)
         await shop.deliveries().handle(request)
     assert len(await shop.results()) == 3
-    assert sorted(await shop.state()) == ["reconciliation.json", "waiting"]
+    # A failure replaced the paid answer about the version before, which is kept as a claim.
+    assert sorted(await shop.state()) == ["claims", "reconciliation.json", "waiting"]
 
 
 async def test_reconcile_leaves_a_long_queue_alone(shop: Workshop) -> None:

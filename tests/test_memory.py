@@ -12,10 +12,10 @@ from struct import pack
 from uuid import uuid4
 
 import pytest
-from damaged_images import webp_of
-from odd_images import large_jpeg
-from person import Person
-from pictures import picture
+from support.damaged_images import webp_of
+from support.odd_images import large_jpeg
+from support.person import Person
+from support.pictures import picture
 
 from pipeline.images import PreparedImage
 from pipeline.job.analysis import Analyzer

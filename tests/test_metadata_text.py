@@ -10,7 +10,7 @@ from urllib.parse import quote, quote_plus
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from test_instructions import Container
+from support.some_files import Container
 
 from pipeline.errors import PermanentFailure
 from pipeline.instructions import InstructionSources

@@ -1,5 +1,7 @@
 """Names that are nearly those of instruction files, and what they should be."""
 
+from time import process_time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -46,6 +48,34 @@ RIGHT = {
     " _instructions.txt": "_instructions.txt",
     "_instructions .txt": "_instructions.txt",
     "_instructions.txt ": "_instructions.txt",
+    "_instructions 2.txt": "_instructions.txt",
+    "_instructions - Kopie.txt": "_instructions.txt",
+    "_instructions - Copie (2).md": "_instructions.md",
+    "_instructions_v2.txt": "_instructions.txt",
+    "_instructions_copy.txt": "_instructions.txt",
+    "_instructions (copy).json": "_instructions.json",
+    "_instructions.txt.bak": "_instructions.txt",
+    "_instructions.pdf": "_instructions.txt",
+    "_instructions.rst": "_instructions.txt",
+    # a mistake in the word
+    "_instuctions.txt": "_instructions.txt",
+    "_instrucitons.md": "_instructions.md",
+    "_intruction.txt": "_instructions.txt",
+    "x/a.jpg.insturctions.txt": "x/a.jpg.instructions.txt",
+    # the other way round
+    "instructions_a.jpg.txt": "a.jpg.instructions.txt",
+    "x/Instructions a.b.JPG.json": "x/a.b.JPG.instructions.json",
+    # other forms of characters, and what nobody sees
+    "＿instructions.txt": "_instructions.txt",  # noqa: RUF001
+    "\u200b_instructions.txt": "_instructions.txt",
+    "x/_instructions.txt\ufeff": "x/_instructions.txt",
+    "_instru\u00adctions.txt": "_instructions.txt",
+    "a.jpg.instructions\uff0etxt": "a.jpg.instructions.txt",
+    # schemas
+    "receipt.Schema.json": "receipt.schema.json",
+    "x/receipt.schema.JSON": "x/receipt.schema.json",
+    "receipt.schema.json.txt": "receipt.schema.json",
+    "receipt.schema (1).json": "receipt.schema.json",
 }
 NOT_MEANT = [
     "instructions.jpg",
@@ -61,6 +91,12 @@ NOT_MEANT = [
     "_instructions.md/cat.jpg",
     "notes.txt",
     "my.instructions",
+    "_construction.txt",
+    "_destructions.txt",
+    "a.obstruction.txt",
+    "instuctions.txt",
+    "the schema.json",
+    "schema.txt",
     # right ones
     "_instructions.md",
     "a.jpg.instructions.txt",
@@ -82,7 +118,9 @@ def test_everything_else_is_what_it_is(name: str) -> None:
     assert misnamed(name) is None
 
 
-@pytest.mark.parametrize("name", ["my_instructions.md", "cleaning instructions.txt", "instructions.txt"])
+@pytest.mark.parametrize(
+    "name", ["my_instructions.md", "cleaning instructions.txt", "instructions.txt", "_instructions.txt.bak"]
+)
 def test_what_may_be_something_else_is_uncertain(name: str) -> None:
     meant = misnamed(name)
     assert meant is not None
@@ -100,6 +138,16 @@ words = st.sampled_from(
 )
 def test_no_name_of_an_image_is_a_near_miss(one: str, word: str, other: str, another: str, ending: str) -> None:
     assert misnamed(f"{one}{word}{other}{another}.{ending}") is None
+
+
+@pytest.mark.parametrize(
+    "part", ["instructions.", "instructions ", ".schema", ".json", ".txt", "_", ".", " ", "instuctions"]
+)
+def test_a_long_name_takes_no_long_time(part: str) -> None:
+    started = process_time()
+    misnamed((part * 1024)[:1024])
+    misnamed(f"instructions{part * 1024}"[:1024])
+    assert process_time() - started < 0.2
 
 
 @given(paths.filter(lambda path: path.rpartition("/")[2].strip(" ._-") != ""))

@@ -7,6 +7,7 @@ import asyncio
 import base64
 import json
 import logging
+import re
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -17,7 +18,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from model_responses import (
+from PIL import Image
+from support.model_responses import (
+    ANSWERED,
+    DECLINED,
     EMPTY,
     FILTERED,
     NOT_FILTERED,
@@ -25,11 +29,12 @@ from model_responses import (
     PASSING,
     PROMPT,
     REJECTED,
+    TRUNCATED,
     UNREADABLE,
+    choosing,
     error,
     said,
 )
-from PIL import Image
 
 from localcloud.certificates import Certificates
 from localcloud.model import (
@@ -218,6 +223,30 @@ async def test_what_a_content_filter_lets_pass_is_an_answer(service: Service, na
     assert (await meet(service, NOT_FILTERED[name])).reply.text
 
 
+@pytest.mark.parametrize("name", ANSWERED)
+async def test_an_answer_is_found_in_any_shape_and_paid_once(service: Service, name: str) -> None:
+    behaviour, text = ANSWERED[name]
+    met = await meet(service, behaviour)
+    assert (met.reply.text, len(met.calls)) == (text, 1)
+
+
+@pytest.mark.parametrize("reason", TRUNCATED)
+async def test_an_answer_that_was_cut_says_so(service: Service, reason: str) -> None:
+    reply = (await meet(service, choosing(finish_reason=reason))).reply
+    assert (reply.text, reply.finish_reason, reply.truncated) == ("A picture.", reason, True)
+
+
+@pytest.mark.parametrize("name", DECLINED)
+async def test_what_the_model_declines_is_a_failure_with_its_words(service: Service, name: str) -> None:
+    behaviour, words = DECLINED[name]
+    met = await meet(service, behaviour)
+    assert met.permanent.code is ErrorCode.MODEL_REFUSED
+    assert met.details == {"refusal": words}
+    begin = f"declined to answer: {words} Change" if words else "declined to answer, and gives no reason. Change"
+    assert begin in met.failure.message
+    assert len(met.calls) == 1
+
+
 @pytest.mark.parametrize("name", EMPTY)
 async def test_an_answer_without_a_word_is_a_failure_that_says_what_to_change(service: Service, name: str) -> None:
     behaviour, words = EMPTY[name]
@@ -281,6 +310,21 @@ async def test_what_was_paid_is_known_whatever_the_outcome(service: Service) -> 
     )
     paid = {name: one.paid for name, one in zip(outcomes, met, strict=True)}
     assert paid == {name: wanted for name, (_, wanted) in outcomes.items()}
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        {"prompt_tokens": "12", "completion_tokens": "34"},
+        {"input_tokens": 12, "output_tokens": 34},
+        {"prompt_tokens": None, "input_tokens": "12", "completion_tokens": "?", "output_tokens": 34.0},
+    ],
+)
+def test_what_was_paid_is_read_by_other_names_and_from_digits(usage: dict[str, Any]) -> None:
+    details = {"input_tokens_details": {"cached_tokens": 5}, "output_tokens_details": {"reasoning_tokens": "6"}}
+    completion = {"choices": [{"message": {"content": "A boat."}}], "usage": usage | details}
+    reply = read_reply(json.dumps(completion).encode(), {}, QUESTION)
+    assert (reply.input_tokens, reply.output_tokens, reply.cached_tokens, reply.reasoning_tokens) == (12, 34, 5, 6)
 
 
 @pytest.mark.parametrize("tokens", ["Infinity", "NaN", "-1", "1e400", "true", '"many"', "[]", "9" * 400, "null"])
@@ -369,8 +413,40 @@ def test_words_hold_nothing_of_an_image_or_a_key(repeated: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "secret",
+    [
+        "sk-abcdefghijklm",
+        "sk-proj-abcdefgh_ijklm",
+        "sk_live_abcdefgh",
+        "Bearer abcd1234efgh",
+        "api_key=abcd1234",
+        "'api-key': 'abcd1234'",
+        "?sig=abcd1234&se=2026",
+        "<openai.Stream object at 0x7f8f617ab350>",
+        "http://10.0.0.3",
+        "10.0.0.3:8000",
+        "172.20.1.2",
+        "192.168.0.1",
+        "http://127.0.0.1:8000/v1/chat",
+        "http://localhost:8000/v1",
+        "http://vllm-0.vllm.default.svc:8000/v1",
+        "https://gpu.internal/x",
+    ],
+)
+def test_words_hold_no_key_and_no_address_inside_the_service(secret: str) -> None:
+    words = quoted(f"It failed with {secret} in the backend.", [])
+    assert words.startswith("It failed with ")
+    assert words.endswith(" in the backend.")
+    for piece in ("abcd", "0x7f", "10.0.0.3", "172.20", "192.168", "127.0", "localhost", "vllm", "gpu"):
+        assert piece not in words
+
+
+@pytest.mark.parametrize(
     "words",
     [
+        "Bearer authentication is required: get a token for https://cognitiveservices.azure.com.",
+        "Client address 20.10.0.3 is not allowed (0x80070005); token: Unauthorized",
+        "Your task-description is too long, and so is risk-assessment-of-tomorrow.",
         "It lacks the data action `Microsoft.CognitiveServices/accounts/OpenAI/deployments/chat/completions/action`.",
         "See https://platform.openai.com/docs/guides/error-codes/api-errors or https://aka.ms/oai/quotaincrease",
         "Ref A: 1D6FE5DE1D1C4B9F9B1B1F5C6F1E0C2A Ref B: OSL30EDGE0411 Ref C: 2026-03-14T10:20:05Z",
@@ -432,6 +508,62 @@ def test_any_answer_is_read_or_refused(document: Any) -> None:
         assert text == ""
     else:
         assert text
+
+
+PARTS = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(st.characters(codec="utf-8", exclude_characters="{[<0NTF"), max_size=9),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["text", "value", "type", "refusal", "content", "reason"]), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+"""Anything, whose strings hold nothing that looks like a Python object's name."""
+FINISH_REASONS = PARTS | st.sampled_from([*TRUNCATED, "stop", "refusal", "error", "SAFETY"])
+USAGE = PARTS | st.fixed_dictionaries({}, optional={"prompt_tokens": PARTS, "completion_tokens": PARTS})
+MESSAGES = st.fixed_dictionaries({"content": PARTS}, optional={"refusal": PARTS, "role": PARTS})
+CHOICES = st.fixed_dictionaries(
+    {"message": PARTS | MESSAGES},
+    optional={"finish_reason": FINISH_REASONS, "error": PARTS, "content_filter_results": PARTS},
+)
+ANSWERS = st.fixed_dictionaries(
+    {"choices": st.lists(PARTS | CHOICES, min_size=1, max_size=2)}, optional={"usage": USAGE}
+)
+ERRORS = st.fixed_dictionaries({}, optional={"message": PARTS, "code": PARTS, "type": PARTS})
+DETAILS = st.lists(st.fixed_dictionaries({"msg": PARTS, "loc": PARTS}), max_size=2)
+REFUSALS = st.fixed_dictionaries({}, optional={"error": PARTS | ERRORS, "detail": PARTS | DETAILS, "code": PARTS})
+
+
+def strings_in(document: Any) -> list[str]:
+    inner = document.values() if isinstance(document, dict) else document if isinstance(document, list) else ()
+    return [document] if isinstance(document, str) else [text for part in inner for text in strings_in(part)]
+
+
+def is_made_of(text: str, strings: list[str]) -> bool:
+    """Whether `text` is some of the `strings`, one after the other."""
+    ends = {0}
+    for end in range(1, len(text) + 1):
+        if any(end - len(string) in ends and text[:end].endswith(string) for string in strings if string):
+            ends.add(end)
+    return len(text) in ends
+
+
+@given(ANSWERS | REFUSALS | PARTS)
+def test_nothing_in_a_completion_is_shown_as_a_python_object(document: Any) -> None:
+    """It ends in an answer that the service wrote, or in a failure by name, whose words are JSON's and ours."""
+    try:
+        reply = read_reply(json.dumps(document).encode(), {}, QUESTION)
+    except (PermanentFailure, RetryableFailure) as failure:
+        details = getattr(failure, "details", None)
+        said = [failure.message, *strings_in(json.loads(json.dumps(details, allow_nan=False)))]
+        for words in said:
+            assert not re.search(r"\{'|\['|\{\}|\[\]|<class|\b0x[0-9a-f]{4}|\b(?:None|True|False)\b", words), words
+    else:
+        assert is_made_of(reply.text, strings_in(document))
 
 
 @given(st.binary(max_size=300))

@@ -360,14 +360,58 @@ async def test_a_refused_identity_is_the_operators(server: Server, model: AzureO
         await model.ask(QUESTION, image(10))
 
 
-async def test_a_redirect_takes_the_image_along(server: Server, model: AzureOpenAIModel) -> None:
-    server.behaviours.append(answering(response("307 Temporary Redirect", b"", "Location: /elsewhere")))
-    picture = image(SLICE_BYTES + 1)
-    assert (await model.ask(QUESTION, picture)).text == "A boat."
-    assert [(seen.target, seen.image) for seen in server.history] == [
-        ("/openai/v1/chat/completions", picture.data),
-        ("/elsewhere", picture.data),
-    ]
+@pytest.mark.parametrize("status", ["301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent"])
+async def test_an_image_goes_nowhere_that_a_response_names(
+    server: Server, model: AzureOpenAIModel, status: str
+) -> None:
+    async with Server.running() as elsewhere:
+        host = f"localhost:{elsewhere.port}"
+        server.behaviours.append(answering(response(status, b"", f"Location: http://me:secret@{host}/x?sig=secret")))
+        with pytest.raises(OperatorFailure) as refused:
+            await model.ask(QUESTION, image(SLICE_BYTES + 1))
+        assert elsewhere.history == []
+    assert f"AZURE_OPENAI_ENDPOINT redirects to {host}, " in refused.value.message
+    assert f"(HTTP {status[:3]})" in refused.value.message
+    assert "secret" not in refused.value.message
+    assert len(server.history) == 1
+
+
+@pytest.mark.parametrize(
+    ("location", "host"),
+    [
+        ("Location: /openai/v1/chat/completions", "another address"),
+        ("Location: http://[", "another address"),
+        ("Location: //other/x", "other"),
+        (f"Location: https://{'x' * 5000}/", "x" * 99 + "…"),
+        ("X-Other: y", "another address"),
+    ],
+)
+async def test_a_redirect_is_one_call_and_its_target_a_short_word(
+    server: Server, model: AzureOpenAIModel, location: str, host: str
+) -> None:
+    server.behaviours.append(answering(response("307 Temporary Redirect", b"", location)))
+    with pytest.raises(OperatorFailure, match="HTTP 307") as refused:
+        await model.ask(QUESTION, image(10))
+    assert f"redirects to {host}, where" in refused.value.message
+    assert len(server.history) == 1
+
+
+@pytest.mark.parametrize("status", ["201 Created", "202 Accepted", "203 Other"])
+async def test_an_answer_is_one_with_any_status_of_success(
+    server: Server, model: AzureOpenAIModel, status: str
+) -> None:
+    server.behaviours.append(answering(response(status)))
+    assert (await model.ask(QUESTION, image(10))).text == "A boat."
+    assert len(server.history) == 1
+
+
+async def test_a_success_without_an_answer_keeps_its_status(
+    server: Server, model: AzureOpenAIModel, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "pipeline.model.azure_openai")
+    server.behaviours += [answering(response("204 No Content", b"")), answering(response("202 Accepted", b"{}"))]
+    assert (await model.ask(QUESTION, image(10))).text == "A boat."
+    assert [message.rpartition("(")[2] for message in caplog.messages] == ["HTTP 204).", "HTTP 202)."]
 
 
 async def test_a_proxy_of_the_environment_is_used(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

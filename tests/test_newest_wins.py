@@ -18,7 +18,7 @@ from random import Random
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pictures import picture
+from support.pictures import picture
 
 from pipeline.errors import RetryableFailure
 from pipeline.images import PreparedImage

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from damaged_images import drawing, encoded, exif, photo, png_chunk, png_of, samples, tiff_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from odd_images import (
+from PIL import Image, ImageChops, ImageStat
+from support.damaged_images import drawing, encoded, exif, photo, png_chunk, png_of, samples, tiff_of
+from support.odd_images import (
     Page,
     bmp_with_alpha,
     interlaced_png,
@@ -18,9 +19,7 @@ from odd_images import (
     png_with_chunk,
     tiff_of_pages,
 )
-from PIL import Image, ImageChops, ImageStat
-from preparing import inspected, prepare
-from test_images import assert_alike, failure, opened
+from support.preparing import assert_alike, failure, inspected, opened, prepare
 
 from pipeline.errors import ErrorCode, PermanentFailure
 from pipeline.images import (

@@ -13,7 +13,7 @@ from azure.core.exceptions import AzureError, DecodeError
 from azure.storage.blob.aio import ContainerClient
 from hypothesis import given
 from hypothesis import strategies as st
-from terminal import Ran, blobsight
+from support.terminal import Ran, blobsight
 
 from pipeline.storage.facts import ListedBlob, OddEntry
 from pipeline.storage.listing import ContainerListing, list_page, listed
@@ -44,16 +44,16 @@ ENTRIES = {
     "<Name>long</Name><Properties>{when}<Etag>0x2</Etag></Properties>".replace("long", "x" * 1025): OddEntry(
         "x" * 1025, "a blob can't have this name"
     ),
-    "<Name>p</Name>": OddEntry("p", "the listing does not tell its ETag"),
-    "<Name>e</Name><Properties>{when}</Properties>": OddEntry("e", "the listing does not tell its ETag"),
+    "<Name>p</Name>": OddEntry("p", "the listing does not give its ETag"),
+    "<Name>e</Name><Properties>{when}</Properties>": OddEntry("e", "the listing does not give its ETag"),
     "<Name>t</Name><Properties><Etag>0x2</Etag></Properties>": OddEntry(
-        "t", "the listing does not tell its size, or when it was changed"
+        "t", "the listing does not give its size or its last change"
     ),
     "<Name>i</Name><Properties><Etag>0x2</Etag><Last-Modified>2026-03-14T09:26:53Z</Last-Modified></Properties>": (
-        OddEntry("i", "the listing does not tell its size, or when it was changed")
+        OddEntry("i", "the listing does not give its size or its last change")
     ),
     "<Name>s</Name><Properties>{when}<Etag>0x2</Etag><Content-Length>many</Content-Length></Properties>": OddEntry(
-        "s", "the listing does not tell its size, or when it was changed"
+        "s", "the listing does not give its size or its last change"
     ),
 }
 
@@ -158,12 +158,12 @@ async def test_every_command_names_odd_entries_and_goes_on() -> None:
         )
     for command, one in ran.items():
         assert one.status == 1, (command, one)
-        assert "odd\\n.png: it is left out: the listing does not tell its ETag\n" in one.talk, command
+        assert "odd\\n.png: it is left out: the listing does not give its ETag\n" in one.talk, command
     assert ran["status"].json()["images"] == 1
     assert ran["retry"].json()["images"] == [{"name": "good.png", "why": "pending"}]
     assert ran["status"].json()["problems"][0] == {
         "name": "odd\n.png",
-        "error": {"code": None, "message": "it is left out: the listing does not tell its ETag"},
+        "error": {"code": None, "message": "it is left out: the listing does not give its ETag"},
     }
 
 

@@ -12,8 +12,8 @@ from email.message import EmailMessage
 from urllib.parse import quote
 
 import pytest
-from damaged_images import drawing, encoded, samples
-from test_images import failure
+from support.damaged_images import drawing, encoded, samples
+from support.preparing import failure
 
 from pipeline.errors import ErrorCode
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from azure.storage.blob import StandardBlobTier
 from azure.storage.blob.aio import BlobServiceClient
-from guarded_storage import guarded
-from person import Person
-from pictures import picture
-from workshop import THROTTLED, Workshop, workshop
+from support.guarded_storage import guarded
+from support.person import Person
+from support.pictures import picture
+from support.workshop import THROTTLED, Workshop, workshop
 
 from pipeline.errors import AnswerKept, ErrorCode, OperatorFailure, PermanentFailure, RetryableFailure
 from pipeline.instructions.options import parse_options

@@ -8,12 +8,13 @@ from unicodedata import normalize
 import pyarrow.fs
 import pytest
 from azure.storage.blob.aio import ContainerClient
-from person import Person
-from pictures import picture
-from terminal import blobsight
-from workshop import Workshop, workshop
+from support.person import Person
+from support.pictures import picture
+from support.terminal import blobsight
+from support.workshop import Workshop, workshop
 
 from blobsight.image_states import State, image_states
+from pipeline.errors import PermanentFailure
 from pipeline.instructions import InstructionSources
 from pipeline.job.race import Outcome
 from pipeline.job.requests import Request
@@ -50,6 +51,54 @@ async def test_a_near_miss_ends_in_a_failed_result_that_says_what_to_call_it(
     assert not person.asked(asked)
     shown = await blobsight(person, "status", "--failed", folder)
     assert [line[0] for line in shown.lines if line[0].startswith(folder)] == [f"{folder}{name}"]
+
+
+@pytest.mark.parametrize(
+    ("image", "sidecar"),
+    [
+        ("photo.jpg", "photo.JPG.instructions.txt"),
+        ("photo.jpg", "photo.jpeg.instructions.txt"),
+        ("IMG_1.JPEG", "img_1.jpg.instructions.md"),
+        ("scan.tif", "Scan.TIFF.instructions.json"),
+        ("photo.heic", "photo.HEIF.instructions.txt"),
+    ],
+)
+async def test_a_sidecar_of_another_writing_of_its_image_ends_in_a_failed_result(
+    person: Person, image: str, sidecar: str
+) -> None:
+    folder = f"writings/{sidecar}/"
+    ending = sidecar.partition(".instructions")[2]
+    await person.drop(folder + image, PNG)
+    await person.drop(folder + sidecar, b'{"instructions": "Never asked"}')
+    result = await person.result(folder + sidecar)
+    assert (result["status"], result["error"]["code"]) == ("failed", "invalid_instructions")
+    right = f"{image}.instructions{ending}"
+    assert f"there is '{folder}{image}'" in result["error"]["message"]
+    assert result["error"]["details"] == {"file": folder + sidecar, "right_name": folder + right}
+    shown = await blobsight(person, "status", "--failed", folder)
+    assert [line[0] for line in shown.lines if line[0].startswith(folder)] == [folder + sidecar]
+
+
+@pytest.mark.parametrize(
+    ("key", "right"),
+    [
+        ("instruction", "instructions"),
+        ("Instruction", "instructions"),
+        ("instructions_base64", "instructions_b64"),
+        ("instructionsb64", "instructions_b64"),
+    ],
+)
+async def test_a_near_miss_of_a_metadata_key_is_named(key: str, right: str) -> None:
+    sources = InstructionSources(NoFiles(), None)
+    with pytest.raises(PermanentFailure, match=f"write '{right}'") as caught:
+        await sources.find("a.jpg", {key: "What is it?"})
+    assert caught.value.details == {"metadata": key.lower(), "right_key": right}
+    assert (await sources.find("a.jpg", {key: "What is it?", "instructions": "This?"})).text == "This?"
+
+
+async def test_other_tools_metadata_break_nothing() -> None:
+    metadata = {"prompt": "x", "max_tokens": "x", "description": "x", "instructor": "x", "instruction": " "}
+    assert (await InstructionSources(NoFiles(), None).find("a.jpg", metadata)).origin == "builtin"
 
 
 async def test_a_long_or_steering_name_is_shown_in_one_short_line() -> None:

@@ -10,9 +10,9 @@ import pytest
 from azure.core.exceptions import ResourceNotFoundError
 from azure.storage.blob.aio import BlobServiceClient
 from azure.storage.queue.aio import QueueServiceClient
-from guarded_storage import guarded
-from person import Person
-from workshop import Workshop, workshop
+from support.guarded_storage import guarded
+from support.person import Person
+from support.workshop import Workshop, workshop
 
 from pipeline.storage.notes import Notes
 from pipeline.storage.queue import RequestQueue

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from make_dist import notes
-from person import ROOT
+from support.person import ROOT
 
 from pipeline import __version__
 

@@ -101,7 +101,7 @@ def test_any_other_message_is_refused_in_words_that_a_result_can_hold(message: s
 @pytest.mark.parametrize(
     ("message", "problem"),
     [
-        ("{", "no JSON"),
+        ("{", "not JSON"),
         ("{}", "container"),
         ('{"version": 2, "container": "images", "name": "a.png"}', "version"),
         ('{"container": "images", "name": "a.png", "atempt": 2}', "atempt"),

@@ -635,7 +635,7 @@ for _ in range(20):
         ({"type": "object", "properties": {"a": {"type": "strng"}}}, "at /properties/a/type: "),
         (
             {"type": "object", "properties": {"a": {"minLength": "x"}}},
-            "at /properties/a/minLength: this is no JSON Schema",
+            "at /properties/a/minLength: this is not a JSON Schema",
         ),
         ({"type": "object", "properties": {"a": {"pattern": "(?=a)"}}}, "at /properties/a/pattern: "),
         ({"type": "object", "properties": {"a": {"pattern": "(a{999}){999}"}}}, "write a simpler pattern"),
@@ -644,7 +644,7 @@ for _ in range(20):
         ({"type": "object", "properties": {"a": {"pattern": "(?i)a"}}}, "write both cases, as in [Aa]"),
         ({"type": "object", "unevaluatedProperties": False}, 'write "additionalProperties"'),
         (an_object(a={"type": "number", "minimum": 0, "exclusiveMinimum": True}), 'instead of "minimum"'),
-        (an_object(a={"type": "string", "required": True}), 'list the names of such properties, beside "properties"'),
+        (an_object(a={"type": "string", "required": True}), 'list the names of such properties, next to "properties"'),
         ({"type": "object", "properties": {"a/b": {"$ref": "http://x/y"}}}, "at /properties/a~1b/$ref: "),
         ({"type": "object", "properties": {"a": {"$ref": "#anchor"}}}, 'write "#/$defs/<name>"'),
         ({"type": "object", "properties": {"a": {"$ref": "#/$defs/ä"}}}, 'there is no schema at "#/$defs/ä"'),
@@ -661,7 +661,7 @@ for _ in range(20):
         ({"type": "object", "$schema": 7}, "at /$schema: "),
         ({"type": "object", 1: {}}, 'the key 1 is a int: write it in quotes, "1"'),
         ({"type": "object", "const": date(2026, 1, 1)}, "at /const: 2026-01-01 is a date"),
-        ({"type": "object", "minimum": math.nan}, "at /minimum: nan is no JSON number"),
+        ({"type": "object", "minimum": math.nan}, "at /minimum: nan is not a JSON number"),
         ({"type": "object", "minimum": 10**5000}, "at /minimum: the number is too large"),
         ({"type": "object", "title": "\ud800"}, "at /title: a text holds half a surrogate pair"),
         ({"type": "object", "description": "x" * 70_000}, "it is larger than 64 KB"),
@@ -691,10 +691,10 @@ ANYTHING = {"type": "object"}
     ("text", "problem"),
     [
         ("", "it is empty"),
-        ("Total: 3", "it is no JSON"),
-        ('{"a": 1', "it is no JSON"),
-        ('{"a": NaN}', "NaN is no JSON number"),
-        ('{"a": -Infinity}', "-Infinity is no JSON number"),
+        ("Total: 3", "it is not JSON"),
+        ('{"a": 1', "it is not JSON"),
+        ('{"a": NaN}', "NaN is not a JSON number"),
+        ('{"a": -Infinity}', "-Infinity is not a JSON number"),
         ('{"a": 1e999}', "the number 1e999 is too large"),
         ('{"a": ' + "9" * 5000 + "}", "is too large"),
         ('{"a": 1, "a": 2}', 'the property "a" is there more than once'),
@@ -784,7 +784,7 @@ def test_the_worst_answers_take_bounded_time() -> None:
 
 def test_no_schema_takes_much_time_or_memory_however_it_is_written() -> None:
     """In a process of its own, with answers that are as hard to check; ten of each are held at the same time."""
-    program = [sys.executable, "-m", "hostile_schemas"]
+    program = [sys.executable, "-m", "support.hostile_schemas"]
     ran = subprocess.run(program, check=True, capture_output=True, text=True, cwd=Path(__file__).parent)
     idle, *costs = map(json.loads, ran.stdout.splitlines())
     assert {cost["kind"] for cost in costs if max(cost["making"], cost["checking"]) > 1} == set()

@@ -1,17 +1,14 @@
 # ruff: noqa: E501 - whole messages, as people see them
 """A wrong setting stops the start, with one message that says what to mend."""
 
+import re
+
 import pytest
 from inline_snapshot import snapshot
+from support.person import ROOT
+from support.some_settings import ENOUGH
 
 from pipeline.settings import Settings, SettingsError
-
-ENOUGH = {
-    "DataStorage__blobServiceUri": "https://data.blob.core.windows.net/",
-    "DataStorage__queueServiceUri": "https://data.queue.core.windows.net/",
-    "AZURE_OPENAI_ENDPOINT": "https://ai.openai.azure.com/",
-    "AZURE_OPENAI_DEPLOYMENT": "vision",
-}
 
 
 def message_for(changes: dict[str, str]) -> str:
@@ -30,7 +27,7 @@ def test_one_message_names_every_bad_key_its_problem_and_an_example() -> None:
         "PROCESS_IMAGE_ENABLED": "perhaps",
     }
     assert message_for(environment) == snapshot("""\
-Blobsight cannot start, settings to mend: 6
+Blobsight cannot start, settings to fix: 6
   - DataStorage__queueServiceUri is missing. Example: DataStorage__queueServiceUri=https://myaccount.queue.core.windows.net
   - INPUT_CONTAINER is 'My Images': it should be 3 to 63 lowercase letters, digits and single hyphens. Example: INPUT_CONTAINER=images
   - AZURE_OPENAI_ENDPOINT is wrong: it should be an https:// address, without a key, a SAS or anything else behind it. Example: AZURE_OPENAI_ENDPOINT=https://my-resource.openai.azure.com
@@ -42,14 +39,14 @@ Blobsight cannot start, settings to mend: 6
 
 def test_containers_must_differ_or_results_would_be_analyzed() -> None:
     assert message_for({"OUTPUT_CONTAINER": "images"}) == snapshot("""\
-Blobsight cannot start, settings to mend: 1
+Blobsight cannot start, settings to fix: 1
   - INPUT_CONTAINER, OUTPUT_CONTAINER and STATE_CONTAINER must differ, or results would be analyzed as uploads. Give each its own container.\
 """)
 
 
 def test_two_identities_are_refused() -> None:
     assert message_for({"AZURE_CLIENT_ID": "one", "DataStorage__clientId": "two"}) == snapshot("""\
-Blobsight cannot start, settings to mend: 1
+Blobsight cannot start, settings to fix: 1
   - AZURE_CLIENT_ID and DataStorage__clientId name two identities; the app uses one for storage and model. Set both to the same client id.\
 """)
 
@@ -92,6 +89,26 @@ def test_the_names_of_the_2024_tutorial_still_work() -> None:
     storage = {key: value for key, value in ENOUGH.items() if key.startswith("DataStorage")}
     settings = Settings.from_environment(storage | old)
     assert (settings.openai_endpoint, settings.openai_deployment) == ("https://ai.openai.azure.com", "gpt4v")
+
+
+def test_the_ranges_in_the_documentation_are_the_ones_that_hold() -> None:
+    page = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+    rows = re.findall(
+        r"^\| `(\w+)` \| `[^|]*` \| (above )?([\d,]+) (?:to ([\d,]+)|or more) \| [^|]* \|", page, re.MULTILINE
+    )
+    assert len(rows) == 9
+    for name, above, low, high in rows:
+        least = int(low.replace(",", ""))
+        refused = [str(least if above else least - 1)]
+        taken = [str(least + 0.001 if above else least)]
+        if high:
+            most = int(high.replace(",", ""))
+            refused.append(str(most + 1))
+            taken.append(str(most))
+        for value in taken:
+            Settings.from_environment(ENOUGH | {name: value})
+        for value in refused:
+            assert f"{name} is '{value}'" in message_for({name: value})
 
 
 def test_an_empty_value_counts_as_unset() -> None:

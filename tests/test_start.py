@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from azurefunctions.extensions.base import Datum
-from person import ROOT, Person
+from support.person import ROOT, Person
 
 from localcloud.functions_host.errors import HostError
 from localcloud.functions_host.process import FunctionsHostProcess

@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 import pytest
 from azure.core.pipeline import PipelineRequest
 from azure.storage.blob.aio import BlobServiceClient
-from person import Person
-from pictures import picture
+from support.person import Person
+from support.pictures import picture
 
 from pipeline.images import PreparedImage
 from pipeline.job.analysis import Analyzer
@@ -164,6 +164,12 @@ async def test_a_page_with_empty_blobs_costs_one_listing_more(
     listed = await list_page(counted.service.get_container_client("costs"), None, metadata=False)
     assert [blob.name for blob in listed.blobs] == ["z.png"]
     assert counted.counter.seen == ["GET costs"] * pages
+
+
+async def test_a_sidecar_before_its_image_costs_the_reads_of_other_writings(person: Person, counted: Counted) -> None:
+    """Of `a.jpg`: .jpeg and capitals of both, each with the name in small letters and in capitals."""
+    await person.blobs.get_blob_client("costs", "a.jpg.instructions.txt").upload_blob(b"What is it?")
+    assert await counted.cost("a.jpg.instructions.txt") == (Outcome.GONE, ["GET costs"] * (1 + 7))
 
 
 async def test_an_image_that_is_gone_costs_one(counted: Counted) -> None:

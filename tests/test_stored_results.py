@@ -10,7 +10,7 @@ import pytest
 from azure.storage.blob import BlobProperties, ContentSettings
 from hypothesis import example, given
 from hypothesis import strategies as st
-from some_results import failed, result_of
+from support.some_results import failed, result_of
 
 from blobsight.following import summary_of
 from blobsight.reading import Content, UnreadableError

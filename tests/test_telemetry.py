@@ -30,9 +30,9 @@ from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricR
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from person import ROOT, Person, somebody
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from support.person import ROOT, People, Person
 
 from localcloud.certificates import Certificates
 from localcloud.cloud import DATA_KEY
@@ -265,19 +265,21 @@ async def over_http(host: FunctionsHostProcess) -> None:
 
 
 @pytest.fixture(scope="module")
-async def run(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Run]:
+async def run(
+    tmp_path_factory: pytest.TempPathFactory, people: People, functions_host: type[FunctionsHostProcess]
+) -> AsyncIterator[Run]:
     directory = tmp_path_factory.mktemp("observed")
     certificates = Certificates.load_or_create(directory / "certificates")
     async with ApplicationInsights(certificates) as insights:
         telling = {"DEFAULT_INSTRUCTIONS": prompt("default"), "SYSTEM_PROMPT": f"You like a {CANARY}."}
         settings = insights.settings | telling | {"TMPDIR": str(directory)}
-        async with somebody(directory, settings) as person:
+        async with people(directory, settings) as person:
             idle = await idle_lines(insights)
             await person.cloud.functions.stop()
             log = directory / "debug.log"
             debugged = Person(person.cloud, person.blobs, log, patience=60)
             person.cloud.model.script.policy = debugged.behave
-            async with FunctionsHostProcess(ROOT, person.cloud.app_settings(), log=log, debug=True) as host:
+            async with functions_host(ROOT, person.cloud.app_settings(), log=log, debug=True) as host:
                 await person.cloud.events.subscribe(
                     "debugged",
                     WebHook(host.webhook_url("analyze_image")),

@@ -17,9 +17,9 @@ import aiohttp
 import pytest
 from azure.storage.blob.aio import BlobServiceClient
 from azure.storage.queue.aio import QueueServiceClient
-from person import ROOT, Echo, Person
-from pictures import picture
-from workshop import Identity
+from support.person import ROOT, Echo, Person
+from support.pictures import picture
+from support.workshop import Identity
 
 from bench.chaos.explanations import Cause, Witness
 from bench.chaos.faults import Kill, call_of
@@ -146,7 +146,7 @@ def impatient_app(directory: Path, *, deliveries: int = 5) -> Path:
 
 
 @pytest.fixture(scope="module")
-async def fire(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Fire]:
+async def fire(tmp_path_factory: pytest.TempPathFactory, local_cloud: type[LocalCloud]) -> AsyncIterator[Fire]:
     directory = tmp_path_factory.mktemp("fire")
     log = directory / "functions.log"
     settings: Mapping[str, str] = {
@@ -157,7 +157,7 @@ async def fire(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Fire]:
         "LOCAL_HOST_RESTART_SECONDS": "0.1",
     }
     ledger = Ledger()
-    cloud = LocalCloud(
+    cloud = local_cloud(
         directory=directory,
         app=impatient_app(directory / "app"),
         log=log,
@@ -366,11 +366,13 @@ class NoLook(StorageWatch):
         pass
 
 
-async def test_an_upload_that_the_trigger_may_not_look_at_waits_and_is_not_called_crashed(tmp_path: Path) -> None:
+async def test_an_upload_that_the_trigger_may_not_look_at_waits_and_is_not_called_crashed(
+    tmp_path: Path, local_cloud: type[LocalCloud]
+) -> None:
     """Each look stops the whole host; in the end the host calls the upload poison, though its function never ran."""
     app = impatient_app(tmp_path / "app", deliveries=2)
     short = {"LOCAL_HOST_HIDDEN_SECONDS": "1", "LOCAL_HOST_RESTART_SECONDS": "0.02"}
-    cloud = LocalCloud(
+    cloud = local_cloud(
         directory=tmp_path, app=app, log=tmp_path / "log", brain=Echo(), settings=short, storage_watch=NoLook()
     )
     async with (

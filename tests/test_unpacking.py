@@ -7,10 +7,10 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pipeline.storage.unpacking import Broken, TooLarge, is_packed, unpacked
+from pipeline.unpacking import Broken, TooLarge, is_packed, unpacked
 
 PACKERS: list[Any] = [gzip.compress, zlib.compress]
 
@@ -23,6 +23,44 @@ def test_what_was_packed_comes_out(data: bytes, pack: Any) -> None:
 @given(st.binary(max_size=200).filter(lambda data: not is_packed(data)))
 def test_anything_else_stays_as_it_is(data: bytes) -> None:
     assert unpacked(data, 0) is data
+
+
+@given(st.sampled_from(["x ", "x^"]), st.text(st.characters(codec="utf-8"), max_size=2000))
+@example("x", " is the unknown here")
+@example("x", "^2 + y^2 = 1")
+def test_text_is_not_compressed_whatever_it_begins_with(start: str, text: str) -> None:
+    data = start.encode() + text.encode()
+    assert not is_packed(data)
+    assert unpacked(data, 0) is data
+
+
+PACKED = gzip.compress(bytes(range(256)) * 40)
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        pytest.param(PACKED[:-8] + b"\0\0\0\0" + PACKED[-4:], "its checksum does not match", id="wrong checksum"),
+        pytest.param(PACKED[:-4] + b"\0\0\0\0", "its checksum does not match", id="wrong length"),
+        pytest.param(PACKED[:-9], "it is cut off", id="cut off"),
+        pytest.param(PACKED[:12] + b"\xff" * 20 + PACKED[32:], "it is damaged", id="damaged"),
+        pytest.param(b"\x1f\x8b\x08 and then text", "it is damaged", id="text behind the signature"),
+        pytest.param(PACKED + PACKED[:10] + b"\xff" * 20, "what follows its first part is damaged", id="second part"),
+        pytest.param(zlib.compress(PACKED * 9, 0)[:-1], "it is cut off", id="zlib, cut off"),
+        pytest.param(
+            zlib.compress(PACKED * 9, 0)[:-1] + b"~", "its checksum does not match", id="zlib, wrong checksum"
+        ),
+    ],
+)
+def test_what_is_wrong_is_said_in_words(data: bytes, problem: str) -> None:
+    with pytest.raises(Broken, match=problem) as broken:
+        unpacked(data, 100_000)
+    assert "rror" not in str(broken.value)
+
+
+@pytest.mark.parametrize("level", range(10))
+def test_zlib_is_known_at_every_level(level: int) -> None:
+    assert unpacked(zlib.compress(PACKED, level), len(PACKED)) == PACKED
 
 
 @given(st.binary(max_size=300))

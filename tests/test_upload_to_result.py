@@ -2,8 +2,6 @@
 
 import asyncio
 import base64
-import json
-import os
 from hashlib import sha256
 from pathlib import Path
 from urllib.parse import quote
@@ -14,9 +12,9 @@ import psutil
 import pytest
 from azure.storage.blob import BlobBlock
 from inline_snapshot import snapshot
-from odd_images import Page, tiff_of_pages
-from person import ROOT, Person, somebody
-from pictures import picture
+from support.odd_images import Page, tiff_of_pages
+from support.person import SCHEMA, People, Person, deliver_again
+from support.pictures import picture
 
 from localcloud.cloud import DATA_KEY
 from localcloud.model import (
@@ -45,8 +43,6 @@ from localcloud.model import (
     Throttled,
     Verbatim,
 )
-
-SCHEMA = json.loads((ROOT / "docs" / "result.schema.json").read_text(encoding="utf-8"))
 
 
 async def test_an_image_becomes_a_result(person: Person) -> None:
@@ -328,7 +324,7 @@ PASSING: dict[str, Behaviour] = {
 
 
 @pytest.mark.timeout(240)
-async def test_what_may_pass_is_tried_again_until_it_succeeds(tmp_path: Path) -> None:
+async def test_what_may_pass_is_tried_again_until_it_succeeds(tmp_path: Path, people: People) -> None:
     """In place when a moment is enough, by way of the request queue when it is the operator's or takes longer.
 
     In a cloud of its own: all this trouble makes the governor careful for a while.
@@ -341,7 +337,7 @@ async def test_what_may_pass_is_tried_again_until_it_succeeds(tmp_path: Path) ->
         result = await person.result(f"again/{trouble}.png")
         return result["status"], len(person.asked(asked))
 
-    async with somebody(tmp_path) as person:
+    async with people(tmp_path) as person:
         person.patience = 120
         outcomes = await asyncio.gather(*(outcome(person, trouble) for trouble in PASSING))
     assert dict(zip(PASSING, outcomes, strict=True)) == dict.fromkeys(PASSING, ("succeeded", 2))
@@ -407,9 +403,9 @@ async def test_an_event_of_another_container_is_left_alone(person: Person) -> No
     assert await person.result_names("other.png.json.json") == []
 
 
-async def test_one_credential_serves_all_uploads(tmp_path: Path) -> None:
+async def test_one_credential_serves_all_uploads(tmp_path: Path, people: People) -> None:
     """Tokens are asked for once per process and resource, not per image."""
-    async with somebody(tmp_path) as person:
+    async with people(tmp_path) as person:
         for n in range(5):
             await person.drop(f"tokens/{n}.png", picture(), {"instructions": "Token"})
         for n in range(5):
@@ -426,31 +422,6 @@ async def test_the_app_gets_no_key(person: Person) -> None:
         assert not {name for name in environment if "API_KEY" in name}
         assert not {name for name, value in environment.items() if DATA_KEY in value or "AccountKey" in value}
     assert len(children) >= 2
-
-
-async def deliver_again(person: Person, name: str, container: str = "images") -> None:
-    """What Event Grid does when it is not sure that the first delivery arrived."""
-    event = {
-        "id": os.urandom(8).hex(),
-        "topic": "t",
-        "subject": f"/blobServices/default/containers/{container}/blobs/{name}",
-        "eventType": "Microsoft.Storage.BlobCreated",
-        "eventTime": "2026-01-01T00:00:00Z",
-        "dataVersion": "",
-        "metadataVersion": "1",
-        "data": {
-            "api": "PutBlob",
-            "blobType": "BlockBlob",
-            "eTag": "0x0",
-            "url": f"{person.cloud.front.blob_url}/{container}/{quote(name)}",
-        },
-    }
-    url = person.cloud.functions.webhook_url("analyze_image")
-    async with (
-        aiohttp.ClientSession() as http,
-        http.post(url, json=[event], headers={"aeg-event-type": "Notification"}) as answer,
-    ):
-        assert answer.status == 202
 
 
 async def functions_pids(person: Person) -> list[int]:

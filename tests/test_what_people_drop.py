@@ -10,10 +10,9 @@ from typing import Any
 import jsonschema
 import pillow_heif
 import pytest
-from person import ROOT, Person
-from pictures import picture
 from PIL import Image
-from test_upload_to_result import SCHEMA
+from support.person import ROOT, SCHEMA, Person
+from support.pictures import picture
 
 from localcloud.model import TRUNCATED, Answer, Behaviour
 

@@ -3,17 +3,21 @@
 import ast
 import sys
 from pathlib import Path
+from types import NoneType, UnionType
+from typing import Literal, Union, get_args, get_origin
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
+
 import click  # noqa: E402 - after the path
+from annotated_types import Ge, Le  # noqa: E402
 from pydantic import AliasChoices  # noqa: E402
 from pydantic.fields import FieldInfo  # noqa: E402
 
 from blobsight.cli import blobsight  # noqa: E402
 from pipeline import result  # noqa: E402
-from pipeline.settings import DEFAULT_SYSTEM_PROMPT, Settings  # noqa: E402
+from pipeline.settings import DEFAULT_SYSTEM_PROMPT, ModelUrl, ServiceUrl, Settings, StorageName  # noqa: E402
 
 SETTINGS_HEAD = """# Settings
 
@@ -22,8 +26,8 @@ Generated from `pipeline/settings.py` by `make docs`.
 The app reads its settings once, from the environment (in Azure: the function app's settings). A missing or wrong one
 stops the start with one message that names every bad key. An empty value counts as unset. None of them is a secret.
 
-| setting | default | what it does | example |
-| --- | --- | --- | --- |
+| setting | default | allowed | what it does | example |
+| --- | --- | --- | --- | --- |
 """
 
 
@@ -36,7 +40,34 @@ def _row(field: FieldInfo) -> str:
     names = choices.choices if isinstance(choices, AliasChoices) else [field.alias]
     default = "**required**" if field.is_required() else "" if field.default is None else f"`{_shown(field.default)}`"
     about = " ".join((field.description or "").split())
-    return f"| {' or '.join(f'`{n}`' for n in names)} | {default} | {about} | `{(field.examples or [''])[0]}` |\n"
+    cells = [" or ".join(f"`{n}`" for n in names), default, _allowed(field), about, f"`{(field.examples or [''])[0]}`"]
+    return f"| {' | '.join(cells)} |\n"
+
+
+def _allowed(field: FieldInfo) -> str:
+    """The values that `Settings` takes, as far as its types say; nothing for any text."""
+    if text := _ALLOWED_TEXTS.get(str(field.annotation)):
+        return text
+    parts = get_args(field.annotation) if get_origin(field.annotation) in {Union, UnionType} else (field.annotation,)
+    kind = next(part for part in parts if part is not NoneType)
+    kind = getattr(kind, "__value__", kind)
+    if get_origin(kind) is Literal:
+        return ", ".join(f"`{value}`" for value in get_args(kind))
+    if kind is bool:
+        return "`true`, `false`"
+    if kind is int or kind is float:
+        bounds = {type(bound): bound for bound in field.metadata}
+        low, high = bounds.get(Ge), bounds.get(Le)
+        least = f"{low.ge:,}" if low else "1" if kind is int else "above 0"
+        return f"{least} to {high.le:,}" if high else f"{least} or more"
+    return ""
+
+
+_ALLOWED_TEXTS = {
+    str(ServiceUrl): "an `https://` address; `http://` only of this machine",
+    str(ModelUrl): "an `https://` address without a path, or with `/openai/v1`; `http://` only of this machine",
+    str(StorageName): "3 to 63 lowercase letters, digits and single hyphens",
+}
 
 
 def _shown(default: object) -> str:

@@ -38,6 +38,7 @@ class _Response:
 
     headers: Mapping[str, str]
     content: bytes = _ANSWER
+    status_code: int = 200
 
 
 class Endpoint:

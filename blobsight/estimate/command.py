@@ -104,10 +104,10 @@ def _of_files(
 ) -> tuple[Estimate, Sequence[LeftOut]]:
     experience, unread = asyncio.run(_experience_of(place, assumptions)) if place else (None, [])
     problems: list[LeftOut] = []
-    left_out = 0
+    instruction_files = 0
 
     def images() -> Iterator[LocalFile]:
-        nonlocal left_out
+        nonlocal instruction_files
         for found in find_files(paths, sys.stdin):
             if isinstance(found, LeftOut):
                 if found.problem:
@@ -115,7 +115,7 @@ def _of_files(
             elif wants_result(found.name):
                 yield found
             else:
-                left_out += 1
+                instruction_files += 1
 
     sizes: Counter[Size | None] = Counter()
     with progress("looking at images") as bar:
@@ -125,8 +125,8 @@ def _of_files(
             else:
                 sizes[size] += 1
             bar.advance()
-    estimate = estimated(sizes, sizes.total(), left_out, assumptions, experience)
-    return replace(estimate, problems=unread), problems
+    estimate = estimated(sizes, sizes.total(), 0, assumptions, experience)
+    return replace(estimate, instruction_files=instruction_files, problems=unread), problems
 
 
 async def _experience_of(place: Place, assumptions: Assumptions) -> tuple[Experience | None, list[Problem]]:
@@ -145,6 +145,7 @@ def _show(answer: Estimate) -> None:
         ("model", f"{answer.model}, detail {answer.detail}"),
         ("images", f"{answer.images:,}"),
         ("left out, not images", f"{answer.left_out:,}"),
+        ("instruction files (not counted)", f"{answer.instruction_files:,}"),
         ("image tokens", numbers(answer.image_tokens)),
         ("prompt tokens", f"{answer.prompt_tokens:,}"),
         ("output tokens", numbers(answer.output_tokens)),
@@ -165,6 +166,7 @@ def _as_json(answer: Estimate) -> dict[str, Any]:
         "detail": answer.detail,
         "images": answer.images,
         "left_out": answer.left_out,
+        "instruction_files": answer.instruction_files,
         "image_tokens": both(answer.image_tokens),
         "prompt_tokens": answer.prompt_tokens,
         "output_tokens": both(answer.output_tokens),

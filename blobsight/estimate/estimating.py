@@ -16,7 +16,7 @@ from blobsight.estimate.ranges import Range
 from blobsight.estimate.text_tokens import MESSAGE_FORMAT, text_tokens
 from blobsight.image_states import odd_ones
 from blobsight.terminal import Problem, Unknown
-from pipeline.names import wants_result
+from pipeline.names import is_instruction_file, wants_result
 from pipeline.settings import DEFAULT_SYSTEM_PROMPT, Detail
 from pipeline.storage.facts import ListedBlob
 from pipeline.storage.listing import listed
@@ -59,7 +59,9 @@ class Estimate:
 
     images: int
     left_out: int
-    """Files that cost nothing: not images, damaged, too large, unreadable, or instruction files."""
+    """Files that cost nothing: not images, damaged, too large or unreadable."""
+    instruction_files: int = 0
+    """Instruction files and schemas, which are not images and not among those left out."""
     model: str
     detail: Detail
     image_tokens: Range
@@ -76,7 +78,7 @@ class Estimate:
     def in_short(self) -> str:
         """For example "1,200 images with gpt-5.6-luna: 2.21 to 7.93 USD"."""
         cost = said(self.money) if self.money else f"price not known, {numbers(self.tokens)} tokens"
-        return f"{self.images:,} images with {self.model}: {cost}"
+        return f"{self.images:,} image{'' if self.images == 1 else 's'} with {self.model}: {cost}"
 
     @property
     def tokens(self) -> Range:
@@ -106,11 +108,14 @@ async def estimate_prefix(account: Account, prefix: str, assumptions: Assumption
     """
     sample: list[ListedBlob] = []
     odd: list[Problem] = []
-    images = left_out = 0
+    images = left_out = instruction_files = 0
     chance = random.Random(0)  # noqa: S311 - not a secret, and reproducible
     async for page in listed(account.images, metadata=False, prefix=prefix):
         odd += odd_ones(page)
         for blob in page.blobs:
+            if is_instruction_file(blob.name):
+                instruction_files += 1
+                continue
             if not wants_result(blob.name):
                 left_out += 1
                 continue
@@ -122,7 +127,7 @@ async def estimate_prefix(account: Account, prefix: str, assumptions: Assumption
                 sample[at] = blob
         advance(len(page.blobs))
     estimate = await _from_sample(account, sample, images, left_out, prefix, assumptions)
-    return replace(estimate, problems=(*odd, *estimate.problems))
+    return replace(estimate, instruction_files=instruction_files, problems=(*odd, *estimate.problems))
 
 
 async def _from_sample(  # noqa: PLR0913, PLR0917 - what two callers know
@@ -236,8 +241,9 @@ def _how_sure(
     if money is None:
         said_of.append(f"The price of '{model}' is not known: give the model behind your deployment with --model.")
     elif money.high:
-        off = max(_LEAST_DOUBT, (money.high - money.low) / (money.high + money.low))
-        said_of.append(f"The bill should come within {off:.0%} of the middle of this range, provided that:")
+        middle = (money.high + money.low) / 2
+        off = max(_LEAST_DOUBT * middle, money.high - middle)
+        said_of.append(f"Expect {said(Range(middle - off, middle + off))} if:")
     if experience and experience.output_tokens:
         alike = "" if assumptions.instructions is None else " to the same instructions"
         said_of.append(f"answers are as long as the {experience.answers} so far{alike}.")

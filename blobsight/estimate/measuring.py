@@ -17,7 +17,7 @@ from blobsight.terminal import Problem, Unknown
 from pipeline.errors import ErrorCode, PermanentFailure
 from pipeline.images import ImageLimits, inspect, too_many_bytes
 from pipeline.storage.facts import ListedBlob
-from pipeline.storage.unpacking import unpacked_start
+from pipeline.unpacking import unpacked_start
 
 LIMITS = ImageLimits()
 

@@ -24,7 +24,7 @@ param outputContainer = readEnvironmentVariable('BLOBSIGHT_OUTPUT_CONTAINER', ''
 param eventDelivery = readEnvironmentVariable('AZURE_EVENT_DELIVERY', '') == ''
   ? 'webhook'
   : readEnvironmentVariable('AZURE_EVENT_DELIVERY', '')
-param systemTopicName = readEnvironmentVariable('AZURE_EVENT_GRID_TOPIC_NAME', '')
+param systemTopicName = readEnvironmentVariable('AZURE_EVENT_GRID_EXISTING_TOPIC_NAME', '')
 param storageSku = readEnvironmentVariable('BLOBSIGHT_STORAGE_SKU', '') == ''
   ? 'Standard_LRS'
   : readEnvironmentVariable('BLOBSIGHT_STORAGE_SKU', '')

@@ -365,7 +365,9 @@ module app 'modules/function-app.bicep' = {
     applicationInsightsConnectionString: monitoring.outputs.applicationInsightsConnectionString
     pipelineSettings: union(
       {
-        IMAGE_MEMORY_BYTES: string(instanceMemoryMB * 262144) // a quarter of the instance's memory
+        // A quarter of the instance's memory, and conversions take twice that. Of 512 MB an eighth: host and worker need more
+        // than the last quarter.
+        IMAGE_MEMORY_BYTES: string(instanceMemoryMB * (instanceMemoryMB > 512 ? 262144 : 131072))
       },
       pipelineSettings,
       {

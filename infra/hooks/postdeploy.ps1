@@ -10,7 +10,7 @@ Set-Location (Join-Path $PSScriptRoot '../..')
 function Stop-Hook([string] $Message) {
     [Console]::Error.WriteLine("error: $Message")
     [Console]::Error.WriteLine('The pipeline is deployed, but NO EVENTS REACH IT YET: images that are dropped wait an hour for the reconciliation.')
-    [Console]::Error.WriteLine("When it is mended, run 'azd hooks run postdeploy'. More: docs/deploy.md, `"When something goes wrong`".")
+    [Console]::Error.WriteLine("Once that is fixed, run 'azd hooks run postdeploy'. More: docs/deploy.md, `"When something goes wrong`".")
     exit 1
 }
 
@@ -40,8 +40,10 @@ function Test-Key {
     $output = az rest --method post --url "$app/host/default/listkeys?api-version=2025-03-01" --output json `
         --query 'contains(keys(not_null(systemKeys, `{}`)), ''blobs_extension'')' 2>&1
     $failed = $LASTEXITCODE -ne 0
-    $script:problem = if ($failed) { ($output | Select-Object -First 3) -join "`n" } else { '' }
-    return -not $failed -and "$output".Trim() -eq 'true'
+    # A warning of the Azure CLI is no part of its answer.
+    $problems, $answer = @($output).Where({ $_ -is [Management.Automation.ErrorRecord] }, 'Split')
+    $script:problem = ($problems | Select-Object -First 3) -join "`n"
+    return -not $failed -and "$answer".Trim() -eq 'true'
 }
 
 if ($env:AZURE_EVENT_DELIVERY -eq 'webhook') {
@@ -88,7 +90,7 @@ function Find-Record {
             $script:found = 'ready'
         } else {
             $problems = if ($script:text -match '"problems" *: *\[([^\]]*)') { $Matches[1] } else { '' }
-            $script:why = "it says $($problems.Substring(0, [Math]::Min(300, $problems.Length)))"
+            $script:why = "the app reports: $($problems.Substring(0, [Math]::Min(300, $problems.Length)))"
         }
     } elseif ("$output" -match 'notfound|does not exist') {
         $script:found = 'waiting'

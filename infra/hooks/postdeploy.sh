@@ -11,7 +11,7 @@ cd "$(dirname "$0")/../.." || exit 1
 fail() {
     echo "error: $1" >&2
     echo "The pipeline is deployed, but NO EVENTS REACH IT YET: images that are dropped wait an hour for the reconciliation." >&2
-    echo "When it is mended, run 'azd hooks run postdeploy'. More: docs/deploy.md, \"When something goes wrong\"." >&2
+    echo "Once that is fixed, run 'azd hooks run postdeploy'. More: docs/deploy.md, \"When something goes wrong\"." >&2
     exit 1
 }
 
@@ -76,7 +76,7 @@ look_at_record() {
         elif [ "$(said read_input) $(said write_results) $(said queue)" = "true true true" ]; then
             found=ready
         else
-            why="it says $(tr -d '\n\r' <"$record" | sed -n 's/.*"problems" *: *\[\([^]]*\).*/\1/p' | cut -c1-300)"
+            why="the app reports: $(tr -d '\n\r' <"$record" | sed -n 's/.*"problems" *: *\[\([^]]*\).*/\1/p' | cut -c1-300)"
         fi
     elif grep -qi 'notfound\|does not exist' "$problem"; then
         found=waiting why="it has no record yet"

@@ -7,7 +7,7 @@ $PSNativeCommandUseErrorActionPreference = $false  # exit codes are looked at be
 
 function Stop-Hook([string] $Message) {
     [Console]::Error.WriteLine("error: $Message")
-    [Console]::Error.WriteLine("Nothing has been deployed. When that is mended, run 'azd deploy'.")
+    [Console]::Error.WriteLine("Nothing has been deployed. Once that is fixed, run 'azd deploy'.")
     exit 1
 }
 

@@ -7,7 +7,7 @@ set -u
 
 fail() {
     echo "error: $1" >&2
-    echo "Nothing has been deployed. When that is mended, run 'azd deploy'." >&2
+    echo "Nothing has been deployed. Once that is fixed, run 'azd deploy'." >&2
     exit 1
 }
 

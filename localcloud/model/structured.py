@@ -188,8 +188,8 @@ class _Filler:
 
     def _first(self, options: list[Schema | bool], name: str, depth: int) -> Any:
         """Null if that is allowed and nothing was found; else the first option that can be met."""
-        types = [option.get("type") if isinstance(option, Mapping) else None for option in options]
-        if "null" in types and (depth >= DEEP or self._nothing_for(set(types) - {"null"}, name)):
+        types = {kind for option in options for kind in _types(option)}
+        if "null" in types and (depth >= DEEP or self._nothing_for(types - {"null"}, name)):
             return None
         ordered = sorted(options, key=lambda option: isinstance(option, Mapping) and option.get("type") == "null")
         for option in ordered:
@@ -350,3 +350,9 @@ def _amount(number: str) -> float:
         return float(re.sub(r"[.,]", "", number))
     whole, _, rest = number.rpartition(last)
     return float(re.sub(r"[.,]", "", whole) + "." + rest)
+
+
+def _types(schema: Any) -> list[Any]:
+    """The types that `schema` allows; [None] where it says none."""
+    kinds = schema.get("type") if isinstance(schema, Mapping) else None
+    return kinds if isinstance(kinds, list) else [kinds]

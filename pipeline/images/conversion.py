@@ -21,7 +21,7 @@ from pipeline.errors import PermanentFailure, RetryableFailure
 from pipeline.images.bare import MAX_PROFILE_BYTES, bare
 from pipeline.images.cost import draft, fitted
 from pipeline.images.facts import Header, ImageFacts, ImageLimits, Inspection, PreparedImage, SentFormat
-from pipeline.images.headers import VEILED, exif_orientation, jpeg_passes
+from pipeline.images.headers import NO_END, VEILED, ended_jpegs, exif_orientation, jpeg_passes
 from pipeline.images.inspection import (
     IN_FRONT,
     Unclear,
@@ -29,6 +29,7 @@ from pipeline.images.inspection import (
     refusal,
     refusal_of_rare,
     taken_by_service,
+    too_many_passes,
 )
 from pipeline.images.recognise import unsupported
 
@@ -66,9 +67,12 @@ _UPRIGHT = {
 }
 
 # Each pass of a progressive JPEG goes over the whole image, and costs a few bytes to ask for: 100 passes are ten times
-# what programs write. The product bounds the time: up to 2 ns a pixel and pass.
+# what programs write.
 _MAX_PASSES = 100
-_MAX_PASS_PIXELS = 2_000_000_000
+# Passes times pixels bound the time, at up to 2 ns for each. Programs write up to 12 passes: with so many, an image of
+# any size that MAX_IMAGE_PIXELS allows is taken.
+_USUAL_PASSES = 12
+_MIN_PASS_PIXELS = 2_000_000_000
 
 # Above it, a JPEG of the same picture would be smaller but no harder to see: text stays legible at 90.
 _JPEG_QUALITY = 90
@@ -118,10 +122,13 @@ def convert(data: bytes, inspection: Inspection, limits: ImageLimits) -> Prepare
     return PreparedImage(encoded, kind, picture.width, picture.height, transformed=True)
 
 
-def _check_passes(data: bytes, facts: ImageFacts) -> None:
-    passes = jpeg_passes(data)
-    if passes > _MAX_PASSES or passes * facts.width * facts.height > _MAX_PASS_PIXELS:
+def _check_passes(data: bytes, facts: ImageFacts, limits: ImageLimits) -> None:
+    passes, pixels = jpeg_passes(data), facts.width * facts.height
+    if passes > _MAX_PASSES:
         raise unsupported(f"a progressive JPEG of {passes:,} passes, which takes too long to decode")
+    most = max(_USUAL_PASSES * limits.max_pixels, _MIN_PASS_PIXELS)
+    if passes > 1 and passes * pixels > most:
+        raise too_many_passes(passes, facts, most // pixels)
 
 
 def _decoded(data: bytes, inspection: Inspection, limits: ImageLimits) -> Image.Image:
@@ -129,17 +136,16 @@ def _decoded(data: bytes, inspection: Inspection, limits: ImageLimits) -> Image.
     facts, directory = inspection.facts, inspection.header.directory
     kind = facts.format
     if kind == "jpeg":
-        _check_passes(data, facts)
-    image = _open(kind, bare(kind, data, directory), data, "it cannot be decoded", directory)
-    # Once more, for the decoder's own reading of the size: it is what it will allocate.
-    judged(kind, replace(inspection.header, width=image.width, height=image.height), data, limits)
+        _check_passes(data, facts, limits)
     try:
-        image.draft(None, draft(*image.size))
-        image.load()
+        if inspection.header.obstacle == NO_END:
+            image = _loaded_jpeg_without_end(data, inspection.header, limits)
+        else:
+            image = _loaded(kind, bare(kind, data, directory), data, inspection.header, limits)
         if kind == "tiff":
             _mend_palette(image)
         return _without_useless_alpha(_eight_bits(image))
-    except PermanentFailure:
+    except (PermanentFailure, RetryableFailure):
         raise
     except MemoryError as exc:
         # Size is bounded before, so it is this instance that is short of memory, and another attempt may find more.
@@ -148,6 +154,39 @@ def _decoded(data: bytes, inspection: Inspection, limits: ImageLimits) -> Image.
         # Everything, because decoders raise whatever their parsing trips over: KeyError, zlib.error, SystemError, …
         rare = refusal_of_rare(kind, data, directory) if kind != "bmp" else None  # one that could be opened is usual
         raise rare or refusal(kind, "it cannot be decoded", data, _cause(exc)) from exc
+
+
+def _loaded(kind: str, bare_data: bytes, data: bytes, header: Header, limits: ImageLimits) -> Image.Image:
+    image = _open(kind, bare_data, data, "it cannot be decoded", header.directory)
+    # Once more, for the decoder's own reading of the size: it is what it will allocate.
+    judged(kind, replace(header, width=image.width, height=image.height), data, limits)
+    image.draft(None, draft(*image.size))
+    image.load()
+    return image
+
+
+def _loaded_jpeg_without_end(data: bytes, header: Header, limits: ImageLimits) -> Image.Image:
+    """A JPEG of which no more than the end marker is missing: every viewer shows all of it.
+
+    Raises:
+        PermanentFailure: corrupt_image; some of the picture is missing.
+    """
+    image: Image.Image | None = None
+    for ended in ended_jpegs(data):
+        other = _loaded("jpeg", ended, data, header, limits)
+        if image and _show_the_same(image, other):
+            return image
+        image = other
+    raise refusal("jpeg", "it is cut off, and some of the picture is missing", data)
+
+
+def _show_the_same(image: Image.Image, other: Image.Image) -> bool:
+    # By strips, since there is no memory to spare for a third image.
+    for top in range(0, image.height, 64):
+        strip = (0, top, image.width, min(top + 64, image.height))
+        if ImageChops.difference(image.crop(strip), other.crop(strip)).getbbox():
+            return False
+    return True
 
 
 def _open(kind: str, bare_data: bytes, data: bytes, problem: str, directory: int | None = None) -> Image.Image:

@@ -25,6 +25,9 @@ VEILED = "it may be transparent all over"
 """The obstacle of an image whose alpha channel may be zero everywhere: viewers ignore such a channel, and whether the
 service does is its own business. Only decoding tells."""
 
+NO_END = "no end marker"
+"""The obstacle of a JPEG that lacks its last two bytes, and perhaps more."""
+
 # Bytes between the segments of a JPEG header, which decoders skip: Pillow one by one, at 0.3 µs each.
 _MAX_JUNK_BYTES = 1_000_000
 
@@ -174,6 +177,11 @@ def read_jpeg(data: bytes) -> Header:
 
 
 def _jpeg_obstacle(data: bytes, header: _JpegHeader) -> str | None:
+    # Inside compressed data 0xFF is always escaped, so the end marker is found only if the picture is complete; a
+    # thumbnail's own lies before the scan. From the back, because what follows it (a motion photo's video) is legal.
+    end = data.rfind(b"\xff\xd9", header.scan)
+    if end < 0:
+        return NO_END
     frame = header.frame
     if frame.coding not in _JPEG_PLAIN or frame.precision != 8:
         return "a rare kind of JPEG"
@@ -181,15 +189,63 @@ def _jpeg_obstacle(data: bytes, header: _JpegHeader) -> str | None:
         return "CMYK colours"
     if header.junk:
         return "something stands between its segments"
-    # Inside compressed data 0xFF is always escaped, so the end marker is found only if the picture is complete; a
-    # thumbnail's own lies before the scan. From the back, because what follows it (a motion photo's video) is legal.
-    end = data.rfind(b"\xff\xd9", header.scan)
-    if end < 0:
-        return "no end marker"
-    # An 8 x 8 block costs at least one bit: less data than that cannot be a picture of the stated size.
-    if (end - header.scan) * 8 * 64 < frame.width * frame.height:
+    if _is_too_short(frame, end - header.scan):
         return "too little data for its size"
     return None
+
+
+def _is_too_short(frame: JpegFrame, length: int) -> bool:
+    # An 8 x 8 block costs at least one bit: less data than that cannot be a picture of the stated size.
+    return length * 8 * 64 < frame.width * frame.height
+
+
+# What programs leave behind a picture that lacks its end marker: a line end, two zeros. A longer run of zeros is a tail
+# that was never written.
+_MAX_FILLER_BYTES = 4
+# Compressed data that differs in each bit from the other's, without 0xFF.
+_NOISE = bytes(n * 83 % 254 + 1 for n in range(254))
+_OTHER_NOISE = bytes(255 - byte for byte in _NOISE)
+
+
+def ended_jpegs(data: bytes) -> Iterator[bytes]:
+    """A JPEG without an end marker, completed twice: with noise of two kinds, and an end marker behind it.
+
+    A decoder reads the noise as the rest of the picture if some of that is missing, and skips it if nothing is. So the
+    two show the same picture if, and only if, all of it is there. None come where the headers say already that some of
+    it is missing.
+    """
+    header = jpeg_header(data)
+    filler = len(data) - len(data.rstrip(b"\0\r\n"))
+    if (
+        filler > _MAX_FILLER_BYTES
+        or _is_too_short(header.frame, len(data) - header.scan)
+        or not (header.in_one_pass(data) or _all_scans_begin(data, header))
+    ):
+        return
+    # The part that is missing may begin with a restart marker: the one that follows the last.
+    _, last = max((data.rfind(bytes((0xFF, 0xD0 + n)), header.scan), n) for n in range(8))
+    restarts = [bytes((0xFF, 0xD0 + (last + step) % 8)) for step in (1, 2)]
+    picture = data.removesuffix(b"\xff")  # half an end marker
+    for noise in (_NOISE, _OTHER_NOISE):
+        yield b"".join((picture, noise, restarts[0], noise, restarts[1], noise, b"\xff\xd9"))
+
+
+def _all_scans_begin(data: bytes, header: _JpegHeader) -> bool:
+    """Whether there is a scan for the last bit of each of the 64 coefficients of each colour."""
+    missing = {component: set(range(64)) for component in _component_ids(data, header.frame)}
+    at = header.scan
+    while at >= 0 and len(data) > at + 4:
+        colours = data[at + 4]
+        first, last, bits = data[at + 5 + 2 * colours : at + 8 + 2 * colours].ljust(3, b"\xff")
+        for component in data[at + 5 : at + 5 + 2 * colours : 2]:
+            if not bits & 15:  # how many bits are left to later scans
+                missing.get(component, set()).difference_update(range(first, last + 1))
+        at = data.find(b"\xff\xda", at + 2)
+    return not any(missing.values())
+
+
+def _component_ids(data: bytes, frame: JpegFrame) -> bytes:
+    return data[frame.at + 10 : frame.at + 10 + 3 * frame.components : 3]
 
 
 # ── PNG ──────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -16,7 +16,17 @@ from pipeline.images.facts import (
     PreparedImage,
     SentFormat,
 )
-from pipeline.images.headers import Missing, Unreadable, read_bmp, read_gif, read_heif, read_jpeg, read_png, read_webp
+from pipeline.images.headers import (
+    NO_END,
+    Missing,
+    Unreadable,
+    read_bmp,
+    read_gif,
+    read_heif,
+    read_jpeg,
+    read_png,
+    read_webp,
+)
 from pipeline.images.mishaps import ruined_inside
 from pipeline.images.other_files import NO_DECODER
 from pipeline.images.rare import rare
@@ -89,7 +99,8 @@ def judged(kind: str, header: Header, data: bytes, limits: ImageLimits, start: i
     facts = ImageFacts(kind, header.width, header.height, header.pages)
     check_size(facts, limits, data)
     obstacle = _obstacle(facts, header, len(data)) or (IN_FRONT if start else None)
-    copied = len(data) if kind == "png" or start or header.directory is not None else 0
+    is_copied = kind == "png" or start or header.directory is not None or header.obstacle == NO_END
+    copied = len(data) if is_copied else 0
     inspection = Inspection(facts, header, obstacle, conversion_bytes(kind, header, copied), start)
     if obstacle and obstacle != IN_FRONT:
         _check_cost(inspection, limits, data)
@@ -111,6 +122,16 @@ def too_many_bytes(size: int, limits: ImageLimits) -> PermanentFailure:
         f"The file has {size:,} bytes; at most {limits.max_bytes:,} are accepted. "
         "Save it smaller, for example as JPEG.",
         {"size_bytes": size, "max_bytes": limits.max_bytes},
+    )
+
+
+def too_many_passes(passes: int, facts: ImageFacts, most: int) -> PermanentFailure:
+    """The failure of a progressive JPEG that takes too long to decode at its size."""
+    return PermanentFailure(
+        ErrorCode.IMAGE_TOO_LARGE,
+        f"The image has {_shape(facts)} in a progressive JPEG of {passes:,} passes; at that size at most {most:,} are"
+        ' accepted. Save it smaller, or without "progressive".',
+        {"format": facts.format, "width": facts.width, "height": facts.height, "passes": passes, "max_passes": most},
     )
 
 

@@ -11,6 +11,8 @@ from email.errors import HeaderParseError
 from email.header import decode_header, make_header
 from urllib.parse import unquote_to_bytes
 
+from pipeline.one_line import short
+
 _CHARSET = re.compile(
     r"us-ascii|utf-8|iso-8859-\d+|windows-\d+|iso-2022-jp|shift_jis|euc-(jp|kr)|gb18030|gbk|gb2312|big5|koi8-[ru]",
     re.IGNORECASE,
@@ -99,7 +101,7 @@ def _decode_words(text: str) -> str:
         strange, decoded = [str(error)], ""
     if strange:
         raise UndecodableText(
-            f"its RFC 2047 encoded word can't be decoded ({strange[0]}): write =?utf-8?B?…?=, percent-encode the text,"
-            " or put it into instructions_b64 as base64"
+            f"its RFC 2047 encoded word can't be decoded ({short(strange[0])}): write =?utf-8?B?…?=, percent-encode"
+            " the text, or put it into instructions_b64 as base64"
         )
     return decoded

@@ -5,6 +5,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from pipeline.errors import MOST_OF_A_MESSAGE
+from pipeline.one_line import short
 from pipeline.settings import MOST_OUTPUT_TOKENS, Detail, ReasoningEffort
 
 
@@ -50,9 +52,15 @@ _MEANT = {
 }
 
 
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:60]}…"
+MOST_QUOTED = 60
+"""Characters of a value."""
+
+
+def _written(value: Any) -> str:
+    """`value` as messages quote it."""
+    if isinstance(value, int) and value.bit_length() > MOST_QUOTED:  # Python refuses to write one of 4,300 digits
+        return "far too large"
+    return short(repr(value), MOST_QUOTED)
 
 
 NAMES = tuple(field.alias or name for name, field in Options.model_fields.items())
@@ -62,7 +70,7 @@ class InvalidOption(ValueError):
     """An option that can't be meant; `option` is its name, the message says what to write instead."""
 
     def __init__(self, option: str, message: str) -> None:
-        super().__init__(message)
+        super().__init__(short(message, MOST_OF_A_MESSAGE))
         self.option = option
 
 
@@ -78,7 +86,9 @@ def parse_options(given: Mapping[str, Any]) -> Options:
         problem = error.errors(include_url=False)[0]
         option = str(problem["loc"][0])
         if problem["type"] == "extra_forbidden":
-            raise InvalidOption(option, f"there is no option '{option}': the options are {', '.join(NAMES)}") from None
+            raise InvalidOption(
+                option, f"there is no option '{short(option)}': the options are {', '.join(NAMES)}"
+            ) from None
         raise InvalidOption(
-            option, f"'{option}' is {_short(problem['input'])}: it should be {_MEANT[option]}"
+            option, f"'{option}' is {_written(problem['input'])}: it should be {_MEANT[option]}"
         ) from None

@@ -9,6 +9,7 @@ further storage operation. Otherwise the sidecar costs three (one for each endin
 import asyncio
 import hashlib
 import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -18,14 +19,22 @@ from typing import Any, Protocol
 from cachetools import TTLCache
 
 from pipeline.errors import ErrorCode, PermanentFailure
-from pipeline.instructions.files import MAX_FILE_BYTES, InstructionFile, InvalidFile, parse_file
+from pipeline.instructions.files import (
+    MAX_FILE_BYTES,
+    InstructionFile,
+    InvalidFile,
+    parse_file,
+    parse_json,
+    unpacked_file,
+)
 from pipeline.instructions.metadata_text import UndecodableText, decode_base64, decode_text
-from pipeline.instructions.misnamed import Misnamed, misnamed, other_forms, usual_form
+from pipeline.instructions.misnamed import Misnamed, misnamed, other_forms, other_writings, usual_form
 from pipeline.instructions.options import NAMES, InvalidOption, Options, parse_options
+from pipeline.instructions.plain_text import visible_text
 from pipeline.junk import has_image_ending
 from pipeline.names import folder_files, folders_of, image_of_sidecar, is_blob_name, schema_blob, sidecars
+from pipeline.one_line import short
 from pipeline.schemas import AnswerSchema, InvalidSchema
-from pipeline.schemas.wording import short
 
 BUILT_IN = "Describe this image."
 
@@ -39,6 +48,10 @@ HELD_PER_BYTE = 32
 """What a byte of a file becomes at most when it is parsed: `[],` are 3, a list takes 64 and its place."""
 PARSED_AT_ONCE_BYTES = 8 * 1024
 """What the slowest parser reads in a few milliseconds; anything longer is parsed in a thread."""
+
+
+_NEARLY_A_KEY = re.compile(r"_*instructions?_*(?P<base64>b(?:ase)?_?64)?_*")
+"""Nothing that other tools write: they have `prompt`, `description` and the like."""
 
 
 class Origin(StrEnum):
@@ -81,7 +94,7 @@ class InstructionSources:
 
     def __init__(self, files: Files, default_text: str | None) -> None:
         self._files = files
-        self._default_text = (default_text or "").strip()
+        self._default_text = visible_text(default_text or "")
         self._remembered = _Remembered()
 
     async def find(
@@ -117,7 +130,9 @@ class InstructionSources:
             found = self._default_text, Origin.SETTING, "DEFAULT_INSTRUCTIONS"
         text, origin, origin_name = found or (BUILT_IN, Origin.BUILT_IN, None)
         if not _is_encodable(text):
-            raise _invalid(f"The instructions ({origin_name or origin}) hold half a character: write it out.")
+            raise _invalid(f"The instructions ({short(origin_name or origin)}) hold half a character: write it out.")
+        if "\0" in text:
+            raise _invalid(f"The instructions ({short(origin_name or origin)}) hold a NUL character: leave it out.")
         return Instructions(text, origin, origin_name, options, await self._schema(options.schema_))
 
     async def misnamed(self, name: str) -> PermanentFailure | None:
@@ -141,7 +156,10 @@ class InstructionSources:
         for other in other_forms(image):
             if await self._files.read_start(other, 1) is not None:
                 return _in_another_form(name, other + ending)
-        return None
+        others = other_writings(image)
+        found = await asyncio.gather(*(self._files.read_start(other, 1) for other in others))
+        there = next((other for other, start in zip(others, found, strict=True) if start is not None), None)
+        return None if there is None else _of_another_writing(name, image, there, ending)
 
     async def _instruction_files(self, name: str) -> AsyncIterator[tuple[Origin, str, InstructionFile]]:
         for file in await self._read(sidecars(name)):
@@ -165,7 +183,8 @@ class InstructionSources:
 
     async def _contents(self, names: list[str]) -> dict[str, bytes]:
         contents = await asyncio.gather(*(self._files.read_start(name, MAX_FILE_BYTES + 1) for name in names))
-        return {name: data for name, data in zip(names, contents, strict=True) if data is not None}
+        found = {name: data for name, data in zip(names, contents, strict=True) if data is not None}
+        return {name: _unpacked(f"The instruction file '{short(name)}'", name, data) for name, data in found.items()}
 
     async def _schema(self, schema: dict[str, Any] | str | None) -> AnswerSchema | None:
         if schema is None:
@@ -179,15 +198,14 @@ class InstructionSources:
 
     async def _read_schema(self, name: str) -> tuple[AnswerSchema, int]:
         if not is_blob_name(name):
-            raise _invalid(f"The schema {name[:100]!r} has no name that a blob can have: correct it.")
+            raise _invalid(f"The schema '{short(name)}' has no name that a blob can have: correct it.")
+        called = f"The schema '{short(name)}'"
         data = await self._files.read_start(name, MAX_FILE_BYTES + 1)
         if data is None:
-            raise _invalid(
-                f"The schema '{name}' is not in the input container: upload it, or correct its name.", file=name
-            )
+            raise _invalid(f"{called} is not in the input container: upload it, or correct its name.", file=name)
         if len(data) > MAX_FILE_BYTES:
-            raise _invalid(f"The schema '{name}' is larger than the {MAX_FILE_BYTES:,} bytes that are read.", file=name)
-        return await _compiled(data, f"The schema '{name}'", file=name)
+            raise _invalid(f"{called} is larger than the {MAX_FILE_BYTES:,} bytes that are read.", file=name)
+        return await _compiled(_unpacked(called, name, data), called, file=name)
 
 
 async def _all_parsed(contents: Mapping[str, bytes]) -> list[tuple[str, InstructionFile]]:
@@ -200,18 +218,34 @@ async def _parsed(name: str, data: bytes) -> InstructionFile:
             return await asyncio.to_thread(parse_file, name, data)
         return parse_file(name, data)
     except InvalidFile as error:
-        raise _invalid(f"The instruction file '{name}' can't be used, {error}.", file=name) from None
+        raise _invalid(f"The instruction file '{short(name)}' can't be used, {error}.", file=name) from None
+
+
+def _unpacked(called: str, name: str, data: bytes) -> bytes:
+    try:
+        return unpacked_file(data)
+    except InvalidFile as error:
+        raise _invalid(f"{called} can't be used: {error}.", file=name) from None
 
 
 async def _compiled(text: str | bytes, called: str, **details: str) -> tuple[AnswerSchema, int]:
     """The schema, and how many bytes it has. In a thread: a large one takes a while to look through."""
     try:
-        return await asyncio.to_thread(lambda: AnswerSchema.of(json.loads(text))), len(text)
-    except (InvalidSchema, ValueError, RecursionError) as error:
+        return await asyncio.to_thread(
+            lambda: AnswerSchema.of(json.loads(text) if isinstance(text, str) else parse_json(text))
+        ), len(text)
+    except (InvalidSchema, InvalidFile) as error:
         raise _invalid(f"{called} can't be used: {error}.", **details) from None
 
 
 def _misnamed(name: str, meant: Misnamed) -> PermanentFailure:
+    if meant.right.endswith(".schema.json"):
+        return _invalid(
+            f"'{short(name)}' is nearly the name of a schema, but not exactly, so instructions can't name it. If it is"
+            f" one, upload it as '{short(meant.right)}'.",
+            file=name,
+            right_name=meant.right,
+        )
     if meant.image is not None and not has_image_ending(meant.image):
         return _without_ending(name, meant.image, meant.right.removeprefix(meant.image))
     asked = f"the image '{short(meant.image)}'" if meant.image else "the images of its folder"
@@ -241,6 +275,17 @@ def _in_another_form(name: str, right: str) -> PermanentFailure:
         f"The names of the instruction file '{short(name)}' and of its image look alike, but their accented letters"
         " are encoded in different ways (Unicode NFC and NFD). Copy the image's name, and upload the file under it;"
         " `blobsight upload` does that.",
+        file=name,
+        right_name=right,
+    )
+
+
+def _of_another_writing(name: str, image: str, there: str, ending: str) -> PermanentFailure:
+    right = there + ending
+    return _invalid(
+        f"'{short(name)}' is the instruction file of an image called '{short(image)}', and there is no such image, but"
+        f" there is '{short(there)}'. If it is meant for that one, upload it as '{short(right)}'. (If '{short(image)}'"
+        " is still to come, upload that: this file counts for it.)",
         file=name,
         right_name=right,
     )
@@ -295,18 +340,27 @@ def _held(loaded: _Loaded) -> int:
 
 
 def _from_request(request: str | None) -> tuple[str, Origin, str | None] | None:
-    text = (request or "").strip()
+    text = visible_text(request or "")
     return (text, Origin.REQUEST, None) if text else None
 
 
 def _from_metadata(metadata: Mapping[str, str]) -> tuple[str, Origin, str | None] | None:
     for key, decode in (("instructions_b64", decode_base64), ("instructions", decode_text)):
         try:
-            text = decode(metadata.get(key, "")).strip()
+            text = visible_text(decode(metadata.get(key, "")))
         except UndecodableText as error:
             raise _invalid(f"The blob's metadata '{key}' can't be read: {error}.", metadata=key) from None
         if text:
             return text, Origin.METADATA, key
+    for key, value in metadata.items():
+        if value.strip() and (near := _NEARLY_A_KEY.fullmatch(key)) and key not in ("instructions", "instructions_b64"):
+            right = "instructions_b64" if near["base64"] else "instructions"
+            raise _invalid(
+                f"The blob's metadata '{short(key)}' is nearly the key of instructions, but not exactly, so it does not"
+                f" count. If it says what to ask, write '{right}'.",
+                metadata=key,
+                right_key=right,
+            )
     return None
 
 

@@ -23,11 +23,11 @@ from pipeline.model.question import Question, Reply
 from pipeline.result import ImageSent
 from pipeline.schemas import AnswerMismatch
 from pipeline.settings import Settings
-from pipeline.storage.unpacking import Broken, TooLarge, is_packed, unpacked
+from pipeline.unpacking import Broken, TooLarge, is_packed, unpacked
 
 CONVERSIONS = 2
-"""What conversions at the same time may hold, by estimate, in `settings.image_memory_bytes`: half of an instance where
-that is a quarter of it."""
+"""Memory for all conversions together, by estimate, in `settings.image_memory_bytes`: half of an instance where that
+setting is a quarter of it."""
 
 
 class VisionModel(Protocol):
@@ -46,7 +46,7 @@ class Interrupted(Exception):
 
 
 class Answerer(Protocol):
-    """How an image comes to its answer."""
+    """Answers what is asked about an image."""
 
     async def answer(
         self, asked: Asked | NotAsked, content: Content, watch: Stopwatch, earlier: Reply | None = None
@@ -67,7 +67,7 @@ class Answerer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Failing:
-    """Answers that it is settled already: the image can't be read, or its work is given up."""
+    """Answers with a failure that is settled already: the image can't be read, or its work is given up."""
 
     failure: PermanentFailure
 
@@ -86,7 +86,7 @@ class ModelAnswerer:
     """Asks the model. One per process.
 
     Args:
-        memory: what the bytes of uploads may hold beside those that come with opening one.
+        memory: what the bytes of uploads may hold in addition to those that come with opening one.
     """
 
     def __init__(self, settings: Settings, model: VisionModel, memory: Budget) -> None:

@@ -31,7 +31,7 @@ class Asking:
         return await self._found(None, {}, text, None)
 
     async def is_misnamed(self, sidecar: str) -> bool:
-        """Whether the name of the file `sidecar` shows that it will never have an image."""
+        """Whether the file `sidecar`, whose image is not there, was meant to be called otherwise."""
         return await self._sources.misnamed(sidecar) is not None
 
     async def _found(

@@ -18,7 +18,7 @@ async def keep_replaced(
 ) -> None:
     """Keep what was paid for the result `name`, `stored` there for now, under its own content key.
 
-    Two storage requests; none where it was not paid, or its metadata were changed and don't tell its key.
+    Two storage requests; none where it was not paid, or where its metadata have lost the key.
 
     Raises:
         RetryableFailure: it can't be read or kept now.

@@ -10,6 +10,7 @@ from pipeline.job.race import Outcome, Results
 from pipeline.job.requests import Request
 from pipeline.job.work import Answered, NotAsked, Stopwatch, Work, assemble, unknown_source
 from pipeline.names import image_of_sidecar, result_name, wants_result
+from pipeline.one_line import one_line
 from pipeline.result import Result, ResultMetadata
 from pipeline.storage.facts import StoredResult, Upload
 from pipeline.telemetry import count_lost_answer
@@ -64,7 +65,7 @@ class LastResort:
             except RetryableFailure as unlisted:
                 if stored:
                     return Outcome.ALREADY_DONE
-                logger.warning("%s: %s Its failed result says no more than its name.", name, unlisted.message)
+                logger.warning("%s: %s Its failed result says no more than its name.", one_line(name), unlisted.message)
                 work = Work(unknown_source(self._uploads.container, name), "unknown", not_asked)
             else:
                 if upload is None:
@@ -95,7 +96,7 @@ class LastResort:
         await self._write(name, assemble(work, Answered(failure), attempts=1, watch=Stopwatch()), replacing=None)
         logger.error(
             "%s: a message on the request queue can't be understood",
-            name,
+            one_line(name),
             extra={"error_code": ErrorCode.CRASHED.value},
         )
 
@@ -104,7 +105,7 @@ class LastResort:
             await keep_replaced(self._results, self._claims.keep_for, name, stored)
         except RetryableFailure as failure:
             count_lost_answer()
-            logger.warning("%s: the answer of an earlier version can't be kept: %s", name, failure.message)
+            logger.warning("%s: the answer of an earlier version can't be kept: %s", one_line(name), failure.message)
 
     async def _write(self, name: str, result: Result, replacing: StoredResult | None) -> bool:
         return await self._results.write(

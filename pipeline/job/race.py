@@ -43,6 +43,7 @@ from pipeline.job.memory import Content
 from pipeline.job.requests import Request
 from pipeline.job.work import GIVEN_UP, Stopwatch, Work, assemble, carried_over, reply_so_far
 from pipeline.names import image_of_sidecar, result_name
+from pipeline.one_line import one_line
 from pipeline.result import MOST_REUSED_BYTES, PAID_FAILURES, Result, ResultMetadata, result_in
 from pipeline.storage.facts import Claim, StoredResult, Upload
 from pipeline.telemetry import count_lost_answer, count_reused_answer
@@ -63,7 +64,7 @@ class Outcome(StrEnum):
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     ALREADY_DONE = "already done"
-    """What is asked of the image as it is now has its result."""
+    """The image, as it is now asked about, has its result."""
     SUPERSEDED = "superseded"
     """A newer version of the image has its result."""
     CHANGED = "changed"
@@ -263,7 +264,7 @@ class Race:
             await self._claim.keep(result.to_json())
         except RetryableFailure as failure:
             count_lost_answer()
-            logger.warning("%s: an answer that was paid for is lost: %s", self._target, failure.message)
+            logger.warning("%s: an answer that was paid for is lost: %s", one_line(self._target), failure.message)
 
     async def _keep_or_wait(self, result: Result, failure: RetryableFailure, pause: float) -> None:
         """Keep an answer that can't be delivered because of `failure`; wait when that is not possible either.
@@ -274,7 +275,9 @@ class Race:
         try:
             await self._claim.keep(result.to_json())
         except RetryableFailure as another:
-            logger.warning("%s: %s Nor can the answer be kept: %s", self._target, failure.message, another.message)
+            logger.warning(
+                "%s: %s Nor can the answer be kept: %s", one_line(self._target), failure.message, another.message
+            )
         else:
             raise AnswerKept(failure.message, status=failure.status) from failure
         try:
@@ -282,7 +285,7 @@ class Race:
         except asyncio.CancelledError:
             count_lost_answer()
             logger.error(  # noqa: TRY400 - the traceback of a cancellation says nothing
-                "%s: an answer that was paid for could not be stored anywhere and is lost", self._target
+                "%s: an answer that was paid for could not be stored anywhere and is lost", one_line(self._target)
             )
             raise
 
@@ -298,7 +301,7 @@ def is_rerun(request: Request, stored: StoredResult) -> bool:
 
 
 def _asks_nothing_of_its_own(request: Request, stored: StoredResult) -> bool:
-    """Whether `request` is an image's event come again, after a person had the image asked something else."""
+    """Whether `request` is a repeated event of an image, which a person had asked something else."""
     of_its_own = request.instructions is not None or request.options != Options() or request.rerun_failed
     is_event = not of_its_own and image_of_sidecar(request.name) is None
     return is_event and stored.facts.origin == Origin.REQUEST

@@ -9,7 +9,7 @@ Our own message is a JSON object, version 1:
      "rerun_of": "0x8DE…"}                                              but only the one with this ETag: so that what
                                                                         is queued twice is run again once
 
-    {"version": 1, "redrive": ["retries_exhausted", "crashed"]}         all that failed so, once the cause is mended
+    {"version": 1, "redrive": ["retries_exhausted", "crashed"]}         all that failed so, once the cause is fixed
 
 Everything but `version`, `container` and `name` may be left out. An Event Grid event (`BlobCreated`, the Event Grid or
 the CloudEvents schema, one or an array) asks for the analysis of its blob, so a subscription can deliver straight to
@@ -35,7 +35,7 @@ class InvalidRequest(Failure):
 
 def _blob_name(name: str) -> str:
     if not is_blob_name(name):
-        raise ValueError("it is no blob's name")
+        raise ValueError("it is not a blob's name")
     return name
 
 
@@ -50,7 +50,7 @@ class Request(BaseModel):
     attempt: int = Field(1, ge=1)
     """Which try this is."""
     since: AwareDatetime | None = None
-    """When the first try failed; for work that was queued or put off and not tried yet, when that was."""
+    """When the first try failed; for work that was queued or deferred and not tried yet, when that was."""
     timed_out: int = Field(0, ge=0)
     """Tries whose call timed out while calls for other images were answered."""
     instructions: str | None = None
@@ -68,7 +68,7 @@ class Request(BaseModel):
 
 
 class Redrive(BaseModel):
-    """Run again all that failed with one of these error codes: what an operator sends once the cause is mended."""
+    """Run again all that failed with one of these error codes: what an operator sends once the cause is fixed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -90,7 +90,7 @@ def parse_message(text: str) -> list[Request | Redrive]:
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InvalidRequest(f"the message is no JSON ({error})") from None
+        raise InvalidRequest(f"the message is not JSON ({error})") from None
     if isinstance(content, list):
         return [request for event in content for request in _of_event(event)]
     if isinstance(content, dict) and ("eventType" in content or "specversion" in content):
@@ -107,7 +107,7 @@ def _validated[T: BaseModel](kind: type[T], content: Any) -> T:
         problem = error.errors(include_url=False, include_input=False)[0]
         # A key may be anything that JSON can escape, even what no result could hold.
         where = ".".join(ascii(part)[1:-1] if isinstance(part, str) else str(part) for part in problem["loc"])
-        raise InvalidRequest(f"the message is no request: {where or 'message'}: {problem['msg']}") from None
+        raise InvalidRequest(f"the message is not a request: {where or 'message'}: {problem['msg']}") from None
 
 
 def _of_event(event: Any) -> list[Request | Redrive]:

@@ -133,7 +133,7 @@ def unknown_source(container: str | None, name: str | None) -> Source:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """How far the answer to a question about an image came; with `failure` it did not come to its end."""
+    """An image's answer, as far as it came: with `failure` it is not complete."""
 
     failure: PermanentFailure | None = None
     facts: ImageFacts | None = None
@@ -232,7 +232,7 @@ _OF_THE_VERSION = ("url", "etag", "last_modified", "size_bytes", "content_type",
 
 
 def reply_so_far(result: Result) -> Reply | None:
-    """What was paid for a `result` that still takes another reply; None for any other result.
+    """The reply that was paid for a `result` which still takes another one; None for any other result.
 
     That is a result that was kept because its first reply did not meet the schema, and the second could not be had.
     """

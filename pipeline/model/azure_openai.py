@@ -52,7 +52,9 @@ class AzureOpenAIModel:
             max_retries=0,  # the governor has to hear of every refusal, and decides when the next call starts
             # Half the processor time of the default one, see docs/decisions/0006. It is the governor that limits calls.
             http_client=DefaultAioHttpClient(
-                limits=httpx2.Limits(max_connections=MOST_CONCURRENCY), event_hooks={"response": [_note_status]}
+                limits=httpx2.Limits(max_connections=MOST_CONCURRENCY),
+                event_hooks={"response": [_note_status]},
+                follow_redirects=False,  # an image goes where the operator says, not where a response does
             ),
         )
         self._starting = asyncio.Lock()
@@ -135,9 +137,9 @@ class AzureOpenAIModel:
     def _read(self, status: int, headers: Mapping[str, str], content: bytes, question: Question, turn: Turn) -> Reply:
         """The answer in a response. The governor hears how the call went."""
         try:
-            if status != 200:
+            if not 200 <= status < 300:
                 raise refusal(reason_in(status, headers, content, question), headers, question)
-            reply = read_reply(content, headers, question)
+            reply = read_reply(content, headers, question, status)
         except (PermanentFailure, RequestTooLarge, UnreadableAnswer) as failure:
             # An answer all the same: the service had room for the call, and none of this is an outage.
             turn.succeeded(headers)
@@ -147,9 +149,9 @@ class AzureOpenAIModel:
             raise
         except RetryableFailure as failure:
             if failure.status == 429 and not isinstance(failure, OperatorFailure):
-                turn.throttled(headers)
+                turn.throttled(headers, failure.message)
             else:
-                turn.failed()
+                turn.failed(failure.message)
             raise
         turn.succeeded(headers)
         return reply
@@ -169,13 +171,11 @@ class AzureOpenAIModel:
                     options={"headers": {"Content-Type": "application/json", "Content-Length": str(len(body))}},
                 )
         except TimeoutError:
-            turn.failed()
-            raise TimedOut(f"The model did not answer within {self._timeout:g} seconds.") from None
+            raise _reported(TimedOut(f"The model did not answer within {self._timeout:g} seconds."), turn) from None
         except APIStatusError as error:
             return error.status_code, error.response.headers, error.response.content
         except (APIConnectionError, aiohttp.ClientError) as error:
-            turn.failed()
-            raise _connection_failure(error) from _on_the_wire(error)
+            raise _reported(_connection_failure(error), turn) from _on_the_wire(error)
         except ClientAuthenticationError as error:
             raise OperatorFailure(
                 "The managed identity got no token for the model: check AZURE_CLIENT_ID and that the identity is"
@@ -183,7 +183,7 @@ class AzureOpenAIModel:
             ) from error
         except AzureError as error:
             raise RetryableFailure(f"The identity endpoint did not answer ({_first_line(error)}).") from error
-        return 200, response.headers, response.content
+        return response.status_code, response.headers, response.content
 
 
 async def _note_status(response: httpx2.Response) -> None:
@@ -191,9 +191,15 @@ async def _note_status(response: httpx2.Response) -> None:
     response.request.extensions["status"] = response.status_code
 
 
+def _reported(failure: RetryableFailure, turn: Turn) -> RetryableFailure:
+    """`failure`, of which the governor has heard. Kept by no frame that its traceback leads to."""
+    turn.failed(failure.message)
+    return failure
+
+
 def _connection_failure(error: APIConnectionError | aiohttp.ClientError) -> RetryableFailure:
     cause = _on_the_wire(error)
-    if isinstance(error, APIConnectionError) and error.request.extensions.get("status") == 200:
+    if isinstance(error, APIConnectionError) and 200 <= error.request.extensions.get("status", 0) < 300:
         return UnreadableAnswer(f"The model's answer broke off, or can't be decoded ({_first_line(cause)}).")
     if isinstance(cause, TimeoutError):
         return RetryableFailure("The model did not answer in time.")

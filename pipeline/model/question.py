@@ -2,8 +2,12 @@
 
 from dataclasses import dataclass, replace
 
+from pipeline.model.foreign_text import letters
 from pipeline.schemas import AnswerSchema
 from pipeline.settings import Detail, ReasoningEffort
+
+TRUNCATED = frozenset({"length", "modellength", "maxtokens", "maxoutputtokens", "maxcompletiontokens"})
+"""`finish_reason`, as `letters`, of an answer that used up its tokens: OpenAI's, Mistral's, others'."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +47,7 @@ class Reply:
 
     @property
     def truncated(self) -> bool:
-        return self.finish_reason == "length"
+        return letters(self.finish_reason or "") in TRUNCATED
 
     def after(self, earlier: "Reply | None") -> "Reply":
         """This reply, with the tokens of an earlier one that did not do: they were paid too."""

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pipeline.model.foreign_text import quoted, shown
+from pipeline.model.foreign_text import letters, quoted, shown
 from pipeline.model.question import Question
 
 MOST_PARSED_BYTES = 1024 * 1024
@@ -59,7 +59,7 @@ class Reason:
     message: str
     """Empty where there are no words."""
     codes: frozenset[str]
-    """All codes and types in it, small letters only."""
+    """All codes and types in it, as `letters`."""
     categories: Verdict
     request_id: str | None
     is_page: bool = False
@@ -90,11 +90,16 @@ class Reason:
 
 def reason_in(status: int, headers: Mapping[str, str], body: bytes, question: Question) -> Reason:
     """Read a response's `body`. `headers` are case-insensitive or in lower case."""
-    text = body[:MOST_PARSED_BYTES].decode(errors="replace").strip()
+    text = decoded(body[:MOST_PARSED_BYTES]).strip()
     document = _parsed(text)
     if document is None and text.startswith("<"):
         return replace(reason_of(_words_of_page(text), status, headers, question), is_page=True)
     return reason_of(text if document is None else document, status, headers, question)
+
+
+def decoded(body: bytes) -> str:
+    """`body` as text, in the encoding that its first bytes show."""
+    return body.decode(json.detect_encoding(body), errors="replace")
 
 
 def reason_of(document: Any, status: int, headers: Mapping[str, str], question: Question) -> Reason:
@@ -125,7 +130,7 @@ def verdict_in(document: Any) -> Verdict:
     """The content filter's categories anywhere in `document`."""
     found: Verdict = {}
     for key, results in _pairs(document):
-        if "contentfilterresult" in _letters(key) and isinstance(results, dict):
+        if "contentfilterresult" in letters(key) and isinstance(results, dict):
             found |= {shown(name, 60): said for name, category in results.items() if (said := _category(category))}
     return found
 
@@ -173,18 +178,19 @@ def _pairs(document: Any, most: int = 2000) -> Iterator[tuple[str, Any]]:
 
 
 def _codes(document: Any) -> Iterator[str]:
-    return (_letters(value) for key, value in _pairs(document) if key in ("code", "type") and isinstance(value, str))
-
-
-def _letters(text: str) -> str:
-    return "".join(character for character in text.lower() if character.isalpha())
+    return (letters(value) for key, value in _pairs(document) if key in ("code", "type") and isinstance(value, str))
 
 
 def _named(document: Any, key: str) -> str:
     """The value that goes by `key` in an error, or beside it."""
     error = document.get("error") if isinstance(document, dict) else None
     values = (node.get(key) for node in (error, document) if isinstance(node, dict))
-    return next((str(value) for value in values if isinstance(value, str | int) and value != ""), "")
+    return next((str(value) for value in values if _is_word(value) and value != ""), "")
+
+
+def _is_word(value: Any) -> bool:
+    """Whether `value` reads the same in JSON and in Python."""
+    return isinstance(value, str | int) and not isinstance(value, bool)
 
 
 def _words_of(node: Any, depth: int = 0) -> str:
@@ -204,7 +210,7 @@ def _words_of(node: Any, depth: int = 0) -> str:
     words = next(filter(None, (_words_of(node[key], depth + 1) for key in _SAYING if node.get(key))), "")
     place, metadata = node.get("loc"), node.get("metadata")
     if isinstance(place, list):  # FastAPI's: where in the request
-        words = f"{'.'.join(map(str, place))}: {words}"
+        words = f"{'.'.join(map(str, filter(_is_word, place)))}: {words}"
     behind = _words_of(metadata.get("raw"), depth + 1) if isinstance(metadata, dict) else ""  # OpenRouter's
     return f"{words}: {behind}" if behind else words
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from pipeline.errors import ErrorCode, Failure, OperatorFailure, PermanentFailure, RetryableFailure
 from pipeline.model.foreign_text import shown
@@ -143,7 +144,7 @@ _CAUSES = (
     ),
     _cause({402}, r"", "The service asks for payment: check the subscription's billing.", QuotaUsedUp),
     _cause(
-        {*range(300, 400), 405, 407},
+        {405, 407},
         r"",
         f"{_NO_SERVICE} If it is, a proxy is in the way (HTTPS_PROXY): it has to let the app's calls through.",
     ),
@@ -165,6 +166,8 @@ _AGAIN_IN = re.compile(r"(?:retry after|retry in|try again in) ([\d.]+(?:[hms][\
 
 def _advice(reason: Reason, headers: Mapping[str, str], question: Question) -> _Advice | None:
     status, said = reason.status, f"{reason.code} {reason.message}"
+    if 300 <= status < 400:
+        return _Advice(_elsewhere(headers))
     if status in (401, 403) and (reason.is_page or _BLOCKED.search(said)):
         return _PAGE
     if status in (404, 410):
@@ -172,6 +175,17 @@ def _advice(reason: Reason, headers: Mapping[str, str], question: Question) -> _
     if status == 429:
         return _beyond_throttling(reason, said, headers, question)
     return _cause_of(status, said) or (_FORBIDDEN if status == 403 else None)
+
+
+def _elsewhere(headers: Mapping[str, str]) -> str:
+    try:
+        host = urlsplit(headers.get("location", "")).netloc.rpartition("@")[2]
+    except ValueError:
+        host = ""
+    return (
+        f"AZURE_OPENAI_ENDPOINT redirects to {shown(host, 100) if host else 'another address'}, where no image is sent:"
+        f" set it to {_ADDRESS}. If it is, a proxy is in the way (HTTPS_PROXY): it has to let the app's calls through."
+    )
 
 
 def _not_there(reason: Reason, said: str, question: Question) -> str:

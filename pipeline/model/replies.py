@@ -11,19 +11,29 @@ from dataclasses import replace
 from typing import Any
 
 from pipeline.errors import ErrorCode, Failure, PermanentFailure, RetryableFailure
-from pipeline.model.foreign_text import shown
+from pipeline.model.foreign_text import letters, shown
 from pipeline.model.question import Question, Reply
-from pipeline.model.reasons import reason_in, reason_of, request_id_in, verdict_in
+from pipeline.model.reasons import decoded, reason_in, reason_of, request_id_in, verdict_in
 from pipeline.model.refusals import content_filtered, refusal
 
 MOST_TOKENS = 2**53
 """No service counts further; JSON's numbers do."""
 MOST_REFUSAL_CHARACTERS = 500
 """Of the model's own words in a message; `details` hold them all."""
-FILTERED = ("content_filter", "sensitive", "safety")
-"""How `finish_reason` begins where a content filter stopped the answer: OpenAI's and Azure's, z.ai's, Google's."""
-BROKEN_OFF = frozenset({"error", "network_error", "insufficient_system_resource", "abort"})
-"""`finish_reason` of gateways (OpenRouter), z.ai, DeepSeek and vLLM where the answer is not whole."""
+FILTERED = (
+    *("contentfilter", "sensitive", "safety", "imagesafety", "recitation", "imagerecitation", "blocklist"),
+    *("prohibitedcontent", "imageprohibitedcontent", "spii", "guardrail", "contentpolicy", "moderation"),
+)
+"""How `finish_reason` begins, as `letters`, where a content filter stopped the answer: OpenAI's and Azure's, z.ai's,
+Google's, Amazon's."""
+REFUSED = "refusal"
+"""`finish_reason` of Anthropic's models where the model declined."""
+BROKEN_OFF = frozenset({"error", "networkerror", "insufficientsystemresource", "abort"})
+"""`finish_reason`, as `letters`, of gateways (OpenRouter), z.ai, DeepSeek and vLLM where the answer is not whole."""
+TEXTS = ("text", "value", "content", "refusal", "reason", "message", "explanation")
+"""Keys of an object that stands for text, the likeliest first."""
+MOST_NESTED = 5
+_DIGITS = re.compile(r"[0-9]{1,16}")
 
 
 class UnreadableAnswer(RetryableFailure):
@@ -47,37 +57,43 @@ class UnreadableAnswer(RetryableFailure):
         return failure
 
 
-def read_reply(body: bytes, headers: Mapping[str, str], question: Question) -> Reply:
-    """The answer in a 200 response's `body`.
+def read_reply(body: bytes, headers: Mapping[str, str], question: Question, status: int = 200) -> Reply:
+    """The answer in the `body` of a response with a 2xx `status`.
 
     Raises:
         PermanentFailure: content_filtered, model_refused, empty_answer.
         RetryableFailure: the body is not a chat completion, or is the refusal of a gateway that says 200 all the same.
     """
     try:
-        # An answer may hold half a character, which has no UTF-8.
-        whole = json.loads(body.decode(errors="replace"), object_hook=_without_half_characters)
+        whole = json.loads(decoded(body))
     except (ValueError, RecursionError):
-        failure = _no_json(body, headers, question)
+        failure = _no_json(body, headers, question, status)
         failure.reply = Reply("", None, None, request_id_in(headers))
         raise failure from None
-    choice = _at(whole, "choices", 0)
+    choice = _choice(_at(whole, "choices"))
+    usage = _at(whole, "usage")
     reply = Reply(
         text="",
         finish_reason=_word(_at(choice, "finish_reason")),
         model=_word(_at(whole, "model")),
         request_id=request_id_in(headers),
-        input_tokens=_count(_at(whole, "usage", "prompt_tokens")),
-        output_tokens=_count(_at(whole, "usage", "completion_tokens")),
-        reasoning_tokens=_count(_at(whole, "usage", "completion_tokens_details", "reasoning_tokens")),
-        cached_tokens=_count(_at(whole, "usage", "prompt_tokens_details", "cached_tokens")),
+        # Chat completions' names, and those of the Responses API.
+        input_tokens=_count(_at(usage, "prompt_tokens"), _at(usage, "input_tokens")),
+        output_tokens=_count(_at(usage, "completion_tokens"), _at(usage, "output_tokens")),
+        reasoning_tokens=_count(
+            _at(usage, "completion_tokens_details", "reasoning_tokens"),
+            _at(usage, "output_tokens_details", "reasoning_tokens"),
+        ),
+        cached_tokens=_count(
+            _at(usage, "prompt_tokens_details", "cached_tokens"), _at(usage, "input_tokens_details", "cached_tokens")
+        ),
     )
     try:
         _require_unfiltered(whole, choice, reply)
         if not isinstance(choice, dict):
-            raise _without_choices(whole, headers, question)
-        if reply.finish_reason in BROKEN_OFF:
-            reason = reason_of(choice.get("error"), 200, headers, question)
+            raise _without_choices(whole, headers, question, status)
+        if letters(reply.finish_reason or "") in BROKEN_OFF:
+            reason = reason_of(choice.get("error"), status, headers, question)
             raise UnreadableAnswer(
                 f"The model's answer broke off (finish_reason {reply.finish_reason}). {reason.words}"
             )
@@ -88,7 +104,7 @@ def read_reply(body: bytes, headers: Mapping[str, str], question: Question) -> R
 
 
 def _require_unfiltered(whole: Any, choice: Any, reply: Reply) -> None:
-    stopped = (reply.finish_reason or "").lower().startswith(FILTERED)
+    stopped = letters(reply.finish_reason or "").startswith(FILTERED)
     beside = {key: part for key, part in choice.items() if key != "message"} if isinstance(choice, dict) else None
     of_answer, of_prompt = verdict_in(beside), verdict_in(_at(whole, "prompt_filter_results"))
     if stopped or any(category["filtered"] for category in of_answer.values()):
@@ -98,25 +114,41 @@ def _require_unfiltered(whole: Any, choice: Any, reply: Reply) -> None:
 
 
 def _text_of(message: Any, reply: Reply, question: Question) -> str:
+    if isinstance(message, str):
+        message = {"content": message}
     if not isinstance(message, dict):
         raise UnreadableAnswer("The model's answer holds no message.")
     content, declined = message.get("content"), message.get("refusal")
-    if isinstance(content, list):  # compatible servers may answer in parts, as requests are written
-        parts = [part for part in content if isinstance(part, dict)]
-        declined = declined or "".join(str(part["refusal"]) for part in parts if part.get("refusal"))
-        content = "".join(str(part.get("text") or "") for part in parts)
-    if declined:
-        raise PermanentFailure(
-            ErrorCode.MODEL_REFUSED,
-            f"The model declined to answer: {shown(str(declined), MOST_REFUSAL_CHARACTERS)} Change the instructions or"
-            " the image.",
-            {"refusal": str(declined)},
-        )
-    if not isinstance(content, str | None):
+    text, words = _text_in(content), _text_in(declined)
+    if isinstance(content, list):
+        words = words or "".join(_text_in(part.get("refusal")) for part in content if isinstance(part, dict))
+    if words or declined or letters(reply.finish_reason or "") == REFUSED:
+        raise _refused(words or text)
+    if not isinstance(content, str | list | None) and not text:
         raise UnreadableAnswer("The model's answer holds no text, but something else.")
-    if not any(character.isprintable() and not character.isspace() for character in content or ""):
+    if not any(character.isprintable() and not character.isspace() for character in text):
         raise _empty(reply, question)
-    return content or ""
+    return text
+
+
+def _text_in(said: Any, depth: int = 0) -> str:
+    """The text of an answer or a refusal. Compatible servers may write parts, as requests are written."""
+    if isinstance(said, str):
+        return said.encode(errors="replace").decode()  # it may hold half a character, which has no UTF-8
+    if isinstance(said, list) and depth < MOST_NESTED:
+        return "".join(_text_in(part, depth + 1) for part in said)
+    if isinstance(said, dict) and depth < MOST_NESTED:
+        return next(filter(None, (_text_in(said.get(key), depth + 1) for key in TEXTS)), "")
+    return ""
+
+
+def _refused(words: str) -> PermanentFailure:
+    said = f": {shown(words, MOST_REFUSAL_CHARACTERS)}" if words.strip() else ", and gives no reason."
+    return PermanentFailure(
+        ErrorCode.MODEL_REFUSED,
+        f"The model declined to answer{said} Change the instructions or the image.",
+        {"refusal": words},
+    )
 
 
 def _empty(reply: Reply, question: Question) -> PermanentFailure:
@@ -126,7 +158,7 @@ def _empty(reply: Reply, question: Question) -> PermanentFailure:
             f"It used up the {question.max_output_tokens:,} tokens that it may take{', ' if reasoned else ''}{reasoned}"
         )
     else:
-        what = f"It ended by itself (finish_reason {reply.finish_reason})"
+        what = "It ended by itself" + (f" (finish_reason {reply.finish_reason})" if reply.finish_reason else "")
     effort = f" (now {question.reasoning_effort})" if question.reasoning_effort else ""
     return PermanentFailure(
         ErrorCode.EMPTY_ANSWER,
@@ -136,8 +168,8 @@ def _empty(reply: Reply, question: Question) -> PermanentFailure:
     )
 
 
-def _no_json(body: bytes, headers: Mapping[str, str], question: Question) -> UnreadableAnswer:
-    reason = reason_in(200, headers, body, question)
+def _no_json(body: bytes, headers: Mapping[str, str], question: Question, status: int) -> UnreadableAnswer:
+    reason = reason_in(status, headers, body, question)
     if reason.is_page:  # nobody's answer, so its words may be reason
         return UnreadableAnswer(
             f"A web page came instead of the model's answer. {reason.words}", details=reason.details
@@ -145,12 +177,12 @@ def _no_json(body: bytes, headers: Mapping[str, str], question: Question) -> Unr
     return UnreadableAnswer(f"The model's answer of {len(body):,} bytes is not JSON ({reason.where}).")
 
 
-def _without_choices(whole: Any, headers: Mapping[str, str], question: Question) -> Failure:
-    """A 200 that holds no answer: a gateway's refusal, or nothing."""
-    reason = reason_of(whole, 200, headers, question)
-    status = _embedded_status(whole)
-    if status is not None or reason.filtered:
-        return refusal(replace(reason, status=status or 200), headers, question)
+def _without_choices(whole: Any, headers: Mapping[str, str], question: Question, status: int) -> Failure:
+    """A success that holds no answer: a gateway's refusal, or nothing."""
+    reason = reason_of(whole, status, headers, question)
+    embedded = _embedded_status(whole)
+    if embedded is not None or reason.filtered:
+        return refusal(replace(reason, status=embedded or status), headers, question)
     if any(_at(whole, key) for key in ("error", "errors", "detail")) or _at(whole, "object") == "error":
         return UnreadableAnswer(
             f"The model service refused, and called it an answer. {reason.words}",
@@ -169,8 +201,8 @@ def _embedded_status(whole: Any) -> int | None:
         ("statusCode",),
         ("status",),
     )
-    said = (str(_at(whole, *path)) for path in paths)
-    return next((int(status) for status in said if re.fullmatch(r"[45][0-9]{2}", status)), None)
+    said = (value for path in paths if isinstance(value := _at(whole, *path), str | int))
+    return next((int(status) for status in said if re.fullmatch(r"[45][0-9]{2}", str(status))), None)
 
 
 def _at(document: Any, *path: str | int) -> Any:
@@ -187,12 +219,16 @@ def _word(said: Any) -> str | None:
     return shown(said, 200) or None if isinstance(said, str) else None
 
 
-def _count(tokens: Any) -> int | None:
-    is_number = isinstance(tokens, int | float) and not isinstance(tokens, bool)
-    return int(tokens) if is_number and 0 <= tokens < MOST_TOKENS else None
+def _count(*said: Any) -> int | None:
+    """The first number in `said`, which may be a string of digits."""
+    for tokens in said:
+        number = int(tokens) if isinstance(tokens, str) and _DIGITS.fullmatch(tokens) else tokens
+        if isinstance(number, int | float) and not isinstance(number, bool) and 0 <= number < MOST_TOKENS:
+            return int(number)
+    return None
 
 
-def _without_half_characters(value: dict[str, Any]) -> dict[str, Any]:
-    return {
-        key: part.encode(errors="replace").decode() if isinstance(part, str) else part for key, part in value.items()
-    }
+def _choice(choices: Any) -> Any:
+    """The first choice that has a message; failing that, the first one."""
+    those = [choice for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else []
+    return next((choice for choice in those if isinstance(choice.get("message"), dict)), those[0] if those else None)

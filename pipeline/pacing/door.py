@@ -2,8 +2,15 @@
 
 import asyncio
 from collections import deque
+from dataclasses import dataclass
 
 from pipeline.pacing.gate import Gate
+
+
+@dataclass(slots=True, eq=False)
+class _Comer:
+    failed_before: bool
+    let_in: asyncio.Future[None]
 
 
 class Door:
@@ -13,7 +20,8 @@ class Door:
         self._gate = gate
         self._most_inside = most_inside
         self._loop = asyncio.get_running_loop()
-        self._outside: deque[asyncio.Future[None]] = deque()
+        self._outside: deque[_Comer] = deque()
+        self._last_failed_before = True
         self._timer: asyncio.TimerHandle | None = None
         self._inside = 0
         """Pieces of work that came in, whatever they do there."""
@@ -27,24 +35,27 @@ class Door:
     def idle(self) -> bool:
         return not (self._inside or self._outside)
 
-    async def come_in(self, hold: float) -> None:
+    async def come_in(self, hold: float, *, failed_before: bool) -> None:
         """Wait, at most `hold` seconds, until it is worthwhile to begin.
+
+        Work that has `failed_before` and other work take turns, so that a few images that always fail don't hold up the
+        others; while calls fail one after the other, the other work goes first.
 
         Raises:
             Busy: it did not become worthwhile.
         """
-        comer = self._loop.create_future()
+        comer = _Comer(failed_before, self._loop.create_future())
         self._outside.append(comer)
         self.open()
-        if comer.done():
+        if comer.let_in.done():
             return
         try:
             async with asyncio.timeout(hold):
-                await comer
+                await comer.let_in
         except BaseException as error:
             if comer in self._outside:
                 self._outside.remove(comer)
-            elif not comer.cancelled():
+            elif not comer.let_in.cancelled():
                 self.go_out()  # it was let in just now, and its caller is gone
             if not isinstance(error, TimeoutError):
                 raise
@@ -65,7 +76,14 @@ class Door:
             if opens_at > now:
                 self._timer = self._loop.call_at(opens_at, self.open)
                 return
-            comer = self._outside.popleft()
-            if not comer.done():
+            comer = self._next()
+            self._outside.remove(comer)
+            if not comer.let_in.done():
                 self._inside += 1
-                comer.set_result(None)
+                comer.let_in.set_result(None)
+
+    def _next(self) -> _Comer:
+        failed_before = not (self._gate.failing or self._last_failed_before)
+        comer = next((one for one in self._outside if one.failed_before == failed_before), self._outside[0])
+        self._last_failed_before = comer.failed_before
+        return comer

@@ -8,21 +8,14 @@ from random import Random
 
 from pipeline.errors import NotTried
 from pipeline.pacing.pace import LONGEST_STEP, Average, Pace
-from pipeline.pacing.waits import LONGEST_ASKED_WAIT, asked_wait
+from pipeline.pacing.pauses import Pauses
+from pipeline.pacing.waits import asked_wait
 
 AHEAD = 10.0
 """Seconds of calls that are made ready in advance: to open an image takes a fraction of one, to convert it a few."""
 COLD_PART = 16
 """A cold instance begins with the most calls in flight divided by this; each round of successes doubles it. Dozens of
 instances may start at once, with a quota of a call a minute for each."""
-FIRST_PAUSE = 0.75
-"""Seconds to pause when throttled without a named time; doubled each time in a row."""
-PATIENT_REFUSALS = 3
-"""Refusals in a row after which the service's own time is no longer believed when ours is longer."""
-SPREAD = 0.1
-"""Part of a pause that is added at random, so that instances don't come back together."""
-FAILURES_IN_A_ROW = 5
-"""Failures other than throttling that look like an outage rather than bad luck."""
 LIVELY = 3600.0
 """Seconds for which a success says that the deployment answers."""
 
@@ -48,13 +41,13 @@ class Turn:
         """The service did its part: an answer, a refusal by its content filter, a request that it rejects for good."""
         self.gate.succeeded(self, headers)
 
-    def throttled(self, headers: Mapping[str, str]) -> None:
-        """The service wants fewer calls: 429, or any error with a time to stay away for."""
-        self.gate.throttled(self, headers)
+    def throttled(self, headers: Mapping[str, str], cause: str = "") -> None:
+        """The service wants fewer calls: 429, or any error with a time to stay away for. `cause` is its sentence."""
+        self.gate.throttled(self, headers, cause)
 
-    def failed(self) -> None:
+    def failed(self, cause: str = "") -> None:
         """The service was of no use for another reason: an error, a time-out, a broken connection."""
-        self.gate.failed(self)
+        self.gate.failed(self, cause)
 
 
 @dataclass(slots=True, eq=False)
@@ -75,7 +68,6 @@ class Gate:
         self._deployment = deployment
         self._most_in_flight = most_in_flight
         self._patience = patience
-        self._rng = rng
         self._loop = asyncio.get_running_loop()
         self._waiters: deque[_Waiter] = deque()
         self._timer: asyncio.TimerHandle | None = None
@@ -85,11 +77,7 @@ class Gate:
         self._cost = Average()
         """Of a call."""
         self._pace = Pace(self._loop.time())
-        self._resume_at = 0.0
-        self._episode_at = -1.0
-        """When it last closed. What befell calls that had started before belongs to the same episode."""
-        self._refused_in_a_row = 0
-        self._failed_in_a_row = 0
+        self._pauses = Pauses(rng)
         self.in_flight = 0
         self.succeeded_at: float | None = None
         """By the event loop's clock; None: never."""
@@ -119,7 +107,12 @@ class Gate:
     @property
     def paused_for(self) -> float:
         """Seconds."""
-        return max(0.0, self._resume_at - self._loop.time())
+        return max(0.0, self._pauses.end_at - self._loop.time())
+
+    @property
+    def failing(self) -> bool:
+        """Whether calls fail one after the other."""
+        return self._pauses.failing
 
     def wait(self) -> float:
         """Seconds that one more call would wait."""
@@ -138,12 +131,13 @@ class Gate:
         pace = self.pace
         step = by_limit if pace is None else max(by_limit, min((self._cost.value or 0.0) / pace, LONGEST_STEP))
         turn_at = max(self._loop.time(), self._pace.next_start) + ahead * step
-        return max(self._resume_at, turn_at - AHEAD)
+        return max(self._pauses.end_at, turn_at - AHEAD)
 
     def busy(self) -> Busy:
-        wait = max(self.wait(), 1.0)
+        wait, cause = max(self.wait(), 1.0), self._pauses.cause
         return Busy(
-            f"The deployment '{self._deployment}' is at its limit; a turn may come in {wait:.0f} seconds.",
+            f"The deployment '{self._deployment}' is at its limit; a turn may come in {wait:.0f} seconds."
+            + (f" Its last call failed: {cause}" if cause else ""),
             retry_after=wait,
         )
 
@@ -176,41 +170,31 @@ class Gate:
     def succeeded(self, turn: Turn, headers: Mapping[str, str]) -> None:
         now = self._loop.time()
         self._latency.add(now - turn.started)
-        self._refused_in_a_row = self._failed_in_a_row = 0
+        self._pauses.succeeded()
         self.succeeded_at = now
         self._limit = min(self._limit + 1, float(self._most_in_flight))
         self._pace.note_left(_part_left(headers), turn.started, now)
-        if turn.paced and turn.started > self._episode_at:
+        if turn.paced and self._pauses.is_over(turn.started):
             self._pace.quicken(turn.cost)
         self._advance()
 
-    def throttled(self, turn: Turn, headers: Mapping[str, str]) -> None:
+    def throttled(self, turn: Turn, headers: Mapping[str, str], cause: str) -> None:
         now = self._loop.time()
-        wait = asked_wait(headers)
         self._pace.refused(turn.cost)
-        if turn.started > self._episode_at:
-            self._episode_at = now
+        if self._pauses.throttled(turn.started, now, asked_wait(headers), cause):
             self._pace.slow(now)
             if self.pace is None:
                 self._limit = max(1.0, self._limit / 2)
-            if wait is None or self._refused_in_a_row >= PATIENT_REFUSALS:
-                wait = max(wait or 0.0, _growing_pause(self._refused_in_a_row))
-            self._refused_in_a_row += 1
-        self._pause(now, wait or 0.0)
+        self._pause()
 
-    def failed(self, turn: Turn) -> None:
-        if turn.started <= self._episode_at:
-            return
-        self._failed_in_a_row += 1
-        if self._failed_in_a_row >= FAILURES_IN_A_ROW:
-            self._episode_at = now = self._loop.time()
+    def failed(self, turn: Turn, cause: str) -> None:
+        if self._pauses.failed(turn.started, self._loop.time(), cause):
             self._limit = max(1.0, self._limit / 2)
-            self._pause(now, _growing_pause(self._failed_in_a_row - FAILURES_IN_A_ROW))
+            self._pause()
 
-    def _pause(self, now: float, seconds: float) -> None:
-        self._resume_at = max(self._resume_at, now + seconds * self._rng.uniform(1.0, 1.0 + SPREAD))
+    def _pause(self) -> None:
         # They came in order, so those who can wait that long are all behind those who cannot.
-        while self._waiters and self._waiters[0].entered + self._patience < self._resume_at:
+        while self._waiters and self._waiters[0].entered + self._patience < self._pauses.end_at:
             self._send_away(self._waiters.popleft())
         self._advance()
 
@@ -226,7 +210,7 @@ class Gate:
         while self._waiters:
             head = self._waiters[0]
             deadline = head.entered + self._patience
-            ready = max(self._pace.next_start, self._resume_at)
+            ready = max(self._pace.next_start, self._pauses.end_at)
             if head.granted.done():  # cancelled just now
                 self._waiters.popleft()
             elif ready <= now and self.in_flight < self.limit:
@@ -245,18 +229,12 @@ class Gate:
             self._pace.measure_from(now)  # there were no calls for a while, which says nothing about the quota
         self._pace.started(waiter.cost, now)
         self.in_flight += 1
-        if self._refused_in_a_row:
-            # Until something is accepted again: not all those who waited for the end of a pause at once.
-            self._resume_at = max(self._resume_at, now + self._rng.uniform(0.0, FIRST_PAUSE))
+        self._pauses.started(now)
         waiter.granted.set_result(Turn(self, waiter.cost, now, waiter.paced))
 
     def _send_away(self, waiter: _Waiter) -> None:
         if not waiter.granted.done():
             waiter.granted.set_exception(self.busy())
-
-
-def _growing_pause(times_before: int) -> float:
-    return min(FIRST_PAUSE * 2.0 ** min(times_before, 30), LONGEST_ASKED_WAIT)
 
 
 def _part_left(headers: Mapping[str, str]) -> float | None:

@@ -40,7 +40,7 @@ def _observer(
         try:
             loop.call_soon_threadsafe(lambda: answer.set_result(observations()))
             return answer.result(timeout=1)
-        except (RuntimeError, TimeoutError):  # the loop has ended, or is busy: the next reading tells
+        except (RuntimeError, TimeoutError):  # the loop has ended, or is busy: the next reading shows it
             return []
 
     return observe

@@ -5,7 +5,7 @@ A quota is a rate: tokens a minute, whatever a call's latency. So the governor h
 - a **pace** (`pace.py`), in cost a second, at which calls start evenly. It is unknown, and holds nothing back, until
   the service first throttles. From then on each success quickens it a little, the more the longer all goes well, and a
   throttling episode slows it once: a little, or, when far less was accepted than it allows, to what was accepted;
-- a **pause** (`gate.py`) for all callers, until the time the service named, or one that doubles while nothing is
+- a **pause** (`pauses.py`) for all callers, until the time the service named, or one that doubles while nothing is
   accepted;
 - a **limit** (`gate.py`) on calls in flight, which opens by one with each success up to a fixed ceiling and halves when
   calls fail one after another for other reasons than throttling;
@@ -96,8 +96,12 @@ class Governor:
             gate.leave()
 
     @asynccontextmanager
-    async def door(self, deployment: str, hold: float) -> AsyncIterator[None]:
+    async def door(self, deployment: str, hold: float, *, failed_before: bool = False) -> AsyncIterator[None]:
         """Wait, at most `hold` seconds, until it is worthwhile to begin work that will call `deployment`.
+
+        First come, first served, but work that has `failed_before` and other work take turns; while calls fail one
+        after the other, the other work goes first. Where a few images fail each time, one that is answered ends the
+        pause for all.
 
         A caller that gets no place also waits the full `hold`: refusing it at once would spin the backlog between
         queue and app.
@@ -110,7 +114,7 @@ class Governor:
             Busy: no place came free.
         """
         door = self._used(deployment).door
-        await door.come_in(hold)
+        await door.come_in(hold, failed_before=failed_before)
         try:
             yield
         finally:

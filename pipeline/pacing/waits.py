@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from random import Random
 
 LONGEST_ASKED_WAIT = 120.0
-"""Seconds. More than a minute's quota takes to come back; a reset further off ("6m0s") tells when a bucket is full."""
+"""Seconds. More than a minute's quota takes to come back; a reset further off ("6m0s") is when a bucket is full."""
 
 RETRIES_IN_PLACE = 2
 LONGEST_WAIT_IN_PLACE = 5.0
@@ -32,10 +32,10 @@ def asked_wait(headers: Mapping[str, str]) -> float | None:
     has been seen to send neither and only the times at which its quotas are there again.
     """
     for header, per_second in (("retry-after-ms", 1000), ("retry-after", 1)):
-        if (told := seconds_of(headers.get(header))) is not None:
-            return min(told / per_second, LONGEST_ASKED_WAIT)
+        if (said := seconds_of(headers.get(header))) is not None:
+            return min(said / per_second, LONGEST_ASKED_WAIT)
     resets = [seconds_of(headers.get(f"x-ratelimit-reset-{of}")) for of in ("tokens", "requests")]
-    longest = max((told for told in resets if told is not None), default=None)
+    longest = max((said for said in resets if said is not None), default=None)
     return None if longest is None else min(longest, LONGEST_ASKED_WAIT)
 
 
@@ -61,12 +61,12 @@ def deferral_delay(attempt: int, retry_after: float | None, rng: Random) -> floa
     return delay if retry_after is None else max(delay, retry_after * rng.uniform(1.0, 1.2))
 
 
-def seconds_of(told: str | None) -> float | None:
+def seconds_of(said: str | None) -> float | None:
     """Seconds: a number, or a duration as in "1s", "6m0s" and "120ms"; None for anything else."""
     try:
-        seconds = float(told or "")
+        seconds = float(said or "")
     except ValueError:
-        found = _DURATION.fullmatch((told or "").strip())
+        found = _DURATION.fullmatch((said or "").strip())
         if not found or not found.group():
             return None
         hours, minutes, whole, thousandths = (float(part or 0) for part in found.groups())

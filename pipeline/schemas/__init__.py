@@ -25,7 +25,7 @@ Strict mode's rules, as documented:
     Azure's page still has.
         docs.snaplogic.com/snaps/snaps-machine-learning/sp-azure-openai-llm/azure-openai-structured-outputs.html
 Not documented, but answered with 400:
-    oneOf ("is not permitted"); keywords beside a `$ref` ("$ref cannot have keywords"; beside an `anyOf` they may be):
+    oneOf ("is not permitted"); keywords next to a `$ref` ("$ref cannot have keywords"; next to an `anyOf` they may be):
     openai-agents-python#1884, langchainjs#11384, pydantic_ai/profiles/openai.py; objects in an anyOf whose first
     properties have the same name: openai-python#2193.
 Of two limits the lower one is taken: above it the schema goes as guidance, which works wherever it is.
@@ -51,7 +51,7 @@ __all__ = ["AnswerMismatch", "AnswerSchema", "InvalidSchema"]
 
 @dataclass(frozen=True, slots=True)
 class AnswerSchema:
-    """What an answer must look like. Made by `of`; two are equal when they ask for the same."""
+    """The shape that an answer must have. Made by `of`; two are equal when they ask for the same."""
 
     digest: str
     """SHA-256 of the definition, hexadecimal. The order of keys counts: the service answers in that of `properties`."""
@@ -66,7 +66,7 @@ class AnswerSchema:
         """The schema in `definition`, a parsed JSON or YAML document.
 
         Raises:
-            InvalidSchema: it is no JSON Schema, or one that can't be asked for or can't be checked.
+            InvalidSchema: it is not a JSON Schema, or one that can't be asked for or can't be checked.
         """
         document = Document(unwrapped(plain(definition)))
         document.root_object()
@@ -89,14 +89,14 @@ class AnswerSchema:
 
     @property
     def strict(self) -> bool:
-        """Whether the service is held to the schema."""
+        """Whether the service guarantees the schema."""
         return self.loosened is None
 
     def check(self, text: str) -> Any:
         """The value in the model's `text`, without the nulls that only stand for properties left out.
 
         Raises:
-            AnswerMismatch: the text is no JSON, or its value does not meet the schema as it was written.
+            AnswerMismatch: the text is not JSON, or its value does not meet the schema as it was written.
         """
         value = parse(text if self.strict else without_fence(text))
         size = extent(value)

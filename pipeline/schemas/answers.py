@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from pipeline.schemas.wording import compact, pointer_text, short
+from pipeline.one_line import short
+from pipeline.schemas.wording import compact, pointer_text
 
 if TYPE_CHECKING:
     from jsonschema_rs import ValidationError
@@ -60,7 +61,7 @@ def parse(text: str) -> Any:
             text, object_pairs_hook=_unique, parse_constant=_no_number, parse_float=_float, parse_int=_int
         )
     except json.JSONDecodeError as error:
-        raise mismatch(f"it is no JSON ({error.msg}, line {error.lineno}, column {error.colno})") from None
+        raise mismatch(f"it is not JSON ({error.msg}, line {error.lineno}, column {error.colno})") from None
     except RecursionError:
         raise mismatch(f"it is nested deeper than {MAX_ANSWER_NESTING} levels") from None
 
@@ -119,7 +120,7 @@ def _problems(errors: Iterable["ValidationError"]) -> Iterator[dict[str, str]]:
 
 
 def _is_elsewhere(error: "ValidationError", choice: "ValidationError") -> bool:
-    """Whether `error` says that the value of `choice` is another thing altogether, or another kind of object."""
+    """Whether `error` says that the value of `choice` is of another type, or another kind of object."""
     depth = len(error.instance_path) - len(choice.instance_path)
     return (error.kind.name == "type" and depth == 0) or (error.kind.name in ("const", "enum") and depth <= 1)
 
@@ -134,7 +135,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _no_number(text: str) -> NoReturn:
-    raise mismatch(f"{text} is no JSON number")
+    raise mismatch(f"{text} is not a JSON number")
 
 
 def _float(text: str) -> float:

@@ -40,7 +40,7 @@ takes 5 KB before a limit counts."""
 MAX_PATTERN_BYTES = 512 * 1024
 """Of all compiled patterns as the engine counts them; it really takes up to 14 times that while they are in use."""
 MATCHER_BYTES = 64 * 1024
-"""What each may take beside that while it matches; with less even simple ones are slow."""
+"""Bytes that each may take in addition while it matches; with less, even simple ones are slow."""
 MAX_PATTERN_WORK = 5_000_000_000
 """Bytes of compiled patterns times characters of the answer; the worst of them takes 0.06 ns."""
 
@@ -56,7 +56,7 @@ class Checker:
     steps: int
     """To check a value, at most."""
     pattern_bytes: int
-    """What each pattern may compile to."""
+    """Bytes that each pattern may compile to."""
     pattern_uses: int
 
     @classmethod

@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import quote, unquote
 
+from pipeline.one_line import short
 from pipeline.schemas.pasted import not_an_object, translate
 from pipeline.schemas.plain import MAX_SCHEMA_NESTING, InvalidSchema
-from pipeline.schemas.wording import Pointer, compact, short
+from pipeline.schemas.wording import Pointer, compact
 
 MAX_IN_PLACE = 32
 """Schemas within schemas (`$ref`, anyOf, …) that look at the same value: with the nesting of answers it bounds the
@@ -21,10 +22,10 @@ DIALECTS = (
     "http://json-schema.org/draft-06/schema",
     "http://json-schema.org/draft-04/schema",
 )
-"""What "$schema" may say, with a # at the end or without. The first one is meant when it is left out."""
+"""Values of "$schema", with a # at the end or without. The first one is meant when it is left out."""
 TYPES = ("array", "boolean", "integer", "null", "number", "object", "string")
 SHAPES = ("type", "enum", "const", "properties", "required", "additionalProperties", "items")
-"""What says on its own what a value looks like."""
+"""Keywords each of which describes a value on its own."""
 COMBINATIONS = ("allOf", "anyOf", "oneOf")
 
 _UNSUPPORTED = {
@@ -50,10 +51,10 @@ _MAPS = {
 
 
 class Document:
-    """What a person wrote, understood and checked.
+    """A schema as a person wrote it, understood and checked.
 
     Raises:
-        InvalidSchema: it is no JSON Schema, or one that answers can't be checked against.
+        InvalidSchema: it is not a JSON Schema, or one that answers can't be checked against.
     """
 
     root: Schema
@@ -271,7 +272,7 @@ def _check_meta_schema(schema: Schema, where: Pointer) -> None:
 
 
 def refusal(error: Exception, where: Pointer) -> InvalidSchema:
-    """What the validator says of the schema at `where`, in words that say what to write instead."""
+    """The validator's complaint about the schema at `where`, in words that say what to write instead."""
     where = (*where, *map(str, getattr(error, "instance_path", ())))
     problem = short(getattr(error, "message", str(error)).partition("\n")[0])
     match where:
@@ -285,9 +286,9 @@ def refusal(error: Exception, where: Pointer) -> InvalidSchema:
         case (*_, "exclusiveMinimum" | "exclusiveMaximum" as key):
             problem += f': write the number here, instead of "{key.removeprefix("exclusive").lower()}"'
         case (*_, "required"):
-            problem += ': list the names of such properties, beside "properties"'
+            problem += ': list the names of such properties, next to "properties"'
         case (*_, "$id"):
             problem += ": remove it"
         case _:
-            problem = f"this is no JSON Schema: {problem}"
+            problem = f"this is not a JSON Schema: {problem}"
     return InvalidSchema(where, problem)

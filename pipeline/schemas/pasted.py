@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from pipeline.schemas.wording import compact, short
+from pipeline.one_line import short
+from pipeline.schemas.wording import compact
 
 _STRUCTURE = frozenset(
     (
@@ -10,7 +11,7 @@ _STRUCTURE = frozenset(
         "anyOf", "oneOf", "allOf", "not", "if", "$ref", "$defs", "definitions",
     )
 )  # fmt: skip
-"""What makes a schema of an object; titles, descriptions and the like do not."""
+"""Keywords that make a schema of an object; titles, descriptions and the like do not."""
 _WRAPPERS = ("response_format", "text", "format", "json_schema", "schema", "function", "parameters", "input_schema",
              "inputSchema")  # fmt: skip
 """Where requests and tools keep a schema: `response_format.json_schema.schema` and `function.parameters` (chat

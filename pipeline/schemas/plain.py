@@ -3,7 +3,8 @@
 import math
 from typing import Any
 
-from pipeline.schemas.wording import Pointer, pointer_text, short
+from pipeline.one_line import short
+from pipeline.schemas.wording import Pointer, pointer_text
 
 MAX_SCHEMA_CHARACTERS = 64 * 1024
 MAX_SCHEMA_VALUES = 5_000
@@ -82,5 +83,5 @@ def _number(value: float, where: Pointer) -> int | float:
             raise InvalidSchema(where, "the number is too large: write one that fits into 64 bits")
         return int(value)
     if not math.isfinite(value):
-        raise InvalidSchema(where, f"{value} is no JSON number: write a finite one")
+        raise InvalidSchema(where, f"{value} is not a JSON number: write a finite one")
     return float(value)

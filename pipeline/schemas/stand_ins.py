@@ -16,7 +16,7 @@ class Properties(dict[str, Schema]):
 
 
 def branches(schema: Schema, root: Schema) -> Iterator[Schema]:
-    """What `schema` is a choice of, or itself; `root` is the whole, which `$ref`s lead into."""
+    """The members of a choice, or `schema` itself; `root` is the whole, which `$ref`s lead into."""
     while "$ref" in schema:
         schema = referred(schema, root)
     if "anyOf" in schema:
@@ -27,7 +27,7 @@ def branches(schema: Schema, root: Schema) -> Iterator[Schema]:
 
 
 def referred(schema: Schema, root: Schema) -> Schema:
-    """What the `$ref` of `schema` leads to."""
+    """The schema that the `$ref` of `schema` leads to."""
     name = schema["$ref"].removeprefix("#/$defs/")
     found: Schema = root if name == "#" else root["$defs"][name]
     return found
@@ -50,7 +50,7 @@ def without_stand_ins(value: Any, schema: Schema, root: Schema) -> Any:
 
 
 def _was_meant(value: dict[str, Any], properties: Properties, root: Schema) -> bool:
-    """Whether it is these that `value` was written for. It looks one level deep, so that a choice costs no more."""
+    """Whether `value` was written for these. It looks one level deep, so that a choice costs no more."""
     return properties.required <= value.keys() <= properties.keys() and all(
         (part is None and name in properties.null_is_absent)
         or any(_could_be(part, branch) for branch in branches(properties[name], root))

@@ -4,9 +4,10 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from pipeline.one_line import short
 from pipeline.schemas.document import COMBINATIONS, SHAPES, Document, Schema, has_type, types_of, values_of
 from pipeline.schemas.stand_ins import Properties, branches, referred
-from pipeline.schemas.wording import Pointer, compact, pointer_text, short
+from pipeline.schemas.wording import Pointer, compact, pointer_text
 
 MAX_PROPERTIES = 100
 MAX_LEVELS = 5
@@ -191,7 +192,7 @@ class StrictForm:
 
 
 def _without_single_all_of(schema: Schema) -> Schema:
-    """Generators write `allOf` with one member to put a description, or OpenAPI's `nullable`, beside a `$ref`."""
+    """Generators write `allOf` with one member to put a description, or OpenAPI's `nullable`, next to a `$ref`."""
     match schema:
         case {"allOf": [dict() as only]} if not any(key in schema for key in (*SHAPES, "$ref", "anyOf", "oneOf")):
             return only | {key: value for key, value in schema.items() if key != "allOf"}
@@ -219,7 +220,7 @@ def _described(adapted: Schema, schema: Schema) -> Schema:
         description = with_note(description, f"Constraints: {checks}")
     texts: Schema = {"title": schema.get("title"), "description": description}
     said: Schema = {key: text for key, text in texts.items() if text is not None}
-    if said and "$ref" in adapted:  # which can't have anything beside it, and a choice can
+    if said and "$ref" in adapted:  # which can't have anything next to it, unlike a choice
         adapted = {"anyOf": [adapted]}
     return adapted | said
 

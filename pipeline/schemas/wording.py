@@ -13,9 +13,3 @@ def pointer_text(where: Pointer) -> str:
 
 def compact(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-
-
-def short(text: str, limit: int = 120) -> str:
-    """`text` on one line, printable, and of at most `limit` characters: strangers wrote it."""
-    text = text if len(text) <= limit else f"{text[: limit - 1]}…"
-    return text if text.isprintable() else "".join(c if c.isprintable() else "�" for c in text)

@@ -27,7 +27,7 @@ and finds the answer in it.
     ask the model
     write the result          ->   refused: a lease
     keep the answer in the claim
-                              ->   kept, owned by nobody
+                              ->   kept, owned by no run
                                                         <-    create claim, if missing: already there
                                                               take it over, read the answer
                                    result written       <-    write the result
@@ -181,8 +181,8 @@ class _Held:
         self.keeps = False
 
     def metadata(self) -> Mapping[str, str]:
-        told = {"runs": str(self.runs), "owner": self.owner, "keeps": "answer" if self.keeps else ""}
-        return {key: value for key, value in told.items() if value}
+        said = {"runs": str(self.runs), "owner": self.owner, "keeps": "answer" if self.keeps else ""}
+        return {key: value for key, value in said.items() if value}
 
 
 async def _write(blob: BlobClient, content: bytes, held: _Held, condition: dict[str, Any]) -> str:

@@ -11,16 +11,20 @@ from azure.core.exceptions import (
 )
 
 from pipeline.errors import OperatorFailure, RetryableFailure
+from pipeline.one_line import short
 from pipeline.storage.facts import ContainerMissing
+
+MOST_OF_WHAT = 300
+"""Characters of what was being done; a blob's name alone may have 1,024."""
 
 _LOST_RACE = frozenset({"ConditionNotMet", "TargetConditionNotMet", "BlobAlreadyExists"})
 _REFUSED_BY_STATE = {
-    "LeaseIdMissing": "somebody holds a lease on it: break the lease",
+    "LeaseIdMissing": "another client holds a lease on it: break the lease",
     "BlobImmutableDueToPolicy": "an immutability policy or a legal hold protects it: exempt the container, or wait",
     "BlobArchived": "it is in the archive tier: delete it, or set its tier to hot or cool",
     "ContainerBeingDeleted": "its container is being deleted: create it again in a minute",
 }
-"""What a conditional write meets besides a lost race, and who can change it.
+"""Refusals of a conditional write other than a lost race, and what to do about each.
 https://learn.microsoft.com/rest/api/storageservices/blob-service-error-codes"""
 
 
@@ -41,6 +45,7 @@ def require_container(error: ResourceNotFoundError, container: str) -> None:
 @contextmanager
 def translated(what: str, role: str = "Storage Blob Data Owner") -> Iterator[None]:
     """Raise the storage SDK's errors as ours; `what` says what was being done, `role` which role it takes."""
+    what = short(what, MOST_OF_WHAT)
     try:
         yield
     except ClientAuthenticationError as error:
@@ -73,4 +78,4 @@ def code_of(error: AzureError) -> str:
     """The service's error code; where it gave none, the first line of the SDK's message."""
     code = getattr(error, "error_code", None)  # an enum's member, or text for codes that the SDK does not know
     code = getattr(code, "value", code)
-    return str(code) if code else error.message.partition("\n")[0]
+    return str(code) if code else short(error.message.partition("\n")[0], MOST_OF_WHAT)

@@ -21,7 +21,7 @@ class Upload:
     """Bytes."""
     content_type: str | None = None
     content_encoding: str | None = None
-    """What the uploader says of the bytes; true or not."""
+    """The uploader's remark on the bytes, true or not."""
     metadata: Mapping[str, str] = field(default_factory=dict)
     age: float | None = None
     """Seconds since it was last changed, by the service's clock; None where that is not known."""
@@ -44,7 +44,7 @@ class OpenedUpload:
 
 @dataclass(frozen=True, slots=True)
 class StoredResult:
-    """What a result blob tells without being read. `etag` and `size` (in bytes) are the result blob's own."""
+    """A result blob, without its content. `etag` and `size` (in bytes) are the result blob's own."""
 
     etag: str
     size: int
@@ -85,7 +85,7 @@ class ClaimedElsewhere(NotTried):
 
 @dataclass(frozen=True, slots=True)
 class ListedBlob:
-    """What a listing tells of a blob. `metadata` is empty when it was not asked for; its keys are lower-case."""
+    """A blob in a listing. `metadata` is empty when it was not asked for; its keys are lower-case."""
 
     name: str
     etag: str
@@ -105,12 +105,12 @@ class Page:
     blobs: Sequence[ListedBlob]
     next_token: str | None
     odd: Sequence["OddEntry"] = ()
-    """What is listed beside them and can't be understood."""
+    """Entries that can't be understood."""
 
 
 @dataclass(frozen=True, slots=True)
 class OddEntry:
-    """An entry of a listing that lacks what the service always writes, or is no blob that can be asked for.
+    """An entry of a listing that lacks what the service always writes, or is not a blob that can be asked for.
 
     `name` is what stands there, '' for nothing; `why` says what is wrong with it.
     """
@@ -133,12 +133,12 @@ class TokenRefused(Exception):
 
 
 FIRST_READ_BYTES = 8 * 1024 * 1024
-"""What the opening request of a download brings along. Nearly every photo fits, so one request does; and of a 5 GB
+"""Bytes that the opening request of a download brings. Nearly every photo fits, so one request does; and of a 5 GB
 blob that is going to be refused, no more than this is ever read."""
 
 
 def first_read_bytes(memory: int, at_once: int) -> int:
-    """What the opening request may bring, so that those of `at_once` uploads take no more than half of `memory`."""
+    """Bytes that the opening request may bring, so that `at_once` of them take at most half of `memory`."""
     return min(FIRST_READ_BYTES, memory // 2 // at_once)
 
 

@@ -115,7 +115,7 @@ async def list_page(
 ) -> Page:
     """The page of `container` that `token` leads to, None being the first; of the names that start with `prefix`.
 
-    The SDK's `list_blobs` makes objects of everything that Azure tells of a blob: a second per page, in which the
+    The SDK's `list_blobs` makes objects of everything that Azure lists of a blob: a second per page, in which the
     event loop stands still. Its `list_blob_names` leaves the response as XML, and what we need is in there: a
     tenth of the time. Blobs that only mark folders are not in it: a page that is listed without metadata and holds
     empty blobs costs up to ten requests more.
@@ -134,7 +134,7 @@ async def list_page(
 async def _folders_among(
     empty: set[str], container: ContainerClient, token: str | None, prefix: str | None, page_size: int
 ) -> set[str]:
-    """Those of the `empty` blobs of a page that only mark folders, as their metadata tells.
+    """Those of the `empty` blobs of a page that only mark folders, by their metadata.
 
     Rare: hardly anything else that is uploaded is empty. A tenth of the page for each request, since the metadata of a
     blob may have 8 KiB.
@@ -194,7 +194,7 @@ def _entry(blob: "Element") -> ListedBlob | OddEntry:
         return OddEntry(text, "no blob can have this name")
     etag = properties.findtext("Etag", "").strip('"') if properties is not None else ""
     if properties is None or not etag:
-        return OddEntry(text, "the listing does not tell its ETag")
+        return OddEntry(text, "the listing does not give its ETag")
     try:
         return ListedBlob(
             name=text,
@@ -205,7 +205,7 @@ def _entry(blob: "Element") -> ListedBlob | OddEntry:
             md5=properties.findtext("Content-MD5") or None,
         )
     except ValueError:
-        return OddEntry(text, "the listing does not tell its size, or when it was changed")
+        return OddEntry(text, "the listing does not give its size or its last change")
 
 
 @lru_cache(maxsize=1024)  # blobs next to each other are often of the same second, and this is most of a listing's time

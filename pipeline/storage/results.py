@@ -25,9 +25,9 @@ class Results:
         self._checking = asyncio.Lock()
 
     async def find(self, name: str) -> StoredResult | None:
-        """What is known of the result `name`, or None when there is none. One request.
+        """The result `name` without its content, or None when there is none. One request.
 
-        One request more where its metadata do not tell, as when a tagging tool replaced them: the result itself does.
+        One request more where its metadata were lost, as to a tagging tool: then the result itself is read.
 
         Raises:
             OperatorFailure: there is no container for results.

@@ -12,6 +12,7 @@ from azure.storage.blob.aio import BlobServiceClient, StorageStreamDownloader
 
 from pipeline.errors import ErrorCode, PermanentFailure
 from pipeline.names import stands_for_folder
+from pipeline.one_line import short
 from pipeline.storage.errors import code_of, require_container, translated
 from pipeline.storage.facts import ListedBlob, OpenedUpload, Upload, VersionGone, bare_etag
 from pipeline.storage.listing import listed
@@ -117,7 +118,7 @@ class Uploads:
                     return b""
                 if (refusal := _refusal(error)) is not None:
                     raise PermanentFailure(
-                        ErrorCode.INVALID_INSTRUCTIONS, f"The file '{name}' can't be used: {refusal.message}"
+                        ErrorCode.INVALID_INSTRUCTIONS, f"The file '{short(name)}' can't be used: {refusal.message}"
                     ) from error
                 raise
 

@@ -1,7 +1,7 @@
 """The blob trigger's parameter: where the blob is, and nothing else.
 
 docs/decisions/0001-own-storage-client.md says why. This is the worker library's extension point for types that take no
-bytes: the host, told that a function's parameter is of such a type, sends a reference to the blob and not its content.
+bytes: for a function's parameter of such a type, the host sends a reference to the blob and not its content.
 """
 
 import json
@@ -21,7 +21,7 @@ class BlobName(SdkType):  # type: ignore[misc]  # the package ships no types
 
 
 class BlobNameConverter(InConverter, binding="blob", trigger="blobTrigger"):  # type: ignore[misc,call-arg]  # likewise
-    """What the worker library makes a `BlobName` with. To be defined is to be registered."""
+    """Makes a `BlobName` for the worker library. Its definition registers it."""
 
     @classmethod
     @override

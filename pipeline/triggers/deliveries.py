@@ -4,7 +4,7 @@ The host tries a failed blob trigger again five times within a second and then c
 So work that may succeed later is put on the request queue with a growing delay instead, until it succeeds or has waited
 for RETRY_FOR_SECONDS; raising into the host is left for when the queue itself can't be reached.
 
-Work for which there is no place yet is held, though, not deferred: the host takes only so many deliveries at a time, so
+Work for which there is no place yet is held, not deferred: the host takes only so many deliveries at a time, so
 a backlog stays on its queue, where it costs nothing.
 
 Giving up never depends on what failed: where the usual way to a failed result is blocked, too, the result is written
@@ -15,7 +15,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import UTC, datetime, timedelta
 from random import Random, SystemRandom
 from typing import Protocol
@@ -34,6 +34,8 @@ from pipeline.job.answering import Failing
 from pipeline.job.last_resort import LastResort
 from pipeline.job.race import Outcome
 from pipeline.job.requests import Request
+from pipeline.names import image_of_sidecar, wants_result
+from pipeline.one_line import blob_label, one_line, short
 from pipeline.pacing.waits import DEFERRALS, deferral_delay
 from pipeline.storage.facts import ClaimedElsewhere
 from pipeline.telemetry import DeliveryRecord, count_deferred, error_type
@@ -67,7 +69,7 @@ class Marks(Protocol):
 class Pacing(Protocol):
     """See `pipeline.pacing.governor.Governor`."""
 
-    def door(self, deployment: str, hold: float) -> AbstractAsyncContextManager[None]: ...
+    def door(self, deployment: str, hold: float, *, failed_before: bool) -> AbstractAsyncContextManager[None]: ...
     def answers(self, deployment: str) -> bool: ...
     def answered_since(self, deployment: str, moment: float) -> bool: ...
 
@@ -117,7 +119,7 @@ class Deliveries:
         record = DeliveryRecord(request.container, request.name, request.attempt)
         begun = math.inf
         try:
-            async with self._pacing.door(self._deployment_of(request), HOLD_SECONDS), asyncio.timeout(self._deadline):
+            async with self._door(request), asyncio.timeout(self._deadline):
                 begun = asyncio.get_running_loop().time()
                 await self._analyzer.analyze(request, record=record)
         except TimeoutError:
@@ -128,6 +130,11 @@ class Deliveries:
         else:
             if request.since is not None:
                 await self.unmark(request.name)
+
+    def _door(self, request: Request) -> AbstractAsyncContextManager[None]:
+        if not wants_result(image_of_sidecar(request.name) or request.name):
+            return nullcontext()  # the model is not asked
+        return self._pacing.door(self._deployment_of(request), HOLD_SECONDS, failed_before=request.attempt > 1)
 
     async def defer_or_give_up(
         self, request: Request, failure: RetryableFailure, record: DeliveryRecord, begun: float
@@ -140,7 +147,7 @@ class Deliveries:
             RetryableFailure: the queue can't be reached.
         """
         now = self._now()
-        # Work that was not tried has not failed: a backlog that takes longer than RETRY_FOR_SECONDS is no failure
+        # Work that was not tried has not failed: a backlog that takes longer than RETRY_FOR_SECONDS is not a failure
         # either. The time runs from the first attempt that failed.
         tried = not (isinstance(failure, NotTried) or self._throttled_in_backlog(request, failure))
         since = request.since if request.attempt > 1 and request.since else now
@@ -162,9 +169,8 @@ class Deliveries:
         await self.defer(later, delay)
         count_deferred(failure)
         logger.warning(
-            "%s/%s: deferred for %.0f s: %s (%s)",
-            request.container,
-            request.name,
+            "%s: deferred for %.0f s: %s (%s)",
+            blob_label(request.container, request.name),
             delay,
             failure.message,
             record.ids,
@@ -195,7 +201,7 @@ class Deliveries:
         exhausted = PermanentFailure(
             ErrorCode.RETRIES_EXHAUSTED,
             f"Given up after {request.attempt} attempts in {hours:.1f} hours. The last one failed like this:"
-            f" {failure.message} Once that is fixed, have the failed images run again.",
+            f" {short(failure.message, 600)} Once that is fixed, have the failed images run again.",
             {"attempts": request.attempt, "last_cause": failure.message, "status": failure.status},
         )
         exhausted.reply = failure.reply
@@ -224,9 +230,8 @@ class Deliveries:
             raise
         except Exception as error:  # noqa: BLE001 - whatever the work ran into is in the way of its result, too
             logger.warning(
-                "%s/%s: its failed result is written from the listing (%s)",
-                request.container,
-                request.name,
+                "%s: its failed result is written from the listing (%s)",
+                blob_label(request.container, request.name),
                 error_type(error),
             )
             return await self._last_resort.record(request, failure)
@@ -237,13 +242,13 @@ class Deliveries:
         try:
             await self._marks.mark(name, delay)
         except RetryableFailure as failure:
-            logger.warning("%s is queued without its mark: %s", name, failure.message)
+            logger.warning("%s is queued without its mark: %s", one_line(name), failure.message)
 
     async def unmark(self, name: str) -> None:
         try:
             await self._marks.clear(name)
         except RetryableFailure as failure:
-            logger.warning("%s keeps its mark until that expires: %s", name, failure.message)
+            logger.warning("%s keeps its mark until that expires: %s", one_line(name), failure.message)
 
 
 def _timed_out(deliveries: int, failure: RetryableFailure) -> PermanentFailure:

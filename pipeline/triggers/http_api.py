@@ -20,7 +20,7 @@ _STATUS = {
 """Any other failure of the image or the question is 422: the request was understood and can't be answered."""
 
 _RETRY_AFTER_SECONDS = 10
-"""What a client is told to wait when the service named no time itself."""
+"""Seconds in Retry-After when the service named no time itself."""
 
 
 async def process_image(analyzer: "Analyzer", request: func.HttpRequest) -> func.HttpResponse:
@@ -28,7 +28,7 @@ async def process_image(analyzer: "Analyzer", request: func.HttpRequest) -> func
 
     The answer's text, or with `Accept: application/json` the whole result. Failures have a status of their own
     and a message in the same form: 400, 413, 415 and 422 for what the client sent, 503 with Retry-After for
-    what may work later, 502 for what an operator has to mend.
+    what may work later, 502 for what an operator has to fix.
     """
     as_json = "application/json" in request.headers.get("accept", "")
     try:

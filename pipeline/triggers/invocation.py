@@ -26,7 +26,7 @@ class InvocationCancelled(Exception):
 
 @contextmanager
 def uncancelled(what: str) -> Iterator[None]:
-    """The functions' boundary: turn a stray cancellation into an ordinary exception, and log what nobody expects.
+    """The functions' boundary: turn a stray cancellation into an ordinary exception, and log what is not a Failure.
 
     An unexpected exception is logged with its type and where it came from, but without its message, which may hold
     people's text. The host logs it whole, where telemetry does not reach.

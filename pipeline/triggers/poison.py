@@ -1,4 +1,4 @@
-"""Poison messages, which the host gave up on: they come to a result all the same."""
+"""Poison messages, which the host gave up on: they end in a result all the same."""
 
 import json
 import logging
@@ -10,6 +10,7 @@ from pipeline.errors import ErrorCode, PermanentFailure
 from pipeline.job.last_resort import LastResort
 from pipeline.job.race import Outcome
 from pipeline.job.requests import InvalidRequest, Redrive, Request, parse_message
+from pipeline.one_line import blob_label, short
 from pipeline.storage.facts import ClaimedElsewhere
 from pipeline.telemetry import DeliveryRecord
 from pipeline.triggers.deliveries import Deliveries
@@ -36,7 +37,7 @@ class Poison:
     async def requeue_upload(self, message: str) -> None:
         """Put an upload that the host gave up on onto the request queue.
 
-        The host's message does not tell whether the function ever ran: a blob that the trigger itself may not look at
+        The host's message does not say whether the function ever ran: a blob that the trigger itself may not look at
         ends here, too. On the request queue the function does its own reading, so what crashes there is a crash.
 
         Raises:
@@ -49,7 +50,7 @@ class Poison:
             await self._last_resort.record_unreadable(message, f"it is not the blob trigger's ({type(error).__name__})")
             return
         await self._deliveries.defer(request, DELAY_SECONDS)
-        logger.warning("%s/%s: given up by the host, and queued again", request.container, request.name)
+        logger.warning("%s: given up by the host, and queued again", blob_label(request.container, request.name))
 
     async def record_crash(self, message: str) -> None:
         """Write the failed result for a request that used up its deliveries.
@@ -64,20 +65,21 @@ class Poison:
             return
         for request in requests:
             if isinstance(request, Redrive):
-                logger.error("A redrive used up its deliveries and was dropped: send it again (%s)", message)
+                logger.error(
+                    "A redrive used up its deliveries and was dropped: send it again (%s)", short(message, 1000)
+                )
                 continue
             record = DeliveryRecord(request.container, request.name, request.attempt)
             try:
                 outcome = await self._deliveries.end_as_failed(request, _CRASHED, record)
             except ClaimedElsewhere as failure:
-                # Another run goes on with it; or died at it, then the claim's count of runs tells the next one.
+                # Another run goes on with it; or died at it, which the claim's count of runs shows to the next one.
                 await self._deliveries.defer_or_give_up(request, failure, record, math.inf)
                 continue
             if outcome is Outcome.FAILED:
                 logger.error(
-                    "%s/%s: crashed, its deliveries are used up",
-                    request.container,
-                    request.name,
+                    "%s: crashed, its deliveries are used up",
+                    blob_label(request.container, request.name),
                     extra={**record.fields(), "error_code": ErrorCode.CRASHED.value},
                 )
             await self._deliveries.unmark(request.name)

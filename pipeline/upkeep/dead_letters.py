@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 
 from pipeline.errors import PermanentFailure
 from pipeline.job.requests import InvalidRequest, Request, parse_message
+from pipeline.one_line import blob_label
 from pipeline.storage.facts import ContainerMissing, ListedBlob
 from pipeline.storage.listing import ContainerListing
 from pipeline.storage.notes import Notes
@@ -45,7 +46,7 @@ _NOTE = TypeAdapter(_Seen)
 
 
 class DeadLetters:
-    """The dead-letter container; where reading has come to is noted in the state container."""
+    """The dead-letter container; a note in the state container says how far it was read."""
 
     def __init__(self, listing: ContainerListing, letters: Uploads, notes: Notes) -> None:
         self._listing = listing
@@ -98,5 +99,5 @@ class DeadLetters:
             text = (await self._letters.read_start(letter.name, MOST_BYTES) or b"").decode(errors="replace")
             return [request for request in parse_message(text) if isinstance(request, Request)]
         except (InvalidRequest, PermanentFailure) as problem:
-            logger.warning("The dead letter %s/%s can't be read: %s", self._listing.name, letter.name, problem)
+            logger.warning("The dead letter %s can't be read: %s", blob_label(self._listing.name, letter.name), problem)
             return []

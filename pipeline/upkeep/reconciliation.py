@@ -31,6 +31,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from pipeline.errors import RetryableFailure
 from pipeline.names import result_name, wants_result
+from pipeline.one_line import blob_label
 from pipeline.storage.facts import ListedBlob, Page, TokenRefused
 
 logger = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ class Position:
 
 @dataclass(slots=True)
 class Summary:
-    """What a pass has come to so far, all its runs taken together."""
+    """The counts of a pass so far, over all its runs."""
 
     runs: int = 0
     pages: int = 0
@@ -84,7 +85,7 @@ class Summary:
     stale: int = 0
     """Candidates with the result of another version."""
     waiting: int = 0
-    """Those of the two that somebody works on or that wait in the queue already."""
+    """Those of the two that are in progress or wait on the queue already."""
     queued: int = 0
     unchecked: int = 0
     """Candidates that could not be looked up or queued: left to the next pass."""
@@ -117,7 +118,7 @@ class Progress:
 
     @classmethod
     def from_json(cls, data: bytes) -> Self | None:
-        """What `to_json` wrote; None, and a warning, for anything else: then a pass starts anew."""
+        """Read what `to_json` wrote; None, and a warning, for anything else: then a pass starts anew."""
         try:
             return cast("Self", _PROGRESS.validate_json(data))
         except ValidationError as error:
@@ -152,7 +153,7 @@ class Reconciliation:
     clock: Callable[[], float] = monotonic
 
     async def run(self, progress: Progress | None, *, seconds: float, allowance: int) -> Progress:
-        """Go on with the pass that `progress` tells of, or start one: None, a finished one, other containers.
+        """Go on with the pass in `progress`, or start one: None, a finished one, other containers.
 
         Returns after about `seconds`: it stops in front of the next page or after a few look-ups, but never
         before it has got anywhere. It stops, too, once it has queued as many images as its `allowance`. Store
@@ -358,10 +359,10 @@ class _Run:
         except RetryableFailure as failure:
             # One name that can't be checked must not keep the pass from all the others.
             summary.unchecked += 1
-            logger.warning("%s/%s is left to the next pass: %s", job.images.name, held.name, failure.message)
+            logger.warning("%s is left to the next pass: %s", blob_label(job.images.name, held.name), failure.message)
             return False
         summary.queued += 1
-        logger.info("%s/%s has no current result: queued", job.images.name, held.name)
+        logger.info("%s has no current result: queued", blob_label(job.images.name, held.name))
         return True
 
 

@@ -7,7 +7,8 @@ its exporter writes them; whoever deploys compares them with real ones (docs/dep
 import json
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import duckdb
 import duckdb_kql
@@ -16,8 +17,8 @@ from azure.monitor.opentelemetry.exporter.export.logs._exporter import _convert_
 from opentelemetry.instrumentation.logging.handler import LoggingHandler
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
-from person import ROOT
-from templates import TEMPLATES, resources
+from support.person import ROOT
+from support.templates import TEMPLATES, resources
 
 from pipeline.telemetry import DeliveryRecord
 
@@ -153,6 +154,59 @@ def test_a_host_that_goes_as_it_should_is_no_alert(tables: Tables) -> None:
     tables.host_line("Host is shutting down.", 1, CategoryName="Microsoft.Azure.WebJobs.Hosting")
     tables.host_exception("This request is not authorized.", FAILURE, CategoryName="Azure.Storage")
     assert tables.found() == none_but()
+
+
+MINUTES = {"PT15M": 15, "PT1H": 60}
+AGAIN_AFTER = 10
+"""Minutes after which the host looks again at an upload that it could not look at, and stopped for."""
+ENDS = 5
+"""How often it does so before the upload moves to the queue."""
+
+
+def rule() -> Mapping[str, Any]:
+    properties: Mapping[str, Any] = ALERTS.resource("logs")["properties"]
+    return properties
+
+
+def goes_off(name: str, at: Iterable[int]) -> bool:
+    """Whether the alert sees enough of what happens at these minutes, whenever it looks first."""
+    (alert,) = (each for each in ALERTS.variables["logAlerts"] if each["name"] == name)
+    every, window = MINUTES[rule()["evaluationFrequency"]], MINUTES[alert["window"]]
+    ends = range(0, 24 * 60, every)
+    return all(
+        any(sum(end + first - window < minute <= end + first for minute in at) > alert["threshold"] for end in ends)
+        for first in range(every)
+    )
+
+
+def test_one_upload_that_stops_the_host_again_and_again_is_an_alert() -> None:
+    assert goes_off("stopped-hosts", [60 + AGAIN_AFTER * n for n in range(ENDS)])
+    assert goes_off("stopped-hosts", [60 + AGAIN_AFTER * n for n in range(3)]), "before the upload moves to the queue"
+    assert not goes_off("stopped-hosts", [60]), "one stop mends itself"
+    for page, words in (
+        ("deploy.md", "looks again every ten minutes, and after five stops the upload is moved"),
+        ("operations.md", "every ten minutes, up to five times"),
+    ):
+        assert words in " ".join((ROOT / "docs" / page).read_text(encoding="utf-8").split())
+
+
+def test_one_image_that_crashes_is_an_alert() -> None:
+    assert goes_off("poison", [60])
+
+
+def test_every_alert_looks_at_each_minute() -> None:
+    """A window that is shorter than the pause between two looks would miss what happens in between."""
+    assert rule()["windowSize"] == "alert.window"
+    for alert in ALERTS.variables["logAlerts"]:
+        assert MINUTES[alert["window"]] >= MINUTES[rule()["evaluationFrequency"]]
+
+
+def test_thresholds_that_can_be_chosen_are_for_a_quarter_of_an_hour() -> None:
+    """docs/deploy.md and the parameters' descriptions say so."""
+    chosen = [alert for alert in ALERTS.variables["logAlerts"] if isinstance(alert["threshold"], str)]
+    assert [(alert["name"], alert["window"]) for alert in chosen] == [("failed-results", "PT15M")]
+    for alert in resources("Microsoft.Insights/metricAlerts"):
+        assert alert.body["properties"]["windowSize"] == "PT15M"
 
 
 def test_every_alert_leads_to_where_the_cause_is_seen() -> None:

@@ -5,13 +5,14 @@ unknown keys pass, misspelt ones too. It was read in Azure/azure-dev, schemas/v1
 workflow infra.yml checks against the one that is published now.
 """
 
+import re
 from typing import Any
 
 import jsonschema
 import pytest
 import yaml
-from bicep_source import read
-from person import ROOT
+from support.bicep_source import read
+from support.person import ROOT
 
 from pipeline import __version__
 
@@ -131,6 +132,20 @@ def test_a_failing_hook_fails_the_deployment(project: Any) -> None:
     for hook in project["hooks"].values():
         for script in hook.values():
             assert not script.get("continueOnError")
+
+
+def test_what_hooks_print_is_seen(project: Any) -> None:
+    """In `azd up`, azd throws away the output of a hook that is not interactive: it seems to hang for minutes."""
+    scripts = [script for hook in project["hooks"].values() for script in hook.values()]
+    assert [script["interactive"] for script in scripts] == [True] * 4
+
+
+def test_no_hook_waits_for_an_answer(project: Any) -> None:
+    """An interactive hook has the terminal's input: one that asked something would hold a pipeline for ever."""
+    for hook in project["hooks"].values():
+        for script in hook.values():
+            text = (ROOT / script["run"]).read_text(encoding="utf-8")
+            assert not re.search(r"^\s*read |Read-Host|ReadLine", text, re.MULTILINE)
 
 
 def test_the_templates_version_is_the_projects(project: Any) -> None:

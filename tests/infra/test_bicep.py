@@ -5,9 +5,9 @@ import re
 from pathlib import Path
 
 import pytest
-from bicep_source import Expression, Template, needless_dependencies, problems, read
-from person import ROOT
-from templates import BICEP, NAMES, TEMPLATES, resources, source
+from support.bicep_source import Expression, Template, needless_dependencies, problems, read
+from support.person import ROOT
+from support.templates import BICEP, NAMES, TEMPLATES, resources, source
 
 API_VERSIONS = {
     "Microsoft.Authorization/roleAssignments": "2022-04-01",

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 import tree_sitter_powershell
-from person import ROOT
+from support.person import ROOT
 from tree_sitter import Language, Node, Parser
 
 HOOKS = ROOT / "infra" / "hooks"
@@ -74,6 +74,26 @@ def test_both_read_the_same_variables(name: str) -> None:
     assert variables[0] == variables[1]
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_the_documentation_says_how_long_they_wait(name: str) -> None:
+    """docs/deploy.md: five minutes before the code is deployed, ten for its start, twenty for its roles."""
+    looks = re.search(r"BLOBSIGHT_HOOK_ATTEMPTS:-(\d+)", SH[name])
+    pause = re.search(r"BLOBSIGHT_HOOK_PAUSE_SECONDS:-(\d+)", SH[name])
+    assert looks
+    assert pause
+    for value in (looks[1], pause[1]):
+        assert f"}} else {{ {value} }}" in POWERSHELL[name]
+    minutes = int(looks[1]) * int(pause[1]) / 60
+    assert minutes == {"predeploy": 5, "postdeploy": 10}[name]
+    assert int(pause[1]) == 10
+    page = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
+    assert "a line every ten seconds" in page
+    assert (
+        "at most five minutes before the code is deployed, and after it up to ten for the app's start and twenty"
+        in page
+    )
+
+
 _SAYING = re.compile(
     r"""(?:\b(?:fail|echo|Stop-Hook|Write-Host|Write-Warning)\ |Error\.WriteLine\(|\bwhy\ ?=\ ?)
         (["'])(?P<words>.*)\1""",
@@ -90,6 +110,6 @@ def said(script: str) -> set[str]:
 @pytest.mark.parametrize("name", NAMES)
 def test_both_say_the_same_words(name: str) -> None:
     sh, powershell = said(SH[name]), said(POWERSHELL[name])
-    computed = {words for words in sh | powershell if words.startswith(("error: ", "it says "))}
+    computed = {words for words in sh | powershell if words.startswith(("error: ", "the app reports: "))}
     assert sh - computed == powershell - computed
     assert len(sh) > 7

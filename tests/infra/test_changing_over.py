@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 from azure.storage.queue.aio import QueueServiceClient
-from person import Person, somebody
-from pictures import picture
+from support.person import People, Person
+from support.pictures import picture
 
 from localcloud.cloud import COMPLETING_CALLS
 from localcloud.event_grid import StorageQueue, WebHook
@@ -15,10 +15,10 @@ NOWHERE = "/blobServices/default/containers/none/blobs/"
 
 
 @pytest.mark.parametrize("new", ["queue", "webhook"])
-async def test_uploads_go_on_while_the_subscription_changes(tmp_path: Path, new: str) -> None:
+async def test_uploads_go_on_while_the_subscription_changes(tmp_path: Path, new: str, people: People) -> None:
     """As the hook does it: the new one is there before the old one goes."""
     async with (
-        somebody(tmp_path) as person,
+        people(tmp_path) as person,
         QueueServiceClient.from_connection_string(person.cloud.front.connection_string) as queues,
     ):
         ways: dict[str, WebHook | StorageQueue] = {

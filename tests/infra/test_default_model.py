@@ -5,9 +5,9 @@ import re
 from datetime import date, timedelta
 
 import pytest
-from bicep_source import read
 from check_model import MODEL, NOTICE, complaint
-from person import ROOT
+from support.bicep_source import read
+from support.person import ROOT
 
 from blobsight.doctor.azure_checks import NEAR_RETIREMENT
 from blobsight.estimate.estimating import DEFAULT_MODEL

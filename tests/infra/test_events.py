@@ -1,6 +1,6 @@
 """Every upload's event reaches the pipeline, or is kept."""
 
-from templates import TEMPLATES, resources
+from support.templates import TEMPLATES, resources
 
 SUBSCRIPTION = TEMPLATES["event-subscription.bicep"]
 UPLOADS = SUBSCRIPTION.resource("uploads")["properties"]

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from person import ROOT
+from support.person import ROOT
 
 ENVIRONMENT = {
     "AZURE_ENV_NAME": "test",
@@ -37,6 +37,7 @@ again() { # how often "$1" was called, this time included
     printf x >>"$FAKE/count-$1"
     wc -c <"$FAKE/count-$1" | tr -d " "
 }
+[ -z "${FAKE_WARNS:-}" ] || echo 'WARNING: Unable to check the version of the CLI.' >&2
 not_found() { echo "ERROR: (ResourceNotFound) The Resource was not found." >&2; exit 3; }
 case "$1 $2" in
 "account show") [ -z "${FAKE_NOT_LOGGED_IN:-}" ] || { echo "Please run 'az login'" >&2; exit 1; } ;;
@@ -172,6 +173,29 @@ def test_subscribes_once_the_key_is_there(hook: Hook, tmp_path: Path) -> None:
     assert "THE-KEY" not in done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("delivery", ["webhook", "queue"])
+def test_a_warning_of_the_azure_cli_is_no_part_of_its_answer(hook: Hook, tmp_path: Path, delivery: str) -> None:
+    """It prints some to stderr and succeeds: an extension that is out of date, a preview, another version of Python."""
+    done = hook(FAKE_WARNS="yes", AZURE_EVENT_DELIVERY=delivery, FAKE_RECORD_AFTER="1")
+    assert done.returncode == 0, done.stderr
+    assert len(looks_for_the_key(tmp_path)) == (delivery == "webhook")
+    assert len(calls(tmp_path, "storage blob download")) == 2
+    assert len(calls(tmp_path, "deployment group create")) == 1
+
+
+def test_a_warning_before_the_key_is_there_does_not_pass_for_it(hook: Hook, tmp_path: Path) -> None:
+    done = hook(FAKE_WARNS="yes", FAKE_KEY_AFTER="2")
+    assert done.returncode == 0, done.stderr
+    assert len(looks_for_the_key(tmp_path)) == 3
+
+
+def test_a_warning_before_code_was_deployed_is_no_function(before: Hook, tmp_path: Path) -> None:
+    assert before(FAKE_WARNS="yes").stdout.endswith("The new roles count.\n")
+    (tmp_path / "calls").unlink()
+    done = before(FAKE_WARNS="yes", FAKE_FUNCTIONS="7")
+    assert (done.returncode, done.stdout) == (0, "")
+
+
 def test_goes_on_when_azure_does_not_answer_at_first(hook: Hook, tmp_path: Path) -> None:
     done = hook(FAKE_UNREACHABLE="2")
     assert done.returncode == 0, done.stderr
@@ -288,7 +312,7 @@ def test_what_the_app_cannot_do_yet_is_waited_for_and_told(hook: Hook, what: str
 def test_an_app_that_never_can_gets_no_events(hook: Hook, tmp_path: Path) -> None:
     done = hook(FAKE_RECORD=record(read_input=False, problems=["no role on images"]))
     assert done.returncode == 1
-    assert "it reads 'images' and writes 'results': it says" in done.stderr
+    assert "it reads 'images' and writes 'results': the app reports: " in done.stderr
     assert "no role on images" in done.stderr
     assert "azd hooks run postdeploy" in done.stderr
     assert not calls(tmp_path, "deployment")

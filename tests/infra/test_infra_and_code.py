@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import yaml
-from bicep_source import Template, read, union
-from person import ROOT
 from pydantic import AliasChoices
+from support.bicep_source import Template, read, union
+from support.person import ROOT
 
 from localcloud.cloud import COMPLETING_CALLS, CONTAINERS, QUEUES
 from pipeline.settings import Settings
@@ -35,7 +35,7 @@ SETTINGS = {
     "AZURE_OPENAI_ENDPOINT": "openAiAccess.outputs.endpoint",
     "AZURE_OPENAI_DEPLOYMENT": "modelDeploymentName",
     "PROCESS_IMAGE_ENABLED": "processImageEnabled ? 'true' : 'false'",
-    "IMAGE_MEMORY_BYTES": "string(instanceMemoryMB * 262144)",
+    "IMAGE_MEMORY_BYTES": "string(instanceMemoryMB * (instanceMemoryMB > 512 ? 262144 : 131072))",
 }
 """The pipeline's own, and where their values come from."""
 PLATFORM = {
@@ -153,7 +153,7 @@ def test_settings_that_the_templates_give_start_the_app() -> None:
         "DEAD_LETTER_CONTAINER": RESOURCES.variables["deadLetterContainer"],
         "REQUESTS_QUEUE": RESOURCES.variables["requestsQueue"],
         "PROCESS_IMAGE_ENABLED": "false",
-        "IMAGE_MEMORY_BYTES": str(512 * 262144),
+        "IMAGE_MEMORY_BYTES": str(512 * 131072),
     }
     assert not Settings.from_environment(values).process_image_enabled
 
@@ -219,19 +219,30 @@ def test_variables_in_the_documentation_are_set_by_something() -> None:
 
 
 def test_an_output_that_comes_back_as_a_parameter_means_the_same() -> None:
-    """Outputs stay in azd's environment, which the parameter file reads the next time."""
+    """Outputs stay in azd's environment, which the parameter file reads the next time.
+
+    Each is the very parameter that its variable sets: a value that came from elsewhere would change the parameters, and
+    azd, which compares them, would set everything up a second time.
+    """
     shared = {
         "AZURE_EVENT_DELIVERY": "eventDelivery",
-        "AZURE_EVENT_GRID_TOPIC_NAME": "topic.outputs.name",
         "AZURE_LOCATION": "location",
         "AZURE_OPENAI_DEPLOYMENT": "modelDeploymentName",
         "AZURE_RESOURCE_GROUP": "group.name",
         "BLOBSIGHT_INPUT_CONTAINER": "inputContainer",
         "BLOBSIGHT_OUTPUT_CONTAINER": "outputContainer",
     }
-    read_back = set(re.findall(r"readEnvironmentVariable\('(\w+)'", " ".join(bicepparam().values())))
+    sets = {
+        variable: name
+        for name, value in bicepparam().items()
+        for variable in re.findall(r"readEnvironmentVariable\('(\w+)'", value)
+        if name != "resourceGroupName" or variable == "AZURE_RESOURCE_GROUP"
+    }
     outputs = {**MAIN.outputs, **RESOURCES.outputs}
-    assert {name: outputs[name] for name in read_back & set(MAIN.outputs)} == shared
+    assert {name: outputs[name] for name in set(sets) & set(MAIN.outputs)} == shared
+    (group,) = MAIN.created("Microsoft.Resources/resourceGroups")
+    came_from = shared | {"AZURE_RESOURCE_GROUP": group.body["name"]}
+    assert came_from == {name: sets[name] for name in shared}
 
 
 def test_the_group_template_has_the_same_parameters() -> None:

@@ -1,7 +1,7 @@
 """With networkIsolation, what the app calls is reached from inside the network only."""
 
 import pytest
-from templates import TEMPLATES, module, resources, source
+from support.templates import TEMPLATES, module, resources, source
 
 RESOURCES = TEMPLATES["resources.bicep"]
 ZONES = {

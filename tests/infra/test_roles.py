@@ -3,8 +3,9 @@
 import re
 from dataclasses import dataclass
 
-from bicep_source import Declaration
-from templates import NAMES, TEMPLATES, resources, source
+from support.bicep_source import Declaration
+from support.person import ROOT
+from support.templates import NAMES, TEMPLATES, resources, source
 
 # https://learn.microsoft.com/azure/role-based-access-control/built-in-roles
 ROLES = {
@@ -104,6 +105,31 @@ def test_an_assignment_has_the_same_name_every_time_and_none_has_anothers() -> N
         for each in assignments(name):
             who = each.body["properties"]["principalId"]
             assert each.body["name"] == f"guid({each.body['scope']}.id, {who}, {role(name, each)})"
+
+
+def test_the_checklist_names_what_there_is_on_the_data_account() -> None:
+    """docs/deploy.md, with what `az role assignment list` shows."""
+    page = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
+    (expected,) = re.findall(r"^\| 2 \| `az role assignment list --all .*\| (the app on .*) \|$", page, re.MULTILINE)
+    names = {
+        "storageBlobDataOwner": "Storage Blob Data Owner",
+        "storageBlobDataContributor": "Storage Blob Data Contributor",
+        "storageBlobDataReader": "Storage Blob Data Reader",
+        "storageQueueDataContributor": "Storage Queue Data Contributor",
+        "storageQueueDataMessageSender": "Storage Queue Data Message Sender",
+    }
+    resources_vars = TEMPLATES["resources.bicep"].variables
+    places = {
+        "dataStorage": "the app on the account",
+        "images": "images",
+        "results": "results",
+        "state": str(resources_vars["stateContainer"]),
+        "deadLetters": str(resources_vars["deadLetterContainer"]),
+        "requests": str(resources_vars["requestsQueue"]),
+    }
+    granted = [each for each in GRANTS.values() if each.on in places]
+    assert set(re.findall(r"\*([^*]+)\*", expected)) == {names[role] for each in granted for role in each.roles}
+    assert not [each for each in granted if places[each.on] not in expected]
 
 
 def test_scopes_are_what_they_are_called() -> None:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from templates import TEMPLATES, module, resources
+from support.templates import TEMPLATES, module, resources
 
 DATA = TEMPLATES["modules/storage-data.bicep"]
 

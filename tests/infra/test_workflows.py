@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 from check_model import MODEL
-from person import ROOT
-from templates import NAMES
+from support.person import ROOT
+from support.templates import NAMES
 
 WORKFLOWS = {path.name: path for path in (ROOT / ".github" / "workflows").iterdir()}
 CHECK = ROOT / ".github" / "bicep" / "check.sh"

@@ -18,10 +18,10 @@ from typing import Any
 import aiohttp
 import pytest
 from azure.core.exceptions import ResourceNotFoundError
-from host_cloud import PROBE, Cloud, call, event, life, notification, notify, probe, status, variant
 from hypothesis import given
 from hypothesis import strategies as st
-from person import ROOT
+from support.host_cloud import PROBE, Cloud, call, event, life, notification, notify, probe, status, variant
+from support.person import ROOT
 
 from localcloud.functions_host.blob_trigger import BlobPath
 from localcloud.functions_host.errors import HostError

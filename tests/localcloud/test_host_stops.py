@@ -12,8 +12,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from faulty_storage import Door, Fault, door
-from host_cloud import Cloud, Parts, event, is_gone, notify, own_cloud, probe, status, until, variant
+from support.faulty_storage import Door, Fault, door
+from support.host_cloud import Cloud, Parts, event, is_gone, notify, own_cloud, probe, status, until, variant
 
 from localcloud.cloud import DATA_ACCOUNT, HOST_ACCOUNT
 from localcloud.functions_host.connections import Retries

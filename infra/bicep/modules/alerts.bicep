@@ -89,6 +89,7 @@ var logAlerts = [
     name: 'poison'
     severity: 1
     threshold: 0
+    window: 'PT15M'
     description: 'An upload or a request used up its deliveries: it crashed every time. Its result says "crashed". Why: docs/operations.md#poison-messages-and-crashes'
     query: poisonQuery
   }
@@ -96,6 +97,7 @@ var logAlerts = [
     name: 'failed-results'
     severity: 3
     threshold: failedResultsThreshold
+    window: 'PT15M'
     description: 'Many uploads end in a failed result. By error code, with what to do: docs/operations.md#failed-results-by-code'
     query: failedResultsQuery
   }
@@ -103,13 +105,15 @@ var logAlerts = [
     name: 'failing-functions'
     severity: 2
     threshold: 10
+    window: 'PT15M'
     description: 'Functions fail and are tried again: storage out of reach, a missing role, a defect. Which, and with what exception: docs/operations.md#functions-that-fail'
     query: failedFunctionsQuery
   }
   {
     name: 'stopped-hosts'
     severity: 1
-    threshold: 2
+    threshold: 2 // one upload that can't be looked at stops the host every ten minutes, five times in all
+    window: 'PT1H'
     description: 'The Functions host stops again and again, with all work on it: it fails to look at an upload or a queue. Which, and why: docs/operations.md#the-host-stops'
     query: stoppedHostsQuery
   }
@@ -130,7 +134,7 @@ resource logs 'Microsoft.Insights/scheduledQueryRules@2026-03-01' = [
         applicationInsightsId
       ]
       evaluationFrequency: 'PT15M' // a third of the price of every five minutes
-      windowSize: 'PT15M'
+      windowSize: alert.window
       criteria: {
         allOf: [
           {

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from bicep_source import Declaration, read
-from person import ROOT
+from support.bicep_source import Declaration, read
+from support.person import ROOT
 
 BICEP = ROOT / "infra" / "bicep"
 FILES = sorted(BICEP.rglob("*.bicep"))

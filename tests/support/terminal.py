@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from person import ROOT, Person
+from support.person import ROOT, Person
 
 PATIENCE_SECONDS = 100
 

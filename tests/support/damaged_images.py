@@ -1,6 +1,6 @@
 """Damaged images of every format, and a run of `pipeline.images` over them.
 
-    python tests/damaged_images.py --seconds 300 --seed 1
+    python tests/support/damaged_images.py --seconds 300 --seed 1
 
 Files are made from intact samples by cutting, flipping, overwriting and splicing, the same ones for the same seed. They
 are tried in child processes with a memory limit, so that a decoder that segfaults, hangs or eats memory is a
@@ -35,9 +35,8 @@ from PIL import Image, ImageDraw
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from preparing import prepare
-
 from pipeline.errors import PermanentFailure, RetryableFailure
+from support.preparing import prepare
 
 # Of address space, which is always more than what is used: the decoders' threads reserve theirs.
 MEMORY_LIMIT_BYTES = 3 * 1024**3

@@ -11,7 +11,7 @@ from resource import RUSAGE_SELF, getrusage
 from time import process_time
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 from pipeline.schemas import AnswerMismatch, AnswerSchema, InvalidSchema
 
 type Json = dict[str, Any]

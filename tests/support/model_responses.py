@@ -389,7 +389,13 @@ FILTERED: dict[str, tuple[Behaviour, str, set[str]]] = {
         set(),
     ),
     "answer that its verdict alone marks": (choosing(content_filter_results=HATE), "answer", {"hate"}),
-    "z.ai": (choosing(finish_reason="sensitive", message={"content": ""}), "answer", set()),
+    **{
+        reason: (choosing(finish_reason=reason, message={"content": ""}), "answer", set())
+        for reason in (
+            *("sensitive", "SAFETY", "RECITATION", "IMAGE_SAFETY", "BLOCKLIST", "blocklist", "PROHIBITED_CONTENT"),
+            *("SPII", "guardrail_intervened", "contentFiltered", "content-filter", "content_policy_violation"),
+        )
+    },
 }
 NOT_FILTERED: dict[str, Behaviour] = {
     "noticed": choosing(content_filter_results={"protected_material_text": {"detected": True, "filtered": False}}),
@@ -397,6 +403,48 @@ NOT_FILTERED: dict[str, Behaviour] = {
     "the answer speaks of it": choosing(
         message={"content": json.dumps({"content_filter_results": HATE, "code": "content_filter"})}
     ),
+}
+
+ANSWERED: dict[str, tuple[Behaviour, str]] = {
+    # the response, and the answer that is in it
+    "string parts": (choosing(message={"content": ["A ", "cat."]}), "A cat."),
+    "text in an object": (
+        choosing(message={"content": [{"type": "text", "text": {"value": "A cat.", "annotations": []}}]}),
+        "A cat.",
+    ),
+    "one part": (choosing(message={"content": {"type": "text", "text": "A cat."}}), "A cat."),
+    "mixed parts": (
+        choosing(message={"content": [None, {"type": "thinking", "thinking": "Hm."}, "A ", [{"text": "cat."}], 7]}),
+        "A cat.",
+    ),
+    "half a character in a part": (choosing(message={"content": ["A cat\ud83d"]}), "A cat?"),
+    "byte order mark": (
+        said(200, b"\xef\xbb\xbf" + json.dumps({"choices": [{"message": {"content": "A cat."}}]}).encode()),
+        "A cat.",
+    ),
+    "UTF-16": (said(200, json.dumps({"choices": [{"message": {"content": "A cat."}}]}).encode("utf-16")), "A cat."),
+    "null before it": (
+        Changed(lambda answer: answer | {"choices": [None, *answer["choices"]]}, text="A cat."),
+        "A cat.",
+    ),
+    "a choice without a message before it": (
+        Changed(lambda answer: answer | {"choices": [{"index": 0}, *answer["choices"]]}, text="A cat."),
+        "A cat.",
+    ),
+    "a message of text": (choosing(message="A cat."), "A cat."),
+    "no refusal": (choosing(message={"content": "A cat.", "refusal": {}}), "A cat."),
+}
+TRUNCATED = ["length", "max_tokens", "MAX_TOKENS", "max_output_tokens", "model_length"]
+
+DECLINED: dict[str, tuple[Behaviour, str]] = {
+    # the response, and the model's words in it
+    "its words": (choosing(message={"content": None, "refusal": "I can't."}), "I can't."),
+    "a reason": (choosing(message={"content": "", "refusal": {"reason": "I can't."}}), "I can't."),
+    "in a part": (choosing(message={"content": [{"type": "refusal", "refusal": ["I ", "can't."]}]}), "I can't."),
+    "no words": (choosing(message={"content": None, "refusal": True}), ""),
+    "other words": (choosing(message={"content": None, "refusal": {"no": 7}}), ""),
+    "finish reason": (choosing(message={"content": ""}, finish_reason="refusal"), ""),
+    "finish reason and words": (choosing(message={"content": "I can't."}, finish_reason="refusal"), "I can't."),
 }
 
 EMPTY: dict[str, tuple[Behaviour, str]] = {
@@ -409,6 +457,11 @@ EMPTY: dict[str, tuple[Behaviour, str]] = {
     "blanks": (Answer(" \n\t\u200b "), "raise max_output_tokens"),
     "reasoning beside it": (
         choosing(message={"content": "", "reasoning_content": "Boats, I think."}, finish_reason="length"),
+        "It used up the 100 tokens that it may take: raise max_output_tokens",
+    ),
+    "no finish reason": (choosing(message={"content": ""}, finish_reason=None), "It ended by itself: raise max"),
+    "used up, in other words": (
+        choosing(message={"content": ""}, finish_reason="MAX_TOKENS"),
         "It used up the 100 tokens that it may take: raise max_output_tokens",
     ),
     "no parts": (choosing(message={"content": []}), "without a word"),

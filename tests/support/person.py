@@ -2,22 +2,25 @@
 
 import asyncio
 import json
+import os
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from time import monotonic
 from typing import Any
+from urllib.parse import quote
 
+import aiohttp
 from azure.core.exceptions import ResourceNotFoundError
 from azure.storage.blob.aio import BlobServiceClient
 
 from localcloud.cloud import LocalCloud
 from localcloud.model import Answer, Asked, Behaviour, Question
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 class Echo:
@@ -85,6 +88,9 @@ class Person:
         return queue.popleft() if queue else Answer()
 
 
+type People = Callable[..., AbstractAsyncContextManager[Person]]
+
+
 @asynccontextmanager
 async def somebody(directory: Path, settings: Mapping[str, str] | None = None) -> AsyncIterator[Person]:
     """A person with a local cloud of their own, and short times in it."""
@@ -101,3 +107,31 @@ async def somebody(directory: Path, settings: Mapping[str, str] | None = None) -
         person = Person(cloud, blobs, log)
         cloud.model.script.policy = person.behave
         yield person
+
+
+SCHEMA = json.loads((ROOT / "docs" / "result.schema.json").read_text(encoding="utf-8"))
+
+
+async def deliver_again(person: Person, name: str, container: str = "images") -> None:
+    """What Event Grid does when it is not sure that the first delivery arrived."""
+    event = {
+        "id": os.urandom(8).hex(),
+        "topic": "t",
+        "subject": f"/blobServices/default/containers/{container}/blobs/{name}",
+        "eventType": "Microsoft.Storage.BlobCreated",
+        "eventTime": "2026-01-01T00:00:00Z",
+        "dataVersion": "",
+        "metadataVersion": "1",
+        "data": {
+            "api": "PutBlob",
+            "blobType": "BlockBlob",
+            "eTag": "0x0",
+            "url": f"{person.cloud.front.blob_url}/{container}/{quote(name)}",
+        },
+    }
+    url = person.cloud.functions.webhook_url("analyze_image")
+    async with (
+        aiohttp.ClientSession() as http,
+        http.post(url, json=[event], headers={"aeg-event-type": "Notification"}) as answer,
+    ):
+        assert answer.status == 202

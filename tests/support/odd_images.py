@@ -5,8 +5,9 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from damaged_images import encoded, png_chunk
 from PIL import Image
+
+from support.damaged_images import encoded, png_chunk
 
 PNG_HEADER_END = 33
 

@@ -16,8 +16,6 @@ from azure.core.exceptions import ServiceResponseError
 from azure.core.pipeline.transport import AioHttpTransport, AsyncHttpResponse, HttpRequest
 from azure.storage.blob.aio import BlobServiceClient, ExponentialRetry
 from azure.storage.queue.aio import QueueServiceClient
-from person import Person
-from pictures import picture
 
 from localcloud.cloud import LocalCloud
 from pipeline.errors import RetryableFailure
@@ -38,6 +36,8 @@ from pipeline.triggers.deliveries import Deliveries, Pacing
 from pipeline.triggers.poison import Poison
 from pipeline.upkeep.reconcile import Reconciler
 from pipeline.upkeep.redrive import Redriver
+from support.person import Person
+from support.pictures import picture
 
 RETRY_FOR = timedelta(hours=24)
 

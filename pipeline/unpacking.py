@@ -7,6 +7,10 @@ bytes are read as stored, and what they start with decides.
 import zlib
 
 _GZIP = b"\x1f\x8b\x08"
+_ZLIB = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
+"""What zlib writes at its four levels. Two of them are also what a text may begin with: "x^"."""
+_PROBED_BYTES = 512
+"""Enough to tell zlib from text: decompression of a text that begins as zlib fails within 60 bytes."""
 _ANY_WRAPPER = 32 + zlib.MAX_WBITS
 """For zlib: recognise the header of gzip or zlib."""
 
@@ -16,12 +20,26 @@ class TooLarge(Exception):
 
 
 class Broken(Exception):
-    """The content starts as compressed data does, and can't be unpacked."""
+    """The content is compressed, and can't be unpacked. The text completes "It can't be unpacked: …"."""
+
+
+def is_gzip(data: bytes) -> bool:
+    """Whether `data` starts as gzip does, and no text in UTF-8."""
+    return data.startswith(_GZIP)
 
 
 def is_packed(data: bytes) -> bool:
-    """Whether `data` starts as gzip does, or zlib (what HTTP calls deflate)."""
-    return data.startswith(_GZIP) or (data[:1] == b"\x78" and len(data) > 1 and (data[0] * 256 + data[1]) % 31 == 0)
+    """Whether `data` is compressed as gzip, by its signature, or zlib (what HTTP calls deflate), by its first bytes."""
+    return is_gzip(data) or (data.startswith(_ZLIB) and _begins_as_zlib(data))
+
+
+def _begins_as_zlib(data: bytes) -> bool:
+    unpacker = zlib.decompressobj()
+    try:
+        unpacker.decompress(data[:_PROBED_BYTES], zlib.DEF_BUF_SIZE)
+    except zlib.error:
+        return False
+    return unpacker.eof or len(data) >= _PROBED_BYTES
 
 
 def unpacked(data: bytes, limit: int) -> bytes:
@@ -31,7 +49,7 @@ def unpacked(data: bytes, limit: int) -> bytes:
 
     Raises:
         TooLarge: more than `limit` bytes come out.
-        Broken: it is damaged or ends early.
+        Broken: it is damaged or cut off.
     """
     if not is_packed(data):
         return data
@@ -42,15 +60,20 @@ def unpacked(data: bytes, limit: int) -> bytes:
         try:
             out += unpacker.decompress(rest, limit + 1 - len(out))
         except zlib.error as error:
-            if out:  # what follows the last member is padding, as gzip itself has it
-                break
-            raise Broken(str(error)) from None
+            raise Broken(_problem(error, behind=bool(out))) from None
         if len(out) > limit:
             raise TooLarge
         if not unpacker.eof:
-            raise Broken("it ends early")
+            raise Broken("it is cut off")
+        # Anything but another member is padding, as gzip itself has it.
         rest = unpacker.unused_data if unpacker.unused_data.startswith(_GZIP) else b""
     return bytes(out)
+
+
+def _problem(error: zlib.error, *, behind: bool) -> str:
+    if " check" in str(error) and "header" not in str(error):  # "incorrect data check", "incorrect length check"
+        return "it is damaged (its checksum does not match)"
+    return "what follows its first part is damaged" if behind else "it is damaged"
 
 
 def unpacked_start(data: bytes, length: int) -> bytes:

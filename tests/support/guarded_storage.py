@@ -4,10 +4,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from aiohttp import ClientResponse, web
-from person import Person
 
 from localcloud.cloud import DATA_ACCOUNT, DATA_KEY
 from localcloud.front.forwarding import HEADER_BYTES, Forwarder, storage_error
+from support.person import Person
 
 type Refuses = Callable[[str, str], bool]
 """Gets method and path of each request; what it says yes to is answered with the refusal."""

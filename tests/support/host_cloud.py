@@ -26,7 +26,7 @@ from localcloud.cloud import DATA_ACCOUNT, HOST_ACCOUNT
 from localcloud.functions_host.process import FunctionsHostProcess
 from localcloud.identity import IdentityEndpoint
 
-PROBE = Path(__file__).parent / "localcloud" / "apps" / "probe"
+PROBE = Path(__file__).parents[1] / "localcloud" / "apps" / "probe"
 NEVER = "0 0 0 1 1 *"
 
 
