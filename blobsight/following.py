@@ -24,7 +24,7 @@ ASKED_ONE_BY_ONE = 100
 CHANGE_SECONDS = 10
 """Seconds without a new result after which the images are checked for changes."""
 HINT_AFTER_SECONDS = 60
-"""Seconds without any result after which the person is told to check the app."""
+"""Seconds without any result before a hint to check the app."""
 SHOWN_ANSWERS = 50
 """Most images whose answers are shown; of more, only the failures are."""
 

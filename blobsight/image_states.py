@@ -110,7 +110,7 @@ async def _matched(ahead: "_Side", behind: "_Side", problems: list[Problem]) -> 
 
 
 class _Waiting:
-    """What is listed and whose result is yet to come, by the result's name."""
+    """Listed images whose result has not been listed yet, by the result's name."""
 
     def __init__(self) -> None:
         self.images: dict[str, ListedBlob] = {}
@@ -123,7 +123,7 @@ class _Waiting:
         return self.images.pop(name, None) or self._sidecars.pop(name, None)
 
     def forget_sidecars(self, results: "_Side") -> None:
-        """Forget those whose results would have been listed already: nearly all of them have none."""
+        """Drop images whose results would have been listed already: nearly all of them have none."""
         for name in [name for name in self._sidecars if results.ended or name <= results.last]:
             del self._sidecars[name]
 

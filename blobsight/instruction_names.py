@@ -51,7 +51,7 @@ def rightly_named(files: Sequence[LocalFile]) -> Named:
 
 
 def malformed(files: Sequence[LocalFile]) -> list[str]:
-    """Sentences for the person, about each instruction file that the app could not use."""
+    """Sentences for the person about instruction files that the app could not use."""
     problems = []
     for file in files:
         if is_instruction_file(file.name) and not file.name.endswith(".schema.json"):
@@ -61,7 +61,7 @@ def malformed(files: Sequence[LocalFile]) -> list[str]:
             except InvalidFile as error:
                 problems.append(f"{file.path}: {error}.")
             except OSError:
-                continue  # which is said where it is sent
+                continue  # reported when it is sent
     return problems
 
 

@@ -150,7 +150,7 @@ def upload(  # noqa: PLR0913 - one for each option
         _say_what_is_left_out(report.left_out)
         raise Trouble("There is nothing to upload: what you named holds no files to send.")
     _settle_names(asked, named, report)
-    if asked.text is None:  # else files do not count
+    if asked.text is None:  # with --instructions, files do not count
         _refuse_malformed(files)
     _say_what_does_not_count(asked, files)
     return asyncio.run(_run(place, asked, metadata, files, report, wait=wait, dry_run=dry_run, as_json=as_json))
@@ -234,7 +234,7 @@ def _settle_names(asked: Asked, named: Named, report: Report) -> None:
 
 
 def _refuse_malformed(files: Sequence[LocalFile]) -> None:
-    """Name instruction files that can't be used.
+    """Name the instruction files that can't be used.
 
     Raises:
         Trouble: there are some. Each image that they are for would fail.
@@ -243,7 +243,7 @@ def _refuse_malformed(files: Sequence[LocalFile]) -> None:
     for problem in problems[:SHOWN]:
         say(one_line(problem), "red")
     if problems:
-        raise Trouble(f"Nothing was sent: {counted(len(problems), 'instruction file')} to be corrected first.")
+        raise Trouble(f"Nothing was sent: correct {counted(len(problems), 'instruction file')} first, as listed above.")
 
 
 def _say_what_does_not_count(asked: Asked, files: Sequence[LocalFile]) -> None:

@@ -208,7 +208,7 @@ async def test_a_malformed_instruction_file_is_named_before_anything_is_sent(
     ran = await blobsight(person, "upload", str(path), "--prefix", "malformed/", *options)
     assert ran.status == 3
     assert f"{path}/_instructions.md: line 2: the options use a YAML tag (!!set)" in ran.talk
-    assert "Nothing was sent: 1 instruction file to be corrected first." in ran.talk
+    assert "Nothing was sent: correct 1 instruction file first, as listed above." in ran.talk
     assert await etags(person, "malformed/") == {}
     file = ("upload", str(path / "a.png"), "--instructions-file", str(path / "_instructions.md"))
     ran = await blobsight(person, *file, *options)

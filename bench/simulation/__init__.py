@@ -2,7 +2,7 @@
 
     make simulate ARGS=--quick
 
-What decides how a burst goes is the app's own code: deliveries, governor, retries, claims, analysis and the adapters of
-storage and model are those that are deployed. What they run on is simulated: storage behind the SDK's calls, the host's
-queues and instances, and the model service with its quota. A seed decides all of it.
+The app's own code decides how a burst goes: deliveries, governor, retries, claims, analysis and the adapters of storage
+and model are those that are deployed. Their surroundings are simulated: storage behind the SDK's calls, the host's
+queues and instances, and the model service with its quota. A seed decides everything.
 """

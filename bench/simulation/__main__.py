@@ -1,4 +1,4 @@
-"""`python -m bench.simulation`: what `make simulate` runs."""
+"""`python -m bench.simulation`, for `make simulate`."""
 
 import argparse
 import sys
@@ -15,7 +15,7 @@ LONG, QUICK, OF_EACH_DAY = 1_000_000, 20_000, 20_000
 
 
 def main() -> int:
-    """The exit status: 0 when every image has its result, 1 otherwise, 130 for Ctrl-C."""
+    """Return the exit status: 0 if every image has its result, 1 otherwise, 130 for Ctrl-C."""
     parser = argparse.ArgumentParser(
         prog="python -m bench.simulation",
         description="A burst of images over many instances that share a quota, with the app's own code.",

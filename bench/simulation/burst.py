@@ -39,7 +39,7 @@ QUOTAS = {"bucket": Bucket, "windows": Windows}
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """From one time to another, in seconds from the first upload."""
+    """A period, in seconds from the first upload."""
 
     begin: float
     end: float
@@ -50,11 +50,11 @@ class Scenario:
     images: int = 1_000_000
     seed: int = 1
     per_second: float = 1_000.0
-    """Uploads, while the burst lasts."""
+    """Uploads a second, while the burst lasts."""
     instances: int = 20
-    """At most, for each of the two functions."""
+    """Most instances for each of the two functions."""
     at_once: int = 1
-    """Instances that the platform starts with; it adds the others step by step."""
+    """Instances at the start; the platform adds the others step by step."""
     quota: float = 4_000_000.0
     """Tokens a minute."""
     counted: str = "windows"
@@ -62,19 +62,19 @@ class Scenario:
     talkative: bool = True
     """Whether the service sends its rate-limit headers."""
     halved: Span | None = None
-    """While there is only half of the quota."""
+    """The period with only half of the quota."""
     outage: Span | None = None
-    """While the model answers nothing but 503."""
+    """The period in which the model answers only with 503."""
     settings: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """At one moment."""
+    """The state at one moment."""
 
     at: float
     uploads: int
-    """On the blob trigger's queue."""
+    """Messages on the blob trigger's queue."""
     requests: int
     """On the request queue."""
     in_work: int
@@ -86,16 +86,16 @@ class Report:
     scenario: Scenario
     drained_seconds: float
     ideal_seconds: float
-    """In which the quota alone, fully used from the first upload on, would have let the same calls through."""
+    """Seconds in which the quota alone, fully used from the first upload on, would have let the same calls through."""
     results: Mapping[str, int]
-    """By status, or by the error code of those that failed."""
+    """Results by status, or by error code if failed."""
     poison: int
     calls: int
     refused: int
     failed: int
     """Calls that met the outage."""
     waits: Mapping[str, float]
-    """Seconds from upload to result: of half of the images, of 99 %, and the longest."""
+    """Seconds from upload to result within which half of the images and 99 % were done, and the longest."""
     most_waiting: int
     """On both queues."""
     most_requests: int
@@ -112,7 +112,7 @@ class Report:
 
     @property
     def quota_used(self) -> float:
-        """Of what the quota would have let through in that time."""
+        """Part of the quota of that time that was used."""
         return self.ideal_seconds / self.drained_seconds
 
     @property
@@ -121,12 +121,12 @@ class Report:
 
     @property
     def operations_per_image(self) -> float:
-        """On storage, the host's own on its queues included."""
+        """Operations on storage, including the host's own on its queues."""
         return sum(self.operations.values()) / self.scenario.images
 
     @property
     def is_complete(self) -> bool:
-        """Every image has succeeded, and nothing is left as poison."""
+        """Whether every image has succeeded and no poison message is left."""
         return self.results == {"succeeded": self.scenario.images} and not self.poison
 
 
@@ -190,7 +190,7 @@ class _Cloud:
             drained = now()
             listeners = [listener for group in groups for listener in group.listeners]
             while any(listener.in_work for listener in listeners):  # noqa: ASYNC110 - at the end only
-                await asyncio.sleep(0.1)  # the last ones are still putting their things away
+                await asyncio.sleep(0.1)  # the last ones are still cleaning up
             for task in running:
                 task.cancel()
         waits = sorted(self.waits)

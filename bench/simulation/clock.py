@@ -1,7 +1,7 @@
 """Virtual time: unchanged asyncio code on a clock that jumps to the next event.
 
 Of the libraries for this, async-solipsism is under the GPL, and looptime's plugin patches every event loop of a pytest
-run, real sockets and all; so it is these few lines.
+run, real sockets and all; so these few lines replace them.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from typing import Any
 
 
 class JumpingClock(selectors.DefaultSelector):
-    """Instead of waiting, it is later."""
+    """A selector that advances the clock instead of waiting."""
 
     now = 0.0
 

@@ -1,4 +1,4 @@
-"""The days that are simulated: sizes, and bad ones."""
+"""The simulated days: several sizes, and days with failures."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,7 +9,7 @@ HOUR = 3600.0
 
 
 def days(images: int, seed: int) -> Mapping[str, Scenario]:
-    """By name. The quota lets a million images a day through; bad things happen in the middle of the burst.
+    """The days by name. The quota lets a million images a day through; failures are in the middle of the burst.
 
     Args:
         images: of each, except the one day with a quota for very few.

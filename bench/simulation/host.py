@@ -1,8 +1,8 @@
-"""The Functions host, as far as it decides what is worked on when: queues, their listeners, instances.
+"""The Functions host, as far as it decides when work begins: queues, their listeners, instances.
 
-Written from the host's and the storage extension's sources (what `make up` runs is their faithful rebuilding, with
-real queues; this one has none of their cost). A listener takes a batch of messages, starts them all, and takes the next
-batch when no more than a threshold are left; with nothing there it looks again after a growing pause.
+Written from the host's and the storage extension's sources. (`make up` runs a faithful reimplementation with real
+queues; this one has none of their cost.) A listener takes a batch of messages, starts them all, and takes the next
+batch when no more than a threshold are left; if there are none it polls again after a growing pause.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from pipeline.job.requests import Redrive, Request
 
 LARGEST_BATCH = 32
 """Most messages of one Get Messages.
- https://learn.microsoft.com/rest/api/storageservices/get-messages"""
+https://learn.microsoft.com/rest/api/storageservices/get-messages"""
 FIRST_POLL, LONGEST_POLL = 0.1, 60.0
 """Seconds between two looks at an empty queue: doubled up to a minute, host.json's default maxPollingInterval."""
 
@@ -31,9 +31,9 @@ class Parallelism:
     batch: int
     threshold: int
     retry_after: float
-    """Seconds for which a message is hidden whose delivery failed."""
+    """Seconds for which a message is invisible after a failed delivery."""
     deliveries: int
-    """After so many that failed it is poison."""
+    """Failed deliveries after which a message is poison."""
 
 
 def parallelism(host: Any) -> tuple[Parallelism, Parallelism]:
@@ -70,7 +70,7 @@ class Queue:
         self._operations = operations
         self.poison: list[Request] = []
         self.sent = 0
-        """By the app: work that was deferred."""
+        """Messages sent by the app: deferred work."""
         self.most_attempts = 1
 
     async def send(self, request: Request | Redrive, delay: float) -> None:
@@ -197,7 +197,7 @@ SCALE_STEP = 4
 """Instances that target-based scaling adds at most in one step.
 https://learn.microsoft.com/azure/azure-functions/functions-target-based-scaling"""
 COLD_START = 5.0
-"""Seconds. An assumption; `make bench` measures the app's own part."""
+"""Seconds to start an instance. An assumption; `make bench` measures the app's own part."""
 
 
 class ScaleGroup:

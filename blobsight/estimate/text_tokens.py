@@ -4,7 +4,7 @@ import math
 
 _LATIN_CHARACTERS = 4
 """Characters a token, in English.
- https://help.openai.com/en/articles/4936856-what-are-tokens-and-how-to-count-them"""
+https://help.openai.com/en/articles/4936856-what-are-tokens-and-how-to-count-them"""
 
 MESSAGE_FORMAT = 8
 """Tokens of a request in addition to its texts and its image: the smallest number that was billed.
