@@ -80,7 +80,7 @@ def _url(_context: click.Context, _parameter: click.Parameter, value: str | None
 @click.option("--json", "as_json", is_flag=True, help="One JSON array on stdout.")
 @account_options
 def doctor(place: Place, /, resource_manager: str, host: str, *, as_json: bool, **names: str | None) -> Exit:
-    """Check everything that the pipeline needs, a line each, and say how to fix what is wrong.
+    """Check everything that the pipeline needs, and say how to fix what is wrong.
 
     Nothing is changed and nothing is paid: rights are tested by a write that can't succeed and a message that asks for
     nothing, the model by an empty question. What you may not read is skipped. The exit status is 1 if a check fails. In
