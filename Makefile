@@ -16,7 +16,7 @@ quick: setup-dev ## Run the tests that start no local cloud: a minute
 	@$(py) -m pytest -n auto --dist worksteal --quick $(ARGS)
 
 test: setup-dev ## Run every test
-	@$(py) -m pytest -n auto --dist loadfile $(ARGS)
+	@$(py) -m pytest -n auto --dist loadfile $(if $(ARGS),$(ARGS),--cov --cov-report=term)
 
 bench: setup-bench ## Measure everything against baselines in the same run; ARGS="--quick prepare" for less
 	@exec $(py) -m bench $(ARGS)
