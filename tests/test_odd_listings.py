@@ -36,13 +36,13 @@ ENTRIES = {
     "<Name>z.png</Name><Properties><Last-Modified>Sat, 14 Mar 2026 09:26:53 -0000</Last-Modified><Etag>0x2</Etag>"
     "</Properties>": ListedBlob("z.png", "0x2", MOMENT, {}),
     # Not documented.
-    "": OddEntry("", "a blob can't have this name"),
-    "<Name /><Properties>{when}<Etag>0x2</Etag></Properties>": OddEntry("", "a blob can't have this name"),
+    "": OddEntry("", "no blob can have this name"),
+    "<Name /><Properties>{when}<Etag>0x2</Etag></Properties>": OddEntry("", "no blob can have this name"),
     "<Name>../up</Name><Properties>{when}<Etag>0x2</Etag></Properties>": OddEntry(
-        "../up", "a blob can't have this name"
+        "../up", "no blob can have this name"
     ),
     "<Name>long</Name><Properties>{when}<Etag>0x2</Etag></Properties>".replace("long", "x" * 1025): OddEntry(
-        "x" * 1025, "a blob can't have this name"
+        "x" * 1025, "no blob can have this name"
     ),
     "<Name>p</Name>": OddEntry("p", "the listing does not give its ETag"),
     "<Name>e</Name><Properties>{when}</Properties>": OddEntry("e", "the listing does not give its ETag"),

@@ -88,7 +88,7 @@ def test_accounts_are_apart(azurite: Azurite, certificates: Certificates, identi
 
         assert "only-in-data" not in [container.name for container in host.list_containers()]
 
-    with pytest.raises(AzuriteError, match="No account 'nobody'"):
+    with pytest.raises(AzuriteError, match="has no account 'nobody'"):
         azurite.blob_url("nobody")
 
 
