@@ -57,6 +57,7 @@ async def test_an_image_becomes_a_result(person: Person) -> None:
     properties = await person.blobs.get_blob_client("results", "first/cat picture.png.json").get_blob_properties()
     assert properties.content_settings.content_type == "application/json; charset=utf-8"
     assert properties.metadata.pop("sourcemodified")[:19] == result["source"]["last_modified"][:19]
+    assert len(properties.metadata.pop("contentkey")) == len(result["work_key"])
     assert properties.metadata == {
         "sourcesha256": sha256(picture()).hexdigest(),
         "inputtokens": "264",
