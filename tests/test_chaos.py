@@ -160,12 +160,14 @@ def test_an_answer_that_came_after_the_callers_time_is_lost_and_one_that_was_hun
         ([writes(100, "1", "A", status=409)], None),
         ([writes(100, "1", "A", answers="first"), writes(101, "1", None)], Cause.NOT_WANTED),
         ([writes(100, "1", "A", answers="used"), writes(101, "1", None)], None),
+        ([writes(100, "1", None, answers="used")], Cause.ASIDE),
         ([writes(100, "1", "A", answers="used"), writes(101, "1", None), writes(102, "2", "B"), kill(103, "2")],
          Cause.KILL),
     ],
     ids=[
         "nobody's", "a living worker's", "killed", "another killed", "not renewed when it was killed", "let go of",
         "letting go cut off", "taking cut off", "never taken", "an answer that is not wanted", "an answer that is used",
+        "an answer that was kept before a race was lost",
         "killed after it used the answer",
     ],
 )  # fmt: skip

@@ -43,6 +43,27 @@ async def test_duplicates_of_work_that_is_done_do_not_put_each_other_off(shop: W
     assert outcomes == [Outcome.ALREADY_DONE] * 10
 
 
+async def test_an_answer_is_kept_once_its_own_run_has_ended(shop: Workshop) -> None:
+    async with shop.claims.held("k"):
+        with pytest.raises(ClaimedElsewhere):
+            await shop.claims.keep_for("k", b"answer")
+    await shop.claims.keep_for("k", b"answer")
+    await shop.claims.keep_for("k", b"another")
+    async with shop.claims.held("k") as claim:
+        assert (claim.kept, claim.runs) == (b"answer", 1)
+        claim.discard()
+    assert await shop.state() == []
+
+
+async def test_an_answer_is_kept_in_the_claim_of_a_run_that_died(shop: Workshop) -> None:
+    blob = shop.person.blobs.get_blob_client("shop-state", "claims/k")
+    await blob.upload_blob(b"", metadata={"runs": "1", "owner": "dead"})
+    shop.claim_seconds = -1  # any claim has expired
+    await shop.claims.keep_for("k", b"answer")
+    async with shop.claims.held("k") as claim:
+        assert claim.kept == b"answer"
+
+
 async def test_a_request_with_options_alone_is_no_event_come_again(shop: Workshop) -> None:
     """An event that is, leaves the answer to a request's own question as it is."""
     event = await shop.drop("a.png")

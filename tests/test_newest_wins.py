@@ -202,7 +202,11 @@ class Storage:
 
     async def keep_for(self, key: str, answer: bytes) -> None:
         await self.turn()
-        self.claims.setdefault(key, Held(1, None, answer))
+        found = self.claims.get(key)
+        if found and found.run and not found.run.killed:
+            raise ClaimedElsewhere("The run before has not ended yet.")
+        if not (found and found.answer):
+            self.claims[key] = Held(1, None, answer)
 
     # VisionModel
     async def ask(self, question: Question, image: PreparedImage) -> Reply:

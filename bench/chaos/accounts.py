@@ -127,6 +127,7 @@ async def _reckon_leftovers(campaign: Campaign, witness: Witness, used: set[str]
     counts = Counter(causes.values())
     unexplained = [claim for claim, cause in causes.items() if cause is None]
     report.row("answers kept for images that were deleted or overwritten", counts[Cause.NOT_WANTED])
+    report.row("answers kept before a race was lost", counts[Cause.ASIDE])
     report.row("claims left by a kill", counts[Cause.KILL])
     report.row("claims left by an outage", counts[Cause.OUTAGE])
     report.row("claims left with no explanation", len(unexplained))

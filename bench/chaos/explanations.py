@@ -27,6 +27,7 @@ class Cause(StrEnum):
     OUTAGE = "an outage of storage"
     LATE = "an answer that came after its caller's time"
     NOT_WANTED = "its image was deleted or overwritten"
+    ASIDE = "it was kept by a run that lost the race for its result then"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,10 @@ class Witness:
             return None
         if holder.releases:
             kept = {answer for done in self.ledger.on(STATE, blob) if done.done for answer in done.holds}
-            return None if kept.intersection(used) else Cause.NOT_WANTED
+            if not kept.intersection(used):
+                return Cause.NOT_WANTED
+            # Kept by a run that never held the claim, before it replaced the result: another run was quicker then.
+            return Cause.ASIDE if holder.holds else None
         if holder.status is None or (letting_go is not None and letting_go.status is None):
             return Cause.OUTAGE
         kill = self.kills.get(holder.worker or "")

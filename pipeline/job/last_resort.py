@@ -12,7 +12,7 @@ from pipeline.job.work import Answered, NotAsked, Stopwatch, Work, assemble, unk
 from pipeline.names import image_of_sidecar, result_name, wants_result
 from pipeline.one_line import one_line
 from pipeline.result import Result, ResultMetadata
-from pipeline.storage.facts import StoredResult, Upload
+from pipeline.storage.facts import ClaimedElsewhere, StoredResult, Upload
 from pipeline.telemetry import count_lost_answer
 
 logger = logging.getLogger(__name__)
@@ -51,6 +51,7 @@ class LastResort:
         It goes by what the container's listing says of the upload, or, when that can't be had, by its name alone.
 
         Raises:
+            ClaimedElsewhere: the run that wrote the earlier result has not ended yet.
             RetryableFailure: the result can't be written.
         """
         name = image_of_sidecar(request.name) or request.name
@@ -103,6 +104,8 @@ class LastResort:
     async def _keep(self, name: str, stored: StoredResult) -> None:
         try:
             await keep_replaced(self._results, self._claims.keep_for, name, stored)
+        except ClaimedElsewhere:
+            raise
         except RetryableFailure as failure:
             count_lost_answer()
             logger.warning("%s: the answer of an earlier version can't be kept: %s", one_line(name), failure.message)

@@ -94,20 +94,32 @@ class Claims:
             await _release(blob, held)
 
     async def keep_for(self, key: str, answer: bytes) -> None:
-        """Keep an answer for the next run of the work `key`. One storage request.
+        """Keep an answer for the next run of the work `key`. One storage request, or three where the claim is there.
 
-        Where a run is at that work, or an answer is kept for it already, that is left alone.
+        An answer that is kept for that work already is left alone.
 
         Raises:
+            ClaimedElsewhere: the run that gave the answer has not released its claim yet.
             RetryableFailure: it can't be kept now.
         """
-        blob = self._container.get_blob_client(f"claims/{key}")
+        blob, kept = self._container.get_blob_client(f"claims/{key}"), _Held("", 1, "", keeps=True)
         with translated(f"keeping an answer in {blob.blob_name}"):
             try:
-                await _write(blob, answer, _Held("", 1, "", keeps=True), {"match_condition": MatchConditions.IfMissing})
+                await _write(blob, answer, kept, {"match_condition": MatchConditions.IfMissing})
+                return
             except ResourceExistsError as error:
                 if not is_lost_race(error):
                     raise
+            busy = ClaimedElsewhere("The run before has not ended yet.", retry_after=1)
+            time = ServiceTime()
+            try:
+                found = await blob.get_blob_properties(raw_response_hook=time)
+                if _Held.of(found).owner:
+                    if (time.since(found.last_modified) or 0.0) <= self._lifetime:
+                        raise busy
+                    await _write(blob, answer, kept, _still(str(found.etag)))  # it died with its result written
+            except (ResourceNotFoundError, ResourceModifiedError):
+                raise busy from None
 
     async def _take(self, blob: BlobClient) -> "_Held":
         owner = uuid.uuid4().hex
