@@ -106,20 +106,23 @@ class Claims:
         with translated(f"keeping an answer in {blob.blob_name}"):
             try:
                 await _write(blob, answer, kept, {"match_condition": MatchConditions.IfMissing})
-                return
             except ResourceExistsError as error:
                 if not is_lost_race(error):
                     raise
-            busy = ClaimedElsewhere("The run before has not ended yet.", retry_after=1)
-            time = ServiceTime()
-            try:
-                found = await blob.get_blob_properties(raw_response_hook=time)
-                if _Held.of(found).owner:
-                    if (time.since(found.last_modified) or 0.0) <= self._lifetime:
-                        raise busy
-                    await _write(blob, answer, kept, _still(str(found.etag)))  # it died with its result written
-            except (ResourceNotFoundError, ResourceModifiedError):
-                raise busy from None
+                await self._keep_over(blob, answer, kept)
+
+    async def _keep_over(self, blob: BlobClient, answer: bytes, kept: "_Held") -> None:
+        """Keep an answer where there is a claim: of a run that died, once it had written its result."""
+        busy = ClaimedElsewhere("The run before has not ended yet.", retry_after=1)
+        time = ServiceTime()
+        try:
+            found = await blob.get_blob_properties(raw_response_hook=time)
+            if _Held.of(found).owner:
+                if (time.since(found.last_modified) or 0.0) <= self._lifetime:
+                    raise busy
+                await _write(blob, answer, kept, _still(str(found.etag)))
+        except (ResourceNotFoundError, ResourceModifiedError):
+            raise busy from None
 
     async def _take(self, blob: BlobClient) -> "_Held":
         owner = uuid.uuid4().hex
