@@ -74,7 +74,7 @@ def app() -> App:
     """
     from azure.identity.aio import get_bearer_token_provider
 
-    from pipeline.allocator import return_freed_memory
+    from pipeline.images.allocator import return_freed_memory
     from pipeline.job.analysis import Analyzer
     from pipeline.job.last_resort import LastResort
     from pipeline.model.azure_openai import TOKEN_SCOPE, AzureOpenAIModel

@@ -49,7 +49,6 @@ FLOORS = (
     "result",
     *ROOMS[6:],
     "telemetry",
-    "allocator",
     "settings",
     "names",
     "junk",
