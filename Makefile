@@ -12,10 +12,10 @@ demo: setup-demo ## Run the whole pipeline on this machine and show what becomes
 up: setup-demo ## Keep the local cloud up on the emulator's standard ports; Ctrl-C stops it
 	@exec $(py) -m localcloud up
 
-quick: setup-dev ## Run the tests that start no local cloud: a minute
+quick: setup-dev ## Run the tests that start no local cloud: one to two minutes
 	@$(py) -m pytest -n auto --dist worksteal --quick $(ARGS)
 
-test: setup-dev ## Run every test
+test: setup-dev ## Run every test; ARGS="tests/test_x.py" for some
 	@$(py) -m pytest -n auto --dist loadfile $(if $(ARGS),$(ARGS),--cov --cov-report=term)
 
 bench: setup-bench ## Measure everything against baselines in the same run; ARGS="--quick prepare" for less

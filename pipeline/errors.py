@@ -3,10 +3,12 @@
 Failure
 ├── InvalidRequest      a message that can't be understood; the host makes it poison (requests.py)
 ├── PermanentFailure    trying again would change nothing: it is written as a failed result at once
+│   └── Unclear             an image seems damaged, and the decoder has the last word (inspection.py)
 └── RetryableFailure    waiting may help: throttling, outages, a connection that broke
     ├── OperatorFailure waiting for a person: a missing role, a wrong deployment name; retried all the same
     │   ├── QuotaUsedUp         the account's money, a gateway's quota, a quota by the day (refusals.py)
-    │   └── RequestTooLarge     one request needs more tokens than a minute's quota (refusals.py)
+    │   ├── RequestTooLarge     one request needs more tokens than a minute's quota (refusals.py)
+    │   └── ContainerMissing    there is no such container (facts.py)
     ├── UnreadableAnswer    the model's answer can't be read: permanent after a few tries (replies.py)
     ├── TimedOut        the model did not answer in time; repeated, it may be the image's or the question's fault
     ├── AnswerKept      the answer is there and its result can't be written: the next run goes on from there
@@ -14,7 +16,7 @@ Failure
         ├── Busy                the model's turn would come too late (gate.py)
         ├── ClaimedElsewhere    another run is at it (facts.py)
         ├── NoMemory            the images in progress leave no memory for it (memory.py)
-        └── NotSettled          the blob is still being written (analysis.py)
+        └── NotSettled          the blob is still being written (reading.py)
 
 Adapters (storage, model) and the pure modules (images, instructions) raise these and nothing of their
 SDKs' own, so the job knows only this tree. A wrong setting is a `SettingsError` and stops the start instead.

@@ -1,14 +1,18 @@
 """Dependencies go one way, down the floors of `pipeline`; SDKs are known at the rim alone."""
 
 import ast
+import importlib
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from generate_docs import ROOMS
+from generate_docs import FLOORS
 from support.person import ROOT
+
+from pipeline import errors
 
 PACKAGES = ("pipeline", "blobsight", "localcloud")
 
@@ -43,20 +47,6 @@ def test_packages_keep_apart(package: str, others: set[str]) -> None:
         assert not {name.split(".")[0] for name in imports(path)} & others, path
 
 
-FLOORS = (
-    "app",
-    *ROOMS[:6],
-    "result",
-    *ROOMS[6:],
-    "telemetry",
-    "settings",
-    "names",
-    "junk",
-    "errors",
-    "unpacking",
-    "one_line",
-)
-"""The rooms of `pipeline`, the top floor first."""
 SDKS = {
     "triggers": {"azure.functions"},
     "upkeep": {"azure.core", "azure.storage", "aiohttp"},
@@ -152,3 +142,19 @@ def test_no_test_module_imports_another() -> None:
     tests = {path.stem for path in (ROOT / "tests").rglob("test_*.py")}
     for path in (ROOT / "tests").rglob("*.py"):
         assert not tests & set(imports(path)), path
+
+
+def test_the_tree_of_failures_is_whole() -> None:
+    """As `pipeline.errors` draws it."""
+    names = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in modules("pipeline")]
+    for name in names:
+        importlib.import_module(name.removesuffix(".__init__"))
+
+    def below(kind: type[errors.Failure]) -> Iterator[str]:
+        for child in kind.__subclasses__():
+            yield child.__name__
+            yield from below(child)
+
+    drawn = re.findall(r"[├└]── (\w+)", errors.__doc__ or "")
+    ours = [name for name in below(errors.Failure)]
+    assert sorted(drawn) == sorted(ours)

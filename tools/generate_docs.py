@@ -93,20 +93,28 @@ def _help(context: click.Context) -> str:
     return f"\n## {context.command_path}\n\n```\n{context.command.get_help(context)}\n```\n"
 
 
-ROOMS = ("triggers", "upkeep", "job", "model", "pacing", "storage", "instructions", "images", "schemas")
-"""The packages of `pipeline`, the top floor first."""
+FLOORS = (
+    "app",
+    *("triggers", "upkeep", "job", "model", "pacing", "storage"),
+    "result",
+    *("instructions", "images", "schemas"),
+    *("telemetry", "settings", "names", "junk", "errors", "unpacking", "one_line"),
+)
+"""The rooms of `pipeline`, packages and modules, the top floor first."""
 
 
 def architecture_page() -> str:
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     before, _, rest = page.partition("<!-- rooms -->\n")
     _, _, after = rest.partition("<!-- end of rooms -->\n")
-    pipeline = ROOT / "pipeline"
-    rows = [_module(pipeline / "app.py")]
-    for room in ROOMS:
-        rows.append(f"| **`{room}/`** | **{_first_line(pipeline / room / '__init__.py')}** |\n")
-        rows += [_module(path) for path in sorted((pipeline / room).glob("*.py")) if path.name != "__init__.py"]
-    rows += [_module(path) for path in sorted(pipeline.glob("*.py")) if path.name not in {"__init__.py", "app.py"}]
+    rows: list[str] = []
+    for room in FLOORS:
+        folder = ROOT / "pipeline" / room
+        if folder.is_dir():
+            rows.append(f"| **`{room}/`** | **{_first_line(folder / '__init__.py')}** |\n")
+            rows += [_module(path) for path in sorted(folder.glob("*.py")) if path.name != "__init__.py"]
+        else:
+            rows.append(_module(folder.with_suffix(".py")))
     table = "| in `pipeline/` | what it knows |\n| --- | --- |\n" + "".join(rows)
     return f"{before}<!-- rooms -->\n{table}<!-- end of rooms -->\n{after}"
 

@@ -13,7 +13,7 @@ sys.path.insert(0, str(ROOT))
 
 from pipeline import __version__  # noqa: E402 - found by the line above
 
-DEPLOYED = ("function_app.py", "host.json", "requirements.txt", "pipeline")
+DEPLOYED = ("function_app.py", "host.json", "requirements.txt", "pipeline", "LICENSE")
 
 
 def notes(changelog: str, version: str) -> str | None:
@@ -23,11 +23,17 @@ def notes(changelog: str, version: str) -> str | None:
 
 
 def main(tag: str | None) -> None:
-    said = notes((ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), __version__ if tag else "Unreleased")
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    said = notes(changelog, __version__) or (None if tag else notes(changelog, "Unreleased"))
     if tag and tag != f"v{__version__}":
         sys.exit(f"error: the tag {tag} does not name the version in pipeline/__init__.py, {__version__}: correct one.")
     if said is None:
         sys.exit(f"error: CHANGELOG.md has no section [{__version__}]: rename [Unreleased] to it, with today's date.")
+    changed = subprocess.run(
+        ["git", "status", "--porcelain", "--untracked-files=no"], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    if changed.stdout:
+        sys.exit("error: there are changes that are not committed: commit them, since a release is made of a commit.")
     dist = ROOT / "dist"
     dist.mkdir(exist_ok=True)
     for old in dist.iterdir():

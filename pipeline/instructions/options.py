@@ -11,7 +11,7 @@ from pipeline.settings import MOST_OUTPUT_TOKENS, Detail, ReasoningEffort
 
 
 def _no_boolean(value: Any) -> Any:
-    """YAML's `yes` is no number."""
+    """YAML's `yes` is not a number."""
     if isinstance(value, bool):
         raise ValueError("it should be a whole number")  # noqa: TRY004 - pydantic reports ValueErrors
     return value

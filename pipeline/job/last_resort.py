@@ -1,4 +1,4 @@
-"""Writing a failed result where the usual way to one is blocked. It depends on nothing that has failed."""
+"""Writing a failed result when the job can't write it. It depends on nothing that has failed."""
 
 import hashlib
 import logging

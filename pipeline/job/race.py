@@ -54,8 +54,9 @@ MOST_RUNS = 5
 """Runs that may end without a word (a killed worker) before the work counts as what kills them. As many deliveries as
 the host gives."""
 FIRST_PAUSE = 1.0
+"""Seconds between two tries to write an answer while the whole account is away; doubled each time."""
 LONGEST_PAUSE = 30.0
-"""Seconds between two tries to write an answer while the whole account is away."""
+"""Seconds."""
 
 
 class Outcome(StrEnum):

@@ -28,7 +28,7 @@ from pipeline.telemetry import error_type
 logger = logging.getLogger(__name__)
 
 UNREADABLE_TRIES = RETRIES_IN_PLACE + 1
-"""Answers that can't be read before the image fails: they may all have been paid for, so a day of them is no option."""
+"""Answers that can't be read before the image fails: they may all have been paid for, so they are not asked for all day."""
 PROMPT_TOKENS = 1000
 """About what an image and a sentence cost; the governor wants proportions, not a bill."""
 TOKEN_SCOPE = "https://cognitiveservices.azure.com/.default"  # noqa: S105 - the name of a scope, not a secret
@@ -208,7 +208,7 @@ def _connection_failure(error: APIConnectionError | aiohttp.ClientError) -> Retr
 
 def _on_the_wire(error: BaseException) -> BaseException:
     """What happened, in aiohttp's words. Its adapter in the SDK calls a connection that was dropped a time-out, and
-    lets an answer that is no HTTP through as it is.
+    lets an answer that is not HTTP through as it is.
     """
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, aiohttp.ClientError):

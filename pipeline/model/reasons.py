@@ -1,4 +1,4 @@
-"""The reason why a response is not an answer, in the response's own words. Pure.
+"""Why a response is not an answer, in its own words. Pure.
 
 Refusals have many authors: Azure's token check, its gateway, its content filter and the model itself; API Management, a
 web application firewall or another proxy in front of them; servers that speak OpenAI's protocol. Each writes a shape of

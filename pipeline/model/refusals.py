@@ -21,7 +21,7 @@ LONGEST_THROTTLING = 3600.0
 
 
 class QuotaUsedUp(OperatorFailure):
-    """What was granted is used up, and waiting a minute is no cure: money, a gateway's quota, a quota by the day."""
+    """An allowance is used up, and waiting a minute does not help: money, a gateway's quota, a quota by the day."""
 
 
 class RequestTooLarge(OperatorFailure):
@@ -68,7 +68,7 @@ def _meaning(reason: Reason, headers: Mapping[str, str], question: Question) -> 
 
 @dataclass(frozen=True, slots=True)
 class _Advice:
-    """What is wrong and what an operator should do, where waiting alone is no cure."""
+    """The problem and its cure by an operator, where waiting alone does not help."""
 
     text: str
     kind: type[OperatorFailure] = OperatorFailure

@@ -1,4 +1,4 @@
-"""Until when nobody calls a deployment: while it throttles, for as long as it asks; while calls fail, ever longer.
+"""Pauses in calling a deployment: as long as it asks while it throttles, growing while calls fail.
 
 One success ends a pause that came of failures, but not one that the service asked for.
 """

@@ -146,7 +146,7 @@ class Claims:
                 raise ClaimedElsewhere("Another run is at this image.", retry_after=self._lifetime - age + 1)
             taken = _Held(earlier.etag, earlier.runs + bool(earlier.owner), owner, keeps=earlier.keeps)
             try:
-                taken.etag = await _mark(blob, taken)
+                taken.etag = await _write_metadata(blob, taken)
             except (ResourceModifiedError, ResourceNotFoundError):
                 etag = await _etag_if_owned(blob, owner)
                 if etag is None:
@@ -161,7 +161,7 @@ class Claims:
             await asyncio.sleep(self._lifetime / 3)
             try:
                 try:
-                    held.etag = await _mark(blob, held)
+                    held.etag = await _write_metadata(blob, held)
                 except (ResourceModifiedError, ResourceNotFoundError):
                     etag = await _etag_if_owned(blob, held.owner)
                     if etag is None:
@@ -206,7 +206,7 @@ async def _write(blob: BlobClient, content: bytes, held: _Held, condition: dict[
     return str(written["etag"])
 
 
-async def _mark(blob: BlobClient, held: _Held) -> str:
+async def _write_metadata(blob: BlobClient, held: _Held) -> str:
     """Write what the claim says, and leave its content; its new ETag."""
     return str((await blob.set_blob_metadata(dict(held.metadata()), **_still(held.etag)))["etag"])
 
@@ -234,7 +234,7 @@ async def _release(blob: BlobClient, held: _Held) -> None:
 
     async def release(etag: str) -> None:
         if held.keeps:
-            await _mark(blob, _Held(etag, held.runs, "", keeps=True))
+            await _write_metadata(blob, _Held(etag, held.runs, "", keeps=True))
         else:
             await blob.delete_blob(**_still(etag))
 
