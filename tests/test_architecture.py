@@ -156,5 +156,4 @@ def test_the_tree_of_failures_is_whole() -> None:
             yield from below(child)
 
     drawn = re.findall(r"[├└]── (\w+)", errors.__doc__ or "")
-    ours = [name for name in below(errors.Failure)]
-    assert sorted(drawn) == sorted(ours)
+    assert sorted(drawn) == sorted(below(errors.Failure))

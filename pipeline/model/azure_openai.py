@@ -28,7 +28,7 @@ from pipeline.telemetry import error_type
 logger = logging.getLogger(__name__)
 
 UNREADABLE_TRIES = RETRIES_IN_PLACE + 1
-"""Answers that can't be read before the image fails: they may all have been paid for, so they are not asked for all day."""
+"""Answers that can't be read before the image fails. All of them may have been paid for."""
 PROMPT_TOKENS = 1000
 """About what an image and a sentence cost; the governor wants proportions, not a bill."""
 TOKEN_SCOPE = "https://cognitiveservices.azure.com/.default"  # noqa: S105 - the name of a scope, not a secret

@@ -1,8 +1,8 @@
 """The pace of one deployment's calls, learnt from what is accepted and refused. Pure: it is given the time.
 
-The numbers were chosen by the simulation in tests/test_governor.py, on bench/simulation's clock. What they trade: while the pace hovers around the
-quota, an instance has about QUICKER / (1 - SLOWER) = 3 % of its calls refused, however many instances there are and
-however large the quota is. Half of that would take twice as long to notice that the quota grew.
+The numbers were chosen by the simulation in tests/test_governor.py, on bench/simulation's clock. What they trade: while
+the pace hovers around the quota, an instance has about QUICKER / (1 - SLOWER) = 3 % of its calls refused, however many
+instances there are and however large the quota is. Half of that would take twice as long to notice that the quota grew.
 """
 
 QUICKER = 0.001
