@@ -8,7 +8,7 @@ import zlib
 
 _GZIP = b"\x1f\x8b\x08"
 _ZLIB = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
-"""What zlib writes at its four levels. Two of them are also what a text may begin with: "x^"."""
+"""The first bytes that zlib writes at its four levels. A text may begin like two of them: "x^"."""
 _PROBED_BYTES = 512
 """Enough to tell zlib from text: decompression of a text that begins as zlib fails within 60 bytes."""
 _ANY_WRAPPER = 32 + zlib.MAX_WBITS

@@ -36,7 +36,7 @@ from pipeline.images.recognise import unsupported
 # Our own limit is checked before anything is decoded, for every format; Pillow's would warn below it or refuse
 # what an operator has allowed.
 Image.MAX_IMAGE_PIXELS = None
-# Remarks on odd metadata, which we don't use. They would go to stderr, from where nobody can tell which image it was.
+# Remarks on odd metadata, which we don't use. They would go to stderr, which does not say which image it was.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 _HEIC_LOCK = threading.Lock()
@@ -209,7 +209,7 @@ def _open(kind: str, bare_data: bytes, data: bytes, problem: str, directory: int
 
 
 def _cause(exc: Exception) -> str:
-    """What the decoder says, for a result: no addresses, no objects, no paths."""
+    """The decoder's words, fit for a result: no addresses, no objects, no paths."""
     if not isinstance(exc, OSError | SyntaxError | ValueError | EOFError):
         return "the decoder stopped"
     said = " ".join(_INTERNAL.sub("…", str(exc)).split())

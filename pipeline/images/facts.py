@@ -13,7 +13,7 @@ SERVICE_MAX_SIDE = 2048
 
 @dataclass(frozen=True, slots=True)
 class ImageLimits:
-    """What this deployment is willing to open. `max_pixels` is width times height.
+    """The largest images that this deployment opens. `max_pixels` is width times height.
 
     `max_conversion_bytes` is what one conversion may hold at its peak, by estimate; see `pipeline.images.cost`.
     """
@@ -25,7 +25,7 @@ class ImageLimits:
 
 @dataclass(frozen=True, slots=True)
 class ImageFacts:
-    """What the file's header says. Width and height are as stored, before any EXIF rotation.
+    """A file's header. Width and height are as stored, before any EXIF rotation.
 
     `pages` is the number of pages of a TIFF, without thumbnails and masks; None for formats without pages.
     """
@@ -38,7 +38,7 @@ class ImageFacts:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a reader finds in the picture's structure.
+    """The findings of a reader in the picture's structure.
 
     `obstacle` is why the service may not take the file as it is, as far as the structure tells. `channels` is 1 for
     grey of up to 8 bits, 3 for colour without transparency, 4 for all that takes more memory, and what is unknown.
@@ -76,7 +76,7 @@ class Inspection:
 
 @dataclass(frozen=True, slots=True)
 class PreparedImage:
-    """What is sent to the model. `transformed` is false when `data` is the blob's own bytes."""
+    """An image as it is sent to the model. `transformed` is false when `data` is the blob's own bytes."""
 
     data: bytes
     format: SentFormat

@@ -82,7 +82,7 @@ class JpegFrame(NamedTuple):
     """Offset of the marker."""
 
     def planes_bytes(self, data: bytes) -> int:
-        """What a decoder holds of coefficients, two bytes each, where it can't go through the image in one pass."""
+        """Bytes of coefficients that a decoder holds, two each, where it can't go through the image in one pass."""
         factors = [data[self.at + 11 + 3 * n] for n in range(self.components)] or [0x11]
         blocks = sum((factor >> 4) * (factor & 15) for factor in factors)
         widest = max(factor >> 4 for factor in factors) * max(factor & 15 for factor in factors)

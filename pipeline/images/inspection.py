@@ -64,7 +64,7 @@ class Unclear(PermanentFailure):
 
 
 def inspect(data: bytes, limits: ImageLimits) -> Inspection:
-    """What the image is and whether it can be sent as it is.
+    """Inspect an image: its facts, and whether it can be sent as it is.
 
     Raises:
         Unclear: its header can't be read here; the decoder may know better.

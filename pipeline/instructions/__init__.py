@@ -4,7 +4,7 @@
 
 metadata_text.py   text in metadata, however it was squeezed into ASCII
 files.py           the grammar of instruction files
-plain_text.py      documents that are no plain text, and text that nobody sees
+plain_text.py      documents that are not plain text, and invisible text
 misnamed.py        names that are nearly right
 options.py         the options that may stand beside the text
 sources.py         the order above, and where the files lie

@@ -60,7 +60,7 @@ class InvalidFile(Exception):
 
 @dataclass(frozen=True, slots=True)
 class InstructionFile:
-    """What a file says; `text` may be empty, when it only sets options."""
+    """The content of a file; `text` may be empty, when it only sets options."""
 
     text: str
     options: Options

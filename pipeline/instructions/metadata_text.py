@@ -17,9 +17,9 @@ _CHARSET = re.compile(
     r"us-ascii|utf-8|iso-8859-\d+|windows-\d+|iso-2022-jp|shift_jis|euc-(jp|kr)|gb18030|gbk|gb2312|big5|koi8-[ru]",
     re.IGNORECASE,
 )
-"""What people's mail programs write. Python knows others, such as escapes, that are no character sets."""
+"""Character sets that mail programs write. Python also knows encodings that are not character sets."""
 _ESCAPED = re.compile(r"(?:[\w.~!*'();/:@&=+$,?#\[\]-]|%[0-9A-Fa-f]{2})+", re.ASCII)
-"""What encodeURIComponent, EscapeDataString, quote and the like leave in a text: no space, no quotation mark."""
+"""Characters that encodeURIComponent, EscapeDataString, quote and the like leave: no space, no quotation mark."""
 _FORM_ESCAPED = re.compile(r"(?!.*%20)[^ ]*\w\+\w[^ ]*")
 _RESERVED = re.compile(r"%(?:2[346BCF]|3[ABDF]|40)", re.IGNORECASE)
 """Escapes of `#$&+,/:;=?@`. Whatever writes them escapes a plus sign, too, unless it stands for a space."""
@@ -31,7 +31,7 @@ class UndecodableText(ValueError):
 
 
 def decode_text(value: str) -> str:
-    """What the person meant with the metadata value `value`.
+    """Decode the metadata value `value` as its writer meant it.
 
     Percent-encoded text is decoded when no doubt is possible. The whole value has to decode to UTF-8, with a non-ASCII
     character, or else to words with spaces between them where the value has none: `What%20is%20this%3F` and, as forms

@@ -13,7 +13,7 @@ from pipeline.names import is_instruction_file
 
 _WORD = re.compile("instruction", re.IGNORECASE)
 _NEARLY = re.compile(r"(?<![a-z])[a-z]{9,13}(?![a-z])", re.IGNORECASE)
-"""What may be the word with one mistake."""
+"""A word that may be the right one with a mistake."""
 _COPY = r"(?:copy|kopie|copie|copia|kopia|c[oó]pia|kopi)"
 # "(1)" is a browser's, "Copy" Explorer's and Finder's. Windows hides the ending, so that a second one is typed.
 _REST = re.compile(
@@ -32,7 +32,7 @@ _TWINS = {"jpg": "jpeg", "jpeg": "jpg", "tif": "tiff", "tiff": "tif", "heic": "h
 
 @dataclass(frozen=True, slots=True)
 class Misnamed:
-    """What a file was probably meant to be."""
+    """The kind of file that was probably meant."""
 
     right: str
     """The name that it should have."""
@@ -45,7 +45,7 @@ class Misnamed:
 
 
 def misnamed(name: str) -> Misnamed | None:
-    """What the upload `name` should be called, if it is nearly called like an instruction file; None for all others."""
+    """The right name for the upload `name`, if it is nearly that of an instruction file; None for all others."""
     if is_instruction_file(name):
         return None
     folder, slash, leaf = name.rpartition("/")

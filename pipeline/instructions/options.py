@@ -22,7 +22,7 @@ def _lower(value: Any) -> Any:
 
 
 class Options(BaseModel):
-    """What one source sets; None is left to the next source. The field names are the keys that people write."""
+    """The options of one source; None is left to the next source. The field names are the keys that people write."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -1,4 +1,4 @@
-"""What people take for plain text: documents that are not, and characters that nobody sees."""
+"""Documents that people take for plain text, and characters that are invisible."""
 
 from unicodedata import category
 
@@ -16,7 +16,7 @@ _INVISIBLE = ("Cf", "Cc", "Zs", "Zl", "Zp")
 
 
 def document_kind(data: bytes) -> str | None:
-    """What kind of document `data` is, if it is one that only a program of its own shows as text."""
+    """The kind of document that `data` is, if it is one that only a program of its own shows as text."""
     start = data[:1000].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     return next((kind for beginning, kind in _DOCUMENTS if start.startswith(beginning)), None)
 

@@ -41,13 +41,13 @@ BUILT_IN = "Describe this image."
 CACHE_SECONDS = 30
 """How long an instance goes by what a folder's instruction file (or a schema blob) said when it last looked."""
 CACHED_BYTES = 32 * 1024 * 1024
-"""What an instance holds at most of what those said, by the estimate of the two below."""
+"""Bytes of their contents that an instance holds at most, by the estimate of the two below."""
 ENTRY_BYTES = 1_000
-"""What is remembered of a file that is not there: nearly all entries are folders without one."""
+"""Bytes for a file that is not there: nearly all entries are folders without one."""
 HELD_PER_BYTE = 32
-"""What a byte of a file becomes at most when it is parsed: `[],` are 3, a list takes 64 and its place."""
+"""Bytes that one byte of a file becomes at most when it is parsed: `[],` are 3, a list takes 64 and its place."""
 PARSED_AT_ONCE_BYTES = 8 * 1024
-"""What the slowest parser reads in a few milliseconds; anything longer is parsed in a thread."""
+"""Bytes that the slowest parser reads in a few milliseconds; anything longer is parsed in a thread."""
 
 
 _NEARLY_A_KEY = re.compile(r"_*instructions?_*(?P<base64>b(?:ase)?_?64)?_*")
@@ -67,14 +67,14 @@ class Origin(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Instructions:
-    """What to ask. `origin_name` is the metadata key, file or setting that holds the text, if there is one."""
+    """The instructions found. `origin_name` is the metadata key, file or setting that holds the text, if any."""
 
     text: str
     origin: Origin
     origin_name: str | None = None
     options: Options = field(default_factory=Options)
     schema: AnswerSchema | None = None
-    """What `options.schema` stands for."""
+    """The schema that `options.schema` stands for."""
 
     @property
     def sha256(self) -> str:
@@ -302,11 +302,11 @@ def _is_encodable(text: str) -> bool:
 type _Key = tuple[str, str]
 """A kind, and a name within it."""
 type _Loaded = tuple[Any, int]
-"""What was read, and how many bytes it was read from, those of its name included."""
+"""A value that was read, and the number of bytes it was read from, those of its name included."""
 
 
 class _Remembered:
-    """What was loaded, for a while, as long as it fits; askers at the same time share one load."""
+    """Remembers what was loaded, for a while and as long as it fits; callers at the same time share one load."""
 
     def __init__(self) -> None:
         self._known: TTLCache[_Key, _Loaded] = TTLCache(CACHED_BYTES, CACHE_SECONDS, getsizeof=_held)

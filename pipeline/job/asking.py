@@ -19,7 +19,7 @@ class Asking:
         self._sources = InstructionSources(files, settings.default_instructions)
 
     async def about(self, name: str, metadata: Mapping[str, str], request: Request) -> Asked | NotAsked:
-        """What is asked about the image `name` with this `metadata`; what `request` asks comes first.
+        """Find what is asked about the image `name` with this `metadata`; what `request` asks comes first.
 
         Raises:
             RetryableFailure: an instruction file can't be read now.
@@ -27,7 +27,7 @@ class Asking:
         return await self._found(name, metadata, request.instructions, request.options)
 
     async def about_bytes(self, text: str | None) -> Asked | NotAsked:
-        """What is asked about an image that came by HTTP with this `text`."""
+        """Find what is asked about an image that came by HTTP with this `text`."""
         return await self._found(None, {}, text, None)
 
     async def is_misnamed(self, sidecar: str) -> bool:

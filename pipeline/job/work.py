@@ -33,7 +33,7 @@ GIVEN_UP = frozenset({ErrorCode.RETRIES_EXHAUSTED, ErrorCode.CRASHED})
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What is asked about an image."""
+    """A question about an image, and where it came from."""
 
     instructions: Instructions
     question: Question

@@ -207,7 +207,7 @@ def _connection_failure(error: APIConnectionError | aiohttp.ClientError) -> Retr
 
 
 def _on_the_wire(error: BaseException) -> BaseException:
-    """What happened, in aiohttp's words. Its adapter in the SDK calls a connection that was dropped a time-out, and
+    """The cause, in aiohttp's words. Its adapter in the SDK calls a connection that was dropped a time-out, and
     lets an answer that is not HTTP through as it is.
     """
     cause: BaseException | None = error

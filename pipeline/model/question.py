@@ -33,7 +33,7 @@ _PLAIN = ("instructions", "deployment", "system_prompt", "detail", "max_output_t
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the service replied. Token counts are the service's own, None where it gave none."""
+    """The service's reply. Token counts are the service's own, None where it gave none."""
 
     text: str
     """The answer; "" where there is none."""

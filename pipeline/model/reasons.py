@@ -51,7 +51,7 @@ type Verdict = dict[str, dict[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """What a response says besides an answer, without what it repeats of the request."""
+    """The reason that a response gives in place of an answer, without what it repeats of the request."""
 
     status: int
     code: str | None
@@ -136,7 +136,7 @@ def verdict_in(document: Any) -> Verdict:
 
 
 def _category(category: Any) -> dict[str, Any]:
-    """What is said of one category. Lists are those of custom blocklists, an entry for each."""
+    """The words for one category. Lists are those of custom blocklists, an entry for each."""
     parts = [part for part in (category if isinstance(category, list) else [category]) if isinstance(part, dict)]
     said: dict[str, Any] = {}
     for part in parts:
@@ -194,7 +194,7 @@ def _is_word(value: Any) -> bool:
 
 
 def _words_of(node: Any, depth: int = 0) -> str:
-    """What an error says to people."""
+    """An error's message for people."""
     if depth > 5:
         return ""
     if isinstance(node, str):

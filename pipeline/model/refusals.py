@@ -29,7 +29,7 @@ class RequestTooLarge(OperatorFailure):
 
 
 def refusal(reason: Reason, headers: Mapping[str, str], question: Question) -> Failure:
-    """What a refusal means for the work. `headers` are case-insensitive or in lower case."""
+    """A refusal as a failure of the work. `headers` are case-insensitive or in lower case."""
     failure = _meaning(reason, headers, question)
     failure.reply = Reply("", None, None, reason.request_id)
     return failure

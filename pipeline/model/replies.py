@@ -170,7 +170,7 @@ def _empty(reply: Reply, question: Question) -> PermanentFailure:
 
 def _no_json(body: bytes, headers: Mapping[str, str], question: Question, status: int) -> UnreadableAnswer:
     reason = reason_in(status, headers, body, question)
-    if reason.is_page:  # nobody's answer, so its words may be reason
+    if reason.is_page:  # not an answer, so its words may be the reason
         return UnreadableAnswer(
             f"A web page came instead of the model's answer. {reason.words}", details=reason.details
         )
@@ -206,7 +206,7 @@ def _embedded_status(whole: Any) -> int | None:
 
 
 def _at(document: Any, *path: str | int) -> Any:
-    """What lies at `path`; None where nothing does."""
+    """The value at `path`; None where there is none."""
     for step in path:
         is_there = (isinstance(document, dict) and step in document) or (
             isinstance(document, list) and isinstance(step, int) and step < len(document)

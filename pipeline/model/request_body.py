@@ -18,7 +18,7 @@ TURN_BYTES = 16 * SLICE_BYTES
 """Of the image, after which others on the event loop get their turn though the network would take more."""
 
 _END = b'"}}]}]}'
-"""What follows the image: the ends of its URL, its part, the last message and the request."""
+"""The bytes after the image: the ends of its URL, its part, the last message and the request."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ class Pauses:
         self._refused_in_a_row = 0
         self._failed_in_a_row = 0
         self.cause = ""
-        """What the last call met with, in a sentence; empty after a success."""
+        """The last call's failure, in a sentence; empty after a success."""
 
     @property
     def end_at(self) -> float:
