@@ -68,6 +68,12 @@ class Failure(Exception):
         self.reply: Reply | None = None
 
 
+MOST_DETAIL = 2000
+"""Characters of a text in `details`, longer than any blob's name."""
+MOST_DETAILS = 100
+"""Entries of a list or an object in `details`."""
+
+
 class PermanentFailure(Failure):
     """The work fails for good.
 
@@ -77,7 +83,7 @@ class PermanentFailure(Failure):
     def __init__(self, code: ErrorCode, message: str, details: Mapping[str, Any] | None = None) -> None:
         super().__init__(message)
         self.code = code
-        self.details = details
+        self.details = None if details is None else _bounded(details)
 
 
 class RetryableFailure(Failure):
@@ -103,3 +109,14 @@ class AnswerKept(RetryableFailure):
 
 class NotTried(RetryableFailure):
     """The work was not tried. It is deferred, which neither counts as an attempt nor towards RETRY_FOR_SECONDS."""
+
+
+def _bounded(details: Any) -> Any:
+    """`details` without what a stranger wrote too much of."""
+    if isinstance(details, str):
+        return details if len(details) <= MOST_DETAIL else f"{details[: MOST_DETAIL - 1]}…"
+    if isinstance(details, Mapping):
+        return {key: _bounded(value) for key, value in list(details.items())[:MOST_DETAILS]}
+    if isinstance(details, list | tuple):
+        return [_bounded(value) for value in details[:MOST_DETAILS]]
+    return details

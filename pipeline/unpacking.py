@@ -15,6 +15,12 @@ _ANY_WRAPPER = 32 + zlib.MAX_WBITS
 """For zlib: recognise the header of gzip or zlib."""
 
 
+MOST_MEMBERS = 10_000
+"""Of a gzip file. bgzip writes one for each 64 KiB."""
+_FED_BYTES = 64 * 1024
+"""Given to zlib at a time: what it does not use of them, behind the end of a member, it copies."""
+
+
 class TooLarge(Exception):
     """Unpacked, the content is larger than the limit."""
 
@@ -54,20 +60,24 @@ def unpacked(data: bytes, limit: int) -> bytes:
     if not is_packed(data):
         return data
     out = bytearray()
-    rest = data
-    while rest:  # gzip may be several members, one after the other
+    rest = memoryview(data)
+    for _ in range(MOST_MEMBERS):  # gzip may be several members, one after the other
         unpacker = zlib.decompressobj(_ANY_WRAPPER)
-        try:
-            out += unpacker.decompress(rest, limit + 1 - len(out))
-        except zlib.error as error:
-            raise Broken(_problem(error, behind=bool(out))) from None
-        if len(out) > limit:
-            raise TooLarge
+        while rest and not unpacker.eof:
+            part = rest[:_FED_BYTES]
+            try:
+                out += unpacker.decompress(unpacker.unconsumed_tail + part, limit + 1 - len(out))
+            except zlib.error as error:
+                raise Broken(_problem(error, behind=bool(out))) from None
+            if len(out) > limit:
+                raise TooLarge
+            rest = rest[len(part) - len(unpacker.unused_data) :]
         if not unpacker.eof:
             raise Broken("it is cut off")
         # Anything but another member is padding, as gzip itself has it.
-        rest = unpacker.unused_data if unpacker.unused_data.startswith(_GZIP) else b""
-    return bytes(out)
+        if rest[: len(_GZIP)] != _GZIP:
+            return bytes(out)
+    raise Broken(f"it has more than {MOST_MEMBERS:,} parts")
 
 
 def _problem(error: zlib.error, *, behind: bool) -> str:

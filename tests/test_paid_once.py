@@ -403,3 +403,81 @@ async def test_what_another_program_wrote_is_not_taken_for_an_answer(shop: Works
     await touch(shop)
     assert await shop.analyzer.analyze(request) is Outcome.SUCCEEDED
     assert ((await shop.result("a.png"))["answer"]["text"], len(shop.model.asked)) == ("An answer.", 2)
+
+
+# ---- While the model is asked ----------------------------------------------------------------------------------------
+
+
+async def sidecar(shop: Workshop, text: str) -> Request:
+    client = shop.person.blobs.get_blob_client("shop-images", "a.png.instructions.txt")
+    await client.upload_blob(text.encode(), overwrite=True)
+    return Request(container="shop-images", name="a.png.instructions.txt")
+
+
+async def drop_plain(shop: Workshop) -> Request:
+    await shop.person.blobs.get_blob_client("shop-images", "a.png").upload_blob(picture(), overwrite=True)
+    return Request(container="shop-images", name="a.png")
+
+
+async def test_a_question_that_changes_there_and_back_ends_with_its_own_answer(shop: Workshop) -> None:
+    await drop_plain(shop)
+    event = await sidecar(shop, "One?")
+    await shop.analyzer.analyze(event)
+    await sidecar(shop, "Two?")
+    release = asyncio.Event()
+    shop.model.behaviours.append(release.wait)
+    working = asyncio.create_task(shop.analyzer.analyze(event))
+    while len(shop.model.asked) < 2:
+        await asyncio.sleep(0.01)
+    await sidecar(shop, "One?")
+    assert await shop.analyzer.analyze(event) is Outcome.ALREADY_DONE
+    release.set()
+    assert await working is Outcome.ALREADY_DONE
+    assert (await shop.result("a.png"))["instructions"]["text"] == "One?"
+
+
+@pytest.mark.parametrize("meanwhile", ["a sidecar", "a person"])
+async def test_an_answer_is_kept_when_another_question_was_answered_meanwhile(shop: Workshop, meanwhile: str) -> None:
+    image = await drop_plain(shop)
+    event = await sidecar(shop, "One?")
+    release = asyncio.Event()
+    shop.model.behaviours.append(release.wait)
+    working = asyncio.create_task(shop.analyzer.analyze(image))
+    while not shop.model.asked:
+        await asyncio.sleep(0.01)
+    if meanwhile == "a sidecar":
+        await sidecar(shop, "Two?")
+        await shop.analyzer.analyze(event)
+    else:
+        await shop.analyzer.analyze(image.model_copy(update={"instructions": "Two?"}))
+    release.set()
+    assert await working is Outcome.ALREADY_DONE
+    assert (await shop.result("a.png"))["instructions"]["text"] == "Two?"
+    await drop_plain(shop)
+    await sidecar(shop, "One?")
+    await shop.analyzer.analyze(image)
+    assert ((await shop.result("a.png"))["instructions"]["text"], shop.model.asked) == ("One?", ["One?", "Two?"])
+
+
+async def test_a_result_whose_content_is_another_images_is_no_answer(shop: Workshop) -> None:
+    request = await shop.drop("a.png")
+    await shop.analyzer.analyze(request)
+    await shop.analyzer.analyze(await shop.drop("b.png"))
+    theirs = await (await result_blob(shop, "b.png").download_blob()).readall()
+    metadata = (await result_blob(shop).get_blob_properties()).metadata
+    await result_blob(shop).upload_blob(theirs, overwrite=True, metadata=metadata)
+    await touch(shop)
+    assert await shop.analyzer.analyze(request) is Outcome.SUCCEEDED
+    assert (await shop.result("a.png"))["source"]["name"] == "a.png"
+
+
+async def test_a_last_resort_does_not_touch_an_archived_result(
+    shop: Workshop, caplog: pytest.LogCaptureFixture
+) -> None:
+    request = await shop.drop("a.png")
+    await shop.analyzer.analyze(request)
+    await result_blob(shop).set_standard_blob_tier(StandardBlobTier.ARCHIVE)
+    await touch(shop)
+    with pytest.raises(OperatorFailure, match="archive tier"):
+        await shop.last_resort.record(request, PermanentFailure(ErrorCode.CRASHED, "It crashed."))
+    assert "can't be kept" not in caplog.text

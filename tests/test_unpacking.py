@@ -88,3 +88,15 @@ def test_a_bomb_takes_no_more_than_the_limit() -> None:
         unpacked(once, 1_000_000)
     assert tracemalloc.get_traced_memory()[1] < 4_000_000
     tracemalloc.stop()
+
+
+def test_thousands_of_empty_parts_are_refused_at_once() -> None:
+    with pytest.raises(Broken, match="more than 10,000 parts"):
+        unpacked(gzip.compress(b"", mtime=0) * 200_000, 50 * 1024 * 1024)
+
+
+def test_a_file_of_blocks_is_unpacked_whole() -> None:
+    """As bgzip writes it."""
+    blocks = [bytes([n % 256]) * 65_280 for n in range(200)]
+    packed = b"".join(gzip.compress(block, mtime=0) for block in blocks)
+    assert unpacked(packed, 50 * 1024 * 1024) == b"".join(blocks)

@@ -199,8 +199,8 @@ def _is_too_short(frame: JpegFrame, length: int) -> bool:
     return length * 8 * 64 < frame.width * frame.height
 
 
-# What programs leave behind a picture that lacks its end marker: a line end, two zeros. A longer run of zeros is a tail
-# that was never written.
+# A line end or two zeros behind a picture that lacks its end marker may be its last bytes. A longer run of zeros is a
+# tail that was never written, or padding behind a whole picture.
 _MAX_FILLER_BYTES = 4
 # Compressed data that differs in each bit from the other's, without 0xFF.
 _NOISE = bytes(n * 83 % 254 + 1 for n in range(254))
@@ -215,11 +215,13 @@ def ended_jpegs(data: bytes) -> Iterator[bytes]:
     it is missing.
     """
     header = jpeg_header(data)
-    filler = len(data) - len(data.rstrip(b"\0\r\n"))
+    whole = data.rstrip(b"\0\r\n")
     if (
-        filler > _MAX_FILLER_BYTES
-        or _is_too_short(header.frame, len(data) - header.scan)
-        or not (header.in_one_pass(data) or _all_scans_begin(data, header))
+        len(data) - len(whole) > _MAX_FILLER_BYTES
+    ):  # where the picture is not complete without these zeros, it is cut off
+        data = whole
+    if _is_too_short(header.frame, len(data) - header.scan) or not (
+        header.in_one_pass(data) or _all_scans_begin(data, header)
     ):
         return
     # The part that is missing may begin with a restart marker: the one that follows the last.

@@ -76,6 +76,7 @@ class LastResort:
                 work = Work.on(upload, not_asked)
             result = assemble(work, Answered(failure), attempts=request.attempt, watch=Stopwatch())
             if stored:
+                stored.require_replaceable(result_name(name))
                 await self._keep(result_name(name), stored)
             if await self._write(result_name(name), result, replacing=stored):
                 return Outcome.FAILED

@@ -34,7 +34,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from pipeline.errors import AnswerKept, ErrorCode, OperatorFailure, PermanentFailure, RetryableFailure
+from pipeline.errors import AnswerKept, ErrorCode, PermanentFailure, RetryableFailure
 from pipeline.instructions import Origin
 from pipeline.instructions.options import Options
 from pipeline.job.answering import Answerer, Failing, Interrupted
@@ -142,20 +142,10 @@ class Race:
             AnswerKept: there is an answer, and its result can't be written now.
             RetryableFailure: there is no answer yet.
         """
-        while True:
-            stored = await self._results.find(self._target)
-            if ended := await self._ended(stored, None):
-                return ended
-            if stored and stored.archived:
-                raise OperatorFailure(
-                    f"The result {self._target} is in the archive tier, where it can neither be read nor replaced:"
-                    " delete it, or set its tier to hot or cool."
-                )
-            try:
-                earlier = await self._earlier(stored)
-            except _Replaced:
-                continue
-            break
+        begun = await self._begun()
+        if isinstance(begun, Ended):
+            return begun
+        stored, earlier = begun
         result = earlier or await self._answered(answerer, content)
         pause = FIRST_PAUSE
         while True:
@@ -164,12 +154,30 @@ class Race:
                     return ended
                 stored = await self._results.find(self._target)
                 if ended := await self._ended(stored, result):
+                    if stored and stored.facts.work_key != self._work.key:
+                        await self._keep(result)
                     return ended
             except RetryableFailure as failure:
                 if not result.paid:
                     raise
                 await self._keep_or_wait(result, failure, pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
+
+    async def _begun(self) -> Ended | tuple[StoredResult | None, Result | None]:
+        """The result that is there, and this work's own if an earlier run has paid for its answer."""
+        seen: str | None = None
+        while True:
+            stored = await self._results.find(self._target)
+            if ended := await self._ended(stored, None):
+                return ended
+            if stored:
+                stored.require_replaceable(self._target)
+            try:
+                return stored, await self._earlier(stored)
+            except _Replaced:
+                if stored is None or stored.etag == seen:  # its content and its metadata are of two results
+                    return stored, None
+                seen = stored.etag
 
     async def _ended(self, stored: StoredResult | None, result: Result | None) -> Ended | None:
         """How the work has ended already, going by the result that is there."""
@@ -194,6 +202,9 @@ class Race:
         if overtaken := await self._overtaken(stored):
             await self._keep(result)
             return Ended(overtaken)
+        if stored and stored.facts.source_etag == self._upload.etag and not await self._is_still_asked():
+            await self._keep(result)
+            return Ended(Outcome.CHANGED)
         if stored and stored.facts.content_key != self._work.content_key and not self._is_outdated(stored, result):
             await keep_replaced(self._results, self._claim.keep_for, self._target, stored)
         content_key = self._work.content_key if self._work.source.sha256 else None

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from pipeline.errors import NotTried, OperatorFailure
+from pipeline.one_line import short
 from pipeline.result import ResultMetadata
 
 
@@ -51,6 +52,14 @@ class StoredResult:
     facts: ResultMetadata
     archived: bool = False
     """It is in the archive tier: it can neither be read nor replaced."""
+
+    def require_replaceable(self, name: str) -> None:
+        """Raise OperatorFailure if the result `name` can't be written over, before that is paid for."""
+        if self.archived:
+            raise OperatorFailure(
+        """Raise OperatorFailure if the result `name` can't be written over: before anything is paid for."""
+                " or set its tier to hot or cool."
+            )
 
     def is_newer_than(self, upload: Upload) -> bool:
         """Whether it is of a later version of the image than `upload`, or may be: the clock has whole seconds."""
