@@ -54,10 +54,10 @@ class StoredResult:
     """It is in the archive tier: it can neither be read nor replaced."""
 
     def require_replaceable(self, name: str) -> None:
-        """Raise OperatorFailure if the result `name` can't be written over, before that is paid for."""
+        """Raise OperatorFailure if the result `name` can't be written over: before anything is paid for."""
         if self.archived:
             raise OperatorFailure(
-        """Raise OperatorFailure if the result `name` can't be written over: before anything is paid for."""
+                f"The result {short(name)} is in the archive tier, where it can neither be read nor replaced: delete it,"
                 " or set its tier to hot or cool."
             )
 
