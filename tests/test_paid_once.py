@@ -307,7 +307,7 @@ async def test_an_archived_result_is_neither_replaced_nor_paid_for_again(shop: W
     assert await shop.analyzer.analyze(request) is Outcome.ALREADY_DONE
     for change in (touch(shop), touch(shop, instructions="And now?")):
         await change
-        with pytest.raises(OperatorFailure, match=r"in the archive tier.*delete it, or set its tier"):
+        with pytest.raises(OperatorFailure, match=r"in the archive tier.*delete it or set its tier"):
             await shop.analyzer.analyze(request)
     await result_blob(shop).set_standard_blob_tier(StandardBlobTier.HOT)
     assert await shop.analyzer.analyze(request) is Outcome.SUCCEEDED

@@ -57,7 +57,7 @@ class StoredResult:
         """Raise OperatorFailure if the result `name` can't be written over: before anything is paid for."""
         if self.archived:
             raise OperatorFailure(
-                f"The result {short(name)} is in the archive tier, where it can neither be read nor replaced: delete it,"
+                f"The result {short(name)} is in the archive tier, where it can neither be read nor replaced: delete it"
                 " or set its tier to hot or cool."
             )
 
