@@ -293,8 +293,10 @@ type Service = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[
 @asynccontextmanager
 async def front_of(certificates: Certificates, service: Service) -> AsyncIterator[StorageFront]:
     connections: list[asyncio.StreamWriter] = []
+    serving: list[asyncio.Task[Any] | None] = []  # the event loop alone would let them be collected half done
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving.append(asyncio.current_task())
         connections.append(writer)
         try:
             await service(reader, writer)
