@@ -120,6 +120,24 @@ async def test_the_same_bytes_under_a_new_etag_cost_one_read_more_and_no_call(pe
     ]
 
 
+async def test_another_question_costs_two_more_which_keep_the_earlier_answer(person: Person, counted: Counted) -> None:
+    blob = person.blobs.get_blob_client("costs", "a.png")
+    await blob.upload_blob(picture(), metadata={"instructions": "?"})
+    await counted.cost("a.png")
+    await blob.set_blob_metadata({"instructions": "And now?"})
+    outcome, another = await counted.cost("a.png")
+    assert outcome is Outcome.SUCCEEDED
+    assert [one for one in another if one != "HEAD costs"] == [  # once or twice, as above
+        "GET costs",
+        "PUT costs-state",
+        "HEAD costs-results",
+        "GET costs-results",
+        "PUT costs-state",
+        "PUT costs-results",
+        "DELETE costs-state",
+    ]
+
+
 @pytest.mark.parametrize("name", ["x/_Instructions.txt", "x/b.instructions.txt"])
 async def test_a_near_miss_of_an_instruction_file_looks_for_no_other_file(
     person: Person, counted: Counted, name: str

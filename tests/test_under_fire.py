@@ -11,13 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic, time
 from typing import Any
-from urllib.parse import quote
 
 import aiohttp
 import pytest
 from azure.storage.blob.aio import BlobServiceClient
 from azure.storage.queue.aio import QueueServiceClient
-from support.person import ROOT, Echo, Person
+from support.person import ROOT, Echo, Person, blob_created
 from support.pictures import picture
 from support.workshop import Identity
 
@@ -84,7 +83,7 @@ class Fire:
         url = self.person.cloud.functions.webhook_url("analyze_image")
         async with aiohttp.ClientSession() as http:
             for _ in range(copies):
-                answer = await http.post(url, json=[event(name)], headers={"aeg-event-type": "Notification"})
+                answer = await http.post(url, json=[blob_created(name)], headers={"aeg-event-type": "Notification"})
                 assert answer.status == 202
 
     async def claims(self) -> list[str]:
@@ -99,26 +98,8 @@ async def until(condition: Any, problem: str) -> None:
         await asyncio.sleep(0.02)
 
 
-def event(name: str, container: str = "images", kind: str = "Microsoft.Storage.BlobCreated") -> dict[str, Any]:
-    return {
-        "id": os.urandom(8).hex(),
-        "topic": "t",
-        "subject": f"/blobServices/default/containers/{container}/blobs/{name}",
-        "eventType": kind,
-        "eventTime": "2026-01-01T00:00:00Z",
-        "dataVersion": "",
-        "metadataVersion": "1",
-        "data": {
-            "api": "PutBlob",
-            "blobType": "BlockBlob",
-            "eTag": "0x0",
-            "url": f"https://a.blob.core.windows.net/{container}/{quote(name)}",
-        },
-    }
-
-
 def cloud_event(name: str) -> dict[str, Any]:
-    given = event(name)
+    given = blob_created(name)
     return {
         "specversion": "1.0",
         "type": given["eventType"],
@@ -224,7 +205,7 @@ async def test_a_kill_explains_what_its_own_worker_lost_and_no_other_payment(fir
     await fire.kill_busy_workers()
     for name in answered_by.values():  # which makes the app pay again for what it had stored
         await fire.person.blobs.get_blob_client("results", f"{name}.png.json").delete_blob()
-        await fire.send("analysis-requests", json.dumps(event(f"{name}.png")))
+        await fire.send("analysis-requests", json.dumps(blob_created(f"{name}.png")))
     for name in ("lost", *answered_by.values()):
         await fire.person.result(f"{name}.png")
 
@@ -296,9 +277,11 @@ async def test_events_on_the_queue_are_analyzed_without_any_key(fire: Fire) -> N
     """As Event Grid delivers to a storage queue; the Event Grid and the CloudEvents schema, one or several."""
     for name in ("single", "cloud", "first", "second"):
         await fire.silent.get_blob_client("images", f"keyless/{name}.png").upload_blob(picture())
-    await fire.send("analysis-requests", json.dumps(event("keyless/single.png")))
+    await fire.send("analysis-requests", json.dumps(blob_created("keyless/single.png")))
     await fire.send("analysis-requests", json.dumps(cloud_event("keyless/cloud.png")))
-    await fire.send("analysis-requests", json.dumps([event("keyless/first.png"), event("keyless/second.png")]))
+    await fire.send(
+        "analysis-requests", json.dumps([blob_created("keyless/first.png"), blob_created("keyless/second.png")])
+    )
     for name in ("single", "cloud", "first", "second"):
         assert (await fire.person.result(f"keyless/{name}.png"))["status"] == "succeeded"
 
@@ -315,8 +298,8 @@ async def test_a_subscription_may_deliver_to_the_queue_instead_of_the_webhook(fi
 
 async def test_other_events_on_the_queue_are_left_alone(fire: Fire) -> None:
     await fire.silent.get_blob_client("images", "left.png").upload_blob(picture())
-    await fire.send("analysis-requests", json.dumps(event("left.png", kind="Microsoft.Storage.BlobDeleted")))
-    await fire.send("analysis-requests", json.dumps(event("left.png", container="elsewhere")))
+    await fire.send("analysis-requests", json.dumps(blob_created("left.png", kind="Microsoft.Storage.BlobDeleted")))
+    await fire.send("analysis-requests", json.dumps(blob_created("left.png", container="elsewhere")))
     await fire.person.logged("Ignored an event of container elsewhere")
     await fire.drained("analysis-requests", "analysis-requests-poison")
     assert await fire.person.result_names("left.png") == []
@@ -328,7 +311,7 @@ async def test_one_message_runs_again_what_failed_and_nothing_else(fire: Fire) -
     for name in ("redrive/crashed.png", "redrive/good.png"):
         await fire.silent.get_blob_client("images", name).upload_blob(picture(), metadata={"instructions": name})
     await fire.send("analysis-requests-poison", json.dumps(poison))
-    await fire.send("analysis-requests", json.dumps(event("redrive/good.png")))
+    await fire.send("analysis-requests", json.dumps(blob_created("redrive/good.png")))
     await fire.person.drop("redrive/text.png", b"no image")
     before = {name: await fire.person.result(f"redrive/{name}.png") for name in ("crashed", "good", "text")}
     await fire.send("analysis-requests", json.dumps({"version": 1, "redrive": [ErrorCode.CRASHED]}))
