@@ -284,11 +284,12 @@ async def test_estimate_learns_from_the_results_that_it_can_read(storage: str, p
 
 
 async def test_an_image_that_is_really_compressed_is_measured_as_it_is_inside(storage: str, person: Person) -> None:
-    images = person.blobs.get_container_client("packed-images")
+    images, results = (person.blobs.get_container_client(f"packed-{kind}") for kind in ("images", "results"))
     await images.create_container()
+    await results.create_container()
     await put(images, "a.png", gzip.compress(picture()), "gzip")
     await put(images, "b.png", picture(), "gzip")
-    options = ("--images", "packed-images")
+    options = ("--images", "packed-images", "--results", "packed-results")
     told = (await run(storage, "estimate", "--in-container", "", *options, "--json")).json()
     assert (told["images"], told["problems"]) == (2, [])
     for name in ("a.png", "b.png"):
@@ -329,9 +330,10 @@ async def test_retry_queues_the_others(person: Person) -> None:
 
 
 async def test_retry_takes_a_mark_that_another_program_wrote_for_none(storage: str, person: Person) -> None:
-    images, state = (person.blobs.get_container_client(f"marked-{kind}") for kind in ("images", "state"))
-    await images.create_container()
-    await state.create_container()
+    kinds = ("images", "results", "state")
+    images, results, state = (person.blobs.get_container_client(f"marked-{kind}") for kind in kinds)
+    for container in (images, results, state):
+        await container.create_container()
     waiting = QueuedMarks(person.blobs, "marked-state")
     marks = {"a": "soon", "b": "9" * 40, "c": "1e9", "d": str(2**33)}
     for name, until in marks.items():
@@ -340,7 +342,7 @@ async def test_retry_takes_a_mark_that_another_program_wrote_for_none(storage: s
         async for mark in state.list_blobs(include=["metadata"]):
             if mark.metadata["until"] not in marks.values():
                 await state.get_blob_client(mark.name).set_blob_metadata({"until": until})
-    options = ("--images", "marked-images", "--state", "marked-state")
+    options = ("--images", "marked-images", "--results", "marked-results", "--state", "marked-state")
     ran = await run(storage, "retry", "--missing", "--older-than", "0", "--dry-run", *options)
     assert (ran.status, [name for name, _ in ran.lines]) == (0, ["a", "b", "c"])
     assert "Left out: 1 that are on the queue already." in ran.talk
