@@ -29,6 +29,7 @@ What was paid for is never thrown away:
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
@@ -39,8 +40,9 @@ from pipeline.job.answering import Answerer, Failing, Interrupted
 from pipeline.job.keeping import Keeper, keep_replaced
 from pipeline.job.memory import Content
 from pipeline.job.requests import Request
-from pipeline.job.work import GIVEN_UP, Stopwatch, Work, assemble, carried_over, reply_so_far
+from pipeline.job.work import GIVEN_UP, NotAsked, Stopwatch, Work, assemble, carried_over, reply_so_far
 from pipeline.names import image_of_sidecar, result_name
+from pipeline.pacing.rates import Reanalyses
 from pipeline.result import MOST_REUSED_BYTES, PAID_FAILURES, Result, ResultMetadata, result_in
 from pipeline.storage.facts import Claim, StoredResult, Upload
 from pipeline.telemetry import count_reused_answer
@@ -101,6 +103,7 @@ class Race:
 
     Args:
         is_still_asked: whether the work is what is asked about the image as both are now.
+        rate: how often the image may be asked about again.
     """
 
     def __init__(  # noqa: PLR0913 - what one run is about, by keyword
@@ -114,6 +117,7 @@ class Race:
         claim: Claim,
         watch: Stopwatch,
         is_still_asked: Callable[[], Awaitable[bool]],
+        rate: Reanalyses,
     ) -> None:
         self._results = results
         self._versions = versions
@@ -123,6 +127,7 @@ class Race:
         self._claim = claim
         self._watch = watch
         self._is_still_asked = is_still_asked
+        self._rate = rate
         self._target = result_name(upload.name)
         self._keeper = Keeper(claim, self._target)
         self.attempts = request.attempt + claim.runs - 1
@@ -132,13 +137,14 @@ class Race:
 
         Raises:
             AnswerKept: there is an answer, and its result can't be written now.
+            OverReanalyses: the image was asked about again too often.
             RetryableFailure: there is no answer yet.
         """
         begun = await self._begun()
         if isinstance(begun, Ended):
             return begun
         stored, earlier = begun
-        result = earlier or await self._answered(answerer, content)
+        result = earlier or await self._answered(answerer, content, stored)
         while True:
             try:
                 if ended := await self._deliver(result, stored):
@@ -198,11 +204,17 @@ class Race:
         if stored and stored.facts.content_key != self._work.content_key and not self._is_outdated(stored, result):
             await keep_replaced(self._results, self._claim.keep_for, self._target, stored)
         content_key = self._work.content_key if self._work.source.sha256 else None
-        metadata = ResultMetadata.of(result, content_key).to_blob()
+        metadata = ResultMetadata.of(result, content_key, self._reanalyzed(result, stored)).to_blob()
         if await self._results.write(self._target, result.to_json(), metadata, replacing=stored):
             self._claim.discard()
             return Ended(Outcome(result.status), result.error.code if result.error else None)
         return None
+
+    def _reanalyzed(self, result: Result, stored: StoredResult | None) -> tuple[datetime, ...]:
+        if stored is None:
+            return ()
+        was_asked = result.timings_ms.model is not None
+        return (self._rate.with_one_more if was_asked else self._rate.still)(stored.facts.reanalyzed)
 
     def _is_outdated(self, stored: StoredResult, result: Result) -> bool:
         """Whether the answer in `stored` is about other bytes than the one that replaces it."""
@@ -244,11 +256,13 @@ class Race:
             and not (failed and (code not in PAID_FAILURES or is_rerun(self._request, stored)))
         )
 
-    async def _answered(self, answerer: Answerer, content: Content) -> Result:
+    async def _answered(self, answerer: Answerer, content: Content, stored: StoredResult | None) -> Result:
         if self._claim.runs > MOST_RUNS:
             answerer = Failing(_crashed(self._claim.runs - 1))
         await self._results.require_writable()
         kept = result_in(self._claim.kept) if self._claim.kept is not None else None
+        if stored and not (kept or isinstance(answerer, Failing) or isinstance(self._work.asked, NotAsked)):
+            self._rate.require_left(stored.facts.reanalyzed)
         try:
             answered = await answerer.answer(
                 self._work.asked, content, self._watch, reply_so_far(kept) if kept else None
