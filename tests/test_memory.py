@@ -17,7 +17,7 @@ from support.odd_images import large_jpeg
 from support.person import Person
 from support.pictures import picture
 
-from pipeline.images import PreparedImage
+from pipeline.documents.facts import Picture
 from pipeline.job.analysis import Analyzer
 from pipeline.job.memory import Budget, NoMemory
 from pipeline.job.race import Outcome
@@ -107,7 +107,7 @@ class Shop:
     async def keep_for(self, key: str, answer: bytes) -> None:
         raise AssertionError(key, answer)
 
-    async def ask(self, question: Question, image: PreparedImage) -> Reply:  # noqa: ARG002 - any answer does
+    async def ask(self, question: Question, image: Picture) -> Reply:  # noqa: ARG002 - any answer does
         self.asked += 1
         if self.answers:
             await self.answers.wait()

@@ -20,8 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.pictures import picture
 
+from pipeline.documents.facts import Picture
 from pipeline.errors import RetryableFailure
-from pipeline.images import PreparedImage
 from pipeline.job.analysis import Analyzer
 from pipeline.job.race import Outcome
 from pipeline.job.requests import Request
@@ -209,7 +209,7 @@ class Storage:
             self.claims[key] = Held(1, None, answer)
 
     # VisionModel
-    async def ask(self, question: Question, image: PreparedImage) -> Reply:
+    async def ask(self, question: Question, image: Picture) -> Reply:
         assert image.data == IMAGES[CURRENT.get().read]
         await self.turn()
         if self.refusals:

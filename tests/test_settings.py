@@ -81,6 +81,7 @@ def test_defaults_are_the_contract() -> None:
             "reanalyses_per_hour": None,
             "max_image_bytes": 52428800,
             "max_image_pixels": 250000000,
+            "max_pages": 10,
             "max_concurrency": 32,
             "image_memory_bytes": 536870912,
             "model_timeout_seconds": 120,

@@ -90,6 +90,18 @@ def inspect(data: bytes, limits: ImageLimits) -> Inspection:
     return judged(kind, header, picture, limits, start)
 
 
+def inspect_page(data: bytes, limits: ImageLimits, number: int) -> Inspection:
+    """Inspect the page `number` of a TIFF that `inspect` has found to have as many.
+
+    Raises:
+        PermanentFailure: image_too_large, unsupported_image or corrupt_image.
+    """
+    try:
+        return judged("tiff", read_tiff(data, number), data, limits)
+    except (Unreadable, IndexError, OverflowError, struct.error) as exc:
+        raise refusal("tiff", f"page {number:,} can't be read", data) from exc
+
+
 def judged(kind: str, header: Header, data: bytes, limits: ImageLimits, start: int = 0) -> Inspection:
     """Judge a picture by its header.
 

@@ -18,8 +18,8 @@ from azure.storage.blob.aio import BlobServiceClient, ExponentialRetry
 from azure.storage.queue.aio import QueueServiceClient
 
 from localcloud.cloud import LocalCloud
+from pipeline.documents.facts import Picture
 from pipeline.errors import RetryableFailure
-from pipeline.images import PreparedImage
 from pipeline.job.analysis import Analyzer
 from pipeline.job.last_resort import LastResort
 from pipeline.job.requests import Redrive, Request, parse_message
@@ -50,7 +50,7 @@ class Model:
     replies: deque[Reply] = field(default_factory=deque)
     asked: list[str] = field(default_factory=list)
 
-    async def ask(self, question: Question, image: PreparedImage) -> Reply:
+    async def ask(self, question: Question, image: Picture) -> Reply:
         assert image.data
         self.asked.append(question.instructions)
         if self.behaviours:
