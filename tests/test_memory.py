@@ -17,7 +17,7 @@ from support.odd_images import large_jpeg
 from support.person import Person
 from support.pictures import picture
 
-from pipeline.documents.facts import Picture
+from pipeline.documents.facts import Picture, sent_pages
 from pipeline.job.analysis import Analyzer
 from pipeline.job.memory import Budget, NoMemory
 from pipeline.job.race import Outcome
@@ -113,8 +113,9 @@ class Shop:
             await self.answers.wait()
         for _ in range(5):
             await asyncio.sleep(0)
-        if not image.transformed:
-            self.held.remove(len(image.data))
+        (sent,) = sent_pages(image)
+        if not sent.image.transformed:
+            self.held.remove(len(sent.image.data))
         return Reply("An answer.", "stop", "fake", None, 1, 1, None, None)
 
 

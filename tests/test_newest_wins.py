@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.pictures import picture
 
-from pipeline.documents.facts import Picture
+from pipeline.documents.facts import Picture, sent_pages
 from pipeline.errors import RetryableFailure
 from pipeline.job.analysis import Analyzer
 from pipeline.job.race import Outcome
@@ -210,7 +210,7 @@ class Storage:
 
     # VisionModel
     async def ask(self, question: Question, image: Picture) -> Reply:
-        assert image.data == IMAGES[CURRENT.get().read]
+        assert sent_pages(image)[0].image.data == IMAGES[CURRENT.get().read]
         await self.turn()
         if self.refusals:
             self.refusals -= 1

@@ -13,7 +13,7 @@ from pipeline.images.mishaps import is_binary, posted_form, ruined, text_of, wri
 SAVE_AS_PICTURE = "Save it as PNG or JPEG and upload that."
 NO_DECODER = f"This app has no decoder for it. {SAVE_AS_PICTURE}"
 NO_PICTURE = "Upload the image itself, as JPEG, PNG, WEBP, GIF, HEIC, AVIF, TIFF or BMP."
-_EXPORT_PAGE = "Export the page you are asking about as PNG and upload that."
+_EXPORT_PAGE = "Export it as PDF, or the page you are asking about as PNG, and upload that."
 _EXPORT_DRAWING = "Export it as PNG and upload that."
 _TAKE_FRAME = "Save the frame you are asking about as PNG or JPEG and upload that."
 _UNPACK = "Unpack it and upload the images in it."

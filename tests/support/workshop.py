@@ -18,7 +18,7 @@ from azure.storage.blob.aio import BlobServiceClient, ExponentialRetry
 from azure.storage.queue.aio import QueueServiceClient
 
 from localcloud.cloud import LocalCloud
-from pipeline.documents.facts import Picture
+from pipeline.documents.facts import Picture, sent_pages
 from pipeline.errors import RetryableFailure
 from pipeline.job.analysis import Analyzer
 from pipeline.job.last_resort import LastResort
@@ -51,7 +51,7 @@ class Model:
     asked: list[str] = field(default_factory=list)
 
     async def ask(self, question: Question, image: Picture) -> Reply:
-        assert image.data
+        assert all(page.image.data for page in sent_pages(image))
         self.asked.append(question.instructions)
         if self.behaviours:
             await self.behaviours.popleft()()
