@@ -10,16 +10,17 @@ import json
 import logging
 import os
 import sys
-from asyncio.subprocess import PIPE, Process
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Literal
+from subprocess import DEVNULL, PIPE, Popen
+from threading import Timer
+from typing import IO, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.documents.choice import PageChoice
 from pipeline.documents.facts import MOST_SENT_BYTES, Pages, SentPage
-from pipeline.errors import ErrorCode, OperatorFailure, PermanentFailure, RetryableFailure
+from pipeline.errors import ErrorCode, Failure, OperatorFailure, PermanentFailure, RetryableFailure
 from pipeline.images import ImageFacts, PreparedImage
 from pipeline.images.facts import SERVICE_MAX_BYTES, SERVICE_MAX_SIDE
 from pipeline.images.signatures import image_kind
@@ -105,49 +106,50 @@ async def render_pdf(data: bytes, choice: PageChoice, most_pages: int, memory: i
         "page_bytes": min(SERVICE_MAX_BYTES, MOST_SENT_BYTES // most_pages),
     }
     try:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-I", "-c", _START, json.dumps(sys.path), str(memory), str(PROCESSOR_SECONDS)),
-            stdin=PIPE,
-            stdout=PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            env={name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ},
-            limit=_LONGEST_LINE,
-        )
+        process = _started(memory)
     except OSError as error:
         raise OperatorFailure(f"The process that renders PDFs can't be started: {error}.") from error
+    working = asyncio.create_task(asyncio.to_thread(_rendered, process, json.dumps(asked).encode(), data, most_pages))
     try:
-        async with asyncio.timeout(WALL_SECONDS):
-            feeding = asyncio.create_task(_feed(process, json.dumps(asked).encode() + b"\n", data))
-            try:
-                return await _read(process, most_pages)
-            finally:
-                feeding.cancel()
-                with suppress(asyncio.CancelledError):
-                    await feeding
-    except TimeoutError:
-        raise _too_dear() from None
+        return await asyncio.shield(working)
     finally:
-        with suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
+        process.kill()  # then the thread ends, too, whatever it waits for
+        with suppress(Failure):
+            await working
 
 
-async def _feed(process: Process, *parts: bytes) -> None:
-    """Write to the process, which may end before it has read everything."""
-    if process.stdin is None:
-        return
-    with suppress(BrokenPipeError, ConnectionResetError):
-        for part in parts:
-            process.stdin.write(part)
-            await process.stdin.drain()
-    process.stdin.close()
+def _started(memory: int) -> "Popen[bytes]":
+    return Popen(  # noqa: S603 - this interpreter, with a program of our own
+        (sys.executable, "-I", "-c", _START, json.dumps(sys.path), str(memory), str(PROCESSOR_SECONDS)),
+        stdin=PIPE,
+        stdout=PIPE,
+        stderr=DEVNULL,
+        env={name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ},
+    )
 
 
-async def _read(process: Process, most_pages: int) -> Rendering:
-    if process.stdout is None:
-        raise RetryableFailure("The process that renders PDFs gives nothing.")
-    beginning = await _line(process, _Beginning)
+def _rendered(process: "Popen[bytes]", asked: bytes, data: bytes, most_pages: int) -> Rendering:
+    """Blocks: call it in a thread."""
+    late = Timer(WALL_SECONDS, process.kill)
+    late.start()
+    try:
+        with process as running:  # waits for its end, and closes the pipes
+            if running.stdin is None or running.stdout is None:
+                raise RetryableFailure("The process that renders PDFs can't be spoken to.")
+            with suppress(BrokenPipeError):  # it need not read to the end
+                running.stdin.write(asked + b"\n")
+                running.stdin.write(data)
+                running.stdin.close()
+            try:
+                return _read(running, running.stdout, most_pages)
+            finally:
+                running.kill()
+    finally:
+        late.cancel()
+
+
+def _read(process: "Popen[bytes]", source: IO[bytes], most_pages: int) -> Rendering:
+    beginning = _line(process, source, _Beginning)
     if not beginning.sandboxed and sys.platform == "linux":
         logger.warning("The process that renders PDFs could not be kept from files and network (seccomp).")
     if len(beginning.numbers) > most_pages or max(beginning.numbers) > beginning.count:
@@ -155,28 +157,22 @@ async def _read(process: Process, most_pages: int) -> Rendering:
     sent: list[SentPage] = []
     left = MOST_SENT_BYTES
     for number in beginning.numbers:
-        page = await _line(process, _Page)
+        page = _line(process, source, _Page)
         left -= page.size
         if page.number != number or left < 0:
             raise _damaged("the process that renders it broke")
-        try:
-            content = await process.stdout.readexactly(page.size)
-        except asyncio.IncompleteReadError:
-            raise await _ended(process) from None
+        content = source.read(page.size)
+        if len(content) < page.size:
+            raise _ended(process)
         sent.append(SentPage(number, PreparedImage(content, page.format, page.width, page.height, transformed=True)))
     first = sent[0].image
     return Rendering(ImageFacts("pdf", first.width, first.height, beginning.count), Pages(beginning.count, tuple(sent)))
 
 
-async def _line[T: _Line](process: Process, kind: type[T]) -> T:
-    if process.stdout is None:
-        raise RetryableFailure("The process that renders PDFs gives nothing.")
-    try:
-        said = await process.stdout.readuntil(b"\n")
-    except asyncio.IncompleteReadError:
-        raise await _ended(process) from None
-    except asyncio.LimitOverrunError:
-        raise _damaged("the process that renders it broke") from None
+def _line[T: _Line](process: "Popen[bytes]", source: IO[bytes], kind: type[T]) -> T:
+    said = source.readline(_LONGEST_LINE)
+    if not said:
+        raise _ended(process)
     try:
         return kind.model_validate_json(said)
     except ValidationError:
@@ -188,12 +184,12 @@ async def _line[T: _Line](process: Process, kind: type[T]) -> T:
     raise _refusal(problem)
 
 
-async def _ended(process: Process) -> PermanentFailure | RetryableFailure:
+def _ended(process: "Popen[bytes]") -> PermanentFailure | RetryableFailure:
     """Why the process has ended before its work was done."""
-    status = await process.wait()
+    status = process.wait()
     if status == -15:  # SIGTERM: the worker is being stopped
         return RetryableFailure("The process that renders PDFs was stopped.")
-    if status in {-9, -24}:  # SIGKILL at the hard limit of processor time, or for want of memory; SIGXCPU
+    if status in {-9, -24}:  # SIGKILL by the clock, or for want of memory; SIGXCPU
         return _too_dear()
     return _damaged(f"the process that renders it ended with status {status}")
 
@@ -217,7 +213,9 @@ def _refusal(problem: _Problem) -> PermanentFailure:
         case "page":
             failure = _damaged(f"page {problem.number:,} can't be drawn ({problem.cause})")
         case _:
-            failure = _damaged(problem.cause or "it can't be read")
+            # PDFium's words for a document without a page that it can find.
+            nothing = "Success" in problem.cause
+            failure = _damaged("it has no pages" if nothing else f"it can't be read ({problem.cause.strip('. ')})")
     return failure
 
 
