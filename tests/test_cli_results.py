@@ -132,7 +132,7 @@ async def test_failed_or_succeeded_ones_only(
     assert len(file.read_text(encoding="utf-8").splitlines()) == 1  # a stale list of failures would be wrong
 
 
-async def test_what_is_no_result_is_named_and_the_rest_goes_on(
+async def test_blobs_that_are_not_results_are_named_and_the_rest_goes_on(
     run: Callable[..., Any], container: ContainerClient, tmp_path: Path
 ) -> None:
     await put_result(container, "a.png", result_of("a.png"))
@@ -301,7 +301,7 @@ async def test_nothing_there(run: Callable[..., Any], container: ContainerClient
     assert names_in(tmp_path) == [file.name]
 
 
-async def test_an_output_that_can_not_be(person: Person, tmp_path: Path) -> None:
+async def test_an_output_file_that_cannot_be_written_is_an_error(person: Person, tmp_path: Path) -> None:
     for given, said in (
         ("answers.xlsx", ".jsonl, .ndjson, .csv, .parquet"),
         ("answers", ".jsonl, .ndjson, .csv, .parquet"),
@@ -315,7 +315,7 @@ async def test_an_output_that_can_not_be(person: Person, tmp_path: Path) -> None
     assert "no container" in missing.talk
 
 
-async def test_whoever_reads_may_stop(person: Person, container: ContainerClient) -> None:
+async def test_a_reader_may_stop_early(person: Person, container: ContainerClient) -> None:
     """As `head -1` does, with more to come than a pipe holds; shells see the status of a program that SIGPIPE ended."""
     long = {"text": "long " * 2000}
     await asyncio.gather(*(put_result(container, f"{n}.png", result_of(f"{n}.png", answer=long)) for n in range(100)))

@@ -107,7 +107,7 @@ async def test_waiting_ends_with_what_came_of_each_image(person: Person, folder:
     assert ran.talk.splitlines()[-1] == "1 succeeded, 1 failed (1 corrupt_image)."
 
 
-async def test_what_is_no_image_is_left_out_and_what_cannot_be_read_is_listed(person: Person, folder: Folder) -> None:
+async def test_other_files_are_left_out_and_unreadable_ones_listed(person: Person, folder: Folder) -> None:
     path = folder("a.png", "sub/b.png", notes__pdf="%PDF-1.7", empty__png="", page__jpg="<html>")
     (path / ".DS_Store").write_bytes(b"junk")
     (path / ".hidden.png").write_bytes(picture())
@@ -118,8 +118,10 @@ async def test_what_is_no_image_is_left_out_and_what_cannot_be_read_is_listed(pe
     ran = await blobsight(person, "upload", str(path), "--prefix", "odd/", "--json")
     assert ran.status == 1
     assert ran.json()["sent"] == 2
-    told = {Path(problem["path"]).name: (problem["failed"], problem["reason"]) for problem in ran.json()["problems"]}
-    assert told == {
+    problems = {
+        Path(problem["path"]).name: (problem["failed"], problem["reason"]) for problem in ran.json()["problems"]
+    }
+    assert problems == {
         ".DS_Store": (False, "junk"),
         ".hidden.png": (False, "hidden"),
         "back": (False, "a link to a folder that is included already"),
@@ -154,8 +156,11 @@ async def test_junk_of_a_nas_and_others_is_left_out_and_counted(person: Person, 
     )
     assert ran.talk.splitlines()[-1].endswith("0 unchanged, 8 left out, 0 failed.")
     assert set(await etags(person, "nas-upload/")) == {"nas-upload/trip/IMG_1.jpg"}
-    told = (await blobsight(person, "upload", str(path), "--prefix", "nas-upload/", "--json")).json()
-    assert {Path(one["path"]).name: (one["reason"], one["files"]) for one in told["problems"]}["@eaDir"] == ("junk", 3)
+    output = (await blobsight(person, "upload", str(path), "--prefix", "nas-upload/", "--json")).json()
+    assert {Path(one["path"]).name: (one["reason"], one["files"]) for one in output["problems"]}["@eaDir"] == (
+        "junk",
+        3,
+    )
 
 
 async def test_photos_that_are_only_in_a_cloud_are_named_with_what_to_do(person: Person, folder: Folder) -> None:
@@ -230,7 +235,7 @@ async def test_a_malformed_instruction_file_is_named_before_anything_is_sent(
         ),
     ],
 )
-async def test_nothing_is_sent_before_a_doubt_about_the_question_is_settled(
+async def test_nothing_is_sent_before_a_problem_with_the_question_is_settled(
     person: Person, folder: Folder, files: list[str], said: str
 ) -> None:
     path = folder("a.png", "b.png", "b.jpg")
@@ -246,7 +251,7 @@ async def test_nothing_is_sent_before_a_doubt_about_the_question_is_settled(
     assert {f"settled/{files[0]}/a.png"} <= set(await etags(person, f"settled/{files[0]}/"))
 
 
-async def test_other_texts_and_files_for_images_elsewhere_stop_nothing(person: Person, folder: Folder) -> None:
+async def test_other_texts_and_files_for_images_elsewhere_do_not_stop_an_upload(person: Person, folder: Folder) -> None:
     path = folder("a.png", "manual/b.jpeg")
     texts = ("_instructions.txt", "_Instructions.md.txt", "instructions.txt", "cleaning instructions.txt", "how to.md")
     for name in ("a.png.instructions.md", *texts):
@@ -393,7 +398,7 @@ async def test_ctrl_c_says_how_far_it_came(person: Person, folder: Folder) -> No
     ],
     ids=["container", "SAS", "none", "nobody there", "no address", "fragment", "too long", "not ASCII"],
 )
-async def test_what_stops_it_is_one_clear_line(
+async def test_an_error_is_one_clear_line(
     person: Person, folder: Folder, arguments: list[str], status: int, said: str
 ) -> None:
     named = person if arguments[0] in ("--images", "-i") else None

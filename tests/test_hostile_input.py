@@ -50,7 +50,7 @@ HOSTILE: dict[str, tuple[dict[str, str], dict[str, bytes], str]] = {
 
 
 @pytest.mark.parametrize("case", HOSTILE)
-async def test_it_is_a_failed_result_that_says_so(person: Person, case: str) -> None:
+async def test_it_becomes_a_failed_result_that_says_so(person: Person, case: str) -> None:
     metadata, files, code = HOSTILE[case]
     name = f"hostile/{case}.png"
     for ending, data in files.items():
@@ -60,7 +60,7 @@ async def test_it_is_a_failed_result_that_says_so(person: Person, case: str) -> 
     assert (result["status"], result["error"]["code"]) == ("failed", code)
 
 
-async def test_others_are_served_meanwhile(person: Person) -> None:
+async def test_other_uploads_are_served_meanwhile(person: Person) -> None:
     """A schema that takes long to look through, dropped for a whole folder, keeps nobody waiting."""
     await person.drop("slow/_instructions.json", json.dumps({"schema": SLOW_SCHEMA, "instructions": "Slow?"}).encode())
     for n in range(4):
@@ -193,7 +193,7 @@ def test_times_are_finite(key: str, value: str) -> None:
         Settings.from_environment(ENOUGH | {key: value})
 
 
-def test_what_was_paid_for_is_kept_however_odd_it_is_written() -> None:
+def test_a_paid_answer_is_kept_in_any_shape() -> None:
     body = {
         "choices": [{"message": {"content": [{"type": "text", "text": "A "}, {"type": "text", "text": "cat"}]}}],
         "usage": {"prompt_tokens": "many", "completion_tokens": 7.0},
@@ -204,12 +204,12 @@ def test_what_was_paid_for_is_kept_however_odd_it_is_written() -> None:
     assert half.text == "half ?"
 
 
-def test_a_content_filter_verdict_of_another_shape_is_one_all_the_same() -> None:
+def test_an_odd_content_filter_verdict_still_counts() -> None:
     body = {"choices": [{"message": {}, "finish_reason": "content_filter", "content_filter_results": ["odd"]}]}
     with pytest.raises(PermanentFailure, match="content filter"):
         read_reply(json.dumps(body).encode(), {}, QUESTION)
 
 
-def test_codecs_that_are_no_character_sets_are_refused() -> None:
+def test_codecs_that_are_not_character_sets_are_refused() -> None:
     with pytest.raises(UndecodableText):
         decode_text("=?raw_unicode_escape?Q?=5Cud800?=")

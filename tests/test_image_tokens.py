@@ -62,7 +62,7 @@ def test_patches_stay_within_their_budget(budget: int, width: int, height: int) 
 
 
 @given(ANY_RULE, st.integers(2049, 20_000), st.integers(2049, 20_000))
-def test_what_the_pipeline_scales_down_costs_what_it_is_scaled_to(rule: Rule, width: int, height: int) -> None:
+def test_a_scaled_image_costs_what_its_scaled_size_costs(rule: Rule, width: int, height: int) -> None:
     scale = 2048 / max(width, height)
     scaled = max(1, round(width * scale)), max(1, round(height * scale))
     assert rule.tokens(width, height, "high") == rule.tokens(*scaled, "high")

@@ -17,9 +17,7 @@ from localcloud.cloud import LocalCloud
 from localcloud.up import GUIDE
 
 
-async def test_what_was_uploaded_and_answered_is_there_after_a_restart(
-    tmp_path: Path, local_cloud: type[LocalCloud]
-) -> None:
+async def test_uploads_and_results_survive_a_restart(tmp_path: Path, local_cloud: type[LocalCloud]) -> None:
     for start in ("first", "second"):
         cloud = local_cloud(directory=tmp_path, app=ROOT, in_memory=False, log=tmp_path / "log", brain=Echo())
         async with cloud, BlobServiceClient.from_connection_string(cloud.front.connection_string) as blobs:

@@ -134,7 +134,7 @@ def test_links_and_special_files_are_named_and_stop_nothing(tmp_path: Path) -> N
     ]
 
 
-def test_what_vanishes_while_it_is_looked_at_is_named(tmp_path: Path) -> None:
+def test_files_that_vanish_during_the_scan_are_named(tmp_path: Path) -> None:
     """A file, a folder, and the folder that is being gone through."""
     for name in ("a/1.png", "b/2.png", "c/3.png", "d.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -162,9 +162,9 @@ async def test_a_list_of_names_in_another_code_page(person: Person, tmp_path: Pa
         pytest.skip("the file system takes no such names")
     ran = await blobsight(person, *command, "-", "--json", stdin="".join(f"{path}\n" for path in files))
     assert ran.status == 1
-    told = ran.json()
-    assert told.get("sent", told.get("images")) == 1
-    (problem,) = told["problems"]
+    output = ran.json()
+    assert output.get("sent", output.get("images")) == 1
+    (problem,) = output["problems"]
     assert (problem["path"], problem["error"]["message"]) == (
         str(files[1]),
         "its name can't be a blob's (it is not UTF-8, or has '.' or '..' as a folder): rename it",

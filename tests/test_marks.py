@@ -158,7 +158,7 @@ async def test_work_that_finds_the_door_closed_is_deferred_unopened(shop: Worksh
 
 
 @pytest.mark.parametrize("name", ["_instructions.md", "a/b.schema.json", ".DS_Store"])
-async def test_what_calls_no_model_does_not_wait_for_its_turn(shop: Workshop, name: str) -> None:
+async def test_work_that_calls_no_model_does_not_wait_for_a_turn(shop: Workshop, name: str) -> None:
     door = ClosedDoor()
     await shop.deliveries(door).handle(Request(container="shop-images", name=name))
     assert (door.asked, shop.queue.sent) == ([], [])
@@ -176,7 +176,7 @@ def test_a_delivery_ends_before_the_host_would_kill_its_worker_however_long_it_w
     assert hours * 3600 + minutes * 60 + seconds - 30 >= HOLD_SECONDS + DEADLINE_SECONDS
 
 
-async def test_work_that_somebody_else_does_is_looked_at_again_when_their_claim_would_end(shop: Workshop) -> None:
+async def test_work_claimed_by_another_run_is_looked_at_again_when_that_claim_would_end(shop: Workshop) -> None:
     request = await shop.drop("a.png")
     release = asyncio.Event()
     shop.model.behaviours.append(release.wait)
@@ -271,7 +271,7 @@ async def test_an_upload_that_the_host_gave_up_on_is_looked_at_again(shop: Works
     assert ((await shop.result("folder/a.png"))["status"], await shop.state()) == ("succeeded", [])
 
 
-async def test_what_crashes_the_analysis_and_its_crash_record_still_gets_a_failed_result(
+async def test_an_upload_whose_crash_record_crashes_too_still_gets_a_failed_result(
     shop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Finding the instructions raises what nobody foresaw, each time: the record is made without looking for any."""
@@ -288,7 +288,7 @@ async def test_what_crashes_the_analysis_and_its_crash_record_still_gets_a_faile
     assert (result["status"], result["error"]["code"], result["instructions"]["text"]) == ("failed", "crashed", None)
 
 
-async def test_a_crash_at_work_that_still_has_a_claim_is_left_to_whoever_comes_next(shop: Workshop) -> None:
+async def test_a_crashed_run_that_left_a_claim_is_left_to_the_next_delivery(shop: Workshop) -> None:
     """The host would move the poison message itself to a queue that nobody reads, if the claim outlived its tries."""
     request = await shop.drop("a.png")
     release = asyncio.Event()
@@ -306,7 +306,7 @@ async def test_a_crash_at_work_that_still_has_a_claim_is_left_to_whoever_comes_n
 @pytest.mark.parametrize(
     "message", ["not json", "{}", "[1]", '{"eventType": "Microsoft.Storage.BlobCreated"}', "\\xff"]
 )
-async def test_a_message_that_nobody_understands_becomes_a_failed_result(shop: Workshop, message: str) -> None:
+async def test_a_message_that_cannot_be_read_becomes_a_failed_result(shop: Workshop, message: str) -> None:
     await shop.poison.record_crash(message)
     await shop.poison.record_crash(message)  # delivered twice
     (name,) = await shop.results()

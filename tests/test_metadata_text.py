@@ -75,7 +75,7 @@ def test_encoded_english_is_decoded(value: str, text: str) -> None:
     "text",
     ["Find%20", "%20", "100%20200", "What does %20 mean?", 'Is"%20"a%20space', "C%2B%2B", "What+is+it", "x%00%20y"],
 )
-def test_what_may_be_meant_so_stays_as_written(text: str) -> None:
+def test_text_that_may_be_meant_as_written_stays_so(text: str) -> None:
     assert decode_text(text) == text
 
 

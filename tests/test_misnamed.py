@@ -114,14 +114,14 @@ def test_a_near_miss_has_a_right_name(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NOT_MEANT)
-def test_everything_else_is_what_it_is(name: str) -> None:
+def test_any_other_name_is_not_a_near_miss(name: str) -> None:
     assert misnamed(name) is None
 
 
 @pytest.mark.parametrize(
     "name", ["my_instructions.md", "cleaning instructions.txt", "instructions.txt", "_instructions.txt.bak"]
 )
-def test_what_may_be_something_else_is_uncertain(name: str) -> None:
+def test_an_ambiguous_name_is_uncertain(name: str) -> None:
     meant = misnamed(name)
     assert meant is not None
     assert not meant.is_certain
@@ -143,7 +143,7 @@ def test_no_name_of_an_image_is_a_near_miss(one: str, word: str, other: str, ano
 @pytest.mark.parametrize(
     "part", ["instructions.", "instructions ", ".schema", ".json", ".txt", "_", ".", " ", "instuctions"]
 )
-def test_a_long_name_takes_no_long_time(part: str) -> None:
+def test_a_long_name_is_checked_quickly(part: str) -> None:
     started = process_time()
     misnamed((part * 1024)[:1024])
     misnamed(f"instructions{part * 1024}"[:1024])

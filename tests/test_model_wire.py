@@ -309,7 +309,7 @@ TROUBLE: list[tuple[Behaviour, str]] = [
 ]
 
 
-async def test_trouble_on_the_wire_is_named_for_what_it_is_and_asked_again(caplog: pytest.LogCaptureFixture) -> None:
+async def test_connection_failures_are_named_and_asked_again(caplog: pytest.LogCaptureFixture) -> None:
     """All at once, since each takes its second before the next try."""
     caplog.set_level(logging.INFO, "pipeline.model.azure_openai")
 

@@ -269,7 +269,7 @@ def test_a_picture_that_went_through_a_text_decoder_is_named_so(kind: str) -> No
 @pytest.mark.parametrize("taken_for", ["latin-1", "cp1252", "cp1251", "cp437", "mac_roman"])
 @pytest.mark.parametrize("written_as", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le"])
 @pytest.mark.parametrize("kind", ["jpeg", "png"])
-def test_whatever_it_was_taken_for(kind: str, taken_for: str, written_as: str) -> None:
+def test_a_picture_decoded_as_any_text_is_named_so(kind: str, taken_for: str, written_as: str) -> None:
     text = samples()[kind].decode(taken_for, "replace")
     assert named(text.encode(written_as)) == f"a {kind.upper()} image that a program on its way treated as text"
 
@@ -313,7 +313,7 @@ def test_line_ends_of_other_kinds_too() -> None:
     assert what == "a WEBP image whose line ends were converted, as if it were text"
 
 
-def test_a_picture_that_is_only_damaged_is_not_said_to_be_text() -> None:
+def test_a_damaged_picture_is_not_called_text() -> None:
     for kind in ("jpeg", "png", "gif", "webp", "heic"):
         data = samples()[kind]
         assert failure(data[: len(data) // 2]).code == ErrorCode.CORRUPT_IMAGE

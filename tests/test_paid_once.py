@@ -332,7 +332,7 @@ async def test_a_touch_while_the_model_is_asked_makes_no_second_call(shop: Works
     assert ((await shop.result("a.png"))["source"]["etag"], len(shop.model.asked)) == (current.etag.strip('"'), 1)
 
 
-async def test_bytes_that_come_back_while_they_are_asked_about_are_paid_once(shop: Workshop) -> None:
+async def test_the_same_bytes_uploaded_again_during_a_call_are_paid_once(shop: Workshop) -> None:
     """Some programs delete a file and write the same one again."""
     request = await shop.drop("a.png")
 
@@ -389,13 +389,13 @@ async def test_failures_that_were_paid_are_kept_while_their_result_can_not_be_wr
 
 
 @pytest.mark.parametrize("code", ["retries_exhausted", "crashed", "request_rejected"])
-async def test_failures_that_say_nothing_of_the_image_are_asked_again(shop: Workshop, code: str) -> None:
+async def test_failures_not_about_the_image_are_asked_again(shop: Workshop, code: str) -> None:
     request = await fail_with(shop, ErrorCode(code))
     await touch(shop)
     assert await shop.analyzer.analyze(request) is Outcome.SUCCEEDED
 
 
-async def test_what_another_program_wrote_is_not_taken_for_an_answer(shop: Workshop) -> None:
+async def test_another_programs_blob_is_not_taken_for_an_answer(shop: Workshop) -> None:
     request = await shop.drop("a.png")
     await shop.analyzer.analyze(request)
     metadata = (await result_blob(shop).get_blob_properties()).metadata
@@ -459,7 +459,7 @@ async def test_an_answer_is_kept_when_another_question_was_answered_meanwhile(sh
     assert ((await shop.result("a.png"))["instructions"]["text"], shop.model.asked) == ("One?", ["One?", "Two?"])
 
 
-async def test_a_result_whose_content_is_another_images_is_no_answer(shop: Workshop) -> None:
+async def test_a_result_with_another_images_content_is_not_an_answer(shop: Workshop) -> None:
     request = await shop.drop("a.png")
     await shop.analyzer.analyze(request)
     await shop.analyzer.analyze(await shop.drop("b.png"))

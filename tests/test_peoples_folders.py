@@ -192,7 +192,7 @@ def make_folder_with_pyarrow(person: Person, folder: str) -> None:
     ).create_dir(folder)
 
 
-async def test_a_folder_marker_is_no_upload(person: Person) -> None:
+async def test_a_folder_marker_is_not_an_upload(person: Person) -> None:
     for name, metadata in MARKERS.items():
         await person.drop(f"marked/{name}", b"", metadata)
         await person.logged(f"images/marked/{name}: gone")

@@ -38,7 +38,7 @@ redrives = st.builds(
 
 
 @given(requests | redrives)
-def test_what_is_sent_is_read_back(sent: Request | Redrive) -> None:
+def test_a_sent_request_is_read_back(sent: Request | Redrive) -> None:
     assert parse_message(sent.to_message()) == [sent]
 
 
@@ -56,7 +56,7 @@ def test_an_event_asks_for_its_blob_in_either_schema_one_or_several(blobs: list[
     assert [request for given in events for request in parse_message(json.dumps(given))] == expected
 
 
-def test_events_of_other_kinds_ask_for_nothing() -> None:
+def test_other_kinds_of_events_queue_nothing() -> None:
     deleted = event("a.png", kind="Microsoft.Storage.BlobDeleted")
     assert parse_message(json.dumps(deleted)) == []
     assert parse_message(json.dumps([deleted, event("b.png")])) == [Request(container="images", name="b.png")]

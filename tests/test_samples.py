@@ -31,7 +31,7 @@ def test_every_image_is_listed_once() -> None:
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample["file"])
-def test_a_sample_is_small_and_what_its_name_says(sample: dict[str, str]) -> None:
+def test_a_sample_is_small_and_has_the_format_of_its_name(sample: dict[str, str]) -> None:
     path = FOLDER / sample["file"]
     with Image.open(path) as image:
         image.load()

@@ -386,7 +386,7 @@ def test_a_property_is_put_in_strict_modes_terms(written: Json, adapted: Json) -
         (an_object(a=an_object(b=an_object(c=an_object(d=an_object(e={"type": "null"}))))), "deeper than the 5 levels"),
     ],
 )
-def test_what_strict_mode_cannot_say_goes_as_guidance_with_the_reason(written: Any, reason: str) -> None:
+def test_a_schema_beyond_strict_mode_goes_as_guidance_with_the_reason(written: Any, reason: str) -> None:
     definition = an_object(p=written)
     schema = AnswerSchema.of(definition)
     assert not schema.strict
@@ -455,7 +455,7 @@ def test_a_root_that_is_another_name_for_a_definition_is_sent_as_that_definition
     }
 
 
-def test_in_a_choice_the_branch_that_was_meant_decides_which_nulls_stand_for_nothing() -> None:
+def test_in_a_choice_the_meant_branch_decides_which_nulls_are_removed() -> None:
     branches = [
         {"type": "object", "properties": {"a": {"type": "string"}, "x": {"type": "string"}}, "required": ["a"]},
         {"type": "object", "properties": {"b": {"type": "string"}, "x": {"type": ["string", "null"]}}},
@@ -605,7 +605,7 @@ def test_ids_that_generators_write_change_no_reference(key: str) -> None:
         ({"type": "OBJECT", "properties": {}}, "write one of array, boolean"),
     ],
 )
-def test_what_is_no_schema_of_an_object_is_named_for_what_it_is(pasted: Json, message: str) -> None:
+def test_a_paste_that_is_not_an_objects_schema_is_named_for_what_it_is(pasted: Json, message: str) -> None:
     with pytest.raises(InvalidSchema) as caught:
         AnswerSchema.of(pasted)
     assert message in str(caught.value)
@@ -712,7 +712,7 @@ ANYTHING = {"type": "object"}
         (" " * 2_000_001, "it is longer than"),
     ],
 )
-def test_an_answer_that_is_no_json_value_of_the_schema_is_a_mismatch(text: str, problem: str) -> None:
+def test_an_answer_that_is_not_json_of_the_schema_is_a_mismatch(text: str, problem: str) -> None:
     with pytest.raises(AnswerMismatch) as caught:
         AnswerSchema.of(ANYTHING).check(text)
     assert problem in caught.value.problems[0]["problem"]
@@ -720,7 +720,7 @@ def test_an_answer_that_is_no_json_value_of_the_schema_is_a_mismatch(text: str, 
 
 
 @pytest.mark.parametrize("text", ['```json\n{"a": 1}\n```', '```\n{"a": 1}```\n', ' {"a": 1} '])
-def test_a_fence_around_the_answer_is_taken_off_where_nothing_held_the_model(text: str) -> None:
+def test_a_fence_around_the_answer_is_removed_unless_the_schema_was_strict(text: str) -> None:
     assert AnswerSchema.of(ANYTHING).check(text) == {"a": 1}
     if "`" in text:
         with pytest.raises(AnswerMismatch):
@@ -739,7 +739,7 @@ def test_a_fence_around_the_answer_is_taken_off_where_nothing_held_the_model(tex
         ({"oneOf": [{"type": "integer"}, {"type": "number"}]}, 1),
     ],
 )
-def test_what_strict_mode_leaves_out_is_checked_all_the_same(constraint: Json, value: Any) -> None:
+def test_constraints_that_strict_mode_leaves_out_are_still_checked(constraint: Json, value: Any) -> None:
     schema = AnswerSchema.of(an_object(p=constraint))
     assert schema.strict
     with pytest.raises(AnswerMismatch) as caught:
@@ -747,14 +747,14 @@ def test_what_strict_mode_leaves_out_is_checked_all_the_same(constraint: Json, v
     assert caught.value.problems[0]["path"] == "/p"
 
 
-def test_a_mismatch_in_a_choice_is_told_for_the_branch_that_was_meant() -> None:
+def test_a_mismatch_in_a_choice_is_reported_for_the_branch_that_was_meant() -> None:
     schema = AnswerSchema.of(an_object(p={"anyOf": [an_object(a={"type": "string"}), {"type": "null"}]}))
     with pytest.raises(AnswerMismatch) as caught:
         schema.check('{"p": {"a": 1}}')
     assert caught.value.problems == [{"path": "/p/a", "problem": '1 is not of type "string"'}]
 
 
-def test_at_most_ten_problems_are_told_and_each_is_short() -> None:
+def test_at_most_ten_problems_are_reported_and_each_is_short() -> None:
     schema = AnswerSchema.of(an_object(p={"type": "array", "items": {"type": "integer"}}))
     with pytest.raises(AnswerMismatch) as caught:
         schema.check(json.dumps({"p": ["x" * 1000] * 1000} | {"y" * 1000: 1}))
@@ -808,7 +808,7 @@ def test_no_schema_takes_much_time_or_memory_however_it_is_written() -> None:
         (r"^[A-Z]{2}\d{2}([ ]?[A-Z0-9]{4}){2,7}[ ]?[A-Z0-9]{1,4}$", "NO93 8601 1117 9471 0000 12"),
     ],
 )
-def test_patterns_as_people_write_them_are_checked_beside_the_text_of_whole_pages(pattern: str, text: str) -> None:
+def test_patterns_as_people_write_them_are_checked_next_to_whole_pages_of_text(pattern: str, text: str) -> None:
     schema = AnswerSchema.of(an_object(p={"type": "string", "pattern": pattern}, page={"type": "string"}))
     page = "Lorem ipsum " * 700
     assert schema.check(json.dumps({"p": text, "page": page}))

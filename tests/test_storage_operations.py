@@ -160,7 +160,7 @@ async def test_only_an_image_in_an_unusual_unicode_form_costs_three_reads_more(
 
 
 @pytest.mark.parametrize(("name", "cost"), [("@eaDir/a.jpg", []), ("a.jpg.part", []), ("folder/", ["GET costs"] * 2)])
-async def test_junk_costs_nothing_and_a_folder_marker_the_read_of_an_empty_blob(
+async def test_junk_costs_no_operation_and_a_folder_marker_one_read(
     person: Person, counted: Counted, name: str, cost: list[str]
 ) -> None:
     """Which the SDK makes twice: the first one asks for bytes from 0 on, and there is no byte 0."""

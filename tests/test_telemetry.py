@@ -286,7 +286,7 @@ async def run(
                     subject_begins_with="/blobServices/default/containers/images/blobs/",
                 )
                 await everything(debugged, host)
-                await told(insights, "blobsight.outcomes")
+                await fields(insights, "blobsight.outcomes")
             secrets = {
                 "master key": host.master_key,
                 "function key": host.function_key,
@@ -316,7 +316,7 @@ async def idle_lines(insights: ApplicationInsights) -> list[str]:
     return [data["message"] for data in insights.of_type("MessageData")[of_the_start:]]
 
 
-async def told(insights: ApplicationInsights, metric: str) -> None:
+async def fields(insights: ApplicationInsights, metric: str) -> None:
     """Wait until `metric` has been exported."""
     async with asyncio.timeout(30):
         while not any(data["metrics"][0]["name"] == metric for data in insights.of_type("MetricData")):
@@ -326,7 +326,7 @@ async def told(insights: ApplicationInsights, metric: str) -> None:
 # --- what is never told
 
 
-async def test_nothing_of_anybodys_is_told(run: Run) -> None:
+async def test_telemetry_holds_no_text_of_users(run: Run) -> None:
     """No prompt, answer, metadata, image byte, token or key in any log, span or metric, however talkative."""
     everything_told = {"log": run.log, "telemetry": json.dumps(run.insights.items, ensure_ascii=False)}
     shapes = {
@@ -344,14 +344,14 @@ async def test_nothing_of_anybodys_is_told(run: Run) -> None:
     assert not found
 
 
-async def test_a_request_that_is_no_http_is_reported_without_its_query(run: Run) -> None:
+async def test_a_malformed_http_request_is_reported_without_its_query(run: Run) -> None:
     assert "a request is not HTTP" in run.log
 
 
 # --- what is told
 
 
-async def test_an_instance_that_is_idle_tells_nothing(run: Run) -> None:
+async def test_an_idle_instance_sends_no_telemetry(run: Run) -> None:
     """No request of its telemetry is a line of telemetry."""
     assert run.idle == []
 
@@ -382,11 +382,11 @@ async def test_a_failed_attempt_is_one_line_with_its_ids(run: Run) -> None:
 async def test_a_delivery_has_its_fields_in_application_insights(run: Run) -> None:
     """What docs/operations.md queries: `customDimensions` of `traces`."""
     [refused] = [data for data in run.insights.of_type("MessageData") if "refused.png: failed" in data["message"]]
-    told = refused["properties"]
-    assert told.pop("work_key")
-    assert told.pop("total_ms").isdecimal()
-    assert told.pop("model_ms").isdecimal()
-    assert told == {
+    fields = refused["properties"]
+    assert fields.pop("work_key")
+    assert fields.pop("total_ms").isdecimal()
+    assert fields.pop("model_ms").isdecimal()
+    assert fields == {
         "container": "images",
         "blob": "refused.png",
         "attempt": "1",
@@ -401,7 +401,7 @@ async def test_a_delivery_has_its_fields_in_application_insights(run: Run) -> No
 
 async def test_metrics_reach_application_insights(run: Run) -> None:
     """What docs/operations.md queries: `customMetrics`, with these dimensions."""
-    told = {
+    sent = {
         (data["metrics"][0]["name"], key, data["properties"].get(key))
         for data in run.insights.of_type("MetricData")
         for key in ("outcome", "error.type", "gen_ai.token.type", "gen_ai.request.model")
@@ -417,7 +417,7 @@ async def test_metrics_reach_application_insights(run: Run) -> None:
             (f"blobsight.governor.{what}", "gen_ai.request.model", "vision")
             for what in ("limit", "in_flight", "paused")
         ),
-    } <= told
+    } <= sent
 
 
 @pytest.mark.parametrize("blob", ["refused.png", "answer filtered.png", "thought of.png"])
@@ -457,9 +457,9 @@ class Collected:
             point
             for resource in (data.resource_metrics if data else ())
             for scope in resource.scope_metrics
-            for told in scope.metrics
-            if told.name == metric
-            for point in told.data.data_points
+            for metric_data in scope.metrics
+            if metric_data.name == metric
+            for point in metric_data.data.data_points
             if isinstance(point, NumberDataPoint | HistogramDataPoint)
         ]
 
@@ -539,7 +539,7 @@ async def test_a_model_call_follows_the_genai_conventions(collected: Collected) 
     )
 
 
-async def test_a_failed_call_says_how_and_not_in_whose_words(collected: Collected) -> None:
+async def test_a_failed_calls_span_has_the_kind_of_failure_and_not_its_text(collected: Collected) -> None:
     refusal = PermanentFailure(ErrorCode.MODEL_REFUSED, f"The model declined: no {CANARY}")
     with pytest.raises(PermanentFailure), calling_model(ENDPOINT, "a", max_output_tokens=1, as_json=True):
         raise refusal
@@ -592,7 +592,7 @@ def failed(failure: Exception, cause: Exception) -> Exception:
         (asyncio.CancelledError(), "CancelledError"),
     ],
 )
-def test_errors_have_few_names(error: BaseException, kind: str) -> None:
+def test_error_types_in_telemetry_are_few(error: BaseException, kind: str) -> None:
     assert error_type(error) == kind
 
 
@@ -616,7 +616,7 @@ def test_indexing_does_not_wait_for_opentelemetry() -> None:
 PAGE = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
 
 
-async def test_the_queries_ask_for_what_is_told(run: Run) -> None:
+async def test_the_documented_queries_ask_for_fields_that_are_sent(run: Run) -> None:
     """Every field and metric in the page's queries is one that the app sends."""
     queries = "\n".join(re.findall(r"```kusto\n(.*?)```", PAGE, re.DOTALL))
     sent = [data["properties"] for data in run.insights.of_type("MessageData")]
@@ -631,7 +631,7 @@ async def test_the_queries_ask_for_what_is_told(run: Run) -> None:
     assert named <= metric_names | {"blobsight.claims.taken_over"}  # nobody was killed
 
 
-def test_the_redrive_that_is_shown_is_one() -> None:
+def test_the_documented_redrive_is_understood() -> None:
     [shown] = re.findall(r"printf '%s' '([^']+)'", PAGE)
     [redrive] = parse_message(shown)
     assert isinstance(redrive, Redrive)

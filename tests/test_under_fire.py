@@ -172,8 +172,8 @@ async def test_two_worker_processes_at_the_same_work_make_one_call(fire: Fire) -
     await fire.drained("analysis-requests")
     assert len(fire.person.asked("Twice?")) == 1
     log = fire.person.log.read_text(encoding="utf-8")
-    told = [line for line in log.splitlines() if "twice.png" in line and " worker " in line]
-    assert len({line.split(" worker ")[1].split()[0] for line in told}) == 2, "one process did it all"
+    lines = [line for line in log.splitlines() if "twice.png" in line and " worker " in line]
+    assert len({line.split(" worker ")[1].split()[0] for line in lines}) == 2, "one process did it all"
     assert await fire.claims() == []
 
 
@@ -256,8 +256,8 @@ async def test_messages_that_can_not_be_understood_end_in_failed_results(fire: F
         await asyncio.sleep(0.1)
     errors = [(await fire.person.result(name.removesuffix(".json")))["error"] for name in names]
     assert {error["code"] for error in errors} == {"crashed"}
-    told = {error["details"]["message"] for error in errors}
-    assert told == {message.decode(errors="backslashreplace") for message in messages}
+    recorded = {error["details"]["message"] for error in errors}
+    assert recorded == {message.decode(errors="backslashreplace") for message in messages}
     await fire.drained("analysis-requests", "analysis-requests-poison")
 
 

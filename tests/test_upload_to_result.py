@@ -208,7 +208,7 @@ async def test_a_document_of_several_pages_says_how_many_there_are(person: Perso
     assert (sent["width"], sent["height"], sent["transformed"]) == (400, 300, True)
 
 
-async def test_what_the_decoder_refuses_is_damaged_in_the_words_of_the_reader(person: Person) -> None:
+async def test_an_image_that_the_decoder_refuses_is_called_damaged_in_our_words(person: Person) -> None:
     await person.drop("bad/header.png", picture()[:20])
     error = (await person.result("bad/header.png"))["error"]
     assert error["code"] == "corrupt_image"
@@ -253,7 +253,7 @@ async def test_junk_and_instruction_files_get_no_result(person: Person, junk: st
     ],
     ids=["answer filtered", "without message", "refused", "empty", "prompt filtered", "rejected"],
 )
-async def test_what_the_service_declines_is_a_failed_result_at_once(
+async def test_an_image_that_the_service_declines_is_a_failed_result_at_once(
     person: Person, behaviour: Behaviour, code: str, words: str, output_tokens: int | None
 ) -> None:
     """It tells what was paid, and by which id the service knows the call."""
@@ -325,7 +325,7 @@ PASSING: dict[str, Behaviour] = {
 
 
 @pytest.mark.timeout(240)
-async def test_what_may_pass_is_tried_again_until_it_succeeds(tmp_path: Path, people: People) -> None:
+async def test_transient_failures_are_tried_again_until_they_pass(tmp_path: Path, people: People) -> None:
     """In place when a moment is enough, by way of the request queue when it is the operator's or takes longer.
 
     In a cloud of its own: all this trouble makes the governor careful for a while.

@@ -219,7 +219,7 @@ async def test_a_sidecar_that_comes_first_costs_nothing_extra(person: Person) ->
     assert len(person.asked("Early words")) == 1
 
 
-async def test_text_in_the_image_is_content_and_the_model_is_told_so(person: Person) -> None:
+async def test_the_model_is_instructed_that_text_in_the_image_is_content(person: Person) -> None:
     await person.drop("told.png", PNG, {"instructions": "Told?"})
     await person.result("told.png")
     [asked] = person.asked("Told?")

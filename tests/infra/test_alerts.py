@@ -105,14 +105,14 @@ def test_a_failed_result_is_counted(tables: Tables) -> None:
     assert tables.found() == none_but(failed_results=2)
 
 
-def test_success_is_no_alert_whatever_the_file_is_called(tables: Tables) -> None:
+def test_success_raises_no_alert_for_any_file_name(tables: Tables) -> None:
     tell(tables, TRICKY, "succeeded")
     tables.pipeline("pipeline.deliveries", logging.WARNING, f"images/{TRICKY}: deferred", blob=TRICKY, error_type="429")
     tables.request(TRICKY, success=True, function="analyze_image")
     assert tables.found() == none_but()
 
 
-def test_an_error_of_the_pipelines_own_is_no_stopped_host(tables: Tables) -> None:
+def test_an_error_of_the_pipeline_does_not_count_as_a_stopped_host(tables: Tables) -> None:
     tables.pipeline("pipeline.deliveries", logging.ERROR, f"images/{TRICKY}: a defect", ValueError(TRICKY), blob=TRICKY)
     assert tables.found() == none_but()
 
@@ -124,20 +124,20 @@ def test_a_function_that_fails_is_counted(tables: Tables) -> None:
     assert tables.found() == none_but(failing_functions=4)
 
 
-def test_what_strangers_send_to_the_app_is_no_failing_function(tables: Tables) -> None:
+def test_bad_requests_from_outside_do_not_count_as_failing_functions(tables: Tables) -> None:
     """404 for addresses that there are not, 401 for calls without a key: anybody can make thousands."""
     for name in ("GET /", "GET /.env", "POST /api/process_image", "POST", "POST /runtime/webhooks/blobs"):
         tables.request(name, success=False)
     assert tables.found() == none_but()
 
 
-def test_a_failed_call_of_the_http_function_is_its_callers(tables: Tables) -> None:
+def test_a_failed_call_of_the_http_function_is_the_callers_problem(tables: Tables) -> None:
     tables.request("POST /api/process_image", success=False, function="process_image")
     assert tables.found() == none_but()
 
 
 @pytest.mark.parametrize("where", ["the exception's message", "a field", "a line"])
-def test_a_host_that_stops_is_found_wherever_its_words_are(tables: Tables, where: str) -> None:
+def test_a_stopped_host_is_found_in_every_field_that_may_name_it(tables: Tables, where: str) -> None:
     """Its line comes with an exception; which column then holds the line is the exporter's choice."""
     words = "An unhandled exception has occurred. Host is shutting down."
     if where == "a line":
@@ -149,7 +149,7 @@ def test_a_host_that_stops_is_found_wherever_its_words_are(tables: Tables, where
     assert tables.found() == none_but(stopped_hosts=1)
 
 
-def test_a_host_that_goes_as_it_should_is_no_alert(tables: Tables) -> None:
+def test_a_host_that_stops_as_it_should_raises_no_alert(tables: Tables) -> None:
     tables.host_line("Application is shutting down...", 1, CategoryName="Microsoft.Hosting.Lifetime")
     tables.host_line("Host is shutting down.", 1, CategoryName="Microsoft.Azure.WebJobs.Hosting")
     tables.host_exception("This request is not authorized.", FAILURE, CategoryName="Azure.Storage")
@@ -223,7 +223,7 @@ def test_every_alert_leads_to_where_the_cause_is_seen() -> None:
         assert anchor in anchors, text
 
 
-def test_alerts_watch_metrics_that_there_are() -> None:
+def test_alerts_watch_metrics_that_exist() -> None:
     """As named in https://learn.microsoft.com/azure/azure-monitor/reference/supported-metrics/metrics-index."""
     watched = {}
     for alert in resources("Microsoft.Insights/metricAlerts"):

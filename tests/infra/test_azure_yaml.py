@@ -134,7 +134,7 @@ def test_a_failing_hook_fails_the_deployment(project: Any) -> None:
             assert not script.get("continueOnError")
 
 
-def test_what_hooks_print_is_seen(project: Any) -> None:
+def test_output_of_hooks_is_shown(project: Any) -> None:
     """In `azd up`, azd throws away the output of a hook that is not interactive: it seems to hang for minutes."""
     scripts = [script for hook in project["hooks"].values() for script in hook.values()]
     assert [script["interactive"] for script in scripts] == [True] * 4

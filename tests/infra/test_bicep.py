@@ -53,7 +53,7 @@ API_VERSIONS = {
         "output a string = 'unfinished",
     ],
 )
-def test_the_reader_refuses_what_is_no_bicep(broken: str, tmp_path: Path) -> None:
+def test_the_reader_refuses_text_that_is_not_bicep(broken: str, tmp_path: Path) -> None:
     assert problems(broken)
     path = tmp_path / "broken.bicep"
     path.write_text(broken, encoding="utf-8")
@@ -74,7 +74,7 @@ def test_every_parameter_is_described(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_versions_of_resource_types_are_those_that_were_looked_up(name: str) -> None:
+def test_versions_of_resource_types_are_the_chosen_ones(name: str) -> None:
     for resource in TEMPLATES[name].resources:
         kind, _, version = resource.source.partition("@")
         assert API_VERSIONS[kind] == version, resource.symbol

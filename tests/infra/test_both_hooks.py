@@ -58,7 +58,7 @@ def test_the_powershell_hook_is_powershell(name: str) -> None:
 
 
 @pytest.mark.parametrize("loses", ["}", "{", "'webhook'", "(Test-Key)"])
-def test_a_hook_that_loses_something_is_no_powershell(loses: str) -> None:
+def test_a_hook_that_loses_a_character_is_not_powershell(loses: str) -> None:
     assert problems(POWERSHELL["postdeploy"].replace(loses, loses[1:], 1))
 
 

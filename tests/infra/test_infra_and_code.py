@@ -194,7 +194,7 @@ def test_the_parameter_file_fits_the_parameters() -> None:
         assert value == wrap[declared.type].format(unless_set(variable[1], default)), name
 
 
-def test_what_is_computed_is_compared_with_no_list() -> None:
+def test_computed_parameters_have_no_list_of_allowed_values() -> None:
     """The compiler takes int(), bool() and json() for any value of their type: no list takes that (BCP033)."""
     computed = [name for name, value in bicepparam().items() if re.match(r"(?:int|bool|json)\(", value)]
     assert len(computed) > 10
@@ -208,7 +208,7 @@ def test_variables_of_the_parameter_file_are_in_the_documentation() -> None:
     assert not [name for name in names if f"`{name}`" not in page]
 
 
-def test_variables_in_the_documentation_are_set_by_something() -> None:
+def test_every_documented_variable_is_set_somewhere() -> None:
     page = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
     used = set(re.findall(r"\$((?:AZURE|BLOBSIGHT)_[A-Z_]+)", page))
     assert used - {"AZURE_LOCATION", "AZURE_SUBSCRIPTION_ID"} <= set(MAIN.outputs)

@@ -18,7 +18,7 @@ def rules(name: str) -> dict[str, tuple[tuple[str, ...], dict[str, Any]]]:
     }
 
 
-def test_what_is_deleted_or_overwritten_can_be_brought_back() -> None:
+def test_deleted_and_overwritten_blobs_can_be_restored() -> None:
     (blobs,) = resources("Microsoft.Storage/storageAccounts/blobServices")
     for what in ("deleteRetentionPolicy", "containerDeleteRetentionPolicy"):
         assert blobs.body["properties"][what] == {"enabled": True, "days": "softDeleteDays"}

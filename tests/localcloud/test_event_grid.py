@@ -141,13 +141,13 @@ async def test_failed_deliveries_are_retried_until_they_succeed(subscriber: Subs
 async def test_statuses_that_no_retry_can_help_make_dead_letters_at_once(subscriber: Subscriber, status: int) -> None:
     """Kept, and handed to the callback."""
     subscriber.script.append(status)
-    told: list[DeadLetter] = []
-    async with EventGrid(schedule=QUICK, on_dead_letter=told.append) as grid:
+    reported: list[DeadLetter] = []
+    async with EventGrid(schedule=QUICK, on_dead_letter=reported.append) as grid:
         await grid.subscribe("images", WebHook(subscriber.url))
         published = event()
         grid.publish(published)
         await grid.settled()
-        assert grid.dead_letters == told == [DeadLetter(published, "images", "NotRetried", 1, f"HTTP {status}")]
+        assert grid.dead_letters == reported == [DeadLetter(published, "images", "NotRetried", 1, f"HTTP {status}")]
     assert len(subscriber.history) == 1
 
 

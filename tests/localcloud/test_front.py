@@ -321,7 +321,7 @@ async def connect(front: StorageFront) -> tuple[asyncio.StreamReader, asyncio.St
     return await asyncio.open_connection("127.0.0.1", port, limit=2**16)
 
 
-async def test_what_was_signed_arrives_unchanged_in_both_directions(certificates: Certificates) -> None:
+async def test_signed_requests_and_responses_arrive_unchanged(certificates: Certificates) -> None:
     """Path, query, header spelling and order; no header added, the hop's own ones dropped."""
     received: list[bytes] = []
 
@@ -442,7 +442,7 @@ async def _hang_up(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter)
     """Close the connection without a word."""
 
 
-async def test_a_client_that_goes_away_is_no_outage(
+async def test_a_client_that_goes_away_is_not_an_outage(
     certificates: Certificates, caplog: pytest.LogCaptureFixture
 ) -> None:
     ended = asyncio.Event()
@@ -484,7 +484,7 @@ async def test_half_an_answer_is_no_answer(certificates: Certificates) -> None:
     ],
     ids=["metadata in Latin-1", "no path"],
 )
-async def test_what_cannot_be_forwarded_is_refused(
+async def test_requests_that_cannot_be_forwarded_are_refused(
     certificates: Certificates, request_head: bytes, status: int
 ) -> None:
     async with front_of(certificates, _hang_up) as front:

@@ -117,7 +117,7 @@ def test_storage_is_tried_for_25_seconds() -> None:
     assert retries.total_retries == retries.connect_retries == retries.read_retries == retries.status_retries == 5
 
 
-async def test_a_time_that_is_no_number_is_named(cloud: Cloud) -> None:
+async def test_a_time_that_is_not_a_number_is_named(cloud: Cloud) -> None:
     with pytest.raises(HostError, match="LOCAL_HOST_HIDDEN_SECONDS is '10 min'; it must be a number of seconds"):
         async with cloud.host(settings={"LOCAL_HOST_HIDDEN_SECONDS": "10 min"}):
             pass

@@ -236,7 +236,7 @@ async def test_an_answer_has_the_services_shape(client: openai.AsyncOpenAI) -> N
     assert int(raw.headers["x-ratelimit-remaining-tokens"]) > 0
 
 
-async def test_history_tells_what_was_asked_but_keeps_no_bytes(model: LocalModel, client: openai.AsyncOpenAI) -> None:
+async def test_history_has_the_questions_but_not_the_bytes(model: LocalModel, client: openai.AsyncOpenAI) -> None:
     data = encoded("JPEG", (20, 10))
     await ask(client, image_part(data, "image/jpeg", detail="low"), text="¿Qué es?", reasoning_effort="low")
     (asked,) = model.history
@@ -470,7 +470,7 @@ async def test_scripted_answers(
 
 
 @pytest.mark.parametrize("behaviour", [Garbled(), EMPTY])
-async def test_a_garbled_answer_is_no_openai_error(
+async def test_a_garbled_answer_is_not_an_openai_error(
     model: LocalModel, client: openai.AsyncOpenAI, behaviour: Garbled
 ) -> None:
     model.script.add(behaviour)
@@ -507,7 +507,7 @@ async def test_a_hanging_request_meets_the_clients_timeout(model: LocalModel, ce
             await ask(impatient)
 
 
-async def test_an_answer_that_nobody_heard_is_known(model: LocalModel, certificates: Certificates) -> None:
+async def test_the_model_knows_which_answers_were_not_received(model: LocalModel, certificates: Certificates) -> None:
     model.script.add(Answer("heard"), Slow(0.4))
     async with sdk(model, certificates, timeout=0.2) as impatient:
         await ask(impatient)
@@ -529,7 +529,7 @@ async def test_slow_answers_overlap(model: LocalModel, client: openai.AsyncOpenA
     assert 0.3 <= time.monotonic() - began < 5
 
 
-async def test_stopping_waits_for_nobody(certificates: Certificates) -> None:
+async def test_stopping_does_not_wait_for_clients(certificates: Certificates) -> None:
     """Hanging and slow requests end with the model, which can be started again."""
     model = LocalModel(certificates, verify=verify, brain=Echo())
     async with model:
@@ -712,7 +712,7 @@ def test_without_ocr_it_says_so() -> None:
     assert "no text in the picture" not in answer
 
 
-def test_a_picture_without_text_is_called_that() -> None:
+def test_the_answer_says_that_a_picture_has_no_text() -> None:
     assert HonestBrain(Rows()).answer(question(encoded())).startswith("There is no text in the picture.")
 
 
