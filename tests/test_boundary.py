@@ -1,4 +1,4 @@
-"""What nobody expects is logged where an operator looks, and without people's text."""
+"""Unexpected exceptions are logged where an operator looks, without people's text."""
 
 import pytest
 

@@ -70,7 +70,7 @@ def kill(at: float, worker: str = "1") -> Kill:
 
 
 def witness(*facts: Operation | Kill, unheard: float = 0.0) -> Witness:
-    """Knows these facts; an answer that found nobody took `unheard` seconds."""
+    """Knows these facts; an answer that was not received took `unheard` seconds."""
     ledger = Ledger()
     for fact in facts:
         if isinstance(fact, Operation):
@@ -165,7 +165,7 @@ def test_an_answer_that_came_after_the_callers_time_is_lost_and_one_that_was_hun
          Cause.KILL),
     ],
     ids=[
-        "nobody's", "a living worker's", "killed", "another killed", "not renewed when it was killed", "let go of",
+        "of no worker", "a living worker's", "killed", "another killed", "not renewed when it was killed", "let go of",
         "letting go cut off", "taking cut off", "never taken", "an answer that is not wanted", "an answer that is used",
         "an answer that was kept before a race was lost",
         "killed after it used the answer",

@@ -26,7 +26,7 @@ async def shop(person: Person) -> AsyncIterator[Workshop]:
 
 
 async def test_two_deliveries_at_the_same_moment_make_one_call(shop: Workshop) -> None:
-    """Of ten at once, as from ten processes; whoever was refused finds the result later."""
+    """Of ten at once, as from ten processes; those refused find the result later."""
     request = await shop.drop("a.png")
     shop.model.behaviours.append(lambda: asyncio.sleep(0.3))
     outcomes = await asyncio.gather(*(shop.analyzer.analyze(request) for _ in range(10)), return_exceptions=True)
@@ -124,7 +124,7 @@ async def test_only_one_run_takes_over_an_expired_claim(shop: Workshop) -> None:
     dead = shop.person.blobs.get_blob_client("shop-state", "claims/work")
     await dead.upload_blob(b"", metadata={"runs": "1", "owner": "dead"})
     shop.claim_seconds = 0.1
-    await asyncio.sleep(2.1)  # the age of a claim is told in whole seconds
+    await asyncio.sleep(2.1)  # the age of a claim is in whole seconds
     at_work: list[int] = []
 
     async def take_over() -> None:
@@ -177,7 +177,7 @@ async def test_work_that_ended_its_worker_five_times_is_not_begun_again(shop: Wo
     for run in range(1, 6):
         await shop.die_in_mid_call(request)
         assert len(shop.model.asked) == run
-        await asyncio.sleep(1.1)  # the age of a claim is told in whole seconds
+        await asyncio.sleep(1.1)  # the age of a claim is in whole seconds
     assert await shop.analyzer.analyze(request) is Outcome.FAILED
     result = await shop.result("a.png")
     assert (result["error"]["code"], result["error"]["details"]) == ("crashed", {"runs": 5})

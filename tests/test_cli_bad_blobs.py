@@ -35,7 +35,7 @@ CPK = "BlobUsesCustomerSpecifiedEncryption"
 
 
 def changed(**changes: Any) -> bytes:
-    """A result whose fields are these instead, whatever their types."""
+    """A result with these fields instead, of any types."""
     document = json.loads(result_of("x").to_json())
     for path, value in changes.items():
         *sections, last = path.split("__")
@@ -97,7 +97,7 @@ BAD_RESULTS: Mapping[str, tuple[bytes, str | None, str]] = {
 
 
 def answer(request: web.BaseRequest) -> web.StreamResponse | None:
-    """What storage would say of some blobs, by their names, to whoever reads them."""
+    """What storage answers to reads of some blobs, by their names."""
     path = unquote(request.raw_path.partition("?")[0])
     if request.method not in ("GET", "HEAD"):
         return None

@@ -30,7 +30,7 @@ CHECKS = ["account", *doctor.STORAGE, *doctor.AZURE, *doctor.MODEL]
 
 
 class SignedIn(Identity):
-    """Gets a token for whatever is asked."""
+    """Gets a token for any scope."""
 
     def __init__(self, person: Person) -> None:
         super().__init__(person.cloud)
@@ -144,7 +144,7 @@ async def test_a_person_who_is_not_signed_in_gets_one_message(person: Person) ->
     cloud = person.cloud
     environment = {
         **cloud.identity.environment(),
-        "AZURE_CLIENT_ID": "somebody-else",
+        "AZURE_CLIENT_ID": "another-identity",
         "AZURE_TOKEN_CREDENTIALS": "ManagedIdentityCredential",
         "SSL_CERT_FILE": str(cloud.certificates.bundle),
     }

@@ -1,4 +1,4 @@
-"""How commands end: at a pipe that nobody reads any more, and when they can't go on, for programs as well."""
+"""How commands end: at a pipe that is closed, and when they can't go on, for programs as well."""
 
 import asyncio
 import os
@@ -50,9 +50,9 @@ async def account(person: Person) -> dict[str, str]:
 async def into_nothing(
     command: tuple[str, ...], environment: dict[str, str], *, talk_too: bool = False
 ) -> tuple[int | None, str]:
-    """Exit status and talk of a command whose output nobody reads from the start."""
-    nobody, output = os.pipe()
-    os.close(nobody)
+    """Exit status and talk of a command whose output is closed from the start."""
+    reader, output = os.pipe()
+    os.close(reader)
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "blobsight", *command),
         stdout=output,

@@ -148,7 +148,7 @@ async def test_images_in_a_container_are_estimated_from_a_sample_and_from_result
 async def test_blobs_that_are_to_be_analyzed_again(
     person: Person, containers: tuple[ContainerClient, ContainerClient]
 ) -> None:
-    """For `blobsight retry`: one is deleted meanwhile, one is no image, one has its header after a megabyte."""
+    """For `blobsight retry`: one is deleted meanwhile, one is not an image, one has its header after a megabyte."""
     images, results = containers
     await images.upload_blob("a.png", encoded(1024, 1024))
     await images.upload_blob("far.jpg", encoded(1024, 1024, "JPEG", before=HEADS[1] + 65_536))
@@ -211,7 +211,7 @@ def test_experience_is_learned_from_results() -> None:
     experience = learned([*results, other, failed("f.png")])
     assert experience
     assert (experience.results, experience.model, experience.output_tokens) == (4, "gpt-5.1", Range(50, 50))
-    assert learned([*results, other], model="gpt-4o") is None  # one tells nothing
+    assert learned([*results, other], model="gpt-4o") is None  # one is too few
     unlike = learned([*results, other], instructions="Other?")
     assert unlike
     assert (unlike.model, unlike.output_tokens, unlike.image_factor) == ("gpt-5.1", None, experience.image_factor)

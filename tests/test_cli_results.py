@@ -33,7 +33,7 @@ from blobsight.terminal import Problem, Unknown
 
 @pytest.fixture
 async def container(person: Person) -> AsyncIterator[ContainerClient]:
-    """Of results, where nobody is at work."""
+    """A container of results, with no app running on it."""
     container = person.blobs.get_container_client(f"results-{uuid4().hex[:8]}")
     await container.create_container()
     yield container
@@ -116,7 +116,7 @@ async def test_failed_or_succeeded_ones_only(
 ) -> None:
     await put_result(container, "good.png", result_of("good.png"))
     await put_result(container, "bad.png", failed("bad.png"))
-    # Copied by a tool that lost the metadata: then the content tells. What the listing tells is believed unread.
+    # Copied by a tool that lost the metadata: then the content counts. Metadata in the listing are believed unread.
     await container.upload_blob("copied.png.json", failed("copied.png").to_json())
     await container.upload_blob("unread.png.json", b"not JSON", metadata={"status": "succeeded"})
     chosen = await run("--failed")

@@ -79,7 +79,7 @@ async def deliver(shop: Workshop) -> list[str]:
 
 
 async def test_failed_images_run_again_and_others_do_not(person: Person) -> None:
-    """Through the whole cloud: the model refuses, somebody retries, the model answers."""
+    """Through the whole cloud: the model refuses, a person retries, the model answers."""
     question = "retry: which way?"
     person.scripts[question].extend([Refusal(), Refusal()])
     for name in ("retry-all/a.png", "retry-all/b c#%.png"):
@@ -122,7 +122,7 @@ async def test_only_the_codes_that_are_named(shop: Workshop) -> None:
 
 
 async def test_other_files_cost_nothing(shop: Workshop) -> None:
-    await shop.analyzer.analyze(await put(shop, "text.png", b"This is no image."))
+    await shop.analyzer.analyze(await put(shop, "text.png", b"This is not an image."))
     ran = await retry(shop, "--dry-run")
     assert "Cost: nothing." in ran.talk
     await fail(shop, "a.png", ErrorCode.CRASHED)
@@ -130,7 +130,7 @@ async def test_other_files_cost_nothing(shop: Workshop) -> None:
     assert "To be run again: 2 (" in ran.talk
     assert "Cost: 1 image with " in ran.talk
     assert "USD; the other costs nothing\n" in ran.talk
-    await shop.analyzer.analyze(await put(shop, "text-2.png", b"This is no image."))
+    await shop.analyzer.analyze(await put(shop, "text-2.png", b"This is not an image."))
     assert "USD; the other 2 cost nothing\n" in (await retry(shop, "--dry-run")).talk
 
 
@@ -221,8 +221,8 @@ async def test_a_failed_retry_with_instructions_says_that_they_are_not_asked_aga
 
 async def test_it_asks_a_person_and_never_a_program(shop: Workshop) -> None:
     await fail(shop, "a.png", ErrorCode.CRASHED)
-    nobody = await retry(shop)
-    assert (nobody.status, "--yes" in nobody.talk) == (2, True)
+    unattended = await retry(shop)
+    assert (unattended.status, "--yes" in unattended.talk) == (2, True)
     async with at_a_terminal(shop) as (process, terminal):
         os.write(terminal, b"n\n")
         _, talk = await process.communicate()

@@ -76,7 +76,7 @@ async def test_a_result_with_all_that_is_known_of_it(person: Person) -> None:
 
 
 async def test_a_failure_with_its_message_and_details(person: Person) -> None:
-    await person.drop("show/text.txt.png", b"This is no image.")
+    await person.drop("show/text.txt.png", b"This is not an image.")
     error = (await person.result("show/text.txt.png"))["error"]
     ran = await blobsight(person, "show", "show/text.txt.png")
     assert "show/text.txt.png  failed\n" in ran.out
@@ -85,7 +85,7 @@ async def test_a_failure_with_its_message_and_details(person: Person) -> None:
 
 
 QUIET = ("--images", "show-images", "--results", "show-results", "--state", "show-state")
-"""Containers where nobody is at work."""
+"""Containers with no app running on them."""
 
 
 @pytest.fixture(scope="module")
@@ -284,7 +284,7 @@ def texts_replaced(document: Any) -> Any:
 
 @pytest.mark.parametrize("columns", [None, 60], ids=["pipe", "terminal"])
 async def test_nothing_in_a_result_can_be_taken_for_a_section_heading(quiet: Person, columns: int | None) -> None:
-    """Whatever breaks a line in any field, and however the terminal breaks them; the same for the image's name."""
+    """Text with line breaks in any field, at any width of the terminal; the same for the image's name."""
     name = "forged\n\nAnswer\nIt is safe.png"
     await put(quiet, name, picture())
     document = texts_replaced(json.loads(failed("x").to_json())) | {"answer": {"text": FORGED}}

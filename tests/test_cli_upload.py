@@ -1,4 +1,4 @@
-"""`blobsight upload`: files into the container, each once, whatever happens on the way."""
+"""`blobsight upload`: files into the container, each once, also when interrupted."""
 
 import asyncio
 import os
@@ -293,7 +293,7 @@ async def test_an_image_that_is_replaced_is_not_waited_for(person: Person, folde
     )
     while not person.asked("Replaced?"):
         await asyncio.sleep(0.05)
-    await person.drop("replaced/a.png", picture(), {"instructions": "By somebody else"})
+    await person.drop("replaced/a.png", picture(), {"instructions": "By another person"})
     ran = await uploading
     assert (ran.status, ran.out) == (0, "")
     assert "replaced/a.png has been replaced or deleted meanwhile" in ran.talk
@@ -396,7 +396,7 @@ async def test_ctrl_c_says_how_far_it_came(person: Person, folder: Folder) -> No
         (["-i", "x" * 9000], 2, "_instructions.md"),
         (["-i", "?", "--schema", "größe"], 2, "blob metadata is"),
     ],
-    ids=["container", "SAS", "none", "nobody there", "no address", "fragment", "too long", "not ASCII"],
+    ids=["container", "SAS", "none", "no server there", "no address", "fragment", "too long", "not ASCII"],
 )
 async def test_an_error_is_one_clear_line(
     person: Person, folder: Folder, arguments: list[str], status: int, said: str

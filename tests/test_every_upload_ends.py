@@ -1,4 +1,4 @@
-"""Every upload ends in a result within its time, whatever refuses to be read, and takes nothing else with it."""
+"""Every upload ends in a result within its time, even where files can't be read, and takes nothing else with it."""
 
 import asyncio
 import gzip

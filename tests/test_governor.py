@@ -289,7 +289,7 @@ def test_refusals_that_belong_together_slow_the_pace_once() -> None:
 
 
 def test_work_that_would_wait_too_long_is_sent_away_at_once() -> None:
-    """Whoever already waits is told when the pause begins, whoever comes later when they come."""
+    """A call that already waits is refused when the pause begins, a later one when it comes."""
 
     async def main() -> None:
         caller = Caller(governor(most_in_flight=1, patience=10))
@@ -309,7 +309,7 @@ def test_work_that_would_wait_too_long_is_sent_away_at_once() -> None:
 
 
 def test_no_call_waits_longer_than_its_patience() -> None:
-    """A wait that no one could foresee, behind a call that hangs, ends all the same."""
+    """An unforeseeable wait, behind a call that hangs, still ends."""
 
     async def main() -> None:
         caller = Caller(governor(most_in_flight=1, patience=10))
@@ -324,7 +324,7 @@ def test_no_call_waits_longer_than_its_patience() -> None:
 
 
 class Visitor:
-    """Work that comes to the door, and calls when it is in."""
+    """Work that waits at the door, and calls when it is let in."""
 
     def __init__(self, governor: Governor, hold: float = 300) -> None:
         self.governor = governor
@@ -586,7 +586,7 @@ def test_the_pace_slows_before_the_service_refuses() -> None:
 
 
 def test_the_pace_quickens_soon_when_most_of_the_quota_is_left() -> None:
-    """From a call in ten seconds to one a second, in minutes; its successes, few as they are, tell that far later."""
+    """From a call in ten seconds to one a second, in minutes; its few successes would show that far later."""
 
     async def main(left: int) -> float:
         caller = Caller(governor(most_in_flight=64))

@@ -1,4 +1,4 @@
-"""What a hostile or careless person drops costs a failed result, and nobody else anything."""
+"""What a hostile or careless person drops costs a failed result, and other people nothing."""
 
 import asyncio
 import gzip
@@ -36,7 +36,7 @@ SLOW_SCHEMA = {
 }
 
 HOSTILE: dict[str, tuple[dict[str, str], dict[str, bytes], str]] = {
-    # metadata, files beside the image, code of the failed result
+    # metadata, sidecar files, code of the failed result
     "tokens without end": ({"max_output_tokens": "9" * 400}, {}, "invalid_instructions"),
     "tokens for a year": ({"max_output_tokens": "1000000000"}, {}, "invalid_instructions"),
     "half a character as a key": ({}, {".instructions.json": b'{"\\ud800": 1}'}, "invalid_instructions"),
@@ -61,7 +61,7 @@ async def test_it_becomes_a_failed_result_that_says_so(person: Person, case: str
 
 
 async def test_other_uploads_are_served_meanwhile(person: Person) -> None:
-    """A schema that takes long to look through, dropped for a whole folder, keeps nobody waiting."""
+    """A schema that takes long to look through, dropped for a whole folder, delays no other upload."""
     await person.drop("slow/_instructions.json", json.dumps({"schema": SLOW_SCHEMA, "instructions": "Slow?"}).encode())
     for n in range(4):
         await person.drop(f"slow/{n}.png", picture())
@@ -99,7 +99,7 @@ def most_memory(pids: list[int]) -> Iterator[Callable[[], int]]:
 
 
 async def test_compressed_bombs_cost_their_own_failed_results_and_no_memory(person: Person) -> None:
-    """Each would be 300 MB unpacked; the images beside them are answered."""
+    """Each would be 300 MB unpacked; the images next to them are answered."""
     bomb = gzip.compress(bytes(300_000_000), 9)
     disguised = ContentSettings(content_type="image/png", content_encoding="gzip")
     await person.drop("bombs/first.png", picture(), {"instructions": "Before the bombs"})
@@ -115,7 +115,7 @@ async def test_compressed_bombs_cost_their_own_failed_results_and_no_memory(pers
 
 
 async def test_schemas_that_are_small_to_write_and_large_to_compile_cost_no_memory(person: Person) -> None:
-    """Each has an image of its own and comes with the others at once; the images beside them are answered."""
+    """Each has an image of its own and comes with the others at once; the images next to them are answered."""
     files = {
         f"schemas/{kind}-{n}.png": json.dumps({"schema": schema | {"title": str(n)}, "instructions": kind}).encode()
         for kind, (schema, _) in KINDS.items()

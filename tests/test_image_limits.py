@@ -36,7 +36,7 @@ ROWS = {
 def largest(kind: str, channels: int, plane_bytes: int, memory: int) -> int:
     """Megapixels up to which every square is converted.
 
-    A JPEG above may be, all the same: the larger it is, the more it is reduced while it is decoded.
+    A JPEG above may still be: the larger it is, the more it is reduced while it is decoded.
     """
 
     def fits(side: int) -> bool:

@@ -1,4 +1,4 @@
-"""What is asked: every source, in order, and whatever people write into files."""
+"""What is asked: every source, in order, and all that people write into files."""
 
 import asyncio
 import gzip
@@ -306,7 +306,7 @@ HOSTILE: list[Callable[[str], tuple[str, dict[str, bytes], dict[str, str]]]] = [
     lambda text: (f"{text}/_Instructions.txt", {}, {}),
     lambda text: (f"{text}.instructions.txt", {}, {}),
 ]
-"""Ways to put a text into an image's name, the files beside it and its metadata."""
+"""Ways to put a text into an image's name, its sidecar files and its metadata."""
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow])

@@ -31,13 +31,13 @@ def found_by(*paths: str) -> tuple[set[str], dict[str, str]]:
 
 
 def without_rights[T](work: Callable[[], T]) -> T:
-    """What `work` returns to somebody who owns nothing: to root, no folder is closed.
+    """What `work` returns when run by a user who owns nothing: for root, no folder is closed.
 
     Linux keeps the user for files by thread, and a thread of root's that gives it up loses root's rights to files.
     """
     if os.geteuid() != 0:
         return work()
-    work()  # whatever it imports, nobody may not read
+    work()  # import its modules first: the other user may not read them
     results: list[T] = []
 
     def as_nobody() -> None:
@@ -52,7 +52,7 @@ def without_rights[T](work: Callable[[], T]) -> T:
 
 @pytest.fixture
 def closed() -> Iterator[Path]:
-    """A folder that anybody may look into, with `open/a.png`, `closed/b.png`, and `deep/closed/sub/c.png`."""
+    """A folder that everyone may read, with `open/a.png`, `closed/b.png`, and `deep/closed/sub/c.png`."""
     folder = Path(tempfile.mkdtemp())  # pytest's own is closed to others already
     folder.chmod(0o755)
     for name in ("open/a.png", "closed/b.png", "deep/closed/sub/c.png"):
@@ -92,7 +92,7 @@ def test_folders_that_can_not_be_read_are_named(
 
 
 def test_a_folder_whose_path_has_become_too_long_is_named(tmp_path: Path) -> None:
-    """As a copy by a program that goes into folders step by step leaves it; nobody opens it by its path."""
+    """As left by a copy that goes into folders step by step; its path is too long to open."""
     (tmp_path / "a.png").write_bytes(b"x")
     part, here = "x" * 250, os.open(tmp_path, os.O_RDONLY)
     for _ in range(20):

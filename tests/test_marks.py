@@ -126,7 +126,7 @@ async def test_work_that_is_refused_while_others_get_through_has_not_failed(shop
 
 
 class ClosedDoor:
-    """A governor that is full for as long as anybody waits."""
+    """A governor that is full for as long as work waits."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, float, bool]] = []
@@ -134,7 +134,7 @@ class ClosedDoor:
     @asynccontextmanager
     async def door(self, deployment: str, hold: float, *, failed_before: bool) -> AsyncIterator[None]:
         self.asked.append((deployment, hold, failed_before))
-        raise Busy("There is no place.", retry_after=33)
+        raise Busy("There is no slot.", retry_after=33)
         yield
 
     def answers(self, _deployment: str) -> bool:
@@ -193,7 +193,7 @@ async def test_work_claimed_by_another_run_is_looked_at_again_when_that_claim_wo
 
 
 async def test_no_storage_trouble_reaches_the_host_while_the_queue_can_be_reached(shop: Workshop) -> None:
-    """Five deliveries in a fraction of a second would make it poison: so it is put off, mark or no mark."""
+    """Five deliveries in a fraction of a second would make it poison, so it is deferred with a mark or without."""
     request = await shop.drop("a.png")
     shop.connection.is_down = True
     await shop.deliveries().handle(request)
@@ -220,7 +220,7 @@ async def test_without_the_queue_the_host_keeps_the_message(shop: Workshop) -> N
 
 
 async def test_a_delivery_ends_before_the_host_would_kill_its_worker(shop: Workshop) -> None:
-    """Whatever it hangs in: it is put off, and its claim does not stay behind."""
+    """Wherever it hangs, it is deferred, and its claim does not stay behind."""
     shop.model.behaviours.append(asyncio.Event().wait)
     await shop.deliveries(deadline=0.5).handle(await shop.drop("a.png"))
     assert [(request.attempt, await shop.state()) for request, _ in shop.queue.sent] == [(2, ["waiting"])]
@@ -257,7 +257,7 @@ async def test_a_crashed_request_becomes_a_failed_result_once_it_can_be_written(
 
 
 async def test_an_upload_that_the_host_gave_up_on_is_looked_at_again(shop: Workshop) -> None:
-    """The host's message does not tell whether the function ever ran: a role may have been missing for the trigger."""
+    """The host's message does not say whether the function ever ran: a role may have been missing for the trigger."""
     await shop.drop("folder/a.png")
     poison = (
         '{"Type":"BlobTrigger","FunctionId":"Host.Functions.analyze_image","BlobType":"Block",'
@@ -274,10 +274,10 @@ async def test_an_upload_that_the_host_gave_up_on_is_looked_at_again(shop: Works
 async def test_an_upload_whose_crash_record_crashes_too_still_gets_a_failed_result(
     shop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Finding the instructions raises what nobody foresaw, each time: the record is made without looking for any."""
+    """Finding the instructions raises an unexpected exception each time: the record is made without looking for any."""
 
     async def unforeseen(*_: object) -> None:
-        raise IndexError("nobody foresaw this")
+        raise IndexError("unforeseen")
 
     request = await shop.drop("a.png")
     monkeypatch.setattr(InstructionSources, "find", unforeseen)
@@ -289,7 +289,7 @@ async def test_an_upload_whose_crash_record_crashes_too_still_gets_a_failed_resu
 
 
 async def test_a_crashed_run_that_left_a_claim_is_left_to_the_next_delivery(shop: Workshop) -> None:
-    """The host would move the poison message itself to a queue that nobody reads, if the claim outlived its tries."""
+    """The host would move the poison message itself to a queue without a reader, if the claim outlived its tries."""
     request = await shop.drop("a.png")
     release = asyncio.Event()
     shop.model.behaviours.append(release.wait)

@@ -1,4 +1,4 @@
-"""Images in work take no more memory than the setting says, whatever their sizes, and all get their turn."""
+"""Images of any size in progress take no more memory than the setting says, and all get their turn."""
 
 import asyncio
 import json
@@ -132,7 +132,7 @@ def request(size: int) -> Request:
 
 
 async def test_large_images_wait_for_memory_and_all_get_it() -> None:
-    """Also one that is larger than all there is, and small ones, which came with their opening, beside them."""
+    """Also one that is larger than all there is, and small ones that came whole with their opening."""
     shop = Shop()
     work = analyzer(shop)
     sizes = [5_000_000 + n for n in range(20)]
@@ -159,7 +159,7 @@ async def test_an_image_that_finds_no_memory_in_time_is_deferred_as_not_tried() 
 
 
 async def test_a_converted_image_no_longer_counts_against_upload_memory() -> None:
-    """The first is still asked about while the second, which fits nowhere beside it, is read."""
+    """The first is still asked about while the second, which would not fit next to it, is read."""
     photo = picture("JPEG", (3000, 600)) + bytes(HALF)
     shop = Shop(content=lambda _size: photo, answers=asyncio.Event())
     work = analyzer(shop)

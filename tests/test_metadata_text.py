@@ -99,7 +99,7 @@ def test_raw_utf8_bytes_are_read(text: str) -> None:
 
 @given(st.text())
 def test_any_value_is_decoded_or_refused_by_name(value: str) -> None:
-    """No metadata that somebody can write makes the decoders raise anything else."""
+    """No metadata makes the decoders raise anything else."""
     for decode in (decode_text, decode_base64):
         with suppress(UndecodableText):
             decode(value)

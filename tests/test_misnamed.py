@@ -65,7 +65,7 @@ RIGHT = {
     # the other way round
     "instructions_a.jpg.txt": "a.jpg.instructions.txt",
     "x/Instructions a.b.JPG.json": "x/a.b.JPG.instructions.json",
-    # other forms of characters, and what nobody sees
+    # other forms of characters, and invisible characters
     "＿instructions.txt": "_instructions.txt",  # noqa: RUF001
     "\u200b_instructions.txt": "_instructions.txt",
     "x/_instructions.txt\ufeff": "x/_instructions.txt",
@@ -110,7 +110,7 @@ def test_a_near_miss_has_a_right_name(name: str) -> None:
     meant = misnamed(name)
     assert meant is not None
     assert (meant.right, is_instruction_file(meant.right), misnamed(meant.right)) == (RIGHT[name], True, None)
-    assert wants_result(name), "which is how it comes to be told"
+    assert wants_result(name), "so its result can name it"
 
 
 @pytest.mark.parametrize("name", NOT_MEANT)

@@ -503,7 +503,7 @@ def test_any_answer_is_read_or_refused(document: Any) -> None:
     try:
         text = read_reply(json.dumps(document).encode(), {}, QUESTION).text
     except Failure as failure:
-        text = "" if failure.reply and not failure.reply.text else "a failure tells what was paid, and no text"
+        text = "" if failure.reply and not failure.reply.text else "a failure has what was paid, and no text"
         assert isinstance(failure, PermanentFailure | RetryableFailure)  # noqa: PT017 - either may come of it
         assert text == ""
     else:

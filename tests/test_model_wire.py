@@ -87,7 +87,7 @@ def answering(data: bytes) -> Behaviour:
 
 @dataclass
 class Server:
-    """Does what it is told to, request by request, in this order; then it answers."""
+    """Follows its scripted behaviours, one a request, then answers."""
 
     behaviours: deque[Behaviour] = field(default_factory=deque)
     history: list[Seen] = field(default_factory=list)

@@ -198,7 +198,7 @@ def test_alpha_that_is_zero_everywhere_is_ignored_as_in_viewers(name: str) -> No
 
 @pytest.mark.parametrize("name", ["png", "png grey", "png interlaced", "webp", "webp lossless"])
 def test_a_picture_with_a_transparent_margin_is_sent_as_it_is(name: str) -> None:
-    """It takes decoding to tell it from the others, and then the stored bytes go."""
+    """Only decoding distinguishes it from the others, and then the stored bytes go."""
     logo = Image.new("RGBA", (320, 240), (0, 0, 0, 0))
     logo.paste(RED, (100, 100, 200, 200))
     kind, _, how = name.partition(" ")

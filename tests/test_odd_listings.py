@@ -169,7 +169,7 @@ async def test_every_command_names_odd_entries_and_goes_on() -> None:
 
 @given(st.text(max_size=40), st.text(max_size=40), st.text(max_size=40), st.text(max_size=40))
 async def test_an_odd_entry_is_at_worst_an_error_of_the_service(name: str, etag: str, modified: str, size: str) -> None:
-    """Nothing but an error of the service's, which a text that is no XML deserves."""
+    """Text that is not XML is the service's error."""
     entry = (
         f"<Blob><Name>{escape(name)}</Name><Properties><Etag>{escape(etag)}</Etag>"
         f"<Last-Modified>{escape(modified)}</Last-Modified><Content-Length>{escape(size)}</Content-Length>"

@@ -253,7 +253,7 @@ async def test_anything_else_is_asked(shop: Workshop, change: str) -> None:
 
 
 async def test_a_question_that_comes_back_is_not_paid_again(shop: Workshop) -> None:
-    """Whatever stood in between: another question, instructions that can't be used, a file that is no picture."""
+    """With any of these in between: another question, instructions that can't be used, a file that is not a picture."""
     request = await shop.drop("a.png")
     await shop.analyzer.analyze(request)
     first = await shop.result("a.png")
@@ -372,7 +372,7 @@ async def test_failures_that_were_paid_are_reused_unless_a_person_asks_for_a_rer
 async def test_failures_that_were_paid_are_kept_while_their_result_can_not_be_written(
     shop: Workshop, code: str
 ) -> None:
-    """The content filter refuses a prompt with no word of tokens, and the service may charge for it all the same."""
+    """The content filter refuses a prompt with no word of tokens, and the service may still charge for it."""
 
     async def fail() -> None:
         raise PermanentFailure(ErrorCode(code), "It says no.")

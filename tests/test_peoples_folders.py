@@ -37,7 +37,7 @@ PNG = picture()
 async def test_a_near_miss_ends_in_a_failed_result_that_says_what_to_call_it(
     person: Person, name: str, right: str
 ) -> None:
-    """Whatever it says, and whenever it comes, nobody is asked that, and it costs nothing."""
+    """Whatever it says and whenever it comes, the model is not asked that, and it costs nothing."""
     folder = f"near/{name}/"
     asked = f"Asked by {name}"
     await person.drop(f"{folder}{name}", asked.encode())

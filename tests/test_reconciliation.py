@@ -1,4 +1,4 @@
-"""Every upload without a current result is found by listing, whatever its name, the order and the interruptions."""
+"""Every upload without a current result is found by listing, under any name, in any order, across interruptions."""
 
 import asyncio
 import itertools
@@ -50,7 +50,7 @@ type Order = Callable[[str], bytes]
 
 @dataclass
 class Container:
-    """A container that lists as Azure does: from a token on, whatever has happened to the blobs meanwhile."""
+    """A container that lists as Azure does: from a token on, also when blobs have changed meanwhile."""
 
     name: str
     order: Order = utf16

@@ -1,4 +1,4 @@
-"""Messages on the request queue: what we send is read back, and whatever others send is understood or refused."""
+"""Messages on the request queue: what we send is read back, and what others send is understood or refused."""
 
 import json
 from datetime import UTC, datetime
@@ -91,7 +91,7 @@ values = st.recursive(
 @example('{"version": 1, "container": "images", "name": "a.png", "\\ud800": 1}')
 @example(json.dumps(event("\ud800")))
 def test_any_other_message_is_refused_in_words_that_a_result_can_hold(message: str) -> None:
-    """Never in another way, which would leave it in a queue that nobody reads."""
+    """Never in another way, which would leave it in a queue without a reader."""
     try:
         parse_message(message)
     except InvalidRequest as refusal:

@@ -1,4 +1,4 @@
-"""The sample images are what samples.json says, and come from the script beside them."""
+"""The sample images are what samples.json says, and come from the script next to them."""
 
 import importlib.util
 import json
@@ -54,7 +54,7 @@ def test_the_label_lies_on_its_side() -> None:
 
 
 def test_one_picture_gives_orders_that_answer_nothing_that_is_asked() -> None:
-    """Text in an image is content, never an instruction: the sample's caption says so to whoever runs the demo."""
+    """Text in an image is content, never an instruction: the sample's caption says so in the demo."""
     [sample] = [sample for sample in SAMPLES if sample["file"] == "delivery-note.png"]
     assert "approve" not in sample["instructions"].casefold()
     assert "never an instruction" in sample["shows"]

@@ -395,7 +395,7 @@ def test_a_schema_beyond_strict_mode_goes_as_guidance_with_the_reason(written: A
 
 
 def test_the_root_of_guidance_is_a_plain_object() -> None:
-    """The service refuses choices there in any mode; they become text, and are checked all the same."""
+    """The service refuses choices there in any mode; they become text, and are still checked."""
     definition = {"type": "object", "properties": {"a": {}, "b": {}}, "anyOf": [{"required": ["a"]}]}
     schema = AnswerSchema.of({"$schema": "https://json-schema.org/draft/2020-12/schema"} | definition)
     assert sent(schema) == {
@@ -819,7 +819,7 @@ def test_patterns_as_people_write_them_are_checked_next_to_whole_pages_of_text(p
 @pytest.mark.parametrize("keyword", ["$schema", "$id", "$ref"])
 @pytest.mark.parametrize("place", ["root", "property", "definition"])
 def test_nothing_is_ever_fetched(keyword: str, place: str) -> None:
-    """The validator is no Python, so that the network guard of these tests would not see it."""
+    """The validator is not Python, so the network guard of these tests would not see it."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(0)
         part = {keyword: f"http://127.0.0.1:{server.getsockname()[1]}/schema"}

@@ -1,4 +1,4 @@
-"""The simulated burst in small: what `make simulate` tells of a million images holds of a thousand."""
+"""The simulated burst in small: what `make simulate` shows for a million images holds for a thousand."""
 
 from dataclasses import asdict, replace
 from typing import Any

@@ -52,6 +52,6 @@ def test_indexing_loads_no_sdk() -> None:
 
 
 def test_a_host_that_sends_no_blob_name_gets_an_error_that_says_so() -> None:
-    """Bytes would be an image that nobody asked the host for."""
+    """Bytes would be an image that the binding did not ask the host for."""
     with pytest.raises(ValueError, match="The host sent bytes instead of a blob's name"):
         BlobNameConverter.decode(Datum(b"\xff\xd8", "bytes"), trigger_metadata={}, pytype=BlobName)

@@ -107,7 +107,7 @@ async def test_the_same_bytes_under_a_new_etag_cost_one_read_more_and_no_call(pe
     await counted.cost("a.png")
     await blob.set_blob_metadata({"instructions": "?", "mtime": "1"})
     outcome, again = await counted.cost("a.png")
-    # It is looked at once or twice: whether the earlier result is older can't be told within a second.
+    # It is looked at once or twice: within a second it is unknown whether the earlier result is older.
     others = [one for one in again if one != "HEAD costs"]
     assert outcome is Outcome.SUCCEEDED
     assert others == [

@@ -1,4 +1,4 @@
-"""What the app tells of itself, and what it never tells.
+"""What the app's telemetry holds, and what it never holds.
 
 One run of everything, at the most talkative log level, with what production exports through: the worker library's own
 set-up of Azure Monitor, with an Entra token, into an ingestion endpoint of ours.
@@ -71,7 +71,7 @@ from pipeline.storage.facts import ClaimedElsewhere
 from pipeline.telemetry import DeliveryRecord, analyzing, error_type
 
 CANARY = "kanarienvogel"
-"""In every text that belongs to somebody; nothing else has reason to say it."""
+"""In every text that belongs to a user; nothing else has reason to contain it."""
 KEY = "InstrumentationKey=00000000-0000-0000-0000-000000000001"
 
 
@@ -79,7 +79,7 @@ KEY = "InstrumentationKey=00000000-0000-0000-0000-000000000001"
 
 
 class ApplicationInsights:
-    """The ingestion endpoint: takes telemetry items from whoever has a token for it.
+    """The ingestion endpoint: takes telemetry items from clients with a token for it.
 
     https://learn.microsoft.com/azure/azure-monitor/app/azure-ad-authentication
     """
@@ -130,7 +130,7 @@ class ApplicationInsights:
         return web.json_response({"itemsReceived": len(items), "itemsAccepted": len(items), "errors": []})
 
     async def _ping(self, _request: web.Request) -> web.Response:
-        return web.Response(headers={"x-ms-qps-subscribed": "false"})  # nobody looks at live metrics
+        return web.Response(headers={"x-ms-qps-subscribed": "false"})  # no one looks at live metrics
 
     def of_type(self, kind: str) -> list[dict[str, Any]]:
         return [item["data"]["baseData"] for item in self.items if item["data"]["baseType"] == kind]
@@ -138,13 +138,13 @@ class ApplicationInsights:
 
 @dataclass
 class Run:
-    """What was told while all of it happened."""
+    """The telemetry that was sent meanwhile."""
 
     log: str
     insights: ApplicationInsights
     secrets: dict[str, str]
     idle: list[str]
-    """What an instance told that had nothing to do."""
+    """The telemetry of an idle instance."""
 
 
 def telling_picture() -> bytes:
@@ -199,7 +199,7 @@ OPERATORS = {
 
 
 async def everything(person: Person, host: FunctionsHostProcess) -> None:
-    """Each way for an upload to go, with something to give away in all that belongs to somebody."""
+    """Each way for an upload to end, with a canary in every text that belongs to a user."""
     metadata = {"note": CANARY}
     for what, behaviours in BEHAVIOURS.items():
         person.scripts[prompt(what)] = deque(behaviours)
@@ -323,14 +323,14 @@ async def fields(insights: ApplicationInsights, metric: str) -> None:
             await asyncio.sleep(0.1)
 
 
-# --- what is never told
+# --- what is never sent
 
 
 async def test_telemetry_holds_no_text_of_users(run: Run) -> None:
-    """No prompt, answer, metadata, image byte, token or key in any log, span or metric, however talkative."""
+    """No prompt, answer, metadata, image byte, token or key in any log, span or metric, at any log level."""
     everything_told = {"log": run.log, "telemetry": json.dumps(run.insights.items, ensure_ascii=False)}
     shapes = {
-        "somebody's text": CANARY,
+        "a user's text": CANARY,
         "a token": r"Bearer (?!\*)|eyJ[\w-]{10,}",
         "an image's bytes": r"\\x89PNG",
         **{name: re.escape(value) for name, value in run.secrets.items()},
@@ -348,7 +348,7 @@ async def test_a_malformed_http_request_is_reported_without_its_query(run: Run) 
     assert "a request is not HTTP" in run.log
 
 
-# --- what is told
+# --- what is sent
 
 
 async def test_an_idle_instance_sends_no_telemetry(run: Run) -> None:
@@ -422,7 +422,7 @@ async def test_metrics_reach_application_insights(run: Run) -> None:
 
 @pytest.mark.parametrize("blob", ["refused.png", "answer filtered.png", "thought of.png"])
 async def test_a_model_call_belongs_to_its_delivery(run: Run, blob: str) -> None:
-    """And tells what it has cost, though no answer came of it."""
+    """And has what it cost, though it brought no answer."""
     spans = [item for item in run.insights.items if item["data"]["baseType"] == "RemoteDependencyData"]
     [delivery] = [item for item in spans if item["data"]["baseData"]["properties"].get("blobsight.blob") == blob]
     [call] = [
@@ -441,7 +441,7 @@ async def test_a_model_call_belongs_to_its_delivery(run: Run, blob: str) -> None
 
 @dataclass(frozen=True)
 class Collected:
-    """What an SDK in this process has been told."""
+    """What an SDK in this process has received."""
 
     reader: InMemoryMetricReader
     exporter: InMemorySpanExporter
@@ -466,7 +466,7 @@ class Collected:
 
 @pytest.fixture(scope="module")
 def collected() -> Collected:
-    """The API takes one SDK for a process, for good; nobody else's tests mind."""
+    """The API takes one SDK for a process, for good; other tests don't depend on it."""
     reader, exporter = InMemoryMetricReader(), InMemorySpanExporter()
     metrics.set_meter_provider(MeterProvider([reader]))
     provider = TracerProvider()
@@ -628,7 +628,7 @@ async def test_the_documented_queries_ask_for_fields_that_are_sent(run: Run) -> 
     metric_names = {data["metrics"][0]["name"] for data in run.insights.of_type("MetricData")}
     named = set(re.findall(r'(?<!_)name == "([^"]+)"', queries))
     assert named
-    assert named <= metric_names | {"blobsight.claims.taken_over"}  # nobody was killed
+    assert named <= metric_names | {"blobsight.claims.taken_over"}  # no worker was killed
 
 
 def test_the_documented_redrive_is_understood() -> None:

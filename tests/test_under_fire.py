@@ -40,7 +40,7 @@ class Fire:
     person: Person
     queues: QueueServiceClient
     silent: BlobServiceClient
-    """Straight to the emulator, as the app's identity: no event tells of what is uploaded so."""
+    """Straight to the emulator, as the app's identity, so that no event is raised."""
     ledger: Ledger
     """What the workers did with blobs."""
     killed: list[Kill] = field(default_factory=list)
@@ -246,7 +246,7 @@ async def _kill_whenever_asked(fire: Fire, instructions: str) -> None:
 
 
 async def test_messages_that_can_not_be_understood_end_in_failed_results(fire: Fire) -> None:
-    """Also what is no JSON, and what is no text at all."""
+    """Also content that is not JSON, and bytes that are not text."""
     messages = [b"not json", b'{"version": 2}', b"\xff\xfe", b"[[]]"]
     for message in messages:
         await fire.send("analysis-requests", message)
@@ -293,7 +293,7 @@ async def test_a_subscription_may_deliver_to_the_queue_instead_of_the_webhook(fi
     await fire.person.drop("keyless/subscribed.png", picture(), {"instructions": "Subscribed?"})
     assert (await fire.person.result("keyless/subscribed.png"))["status"] == "succeeded"
     await fire.drained("analysis-requests")
-    assert len(fire.person.asked("Subscribed?")) == 1  # though both subscriptions told of it
+    assert len(fire.person.asked("Subscribed?")) == 1  # though both subscriptions delivered it
 
 
 async def test_other_events_on_the_queue_are_left_alone(fire: Fire) -> None:
@@ -306,7 +306,7 @@ async def test_other_events_on_the_queue_are_left_alone(fire: Fire) -> None:
 
 
 async def test_one_message_runs_again_what_failed_and_nothing_else(fire: Fire) -> None:
-    """What an operator sends once the cause is mended."""
+    """What an operator sends once the cause is fixed."""
     poison = {"version": 1, "container": "images", "name": "redrive/crashed.png"}
     for name in ("redrive/crashed.png", "redrive/good.png"):
         await fire.silent.get_blob_client("images", name).upload_blob(picture(), metadata={"instructions": name})

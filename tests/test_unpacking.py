@@ -1,4 +1,4 @@
-"""Compressed content is unpacked within its limit, whatever it claims."""
+"""Compressed content is unpacked within its limit, at any size that it claims."""
 
 import gzip
 import tracemalloc

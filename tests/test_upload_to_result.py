@@ -178,7 +178,7 @@ JPEG = picture("JPEG", (640, 480))
     ("name", "data", "metadata", "code", "words"),
     [
         ("empty.png", b"", {}, "empty_blob", "empty"),
-        ("cat.jpg", b"This is no cat at all, it is a text.\n" * 20, {}, "unsupported_image", "text"),
+        ("cat.jpg", b"This is not a cat, it is a text.\n" * 20, {}, "unsupported_image", "text"),
         ("truncated.jpg", JPEG[: len(JPEG) // 2], {}, "corrupt_image", "upload"),
         ("big.png", picture("PNG") + bytes(3_000_000), {}, "image_too_large", "3,000,000"),
         ("odd.png", picture(), {"instructions_b64": "not base64!"}, "invalid_instructions", "instructions_b64"),
@@ -256,7 +256,7 @@ async def test_junk_and_instruction_files_get_no_result(person: Person, junk: st
 async def test_an_image_that_the_service_declines_is_a_failed_result_at_once(
     person: Person, behaviour: Behaviour, code: str, words: str, output_tokens: int | None
 ) -> None:
-    """It tells what was paid, and by which id the service knows the call."""
+    """It holds what was paid, and the id under which the service knows the call."""
     asked = f"Decline: {code} {output_tokens}"
     person.scripts[asked].append(behaviour)
     name = f"declined/{code}-{output_tokens}.png"
@@ -304,9 +304,9 @@ async def test_a_truncated_answer_is_kept_and_marked(person: Person) -> None:
 
 
 PASSING: dict[str, Behaviour] = {
-    "throttled, told milliseconds": Throttled(retry_after_ms=20),
-    "throttled, told seconds": Throttled(retry_after=1),
-    "throttled, told nothing": Throttled(),
+    "throttled, with milliseconds": Throttled(retry_after_ms=20),
+    "throttled, with seconds": Throttled(retry_after=1),
+    "throttled, with no time": Throttled(),
     "unavailable": UNAVAILABLE,
     "no role": UNAUTHORIZED,
     "no network": FORBIDDEN,

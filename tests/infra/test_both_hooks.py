@@ -17,7 +17,7 @@ _PARSER = Parser(Language(tree_sitter_powershell.language()))
 
 
 def problems(source: str) -> list[str]:
-    """Where `source` is no PowerShell."""
+    """Where `source` is not PowerShell."""
 
     def walk(node: Node) -> Iterator[Node]:
         yield node

@@ -1,4 +1,4 @@
-"""The hooks around a deployment, with an Azure CLI that behaves as it is told."""
+"""The hooks around a deployment, with a fake Azure CLI."""
 
 import json
 import os

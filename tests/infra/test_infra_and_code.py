@@ -69,7 +69,7 @@ def triggers(kind: str) -> dict[str, dict[str, Any]]:
 
 
 def app_settings() -> dict[str, str]:
-    """All settings of the function app. Those of somebody else's choice can change advice, and none of the others."""
+    """All settings of the function app. Settings of other components can change, ours can't."""
     (app,) = (module for module in RESOURCES.modules if module.symbol == "app")
     advice, theirs, ours = union(app.body["params"]["pipelineSettings"])
     all_theirs, platform = union(read(BICEP / "modules" / "function-app.bicep").resource("settings")["properties"])
@@ -199,7 +199,7 @@ def test_computed_parameters_have_no_list_of_allowed_values() -> None:
     computed = [name for name, value in bicepparam().items() if re.match(r"(?:int|bool|json)\(", value)]
     assert len(computed) > 10
     assert not [name for name in computed if "allowed" in MAIN.parameters[name].decorators]
-    assert "allowed" in RESOURCES.parameters["instanceMemoryMB"].decorators, "it is checked all the same"
+    assert "allowed" in RESOURCES.parameters["instanceMemoryMB"].decorators, "it is still checked"
 
 
 def test_variables_of_the_parameter_file_are_in_the_documentation() -> None:

@@ -1,4 +1,4 @@
-"""Who may do what: the least that works, each on one resource, never on a group, and nobody is Owner or Contributor."""
+"""Who may do what: the least that works, each on one resource, never on a group, and never Owner or Contributor."""
 
 import re
 from dataclasses import dataclass

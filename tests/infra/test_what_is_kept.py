@@ -30,7 +30,7 @@ def test_deleted_and_overwritten_blobs_can_be_restored() -> None:
 
 
 def test_every_container_loses_its_old_versions() -> None:
-    """A blob that is deleted leaves a version behind: whoever deletes blobs has to delete versions, too."""
+    """A deleted blob leaves a version behind, so a rule that deletes blobs has to delete versions, too."""
     assert rules("standingRules") == {
         "old-versions": (("${inputContainer}/", "${outputContainer}/"), {"version": "versionDays"}),
         "pipeline-state": (("${stateContainer}/",), {"baseBlob": 90, "version": 1}),

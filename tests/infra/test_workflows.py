@@ -24,7 +24,7 @@ FAKE_BICEP = r"""#!/bin/sh
 
 
 def run(tmp_path: Path, **over: str) -> tuple[subprocess.CompletedProcess[str], list[str]]:
-    """What the check says with a compiler that behaves as told, and how it called it."""
+    """What the check prints with a fake compiler, and its calls of that compiler."""
     bicep, calls = tmp_path / "bicep", tmp_path / "calls"
     bicep.write_text(FAKE_BICEP, encoding="utf-8")
     bicep.chmod(0o755)
@@ -101,7 +101,7 @@ def test_the_template_is_validated_in_the_container_that_people_open() -> None:
 
 
 def test_every_action_is_pinned_by_its_commit() -> None:
-    """A tag may be moved to other code by whoever takes over an action; the version stands beside for people."""
+    """Someone who takes over an action can move its tag; the version next to the commit is for people."""
     for path in WORKFLOWS.values():
         for line in path.read_text(encoding="utf-8").splitlines():
             if "uses:" in line:

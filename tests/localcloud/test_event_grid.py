@@ -76,7 +76,7 @@ async def subscriber() -> AsyncIterator[Subscriber]:
 
 
 async def test_a_webhook_gets_each_event_alone_in_an_array_with_the_documented_headers(subscriber: Subscriber) -> None:
-    """One event per request, whatever was published together."""
+    """One event per request, also for events published together."""
     async with EventGrid() as grid:
         await grid.subscribe("images", WebHook(subscriber.url))
         published = event()

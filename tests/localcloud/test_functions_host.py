@@ -42,7 +42,7 @@ DAYS_7 = timedelta(days=7)
 async def test_an_event_runs_the_function_with_the_blobs_container_and_decoded_name(
     running: Running, name: str
 ) -> None:
-    """The SDK's BlobClient gets the name as it was uploaded, whatever the URL had to encode; the loop is uvloop's."""
+    """The SDK's BlobClient gets the name as it was uploaded, without the URL's encoding; the loop is uvloop's."""
     cloud, host = running
     created = await cloud.upload(name)
     assert await notify(host, created) == 202

@@ -1,4 +1,4 @@
-"""The local model keeps to the service's protocol, its refusals included, and tells only what it can know."""
+"""The local model keeps to the service's protocol, its refusals included, and says only what it can know."""
 
 import asyncio
 import base64
@@ -717,7 +717,7 @@ def test_the_answer_says_that_a_picture_has_no_text() -> None:
 
 
 def test_pixels_are_measured_as_they_are() -> None:
-    """A turn that EXIF asks for is told, not made: the service makes none either."""
+    """A rotation in EXIF is reported but not applied, as by the service."""
     facts = measure((SAMPLES / "label.jpg").read_bytes())
     assert (facts.format, facts.width, facts.height, facts.shape, facts.turned) == ("jpeg", 900, 1200, "portrait", True)
     assert measure(encoded(colour="navy", size=(5, 5))).sentence().startswith("PNG, 5 x 5 pixels (square), ")

@@ -62,7 +62,7 @@ class Template:
 
 
 def problems(source: str) -> list[str]:
-    """Where `source` is no Bicep; empty when it is."""
+    """Where `source` is not Bicep; empty when it is."""
     return [
         f"line {node.start_point.row + 1}: {node.type} {_text(node)[:60]!r}"
         for node in _walk(_PARSER.parse(source.encode()).root_node)
@@ -74,7 +74,7 @@ def read(path: Path) -> Template:
     """The template in the file `path`.
 
     Raises:
-        SyntaxError: it is no Bicep.
+        SyntaxError: it is not Bicep.
     """
     source = path.read_text(encoding="utf-8")
     if found := problems(source):

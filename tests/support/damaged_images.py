@@ -453,7 +453,7 @@ def _child(seed: int, seconds: float) -> None:
 
 
 def _say(line: str) -> None:
-    # At once: the last line before a crash tells which file it was.
+    # At once: the last line before a crash names the file.
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 

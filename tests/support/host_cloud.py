@@ -34,7 +34,7 @@ async def until[T](look: Callable[[], T], seconds: float = 60) -> T:
     """The first true thing that `look` returns."""
     deadline = time.monotonic() + seconds
     while not (seen := look()):
-        assert time.monotonic() < deadline, f"waited {seconds} s for it in vain"
+        assert time.monotonic() < deadline, f"waited {seconds} s for it"
         await asyncio.sleep(0.02)
     return seen
 
@@ -187,7 +187,7 @@ async def notify(host: FunctionsHostProcess, *events: dict[str, Any], function: 
 
 
 async def notification(host: FunctionsHostProcess, content: object, function: str = "on_blob") -> tuple[int, bytes]:
-    """What the webhook answers to a notification: its status and body. `content` may be bytes that are no JSON."""
+    """What the webhook answers to a notification: its status and body. `content` may be bytes that are not JSON."""
     headers = {"aeg-event-type": "Notification"}
     data = content if isinstance(content, bytes) else json.dumps(content).encode()
     return await call(host.webhook_url(function), "POST", data=data, headers=headers)

@@ -92,7 +92,7 @@ type People = Callable[..., AbstractAsyncContextManager[Person]]
 
 
 @asynccontextmanager
-async def somebody(directory: Path, settings: Mapping[str, str] | None = None) -> AsyncIterator[Person]:
+async def a_person(directory: Path, settings: Mapping[str, str] | None = None) -> AsyncIterator[Person]:
     """A person with a local cloud of their own, and short times in it."""
     log = directory / "functions.log"
     quick = {

@@ -1,4 +1,4 @@
-"""The app's own parts at work on the emulator in this process, with a model to script: what tests look inside of."""
+"""The app's own parts in this process, on the emulator and with a scripted model: for tests that look inside."""
 
 import asyncio
 import base64
@@ -44,7 +44,7 @@ RETRY_FOR = timedelta(hours=24)
 
 @dataclass
 class Model:
-    """Does what it is told to, in this order; then it answers."""
+    """Follows its scripted behaviours in order, then answers."""
 
     behaviours: deque[Callable[[], Any]] = field(default_factory=deque)
     replies: deque[Reply] = field(default_factory=deque)
