@@ -67,7 +67,7 @@ def on(path: str, fault: Fault) -> Callable[[str, str], Fault | None]:
 
 @pytest.mark.parametrize("fault", ["refused", "unreachable", "unavailable"])
 async def test_a_look_at_the_blob_that_fails_stops_the_host(harmed: Harmed, fault: Fault) -> None:
-    """The host stops: when refused at once, otherwise after six tries. All invocations end, both messages stay hidden."""
+    """The host stops: when refused at once, otherwise after six tries. Invocations end; both messages stay hidden."""
     cloud, host = harmed.cloud, harmed.host
     bystander, created = await cloud.upload(f"hang-{fault}"), await cloud.upload(f"look-{fault}")
     ends, pid, url, keys = len(host.ends), host.pid, host.url, (host.master_key, host.blobs_extension_key)
