@@ -270,12 +270,6 @@ def test_any_value_is_a_schema_or_invalid_and_any_text_an_answer_or_a_mismatch(d
             assert accepts(definition, value) or '"$id"' in json.dumps(definition)
 
 
-@given(st.text() | st.text('{}[]",:0123e-+. \nnulltruefasebvendortal\\u', max_size=30))
-def test_any_text_is_an_answer_or_a_mismatch(text: str) -> None:
-    with pytest.raises(AnswerMismatch):
-        AnswerSchema.of(RECEIPT).check(text)
-
-
 # ---- The ready example -----------------------------------------------------------------------------------------------
 
 

@@ -547,13 +547,6 @@ async def test_stopping_does_not_wait_for_clients(certificates: Certificates) ->
         assert (await ask(client)).choices[0].finish_reason == "stop"
 
 
-async def test_a_port_in_use_leaves_nothing_running(certificates: Certificates, model: LocalModel) -> None:
-    port = int(model.endpoint.rpartition(":")[2])
-    with pytest.raises(OSError, match=str(port)):
-        async with LocalModel(certificates, verify=verify, brain=Echo(), port=port):
-            pass
-
-
 def asked(tokens: int, **options: Any) -> Asked:
     return Asked(
         at=datetime.now(UTC),
