@@ -111,7 +111,7 @@ def asks_for_stored(call: ast.Call) -> bool:
         ("await blob.download_blob(**options)", False),
     ],
 )
-def test_the_rule_tells_them_apart(code: str, *, passes: bool) -> None:
+def test_the_rule_finds_downloads_that_decode(code: str, *, passes: bool) -> None:
     (call,) = (node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call))
     assert asks_for_stored(call) is passes
 

@@ -175,7 +175,7 @@ async def test_results_exports_the_good_ones_and_names_the_others(storage: str, 
     assert f"{len(BAD_RESULTS)} could not be exported." in ran.talk
 
 
-async def test_a_table_of_the_good_ones(storage: str, full: tuple[str, ...], tmp_path: Path) -> None:
+async def test_readable_results_become_a_table(storage: str, full: tuple[str, ...], tmp_path: Path) -> None:
     """And the number of problems on stdout, for programs, where the results are in a file."""
     for name in ("o.csv", "o.parquet"):
         ran = await run(storage, "results", *full, "-o", str(tmp_path / name), "--json")
@@ -184,7 +184,7 @@ async def test_a_table_of_the_good_ones(storage: str, full: tuple[str, ...], tmp
         assert len(list(csv.DictReader(file))) == len(GOOD_RESULTS)
 
 
-async def test_one_archived_result_among_others(storage: str, person: Person) -> None:
+async def test_an_archived_result_does_not_keep_back_the_others(storage: str, person: Person) -> None:
     results = person.blobs.get_container_client("one-archived")
     await results.create_container()
     for name in ("a", "b", "archived", "c", "d"):
@@ -238,7 +238,7 @@ async def test_show_names_unreadable_parts_and_shows_the_rest(storage: str, full
     assert output["image"]["size_bytes"] == len(picture())
 
 
-async def test_show_of_a_result_that_an_older_version_wrote(storage: str, full: tuple[str, ...]) -> None:
+async def test_a_result_of_an_older_version_is_shown(storage: str, full: tuple[str, ...]) -> None:
     """Fields that are not there are not there, and nothing stumbles over that."""
     ran = await run(storage, "show", *full, "of an older version")
     assert ran.status == 0
@@ -296,7 +296,7 @@ async def test_an_image_that_is_really_compressed_is_measured_as_it_is_inside(st
         assert "\n  png, 64 x 48 pixels\n" in (await run(storage, "show", name, *options)).out
 
 
-async def test_retry_queues_the_others(person: Person) -> None:
+async def test_retry_queues_the_images_that_are_not_refused(person: Person) -> None:
     """One message of three is refused; and one failed image can't be read, which only the estimate has to."""
     images, results = (person.blobs.get_container_client(f"retrying-{kind}") for kind in ("images", "results"))
     await images.create_container()
@@ -350,7 +350,7 @@ async def test_retry_takes_a_mark_that_another_program_wrote_for_none(storage: s
     assert [bool(ran.json()["waits_until"]) for ran in shown] == [False, False, False, True]
 
 
-async def test_upload_sends_the_others(person: Person, tmp_path: Path) -> None:
+async def test_upload_sends_the_files_that_are_not_refused(person: Person, tmp_path: Path) -> None:
     """Refused for one name: by a lease, by a policy that keeps it as it is, by a right that leaves it out."""
     for name in ("a.png", "kept.png", "leased.png", "not yours.png", "z.png"):
         (tmp_path / name).write_bytes(picture())
@@ -383,7 +383,7 @@ async def test_upload_sends_the_others(person: Person, tmp_path: Path) -> None:
     assert "You need the role 'Storage Blob Data Contributor'" in nothing.talk
 
 
-async def test_upload_waits_for_the_others(person: Person, tmp_path: Path) -> None:
+async def test_upload_waits_for_the_readable_results(person: Person, tmp_path: Path) -> None:
     """The result of one can't even be looked at; that of another can't be read."""
     for name in ("good.png", "customer's key.png", "unread.png"):
         (tmp_path / name).write_bytes(picture())

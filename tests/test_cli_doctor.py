@@ -386,7 +386,7 @@ async def test_a_model_that_stays_long_enough_is_green(patient: Patient, azure: 
     assert (found.verdict, "'vision' is gpt-5.4-mini 2026-03-17" in found.seen) == (Verdict.OK, True)
 
 
-async def test_delivery_by_queue_is_as_good(patient: Patient, azure: FakeResourceManager) -> None:
+async def test_delivery_by_queue_passes_the_check_too(patient: Patient, azure: FakeResourceManager) -> None:
     twice(azure.answers)
     by_queue, webhook = azure.answers[FILTER]["value"][1], azure.answers[FILTER]["value"].pop(0)
     by_queue["properties"] |= {key: webhook["properties"][key] for key in ("filter", "provisioningState")}

@@ -44,7 +44,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-async def test_files_on_this_machine_without_any_account(folder: Path) -> None:
+async def test_local_files_are_estimated_without_an_account(folder: Path) -> None:
     ran = await blobsight(None, "estimate", str(folder), "--model", "gpt-5.1", "-i", "What is it?")
     assert ran.status == 0
     prompt = 2 * (text_tokens(DEFAULT_SYSTEM_PROMPT) + text_tokens("What is it?") + MESSAGE_FORMAT)
@@ -65,7 +65,7 @@ async def test_files_on_this_machine_without_any_account(folder: Path) -> None:
     assert "images cost what OpenAI publishes." in ran.talk
 
 
-async def test_json_for_programs(folder: Path) -> None:
+async def test_an_estimate_is_written_as_json(folder: Path) -> None:
     ran = await blobsight(None, "estimate", str(folder / "a.png"), "--json", "--model", "gpt-5.1", "--detail", "low")
     assert (ran.status, ran.talk) == (0, "")
     answer = ran.json()
@@ -84,7 +84,7 @@ async def test_json_for_programs(folder: Path) -> None:
     assert len(answer["how_sure"]) > 3
 
 
-async def test_globs_and_lists_and_what_can_not_be_read(folder: Path) -> None:
+async def test_globs_and_lists_are_estimated_and_unreadable_files_named(folder: Path) -> None:
     matched = await blobsight(None, "estimate", f"{folder}/**/*.jpg", "--json")
     assert (matched.status, matched.json()["images"]) == (0, 1)
     listed = await blobsight(None, "estimate", "-", "--json", stdin=f"{folder}/a.png\n{folder}/none.png\n")
@@ -102,7 +102,7 @@ async def test_an_unknown_model_gets_tokens_and_no_price(folder: Path) -> None:
     )
 
 
-async def test_wrong_usage(folder: Path) -> None:
+async def test_wrong_usage_of_estimate_is_explained(folder: Path) -> None:
     for arguments, status, said in (
         ([], 2, "Give either paths on this machine or --in-container PREFIX."),
         ([str(folder), "--in-container", ""], 2, "Give either paths on this machine or --in-container PREFIX."),
@@ -145,7 +145,7 @@ async def test_images_in_a_container_are_estimated_from_a_sample_and_from_result
     assert f"the other images have sizes like the {SAMPLE} that were read." in answer["how_sure"]
 
 
-async def test_blobs_that_are_to_be_analyzed_again(
+async def test_blobs_to_be_analyzed_again_are_estimated(
     person: Person, containers: tuple[ContainerClient, ContainerClient]
 ) -> None:
     """For `blobsight retry`: one is deleted meanwhile, one is not an image, one has its header after a megabyte."""

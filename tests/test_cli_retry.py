@@ -100,7 +100,7 @@ async def test_failed_images_run_again_and_others_do_not(person: Person) -> None
     assert (json.loads(again.out)["queued"], "No image is to be run again" in again.talk) == (0, True)
 
 
-async def test_only_the_codes_that_are_named(shop: Workshop) -> None:
+async def test_retry_queues_only_the_codes_that_are_named(shop: Workshop) -> None:
     for name, code in {"a.png": "crashed", "b.png": "retries_exhausted", "c.png": "model_refused"}.items():
         await fail(shop, name, ErrorCode(code))
     ran = await retry(shop, "--code", "crashed", "--code", "retries_exhausted", "--yes", "--json")
@@ -170,7 +170,7 @@ async def test_without_access_to_the_marks_retry_warns_and_goes_on(shop: Worksho
     assert await deliver(shop) == ["lost.png"]
 
 
-async def test_everything_again_asks_only_where_the_question_has_changed(shop: Workshop) -> None:
+async def test_retrying_everything_asks_only_where_the_question_has_changed(shop: Workshop) -> None:
     """Two under a folder file that changes, one with metadata of its own: two are paid, however often it is run."""
     await put(shop, "f/_instructions.md", b"Before?")
     for name in ("f/a.png", "f/b.png"):

@@ -33,7 +33,7 @@ async def show(person: Person, name: str, *arguments: str) -> Any:
     return ran.json()
 
 
-async def test_a_result_with_all_that_is_known_of_it(person: Person) -> None:
+async def test_show_prints_all_parts_of_a_result(person: Person) -> None:
     """For people and for programs; the name is one that other tools trip over."""
     name, question = "show/grüße #1 %41?.png", "What is the colour of this one?"
     etag = await person.drop(name, picture(size=(64, 48)), {"instructions": question})
@@ -75,7 +75,7 @@ async def test_a_result_with_all_that_is_known_of_it(person: Person) -> None:
     }
 
 
-async def test_a_failure_with_its_message_and_details(person: Person) -> None:
+async def test_show_prints_a_failure_with_its_message_and_details(person: Person) -> None:
     await person.drop("show/text.txt.png", b"This is not an image.")
     error = (await person.result("show/text.txt.png"))["error"]
     ran = await blobsight(person, "show", "show/text.txt.png")
@@ -143,7 +143,7 @@ async def test_show_explains_files_that_are_not_readable_images(quiet: Person) -
     await quiet.blobs.get_blob_client("show-images", "_instructions.txt").delete_blob()
 
 
-async def test_it_says_until_when_an_image_waits(quiet: Person) -> None:
+async def test_show_says_until_when_an_image_waits(quiet: Person) -> None:
     await put(quiet, "waits.png", picture())
     await QueuedMarks(quiet.blobs, "show-state").mark("waits.png", 600)
     output = await show(quiet, "waits.png", *QUIET)

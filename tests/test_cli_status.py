@@ -180,7 +180,7 @@ def counted(*images: ImageState) -> Counting:
         ([(7200, 7000)], 0.0, None),
     ],
 )
-def test_rate_and_time_left(images: list[tuple[int, int]], rate: float, left: int | None) -> None:
+def test_status_has_the_rate_and_the_time_left(images: list[tuple[int, int]], rate: float, left: int | None) -> None:
     seconds: Callable[[int], timedelta] = lambda n: timedelta(seconds=n)  # noqa: E731 - a short name for rows of numbers
     done = [image(seconds(uploaded), seconds(finished)) for uploaded, finished in images]
     pending = [image(seconds(3600), None, State.PENDING)] * 5

@@ -73,7 +73,7 @@ async def test_a_second_run_sends_only_what_is_missing_or_changed(person: Person
     assert {name for name in after if after[name] != before.get(name)} == {"again/b/c.png", "again/e.png"}
 
 
-async def test_another_question_is_a_change(person: Person, folder: Folder) -> None:
+async def test_another_question_uploads_a_file_again(person: Person, folder: Folder) -> None:
     path = folder("a.png")
     for question, sent in (("One?", 1), ("One?", 0), ("Zwei, größer?", 1), ("Zwei, größer?", 0)):
         ran = await blobsight(person, "upload", str(path), "--prefix", "questions/", "-i", question, "--json")
@@ -134,7 +134,7 @@ async def test_other_files_are_left_out_and_unreadable_ones_listed(person: Perso
     }
 
 
-async def test_a_list_of_another_system(person: Person, folder: Folder) -> None:
+async def test_a_list_of_files_from_windows_is_read(person: Person, folder: Folder) -> None:
     path = folder("a.png", "b\u2028c.png")
     listed = f"\ufeff{path}/a.png\r\n{path}/b\u2028c.png\r\n\r\n"
     ran = await blobsight(person, "upload", "-", "--dry-run", stdin=listed)
@@ -279,7 +279,7 @@ def test_files_that_are_online_only_are_known_by_their_attributes(facts: dict[st
     assert is_online_only(SimpleNamespace(**facts)) is is_online
 
 
-async def test_fewer_options_are_another_question_too(person: Person, folder: Folder) -> None:
+async def test_fewer_options_upload_a_file_again_too(person: Person, folder: Folder) -> None:
     path = folder("a.png")
     arguments = ("upload", str(path), "--prefix", "fewer/", "-i", "Fewer?", "--json")
     for options, sent in ((("--detail", "low"), 1), ((), 1), ((), 0)):
@@ -299,7 +299,7 @@ async def test_an_image_that_is_replaced_is_not_waited_for(person: Person, folde
     assert "replaced/a.png has been replaced or deleted meanwhile" in ran.talk
 
 
-async def test_names_that_people_and_file_systems_allow(person: Person, folder: Folder) -> None:
+async def test_any_file_name_is_uploaded_and_answered(person: Person, folder: Folder) -> None:
     long = "/".join(["x" * 200] * 5) + ".png"
     names = ["with space.png", "ümläut 漢字 😀.png", "100%.png", "%41.png", "a#b?c&d+e.png", "~'\"<>|*.png", long]
     path = folder(*names)
@@ -318,7 +318,7 @@ async def test_a_name_too_long_for_azure_is_one_files_error(person: Person, fold
     assert "1 sent" in ran.talk
 
 
-async def test_a_list_on_stdin_a_glob_and_a_dry_run(person: Person, folder: Folder) -> None:
+async def test_a_dry_run_shows_the_files_of_lists_and_globs(person: Person, folder: Folder) -> None:
     path = folder("one/a.png", "two/a.png", "two/b.txt.png")
     listed = "".join(f"{file}\n" for file in sorted(path.rglob("*.png")))
     ran = await blobsight(person, "upload", "-", "--prefix", "dry/", "--dry-run", stdin=listed)
@@ -363,7 +363,7 @@ async def test_two_runs_at_once_send_each_file_once(person: Person, folder: Fold
     assert len(person.asked("At once?")) == 60
 
 
-async def test_ctrl_c_says_how_far_it_came(person: Person, folder: Folder) -> None:
+async def test_ctrl_c_says_how_far_the_upload_came(person: Person, folder: Folder) -> None:
     path = folder("a.png")
     person.scripts["Slow?"].append(Hang())
     process = await started(person, "upload", str(path), "--prefix", "stopped/", "-i", "Slow?", "--wait")
@@ -407,7 +407,7 @@ async def test_an_error_is_one_clear_line(
     assert said in ran.talk.splitlines()[-1]
 
 
-async def test_no_account_named(folder: Folder) -> None:
+async def test_upload_without_an_account_says_how_to_name_one(folder: Folder) -> None:
     ran = await blobsight(None, "upload", str(folder("a.png")))
     assert ran.status == 2
     assert "--account NAME for one in Azure, or --local" in ran.talk

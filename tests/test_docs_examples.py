@@ -197,7 +197,7 @@ async def reads(
     return counts
 
 
-async def test_the_stated_reads_are_made() -> None:
+async def test_the_documented_numbers_of_reads_are_right() -> None:
     sidecars = {f"{n}ä.png.instructions.md": b"Text" for n in (1, 2)}
     asked = {"instructions": "Text"}
     measured = [
@@ -429,7 +429,7 @@ MEANT = {
 }
 
 
-async def test_what_az_uploads_is_asked_as_the_page_means_it(person: Person, az_calls: list[Call]) -> None:
+async def test_the_documented_az_commands_ask_what_the_page_says(person: Person, az_calls: list[Call]) -> None:
     files = {block.name: block.text.encode() for block in FILES}
     for call in az_calls:
         if call.command == "storage blob upload":
@@ -576,7 +576,7 @@ async def test_the_client_for_azure_can_be_made_as_shown() -> None:
         assert scope["results"].url == "https://myaccount.blob.core.windows.net/results"
 
 
-def test_links_lead_somewhere() -> None:
+def test_every_link_has_a_target() -> None:
     for page in PAGES.values():
         for target in re.findall(r"\]\((?!https?:)([^)]+)\)", page):
             path, _, anchor = target.partition("#")

@@ -99,7 +99,7 @@ def test_a_column_takes_every_value_that_it_was_seen_with(values: list[Value]) -
         ([None], Kind.TEXT),
     ],
 )
-def test_the_type_of_a_column(values: list[Value], kind: Kind) -> None:
+def test_a_column_has_a_type_for_all_its_values(values: list[Value], kind: Kind) -> None:
     columns = Columns()
     for value in values:
         columns.row({"answer": {"data": {"x": value}}})

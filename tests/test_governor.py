@@ -623,7 +623,7 @@ def test_a_quiet_hour_is_not_taken_for_a_small_quota() -> None:
     virtually(main())
 
 
-def test_forgets_the_deployment_unused_for_longest() -> None:
+def test_the_governor_forgets_the_deployment_unused_for_longest() -> None:
     async def main() -> None:
         several = governor()
         async with several.turn("busy all the time"):
@@ -664,7 +664,7 @@ def test_forgets_the_deployment_unused_for_longest() -> None:
         ({"retry-after": "Wed, 21 Oct 2026 07:28:00 GMT"}, None),
     ],
 )
-def test_reads_the_time_that_the_service_names(headers: dict[str, str], seconds: float | None) -> None:
+def test_the_wait_that_the_service_names_is_read(headers: dict[str, str], seconds: float | None) -> None:
     assert asked_wait(headers) == (None if seconds is None else pytest.approx(seconds))
 
 
@@ -679,9 +679,7 @@ randoms = st.randoms(use_true_random=False)
 
 
 @given(st.integers(1, 100), asked, randoms)
-def test_tries_twice_again_in_place_when_the_wait_is_short(
-    attempt: int, retry_after: float | None, rng: Random
-) -> None:
+def test_a_short_wait_is_tried_twice_more_in_place(attempt: int, retry_after: float | None, rng: Random) -> None:
     wait = wait_in_place(attempt, retry_after, rng)
     if attempt > 2 or (retry_after or 0) > LONGEST_WAIT_IN_PLACE:
         assert wait is None

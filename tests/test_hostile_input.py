@@ -188,7 +188,7 @@ def test_a_secret_in_the_wrong_setting_is_refused_and_not_repeated(address: str)
 
 
 @pytest.mark.parametrize(("key", "value"), [("RETRY_FOR_SECONDS", "inf"), ("CLAIM_SECONDS", "1e300")])
-def test_times_are_finite(key: str, value: str) -> None:
+def test_a_setting_of_infinite_time_is_refused(key: str, value: str) -> None:
     with pytest.raises(SettingsError, match=key):
         Settings.from_environment(ENOUGH | {key: value})
 

@@ -152,7 +152,9 @@ def test_files_that_vanish_during_the_scan_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", [["upload", "--dry-run"], ["estimate"]], ids=["upload", "estimate"])
-async def test_a_list_of_names_in_another_code_page(person: Person, tmp_path: Path, command: list[str]) -> None:
+async def test_a_name_in_another_code_page_is_one_files_problem(
+    person: Person, tmp_path: Path, command: list[str]
+) -> None:
     """`find` writes what the file system holds: such a name is one file's problem."""
     files = [tmp_path / "a.png", tmp_path / os.fsdecode(b"caf\xe9.png")]
     try:

@@ -157,7 +157,7 @@ def test_no_right_name_is_a_near_miss(path: str) -> None:
 
 
 @given(paths, words, paths, words)
-def test_a_right_name_is_right_whatever_was_written(one: str, word: str, other: str, another: str) -> None:
+def test_the_right_name_for_a_near_miss_is_always_valid(one: str, word: str, other: str, another: str) -> None:
     meant = misnamed(f"{one}{word}{other}{another}")
     if meant is not None:
         assert is_instruction_file(meant.right)

@@ -92,5 +92,5 @@ def test_an_empty_blob_marks_a_folder_by_its_name_or_its_metadata(name: str, met
 
 
 @pytest.mark.parametrize("metadata", [{}, {"is_directory": "false"}, {"hdi_isfolder": ""}, {"folder": "true"}])
-def test_other_empty_blobs_mark_none(metadata: dict[str, str]) -> None:
+def test_other_empty_blobs_do_not_mark_a_folder(metadata: dict[str, str]) -> None:
     assert not stands_for_folder("a.jpg", 0, metadata)

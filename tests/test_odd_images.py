@@ -154,7 +154,7 @@ def test_the_preview_in_a_file_of_another_kind_is_not_the_picture(kind: str) -> 
     assert failure(other).code == ErrorCode.UNSUPPORTED_IMAGE
 
 
-def test_a_text_about_pictures_is_a_text() -> None:
+def test_a_text_about_image_formats_is_called_text() -> None:
     assert "plain text" in failure(b"A file that begins with GIF89a or BM is a picture.").message
 
 
@@ -423,7 +423,7 @@ def test_the_decoders_words_hold_no_addresses_or_names_of_classes() -> None:
         assert not any(internal in text for internal in ("0x", "<", "object at", "Error", "PIL", "/", "\n")), text
 
 
-def test_the_words_of_the_reader_stand_where_the_decoder_knows_no_better() -> None:
+def test_an_image_that_the_decoder_can_not_explain_is_called_damaged_in_our_words() -> None:
     refused = failure(samples()["png"][:20])
     assert refused.message.startswith("The PNG image is damaged: it ends within its header.")
     assert refused.details == {"format": "png", "cause": "Truncated File Read"}

@@ -228,7 +228,7 @@ async def test_the_same_bytes_and_question_under_a_new_etag_reuse_the_answer(sho
 
 
 @pytest.mark.parametrize("change", ["other bytes", "another question", "another option"])
-async def test_anything_else_is_asked(shop: Workshop, change: str) -> None:
+async def test_any_other_change_is_asked_about_again(shop: Workshop, change: str) -> None:
     request = await shop.drop("a.png")
     await shop.analyzer.analyze(request)
     if change == "other bytes":

@@ -508,7 +508,7 @@ PAGE = """<?xml version="1.0" encoding="utf-8"?>
 </Blobs><NextMarker>{next}</NextMarker></EnumerationResults>"""
 
 
-async def test_a_page_as_azure_writes_it() -> None:
+async def test_a_page_of_azures_listing_is_read() -> None:
     """What the emulator does not do: names that XML has no characters for, and tokens that are refused."""
 
     async def answer(request: web.Request) -> web.Response:

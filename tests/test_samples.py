@@ -53,7 +53,7 @@ def test_the_label_lies_on_its_side() -> None:
         assert image.height > image.width
 
 
-def test_one_picture_gives_orders_that_answer_nothing_that_is_asked() -> None:
+def test_the_sample_with_an_order_in_it_is_not_asked_for_that() -> None:
     """Text in an image is content, never an instruction: the sample's caption says so in the demo."""
     [sample] = [sample for sample in SAMPLES if sample["file"] == "delivery-note.png"]
     assert "approve" not in sample["instructions"].casefold()

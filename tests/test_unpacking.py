@@ -64,13 +64,13 @@ def test_zlib_is_known_at_every_level(level: int) -> None:
 
 
 @given(st.binary(max_size=300))
-def test_damage_has_one_name(tail: bytes) -> None:
+def test_damaged_compression_raises_only_the_declared_errors(tail: bytes) -> None:
     for start in (b"\x1f\x8b\x08", b"\x78\x9c"):
         with suppress(Broken, TooLarge):
             unpacked(start + tail, 1000)
 
 
-def test_members_follow_each_other() -> None:
+def test_several_gzip_members_are_unpacked_as_one() -> None:
     assert unpacked(gzip.compress(b"one ") + gzip.compress(b"two") + b"\0" * 9, 100) == b"one two"
 
 

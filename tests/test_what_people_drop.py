@@ -101,7 +101,7 @@ ROWS = {
         {"image_sent.detail": "high", "answer.text": "You asked: Look"},
         metadata={"instructions": "Look", "detail": "high", "max_output_tokens": "77", "reasoning_effort": "low"},
     ),
-    "unknown deployment": Row(
+    "unknown detail": Row(
         {"error.code": "invalid_instructions"},
         metadata={"detail": "sharp"},
     ),

@@ -91,7 +91,7 @@ def project() -> Any:
     return yaml.safe_load((ROOT / "azure.yaml").read_text(encoding="utf-8"))
 
 
-def test_it_is_what_azd_understands(project: Any) -> None:
+def test_azure_yaml_meets_the_schema_of_azd(project: Any) -> None:
     jsonschema.validate(project, SCHEMA)
 
 
@@ -109,12 +109,12 @@ def test_it_is_what_azd_understands(project: Any) -> None:
     ],
     ids=str,
 )
-def test_a_mistake_is_found(project: Any, mistake: dict[str, Any]) -> None:
+def test_a_mistake_in_azure_yaml_is_found(project: Any, mistake: dict[str, Any]) -> None:
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({**project, **mistake}, SCHEMA)
 
 
-def test_it_points_at_what_is_there(project: Any) -> None:
+def test_azure_yaml_points_at_existing_files(project: Any) -> None:
     infra = ROOT / project["infra"]["path"]
     for ending in ("bicep", "bicepparam"):
         assert (infra / f"{project['infra']['module']}.{ending}").is_file()

@@ -103,7 +103,7 @@ def test_every_parameter_and_variable_is_used(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_nothing_waits_for_what_it_waits_for_anyway(name: str) -> None:
+def test_no_dependency_is_declared_twice(name: str) -> None:
     """The compiler's rule no-unnecessary-dependson, which was an error once and stopped every deployment."""
     assert needless_dependencies(source(name)) == []
 
@@ -122,7 +122,7 @@ def test_a_needless_dependency_is_found_through_variables_and_modules() -> None:
     assert needless_dependencies(loop) == []
 
 
-def test_no_rule_stops_a_deployment_of_those_who_use_the_templates() -> None:
+def test_no_linter_rule_stops_a_deployment() -> None:
     """A bicepconfig.json counts wherever the templates are compiled, by later compilers, too. CI has one of its own."""
     for config in (*BICEP.rglob("bicepconfig.json"), ROOT / "infra" / "bicepconfig.json", ROOT / "bicepconfig.json"):
         if config.exists():

@@ -63,7 +63,7 @@ def test_a_hook_that_loses_a_character_is_not_powershell(loses: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_both_call_azure_in_the_same_way(name: str) -> None:
+def test_both_shells_make_the_same_azure_calls(name: str) -> None:
     assert len(azure_calls(SH[name])) == {"predeploy": 3, "postdeploy": 6}[name]
     assert azure_calls(POWERSHELL[name]) == azure_calls(SH[name])
 
@@ -108,7 +108,7 @@ def said(script: str) -> set[str]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_both_say_the_same_words(name: str) -> None:
+def test_both_shells_print_the_same_messages(name: str) -> None:
     sh, powershell = said(SH[name]), said(POWERSHELL[name])
     computed = {words for words in sh | powershell if words.startswith(("error: ", "the app reports: "))}
     assert sh - computed == powershell - computed

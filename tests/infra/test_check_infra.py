@@ -20,7 +20,7 @@ def test_an_accepted_finding_is_not_a_complaint() -> None:
     assert complaints(report(*ACCEPTED)) == []
 
 
-def test_everything_accepted_has_its_reason() -> None:
+def test_every_accepted_finding_has_a_reason() -> None:
     assert all(len(reason) > 15 for reason in ACCEPTED.values())
 
 

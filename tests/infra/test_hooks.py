@@ -150,7 +150,7 @@ def looks_for_the_key(tmp_path: Path) -> list[str]:
     return [line for line in calls(tmp_path, "rest") if "listkeys" in line]
 
 
-def test_subscribes_once_the_key_is_there(hook: Hook, tmp_path: Path) -> None:
+def test_the_hook_subscribes_once_the_key_is_there(hook: Hook, tmp_path: Path) -> None:
     """The key comes late: it waits, says so, and never sees the key itself."""
     done = hook(FAKE_KEY_AFTER="2")
     assert done.returncode == 0, done.stderr
@@ -196,7 +196,7 @@ def test_a_warning_before_code_was_deployed_is_not_taken_for_a_function(before: 
     assert (done.returncode, done.stdout) == (0, "")
 
 
-def test_goes_on_when_azure_does_not_answer_at_first(hook: Hook, tmp_path: Path) -> None:
+def test_the_hook_goes_on_when_azure_does_not_answer_at_first(hook: Hook, tmp_path: Path) -> None:
     done = hook(FAKE_UNREACHABLE="2")
     assert done.returncode == 0, done.stderr
     assert len(calls(tmp_path, "deployment group create")) == 1

@@ -87,7 +87,7 @@ def grant(name: str, assignment: Declaration) -> Grant:
     )
 
 
-def test_grants_are_those_and_no_others() -> None:
+def test_only_the_listed_roles_are_granted() -> None:
     assert {each.symbol: grant(name, each) for name in FILES for each in assignments(name)} == GRANTS
     assert len(list(resources("Microsoft.Authorization/roleAssignments"))) == len(GRANTS), "none elsewhere"
 
@@ -132,7 +132,7 @@ def test_the_checklist_names_what_there_is_on_the_data_account() -> None:
     assert not [each for each in granted if places[each.on] not in expected]
 
 
-def test_scopes_are_what_they_are_called() -> None:
+def test_each_scope_is_the_resource_that_its_name_says() -> None:
     existing = [each for name in FILES for each in TEMPLATES[name].resources if each.existing]
     assert {each.symbol: each.body["name"] for each in existing if each.symbol in SCOPES} == SCOPES
     assert {each.on for each in GRANTS.values()} == set(SCOPES)

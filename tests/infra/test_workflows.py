@@ -65,7 +65,7 @@ def test_any_complaint_is_a_failure(tmp_path: Path, command: str, how: str) -> N
     assert ("some-rule" in done.stderr) is (how == "COMPLAINS")
 
 
-def test_another_form_than_the_formatters_is_a_failure(tmp_path: Path) -> None:
+def test_a_template_that_is_not_formatted_fails_the_check(tmp_path: Path) -> None:
     done, _ = run(tmp_path, FORMATS="yes")
     assert done.returncode == 1
     assert "event-subscription.bicep: not as 'bicep format' writes it" in done.stderr

@@ -121,7 +121,9 @@ async def test_one_directory_serves_one_emulator(tmp_path: Path, certificates: C
             await Azurite(tmp_path, certificates, KEYS, in_memory=False).__aenter__()
 
 
-async def test_not_installed_says_what_installs_it(tmp_path: Path, certificates: Certificates) -> None:
+async def test_a_missing_emulator_is_named_with_the_command_that_installs_it(
+    tmp_path: Path, certificates: Certificates
+) -> None:
     with pytest.raises(AzuriteError, match="`make demo` or `make test` installs it"):
         await Azurite(tmp_path, certificates, KEYS, in_memory=True, program=tmp_path / "azurite.js").__aenter__()
 

@@ -517,7 +517,7 @@ async def test_requests_that_cannot_be_forwarded_are_refused(
         ("GET", "/devstoreaccount1/c/b", {}, None),
     ],
 )
-def test_which_requests_create_a_blob(
+def test_only_requests_that_create_a_blob_are_taken_for_one(
     method: str, target: str, headers: dict[str, str], expected: tuple[str, str, str] | None
 ) -> None:
     write = blob_write(method, target, CIMultiDict(headers), ACCOUNT)

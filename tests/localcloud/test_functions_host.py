@@ -400,7 +400,7 @@ async def test_http_statuses_are_the_platforms(running: Running) -> None:
 # --- admin
 
 
-async def test_functions_run_by_hand(running: Running) -> None:
+async def test_functions_can_be_run_by_hand(running: Running) -> None:
     """POST /admin/functions/<name>, with the master key; a blob's path, a message's text, or nothing for a timer."""
     cloud, host = running
     url, master = f"{host.url}/admin/functions", {"x-functions-key": host.master_key}

@@ -456,7 +456,7 @@ async def test_a_429_carries_the_headers_asked_for_and_no_others(
         (TRUNCATED, "The picture shows a", None, "length"),
     ],
 )
-async def test_scripted_answers(
+async def test_a_scripted_answer_is_given(
     model: LocalModel,
     client: openai.AsyncOpenAI,
     behaviour: Behaviour,
@@ -478,13 +478,13 @@ async def test_a_garbled_answer_is_not_an_openai_error(
         await ask(client)
 
 
-async def test_a_connection_dropped_before_the_answer(model: LocalModel, http: aiohttp.ClientSession) -> None:
+async def test_a_connection_can_be_dropped_before_the_answer(model: LocalModel, http: aiohttp.ClientSession) -> None:
     model.script.add(Dropped())
     with pytest.raises((aiohttp.ServerDisconnectedError, ConnectionError, aiohttp.ClientOSError)):
         await post(http, model, body())
 
 
-async def test_a_connection_dropped_in_the_middle(model: LocalModel, http: aiohttp.ClientSession) -> None:
+async def test_a_connection_can_be_dropped_in_the_middle(model: LocalModel, http: aiohttp.ClientSession) -> None:
     """The head and half the body arrive."""
     model.script.add(Dropped(midway=True))
     async with http.post(f"{model.endpoint}/openai/v1/chat/completions", json=body()) as response:
@@ -699,7 +699,7 @@ def test_a_question_without_spaces_finds_its_line() -> None:
     assert answer.startswith("What the picture says about it:\n- 営業時間  八時から\n\n")
 
 
-def test_without_ocr_it_says_so() -> None:
+def test_the_answer_says_when_text_can_not_be_read() -> None:
     answer = HonestBrain(NoReader()).answer(question(encoded()))
     assert "Reading text is not installed here" in answer
     assert "no text in the picture" not in answer
