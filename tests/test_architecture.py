@@ -138,7 +138,7 @@ def test_the_tool_reads_blobs_in_one_place() -> None:
 
 
 def test_no_test_module_imports_another() -> None:
-    """What they share is in tests/support."""
+    """Shared helpers are in tests/support."""
     tests = {path.stem for path in (ROOT / "tests").rglob("test_*.py")}
     for path in (ROOT / "tests").rglob("*.py"):
         assert not tests & set(imports(path)), path

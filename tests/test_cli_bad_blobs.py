@@ -97,7 +97,7 @@ BAD_RESULTS: Mapping[str, tuple[bytes, str | None, str]] = {
 
 
 def answer(request: web.BaseRequest) -> web.StreamResponse | None:
-    """What storage answers to reads of some blobs, by their names."""
+    """Answers of storage to reads of some blobs, by their names."""
     path = unquote(request.raw_path.partition("?")[0])
     if request.method not in ("GET", "HEAD"):
         return None

@@ -312,7 +312,7 @@ async def test_nothing_in_a_result_can_be_taken_for_a_section_heading(quiet: Per
 
 
 async def at_a_terminal(person: Person, columns: int, *arguments: str) -> str:
-    """What a command writes to a terminal of this width, without the escape codes."""
+    """The output of a command on a terminal of this width, without the escape codes."""
     terminal, end = pty.openpty()
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "blobsight", *arguments),

@@ -1,4 +1,4 @@
-"""What docs/instructions.md and docs/results.md show works as shown: every example is run, every table is complete.
+"""The examples of docs/instructions.md and docs/results.md work as shown, and every table is complete.
 
 A line of nothing but a name in backticks says what the code block below it is: a file dropped under that name, or the
 result that lies there. Other blocks are shell or Python. A block of no known kind fails.
@@ -452,7 +452,7 @@ VOLATILE = {
     *("usage.input_tokens", "usage.output_tokens"),
     *("timings_ms.download", "timings_ms.prepare", "timings_ms.model", "timings_ms.total"),
 }
-"""What is another at each run; only whether it is null is compared."""
+"""Fields that differ from run to run; only whether they are null is compared."""
 
 
 def settled(result: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a hostile or careless person drops costs a failed result, and other people nothing."""
+"""A hostile or careless upload costs a failed result, and other people nothing."""
 
 import asyncio
 import gzip
@@ -83,7 +83,7 @@ async def test_other_uploads_are_served_meanwhile(person: Person) -> None:
 
 @contextmanager
 def most_memory(pids: list[int]) -> Iterator[Callable[[], int]]:
-    """What the largest of these processes holds at most while the block runs, in bytes."""
+    """The most bytes that the largest of these processes holds while the block runs."""
     processes, most, ended = [psutil.Process(pid) for pid in pids], [0], Event()
 
     def watch() -> None:

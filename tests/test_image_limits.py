@@ -16,7 +16,7 @@ from pipeline.settings import Settings
 PIXELS: int = Settings.model_fields["max_image_pixels"].default
 MEMORY: int = Settings.model_fields["image_memory_bytes"].default
 SMALL_MEMORY = 512 * 131_072
-"""What infra/bicep/resources.bicep gives an instance of 512 MB."""
+"""IMAGE_MEMORY_BYTES of an instance of 512 MB, as infra/bicep/resources.bicep sets it."""
 
 # The row's title → the format, the channels it can have, and the bytes for each pixel of a progressive JPEG's planes.
 ROWS = {

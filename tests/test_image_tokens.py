@@ -1,4 +1,4 @@
-"""What images cost in tokens: the examples that OpenAI publishes, and what holds for every size."""
+"""The cost of images in tokens: the examples that OpenAI publishes, and what holds for every size."""
 
 import pytest
 from hypothesis import given

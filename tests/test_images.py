@@ -1,4 +1,4 @@
-"""What reaches the model: the same bytes where the service takes them, otherwise the picture a person would see."""
+"""The model gets the same bytes where the service takes them, otherwise the picture that a person would see."""
 
 import subprocess
 import sys
@@ -182,7 +182,7 @@ def test_png_for_drawings_and_jpeg_for_photographs(kind: str) -> None:
 
 
 def test_a_photograph_is_never_blown_up_into_a_png() -> None:
-    """What was JPEG has JPEG's traces already, however flat it looks."""
+    """A decoded JPEG has JPEG's traces already, however flat it looks."""
     assert prepare(encoded(drawing(2400, 1200), "JPEG")).format == "jpeg"
 
 

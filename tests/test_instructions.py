@@ -1,4 +1,4 @@
-"""What is asked: every source, in order, and all that people write into files."""
+"""The question: every source, in order, and all that people write into files."""
 
 import asyncio
 import gzip

@@ -1,4 +1,4 @@
-"""What is junk by its name; and that nothing is which people could mean as an image."""
+"""Junk files are known by their names, and no plausible image is taken for one."""
 
 import pytest
 from hypothesis import given

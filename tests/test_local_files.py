@@ -31,7 +31,7 @@ def found_by(*paths: str) -> tuple[set[str], dict[str, str]]:
 
 
 def without_rights[T](work: Callable[[], T]) -> T:
-    """What `work` returns when run by a user who owns nothing: for root, no folder is closed.
+    """The return value of `work`, run by a user who owns nothing: for root, no folder is closed.
 
     Linux keeps the user for files by thread, and a thread of root's that gives it up loses root's rights to files.
     """

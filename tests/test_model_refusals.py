@@ -94,7 +94,7 @@ class Service:
 
 @dataclass
 class Met:
-    """What a question met with."""
+    """The outcome of one question."""
 
     outcome: Reply | Failure
     calls: list[Asked]

@@ -150,7 +150,7 @@ async def model(server: Server) -> AsyncIterator[AzureOpenAIModel]:
 
 EDGES = sorted({max(0, of + by) for of in (0, SLICE_BYTES, 2 * SLICE_BYTES, TURN_BYTES) for by in range(-3, 4)})
 SPLITTING = ["", ";base64,", 'data:image/png;base64,"', '"}}]}]}', '\\"', "\ud83d", "日本語", "\x00\n"]
-"""What might be mistaken for the place of the image."""
+"""Texts that might be mistaken for the place of the image."""
 TEXTS = st.text(st.characters()) | st.lists(st.sampled_from(SPLITTING)).map("".join)
 
 

@@ -133,7 +133,7 @@ FRONTS = {
 @pytest.mark.parametrize("front", FRONTS)
 @pytest.mark.parametrize("kind", ["jpeg", "png", "gif", "webp"])
 def test_a_picture_starts_where_its_signature_starts(kind: str, front: str) -> None:
-    """What the service takes is sent without what stands in front of it, and without loss."""
+    """A picture that the service takes is sent without the bytes in front of it, and without loss."""
     data = samples()[kind]
     assert prepare(FRONTS[front] + data) == PreparedImage(data, kind, 240, 180, transformed=True)  # type: ignore[arg-type]
 

@@ -1,4 +1,4 @@
-"""What a listing may hold besides blobs as documented: named, left out, and nothing else suffers."""
+"""Odd entries of a listing are named and left out, and nothing else suffers."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -31,7 +31,7 @@ def _zipped(*names: str) -> bytes:
 
 
 def named(data: bytes) -> str:
-    """What the failure says that the file seems to be."""
+    """The kind of file that the failure names."""
     refused = failure(data)
     assert refused.code == ErrorCode.UNSUPPORTED_IMAGE
     assert refused.details is not None

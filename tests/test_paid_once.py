@@ -1,4 +1,4 @@
-"""What was paid for is never thrown away, and never paid for again."""
+"""A paid answer is never thrown away, and never paid for again."""
 
 import asyncio
 import json

@@ -95,7 +95,7 @@ class World:
 
     @property
     def lacking(self) -> list[str]:
-        """What a pass has to find, by comparing everything with everything."""
+        """The images that a pass has to find, by comparing everything with everything."""
         return [
             image.name
             for image in self.images.blobs.values()
@@ -409,7 +409,7 @@ class Numbered:
 
 
 async def a_pass_over(count: int) -> tuple[World, Progress, float]:
-    """What came of it, and the seconds that it took apart from making up the listings."""
+    """The outcome, and the seconds that it took apart from making up the listings."""
     world = World()
     images, results = Numbered("images", count), Numbered("results", count, ".json", lacks=10_000)
     started = perf_counter()
@@ -509,7 +509,7 @@ PAGE = """<?xml version="1.0" encoding="utf-8"?>
 
 
 async def test_a_page_of_azures_listing_is_read() -> None:
-    """What the emulator does not do: names that XML has no characters for, and tokens that are refused."""
+    """Beyond the emulator: names that XML has no characters for, and tokens that are refused."""
 
     async def answer(request: web.Request) -> web.Response:
         assert (request.query["comp"], request.query["maxresults"]) == ("list", "5000")

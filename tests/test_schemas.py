@@ -178,7 +178,7 @@ def schemas_with_answers(draw: st.DrawFn) -> tuple[Json, Json, Json]:
 @settings(deadline=None)
 @given(schemas_with_answers())
 def test_an_answer_in_strict_form_comes_back_as_the_schema_has_it(case: tuple[Json, Json, Json]) -> None:
-    """What may be left out is null in strict mode, and gone again afterwards."""
+    """A property that may be left out is null in strict mode, and gone again afterwards."""
     definition, written, filled = case
     schema = AnswerSchema.of(definition)
     if schema.strict:

@@ -1,4 +1,4 @@
-"""What an upload costs in storage operations, counted: docs/architecture.md states these numbers."""
+"""The cost of an upload in storage operations, counted: docs/architecture.md states these numbers."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass

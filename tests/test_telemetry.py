@@ -1,4 +1,4 @@
-"""What the app's telemetry holds, and what it never holds.
+"""The app's telemetry: its contents, and what it never holds.
 
 One run of everything, at the most talkative log level, with what production exports through: the worker library's own
 set-up of Azure Monitor, with an Entra token, into an ingestion endpoint of ours.
@@ -104,7 +104,7 @@ class ApplicationInsights:
 
     @property
     def settings(self) -> dict[str, str]:
-        """What infra/bicep sets, and short times."""
+        """The settings of infra/bicep, with short times."""
         url = f"https://127.0.0.1:{self._runner.addresses[0][1]}"
         return {
             "PYTHON_APPLICATIONINSIGHTS_ENABLE_TELEMETRY": "true",
@@ -378,7 +378,7 @@ async def test_a_failed_attempt_is_one_line_with_its_ids(run: Run) -> None:
 
 
 async def test_a_delivery_has_its_fields_in_application_insights(run: Run) -> None:
-    """What docs/operations.md queries: `customDimensions` of `traces`."""
+    """As docs/operations.md queries them: `customDimensions` of `traces`."""
     [refused] = [data for data in run.insights.of_type("MessageData") if "refused.png: failed" in data["message"]]
     fields = refused["properties"]
     assert fields.pop("work_key")
@@ -398,7 +398,7 @@ async def test_a_delivery_has_its_fields_in_application_insights(run: Run) -> No
 
 
 async def test_metrics_reach_application_insights(run: Run) -> None:
-    """What docs/operations.md queries: `customMetrics`, with these dimensions."""
+    """As docs/operations.md queries them: `customMetrics`, with these dimensions."""
     sent = {
         (data["metrics"][0]["name"], key, data["properties"].get(key))
         for data in run.insights.of_type("MetricData")
@@ -439,7 +439,7 @@ async def test_a_model_call_belongs_to_its_delivery(run: Run, blob: str) -> None
 
 @dataclass(frozen=True)
 class Collected:
-    """What an SDK in this process has received."""
+    """The telemetry that an SDK in this process has received."""
 
     reader: InMemoryMetricReader
     exporter: InMemorySpanExporter

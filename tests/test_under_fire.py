@@ -42,7 +42,7 @@ class Fire:
     silent: BlobServiceClient
     """Straight to the emulator, as the app's identity, so that no event is raised."""
     ledger: Ledger
-    """What the workers did with blobs."""
+    """The workers' operations on blobs."""
     killed: list[Kill] = field(default_factory=list)
 
     async def workers(self) -> dict[int, int]:
@@ -306,7 +306,7 @@ async def test_other_events_on_the_queue_are_left_alone(fire: Fire) -> None:
 
 
 async def test_one_message_runs_again_what_failed_and_nothing_else(fire: Fire) -> None:
-    """What an operator sends once the cause is fixed."""
+    """As an operator sends it once the cause is fixed."""
     poison = {"version": 1, "container": "images", "name": "redrive/crashed.png"}
     for name in ("redrive/crashed.png", "redrive/good.png"):
         await fire.silent.get_blob_client("images", name).upload_blob(picture(), metadata={"instructions": name})

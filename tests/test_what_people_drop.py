@@ -76,7 +76,7 @@ async def test_every_image_format_is_sent_as_the_service_takes_it(person: Person
 
 @dataclass(frozen=True)
 class Row:
-    """What lies in the container, what comes of `image.png` in it."""
+    """The contents of the container, and the result of `image.png` in it."""
 
     expected: dict[str, Any]
     files: dict[str, bytes] = field(default_factory=dict)

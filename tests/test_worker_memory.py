@@ -20,7 +20,7 @@ from support.some_settings import ENOUGH
 
 from pipeline.app import app, settings
 from pipeline.images import PreparedImage
-from pipeline.instructions.sources import Instructions, Origin
+from pipeline.instructions import Instructions, Origin
 from pipeline.job.answering import CONVERSIONS, ModelAnswerer
 from pipeline.job.memory import Budget, Content
 from pipeline.job.work import Asked, Stopwatch
@@ -28,7 +28,7 @@ from pipeline.model.question import Question, Reply
 
 ROUNDS = 2
 AT_REST_BYTES = 100_000_000
-"""What docs/architecture.md allows a worker to keep of all its conversions."""
+"""Bytes that docs/architecture.md allows a worker to keep after all its conversions."""
 
 
 @pytest.mark.skipif(not CLEAR_REFS.exists(), reason="only Linux says what a process held at its peak")

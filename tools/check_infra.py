@@ -52,7 +52,7 @@ def older(source: str) -> str:
 
 
 def complaints(report: Mapping[str, Any]) -> list[str]:
-    """What is wrong by checkov's JSON report: files it could not read, and checks that failed and are not accepted."""
+    """Complaints from checkov's JSON report: files it could not read, and checks that failed and are not accepted."""
     results, summary = report.get("results", {}), report.get("summary", report)
     found = [f"{name}: checkov can't read it" for name in results.get("parsing_errors", [])]
     if not found and summary.get("parsing_errors"):

@@ -82,7 +82,7 @@ def test_versions_of_resource_types_are_the_chosen_ones(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_modules_get_the_parameters_that_they_declare(name: str) -> None:
-    """What the compiler would say first: no parameter too many, none missing, and outputs that are there."""
+    """As the compiler checks first: no parameter too many, none missing, and outputs that exist."""
     folder = Path(name).parent
     modules: dict[str, Template] = {}
     for module in TEMPLATES[name].modules:

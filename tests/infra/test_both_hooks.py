@@ -102,7 +102,7 @@ _SAYING = re.compile(
 
 
 def said(script: str) -> set[str]:
-    """What a person gets to read, without how a shell writes variables and quotes."""
+    """The messages for people, without a shell's variables and quotes."""
     lines = (_SAYING.search(line) for line in script.splitlines())
     return {re.sub(r"env:|script:|[\\`${}()]", "", line["words"]) for line in lines if line}
 

@@ -84,7 +84,7 @@ esac
 
 
 def record(**over: object) -> str:
-    """What the app writes once it has read images and written results: pipeline-state/readiness.json."""
+    """The app's note once it has read images and written results: pipeline-state/readiness.json."""
     said = {
         "version": 1,
         "pipeline_version": "0.1.0",

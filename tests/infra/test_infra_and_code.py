@@ -1,4 +1,4 @@
-"""What the templates set up is what the code, the hooks and the local cloud count on."""
+"""The templates set up what the code, the hooks and the local cloud count on."""
 
 import ast
 import re
@@ -49,7 +49,7 @@ PLATFORM = {
     "AzureFunctionsJobHost__telemetryMode": "OpenTelemetry",
     "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "azure_sdk,httpx2,requests,urllib,urllib3",
 }
-"""What the host, the worker and its exporter read. No plain AzureWebJobsStorage, even an empty one: it would win over
+"""Settings of the host, the worker and its exporter. No plain AzureWebJobsStorage, even an empty one: it would win over
 the identity. No FUNCTIONS_WORKER_RUNTIME: Flex Consumption refuses it."""
 
 

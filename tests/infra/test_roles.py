@@ -1,4 +1,4 @@
-"""Who may do what: the least that works, each on one resource, never on a group, and never Owner or Contributor."""
+"""Roles: the least that works, each on one resource, never on a group, and never Owner or Contributor."""
 
 import re
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class Grant:
     on: str
     roles: tuple[str, ...]
     kind: str = "ServicePrincipal"
-    """What `who` is: with it, Azure does not look up an identity that is seconds old and not known everywhere."""
+    """The principal's kind: given it, Azure does not look up an identity that is seconds old and not known everywhere."""
     condition: str | None = None
 
 
@@ -66,7 +66,7 @@ def assignments(name: str) -> list[Declaration]:
 
 
 def role(name: str, assignment: Declaration) -> str:
-    """What stands for the role: a variable, or the variable of a loop."""
+    """The expression for the role: a variable, or the variable of a loop."""
     definition = assignment.body["properties"]["roleDefinitionId"]
     found = re.fullmatch(r"subscriptionResourceId\('Microsoft.Authorization/roleDefinitions', (\w+)\)", definition)
     assert found, name

@@ -1,4 +1,4 @@
-"""What is deleted or overwritten can be brought back for a while, and nothing is kept, and paid for, for ever."""
+"""Deleted and overwritten blobs can be restored for a while, and nothing is kept, and paid for, for ever."""
 
 from typing import Any
 

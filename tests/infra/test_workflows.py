@@ -1,4 +1,4 @@
-"""What runs on GitHub, as far as it can be tried without it: the check of the templates by the real compiler."""
+"""The workflows, as far as they can be tried without GitHub: the check of the templates by the real compiler."""
 
 import json
 import os
@@ -24,7 +24,7 @@ FAKE_BICEP = r"""#!/bin/sh
 
 
 def run(tmp_path: Path, **over: str) -> tuple[subprocess.CompletedProcess[str], list[str]]:
-    """What the check prints with a fake compiler, and its calls of that compiler."""
+    """The output of the check with a fake compiler, and its calls of that compiler."""
     bicep, calls = tmp_path / "bicep", tmp_path / "calls"
     bicep.write_text(FAKE_BICEP, encoding="utf-8")
     bicep.chmod(0o755)

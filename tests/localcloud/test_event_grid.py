@@ -191,7 +191,7 @@ async def test_a_storage_queue_gets_the_events_base64(
 
 
 async def test_scripted_faults_lose_double_and_reorder(subscriber: Subscriber) -> None:
-    """What the service may do, and what its users must stand."""
+    """As the service may do, and its users must bear."""
     faults = {"lost": Fault(lose=True), "late": Fault(delay=0.2), "twice": Fault(copies=2)}
     async with EventGrid(faults=lambda event: faults[event["subject"].rpartition("/")[2]]) as grid:
         await grid.subscribe("images", WebHook(subscriber.url))

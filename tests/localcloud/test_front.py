@@ -40,7 +40,7 @@ AWKWARD_NAMES = [
 
 @pytest.fixture(scope="module")
 def events() -> list[dict[str, Any]]:
-    """What the front of this module has published."""
+    """The events that the front of this module has published."""
     return []
 
 

@@ -596,7 +596,7 @@ async def test_an_invocation_beyond_the_grace_time_is_killed_and_its_message_vis
 
 
 def test_the_library_calls_a_start_that_failed_a_success_without_functions(tmp_path: Path) -> None:
-    """What the platform's host then goes by: the app's own message is in its log only."""
+    """The platform's host then sees no more than that: the app's own message is in its log only."""
     app = variant(tmp_path / "app", "raise ValueError('a setting is missing')")
     program = """
 import asyncio, sys

@@ -1,4 +1,4 @@
-"""What stops the platform's host stops this one: whole, with its workers, and another is started."""
+"""Failures that stop the platform's host stop this one: whole, with its workers, and another is started."""
 
 import asyncio
 import base64
@@ -169,7 +169,7 @@ async def test_a_message_that_stopped_the_host_too_often_goes_to_the_poison_queu
 
 
 async def test_a_killed_host_is_started_again_and_its_messages_are_back_once_they_are_visible(cloud: Cloud) -> None:
-    """What chaos calls: host and workers are killed in mid-work, even a worker whose event loop is blocked."""
+    """As chaos does: host and workers are killed in the middle of work, even a worker whose event loop is blocked."""
     created = await cloud.upload("block-1")
     async with cloud.host(grace=0.1, settings={"LOCAL_HOST_HIDDEN_SECONDS": "2"}) as host:
         await notify(host, created)

@@ -367,7 +367,7 @@ def outcome(data: bytes) -> str:
 
 @dataclass
 class Report:
-    """What a run found. `findings` are crashes, hangs, unforeseen exceptions and files that ran out of memory."""
+    """The outcome of a run. `findings` are crashes, hangs, unforeseen exceptions and files that ran out of memory."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
     findings: list[str] = field(default_factory=list)

@@ -47,7 +47,7 @@ def role(scope: str, identifier: str) -> dict[str, Any]:
 
 
 def healthy(app_settings: dict[str, str]) -> dict[str, Any]:
-    """What each path answers when all is well; for tests to change."""
+    """The answers of each path when all is well; for tests to change."""
     return {
         APP: {
             "id": APP,
