@@ -27,7 +27,7 @@ class Grant:
     on: str
     roles: tuple[str, ...]
     kind: str = "ServicePrincipal"
-    """The principal's kind: given it, Azure does not look up an identity that is seconds old and not known everywhere."""
+    """The principal's kind: given it, Azure does not look up an identity that is too new to be known everywhere."""
     condition: str | None = None
 
 
