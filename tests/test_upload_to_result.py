@@ -239,7 +239,7 @@ async def test_junk_and_instruction_files_get_no_result(person: Person, junk: st
         (AnswerFiltered("hate", text="It sh"), "content_filtered", "hate", 2),
         (FILTERED_WITHOUT_MESSAGE, "content_filtered", "hate", 3),
         (Refusal("I would rather not."), "model_refused", "I would rather not.", 5),
-        (ONLY_REASONING, "empty_answer", "max_output_tokens (now 4,096)", 100),
+        (ONLY_REASONING, "empty_answer", "MAX_OUTPUT_TOKENS (now 4,096)", 100),
         (PromptFiltered("violence"), "content_filtered", "violence", None),
         (Verbatim(422, b'{"detail": [{"msg": "Field required"}]}'), "request_rejected", "Field required", None),
     ],
