@@ -49,6 +49,8 @@ _PLUGINS = {
     "webp": ("WEBP", "PIL.WebPImagePlugin"),
     "bmp": ("BMP", "PIL.BmpImagePlugin"),
     "tiff": ("TIFF", "PIL.TiffImagePlugin"),
+    "jpeg2000": ("JPEG2000", "PIL.Jpeg2KImagePlugin"),
+    "psd": ("PSD", "PIL.PsdImagePlugin"),
     "avif": ("AVIF", "PIL.AvifImagePlugin"),
     "heic": ("HEIF", "pillow_heif"),
 }
@@ -81,7 +83,8 @@ _MOST_FRAME_PIXELS = 4_000_000_000
 _JPEG_QUALITY = 90
 # Photographs and scans stay below a tenth, screenshots and drawings are well above a half.
 _FLAT_SHARE = 0.4
-_LOSSY_FORMATS = frozenset({"jpeg", "heic", "avif"})
+_LOSSY_FORMATS = frozenset({"jpeg", "jpeg2000", "heic", "avif"})
+_ANIMATED = frozenset({"gif", "png", "webp", "avif", "heic"})
 
 # In what a decoder says of a file: objects and their addresses, numbers in hexadecimal, paths.
 _INTERNAL = re.compile(r"<[^>]*>|\b0x[0-9a-fA-F]+\b|(?:/[\w.+-]+){2,}")
@@ -109,6 +112,8 @@ def inspect_by_decoder(data: bytes, unclear: Unclear, limits: ImageLimits) -> In
 def number_of_frames(data: bytes, inspection: Inspection) -> int:
     """See `pipeline.images.number_of_frames`."""
     kind = inspection.facts.format
+    if kind not in _ANIMATED:  # a Photoshop document has layers, which are no pictures of their own
+        return 1
     try:
         image = _open(kind, data[inspection.start :], data, "it cannot be decoded")
         return int(getattr(image, "n_frames", 1))

@@ -28,6 +28,7 @@ from pipeline.images.headers import (
     read_webp,
 )
 from pipeline.images.mishaps import ruined_inside
+from pipeline.images.more_headers import read_jpeg2000, read_psd
 from pipeline.images.other_files import NO_DECODER
 from pipeline.images.rare import rare
 from pipeline.images.recognise import find_picture, unknown, unsupported
@@ -48,6 +49,8 @@ _READERS: Mapping[str, Callable[[bytes], Header]] = {
     "webp": read_webp,
     "bmp": read_bmp,
     "tiff": read_tiff,
+    "jpeg2000": read_jpeg2000,
+    "psd": read_psd,
     "heic": read_heif,
     "avif": read_heif,
 }
