@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Sequence
+from struct import pack
 
 from PIL import Image, ImageDraw
 
@@ -66,3 +67,11 @@ def animation(kind: str, frames: int) -> bytes:
     target = io.BytesIO()
     images[0].save(target, kind, save_all=True, append_images=images[1:], duration=50)
     return target.getvalue()
+
+
+def psd(image: Image.Image, *, composite: bool = True, mode: int = 3, depth: int = 8, version: int = 1) -> bytes:
+    """A Photoshop document with that composite, or one that says that it has layers only."""
+    info = b"8BIM" + pack(">HHI", 1057, 0, 6) + pack(">IBB", 1, composite, 0)
+    head = pack(">4sH6xHIIHH", b"8BPS", version, len(image.getbands()), image.height, image.width, depth, mode)
+    planes = b"".join(band.tobytes() for band in image.split())
+    return head + pack(">II", 0, len(info)) + info + pack(">IH", 0, 0) + planes
