@@ -3,6 +3,7 @@
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from random import Random
 from uuid import uuid4
 
 import pytest
@@ -15,6 +16,7 @@ from localcloud.certificates import Certificates
 from localcloud.cloud import DATA_ACCOUNT, DATA_KEY, HOST_ACCOUNT, LocalCloud
 from localcloud.functions_host.process import FunctionsHostProcess
 from localcloud.identity import IdentityEndpoint
+from pipeline.pacing.waits import wait_in_place
 
 
 @pytest.fixture(scope="session")
@@ -73,6 +75,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         slow = [item for item in items if STARTS_A_CLOUD & set(getattr(item, "fixturenames", ()))]
         items[:] = [item for item in items if item not in set(slow)]
         config.hook.pytest_deselected(items=slow)
+
+
+@pytest.fixture
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two tries in place pass hundredths of seconds instead of seconds."""
+
+    def wait(attempt: int, retry_after: float | None, rng: Random) -> float | None:
+        seconds = wait_in_place(attempt, retry_after, rng)
+        return None if seconds is None else seconds / 100
+
+    monkeypatch.setattr("pipeline.model.azure_openai.wait_in_place", wait)
 
 
 # The parts by themselves, for the tests of the local cloud.
