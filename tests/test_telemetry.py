@@ -223,10 +223,10 @@ async def everything(person: Person, host: FunctionsHostProcess) -> None:
     await person.drop("default.png", PICTURE, metadata)
     await person.drop("scan.tiff", telling_scan(), metadata)
 
-    names = [*(f"{what}.png" for what in BEHAVIOURS), "corrupt.png", "text.jpg", "sidecar.png", "folder/a.png"]
+    names = [*(f"{what}.png" for what in BEHAVIOURS if what != "hanging"), "corrupt.png", "text.jpg", "sidecar.png", "folder/a.png"]
     await asyncio.gather(
         *(person.result(name) for name in [*names, "malformed.png", "schema.png", "default.png", "scan.tiff"]),
-        *(person.logged(f"images/{what}.png: deferred") for what in OPERATORS),
+        *(person.logged(f"images/{what}.png: deferred") for what in [*OPERATORS, "hanging"]),
     )
     await messages(person)
     await over_http(host)
@@ -287,6 +287,7 @@ async def run(
                 )
                 await everything(debugged, host)
                 await told(insights, "blobsight.outcomes")
+                await told(insights, "gen_ai.client.operation.duration", error="TimeoutError")
             secrets = {
                 "master key": host.master_key,
                 "function key": host.function_key,
@@ -316,10 +317,14 @@ async def idle_lines(insights: ApplicationInsights) -> list[str]:
     return [data["message"] for data in insights.of_type("MessageData")[of_the_start:]]
 
 
-async def told(insights: ApplicationInsights, metric: str) -> None:
-    """Wait until `metric` has been exported."""
+async def told(insights: ApplicationInsights, metric: str, error: str | None = None) -> None:
+    """Wait until `metric` has been exported, for errors of that type if one is given."""
+
+    def is_that(data: dict[str, Any]) -> bool:
+        return data["metrics"][0]["name"] == metric and error in (None, data["properties"].get("error.type"))
+
     async with asyncio.timeout(30):
-        while not any(data["metrics"][0]["name"] == metric for data in insights.of_type("MetricData")):
+        while not any(map(is_that, insights.of_type("MetricData"))):
             await asyncio.sleep(0.1)
 
 
