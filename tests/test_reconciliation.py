@@ -258,6 +258,7 @@ async def test_changes_between_runs_hide_nothing_that_is_missing_all_along(data:
     assert lacking_all_along <= set(world.queued)
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(("order", "most"), [(utf16, 1024), (utf8, MAX_HELD), (folders_first, MAX_HELD)])
 async def test_few_images_wait_for_their_results_turn(order: Order, most: int) -> None:
     """Not even with the longest chain of names that start one another, and thousands of short result names."""
@@ -410,6 +411,7 @@ async def a_pass_over(count: int) -> tuple[World, Summary]:
     return world, progress.summary
 
 
+@pytest.mark.no_cover
 async def test_a_hundred_thousand_uploads_cost_forty_operations_and_three_for_each_that_is_lost() -> None:
     world, summary = await a_pass_over(100_000)
     assert (summary.images, summary.results) == (100_000, 99_990)
@@ -417,6 +419,7 @@ async def test_a_hundred_thousand_uploads_cost_forty_operations_and_three_for_ea
     assert (summary.operations, world.lookups, world.asked) == (70, 10, 10)
 
 
+@pytest.mark.no_cover
 async def test_memory_does_not_grow_with_the_containers() -> None:
     peaks = []
     for count in (15_000, 45_000):

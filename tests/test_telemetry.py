@@ -203,7 +203,8 @@ async def everything(person: Person, host: FunctionsHostProcess) -> None:
     metadata = {"note": CANARY}
     for what, behaviours in BEHAVIOURS.items():
         person.scripts[prompt(what)] = deque(behaviours)
-        await person.drop(f"{what}.png", PICTURE, {"instructions": prompt(what)} | metadata)
+        if what != "throttled":  # which slows the others
+            await person.drop(f"{what}.png", PICTURE, {"instructions": prompt(what)} | metadata)
     for what, behaviour in OPERATORS.items():
         person.scripts[prompt(what)] = deque([behaviour] * 9)
         await person.drop(f"{what}.png", PICTURE, {"instructions": prompt(what)} | metadata)
@@ -223,7 +224,8 @@ async def everything(person: Person, host: FunctionsHostProcess) -> None:
     await person.drop("default.png", PICTURE, metadata)
     await person.drop("scan.tiff", telling_scan(), metadata)
 
-    names = [*(f"{what}.png" for what in BEHAVIOURS if what != "hanging"), "corrupt.png", "text.jpg", "sidecar.png", "folder/a.png"]
+    ended = BEHAVIOURS.keys() - {"throttled", "hanging"}
+    names = [*(f"{what}.png" for what in ended), "corrupt.png", "text.jpg", "sidecar.png", "folder/a.png"]
     await asyncio.gather(
         *(person.result(name) for name in [*names, "malformed.png", "schema.png", "default.png", "scan.tiff"]),
         *(person.logged(f"images/{what}.png: deferred") for what in [*OPERATORS, "hanging"]),
@@ -233,6 +235,8 @@ async def everything(person: Person, host: FunctionsHostProcess) -> None:
     await person.drop("answered.png", PICTURE, {"instructions": prompt("again")})  # overwritten
     await person.blobs.get_blob_client("images", "answered.png").delete_blob()
     await person.logged("images/answered.png: gone", "images/answered.png: succeeded")
+    await person.drop("throttled.png", PICTURE, {"instructions": prompt("throttled")} | metadata)
+    await person.result("throttled.png")
 
 
 async def messages(person: Person) -> None:
@@ -287,7 +291,8 @@ async def run(
                 )
                 await everything(debugged, host)
                 await told(insights, "blobsight.outcomes")
-                await told(insights, "gen_ai.client.operation.duration", error="TimeoutError")
+                for error in ("TimeoutError", "429"):
+                    await told(insights, "gen_ai.client.operation.duration", error)
             secrets = {
                 "master key": host.master_key,
                 "function key": host.function_key,
