@@ -57,12 +57,17 @@ def functions_host() -> type[FunctionsHostProcess]:
 
 
 @pytest.fixture(scope="session")
+def emulator() -> type[Azurite]:
+    return Azurite
+
+
+@pytest.fixture(scope="session")
 def program() -> Callable[..., list[str]]:
     """The command of one of the project's programs, such as `program("localcloud", "demo")`."""
     return lambda *arguments: [sys.executable, "-m", *arguments]
 
 
-STARTS_A_CLOUD = {"person", "people", "local_cloud", "functions_host", "program", "azurite", "parts"}
+STARTS_A_CLOUD = {"person", "people", "local_cloud", "functions_host", "program", "emulator", "azurite", "parts"}
 """Fixtures that start an emulator, a functions host or a program of the project, or let a test start one."""
 
 
