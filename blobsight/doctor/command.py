@@ -27,6 +27,7 @@ STORAGE: Mapping[str, Check] = {
     "images: write": storage_checks.write_images,
     "results: read": storage_checks.read_results,
     "state: read": storage_checks.read_state,
+    "rates": storage_checks.rates_left,
     SENDING: storage_checks.send_requests,
     "requests: waiting": storage_checks.requests,
     "poison": storage_checks.poison,
