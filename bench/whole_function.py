@@ -125,10 +125,10 @@ class _Turns:
 
         def per_image(stage: Mapping[str, Any]) -> float:
             counts = Counter(stage["requests"])
-            return (counts.total() - counts["POST model"]) / stage["images"]
+            return float((counts.total() - counts["POST model"]) / stage["images"])
 
         ours, bare = (list(map(per_image, stages)) for stages in (self.ours, self.bare))
-        return row(NAME, self.case, "storage operations/warm image", ours, bare, baseline_name=BARE, at_most=1)
+        return row(NAME, self.case, "storage operations/image", ours, bare, baseline_name=BARE, at_most=1)
 
 
 def result_container(name: str, repeat: int) -> str:

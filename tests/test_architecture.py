@@ -34,7 +34,7 @@ def imports(path: Path) -> set[str]:
         for part in node.body
         for inner in ast.walk(part)
     }
-    found = set()
+    found: set[str] = set()
     for node in nodes(path):
         if isinstance(node, ast.Import) and node not in for_checkers:
             found.update(alias.name for alias in node.names)

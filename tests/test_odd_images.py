@@ -66,7 +66,7 @@ def test_what_is_not_pixels_refuses_no_png(kind: bytes, content: bytes, checksum
     assert prepare(png_with_chunk(LARGE_PNG, kind, content, checksum=checksum)) == AS_IT_SHOULD_BE
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     kind=st.sampled_from([b"tEXt", b"zTXt", b"iTXt", b"pHYs", b"cHRM", b"gAMA", b"sRGB", b"bKGD", b"hIST", b"sBIT"])
     | st.from_regex(rb"[a-z][A-Za-z][A-Z][a-z]", fullmatch=True).filter(lambda kind: kind not in {b"tRNS", b"eXIf"}),
