@@ -121,7 +121,7 @@ def test_of_a_photoshop_document_the_composite_is_sent() -> None:
         (psd(photo(30, 20), version=2), r"a large Photoshop document \(PSB\)"),
         (psd(photo(30, 20), depth=16), "of an unusual kind"),
         (psd(photo(30, 20), mode=7), "of an unusual kind"),
-        (b"\xff\x4f\xff\x51" + pack(">HHH8IH", 0xFF51, 47, 0, 900, 900, 0, 0, 1, 1, 0, 0, 3), "an unusual structure"),
+        (b"\xff\x4f\xff\x51" + pack(">HH8IH", 47, 0, 900, 900, 0, 0, 1, 1, 0, 0, 3), "an unusual structure"),
     ],
     ids=["layers", "large", "deep", "multichannel", "a million tiles"],
 )
