@@ -45,6 +45,7 @@ from blobsight.terminal import (
     table,
     write_json,
 )
+from pipeline.documents.pdf import is_pdf
 from pipeline.errors import PermanentFailure
 from pipeline.images.recognise import find_picture
 from pipeline.instructions import Origin
@@ -492,6 +493,8 @@ def _base64(digest: "hashlib._Hash") -> str:
 
 def _media_type(file: LocalFile, start: bytes) -> str:
     if wants_result(file.name):
+        if is_pdf(start):
+            return "application/pdf"
         return f"image/{find_picture(start)[0]}"
     return TEXT_TYPES.get(file.path.suffix.lower(), "application/octet-stream")
 

@@ -10,8 +10,10 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from subprocess import DEVNULL, PIPE, Popen
 from threading import Timer
 from typing import IO, Literal
@@ -19,7 +21,7 @@ from typing import IO, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.documents.choice import PageChoice
-from pipeline.documents.facts import MOST_SENT_BYTES, Pages, SentPage
+from pipeline.documents.facts import MOST_PAGES, MOST_SENT_BYTES, Pages, SentPage
 from pipeline.errors import ErrorCode, Failure, OperatorFailure, PermanentFailure, RetryableFailure
 from pipeline.images import ImageFacts, PreparedImage
 from pipeline.images.facts import SERVICE_MAX_BYTES, SERVICE_MAX_SIDE
@@ -77,6 +79,12 @@ class _Page(_Line):
     size: int = Field(ge=1, le=SERVICE_MAX_BYTES)
 
 
+class _Measure(_Line):
+    pages: int = Field(ge=1)
+    width: int = Field(ge=0, le=SERVICE_MAX_SIDE)
+    height: int = Field(ge=0, le=SERVICE_MAX_SIDE)
+
+
 class _Problem(_Line):
     problem: str
     cause: str = ""
@@ -109,13 +117,34 @@ async def render_pdf(data: bytes, choice: PageChoice, most_pages: int, memory: i
         process = _started(memory)
     except OSError as error:
         raise OperatorFailure(f"The process that renders PDFs can't be started: {error}.") from error
-    working = asyncio.create_task(asyncio.to_thread(_rendered, process, json.dumps(asked).encode(), data, most_pages))
+    read = partial(_read, process, most_pages)
+    working = asyncio.create_task(asyncio.to_thread(_spoken, process, json.dumps(asked).encode(), data, read))
     try:
         return await asyncio.shield(working)
     finally:
         process.kill()  # then the thread ends, too, whatever it waits for
         with suppress(Failure):
             await working
+
+
+def measure_pdf(data: bytes) -> tuple[int, int, int]:
+    """(how many pages a PDF has, width and height of the first as it would be drawn). Blocks, for a tenth of a second.
+
+    Raises:
+        PermanentFailure, RetryableFailure: as `render_pdf`; too_many_pages above `MOST_PAGES`.
+    """
+    asked = {"pages": PageChoice.parse("all").ranges, "most_pages": MOST_PAGES, "longest_side": SERVICE_MAX_SIDE}
+    try:
+        process = _started(PROCESS_BYTES)
+    except OSError as error:
+        raise OperatorFailure(f"The process that renders PDFs can't be started: {error}.") from error
+    measure = _spoken(
+        process,
+        json.dumps(asked | {"measure": True}).encode(),
+        data,
+        lambda source: _line(process, source, _Measure),
+    )
+    return measure.pages, measure.width, measure.height
 
 
 def _started(memory: int) -> "Popen[bytes]":
@@ -128,8 +157,8 @@ def _started(memory: int) -> "Popen[bytes]":
     )
 
 
-def _rendered(process: "Popen[bytes]", asked: bytes, data: bytes, most_pages: int) -> Rendering:
-    """Blocks: call it in a thread."""
+def _spoken[T](process: "Popen[bytes]", asked: bytes, data: bytes, read: Callable[[IO[bytes]], T]) -> T:
+    """Ask the process, and read what it answers. Blocks: call it in a thread."""
     late = Timer(WALL_SECONDS, process.kill)
     late.start()
     try:
@@ -141,14 +170,14 @@ def _rendered(process: "Popen[bytes]", asked: bytes, data: bytes, most_pages: in
                 running.stdin.write(data)
                 running.stdin.close()
             try:
-                return _read(running, running.stdout, most_pages)
+                return read(running.stdout)
             finally:
                 running.kill()
     finally:
         late.cancel()
 
 
-def _read(process: "Popen[bytes]", source: IO[bytes], most_pages: int) -> Rendering:
+def _read(process: "Popen[bytes]", most_pages: int, source: IO[bytes]) -> Rendering:
     beginning = _line(process, source, _Beginning)
     if not beginning.sandboxed and sys.platform == "linux":
         logger.warning("The process that renders PDFs could not be kept from files and network (seccomp).")

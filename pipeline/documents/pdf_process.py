@@ -4,6 +4,8 @@ r"""The process in which PDFium reads what strangers wrote. It gets a PDF and gi
     stdout   {"count": 12, "numbers": [1, 2], "sandboxed": true}\n, then for each page
              {"number": 1, "format": "png", "width": …, "height": …, "size": …}\n and so many bytes
 
+With {"measure": true} only {"pages": 2, "width": …, "height": …}\n.
+
 Or, in place of any of these lines, {"problem": "encrypted", …}\n: see `pipeline.documents.pdf`, which reads all this
 and believes none of it.
 """
@@ -85,6 +87,11 @@ def render(document: "pypdfium2.PdfDocument", asked: dict[str, Any], target: Bin
         raise Refused("no such pages", count=count, cause=str(error)) from None
     if len(numbers) > asked["most_pages"]:
         raise Refused("too many", count=count, chosen=len(numbers))
+    if asked.get("measure"):
+        width, height = document[numbers[0] - 1].get_size()
+        scale = _scale(width, height, asked["longest_side"])
+        _say(target, {"pages": len(numbers), "width": round(width * scale), "height": round(height * scale)})
+        return
     document.init_forms()
     _say(target, {"count": count, "numbers": numbers, "sandboxed": sandboxed})
     for number in numbers:
@@ -92,7 +99,7 @@ def render(document: "pypdfium2.PdfDocument", asked: dict[str, Any], target: Bin
         width, height = page.get_size()
         if not (width > 0 and height > 0):
             raise Refused("page", number=number, cause="it has no size")
-        scale = min(asked["longest_side"] / max(width, height), MOST_DPI / 72)
+        scale = _scale(width, height, asked["longest_side"])
         try:
             bitmap = page.render(scale=scale, rev_byteorder=True)
             image = encoded(bitmap.to_pil().convert("RGB"), most_bytes=asked["page_bytes"])
@@ -112,6 +119,10 @@ def render(document: "pypdfium2.PdfDocument", asked: dict[str, Any], target: Bin
         target.flush()
         bitmap.close()
         page.close()
+
+
+def _scale(width: float, height: float, longest_side: int) -> float:
+    return min(longest_side / max(width, height, 1e-6), MOST_DPI / 72)
 
 
 def _say(target: BinaryIO, said: dict[str, Any]) -> None:
