@@ -1,4 +1,4 @@
-"""No text of an export runs as a formula, whatever separator a spreadsheet takes the file to have; and texts come back."""
+"""No text of an export runs as a formula, whatever separator the file is opened with; and texts come back."""
 
 import csv
 import re
