@@ -29,7 +29,7 @@ from blobsight.asking import ASKING_KEYS, Asked, asking_options
 from blobsight.following import Finished, follow, show_finished, tally
 from blobsight.image_states import State
 from blobsight.instruction_names import Named, is_same_text, malformed, rightly_named
-from blobsight.local_files import HIDDEN, JUNK, LeftOut, LocalFile, find_files, why_unreadable
+from blobsight.local_files import HIDDEN, JUNK, LeftOut, LocalFile, find_files, links_option, why_unreadable
 from blobsight.reading import metadata_of, properties_of, side_by_side
 from blobsight.terminal import (
     Exit,
@@ -124,11 +124,20 @@ class Report:
 @click.option("--prefix", default="", help="Put before each name, for example a folder: 2026/.")
 @click.option("--wait", is_flag=True, help="Wait until every image has its result, and show the results.")
 @click.option("--dry-run", is_flag=True, help="Show what would be sent, and send nothing.")
+@links_option
 @click.option("--json", "as_json", is_flag=True, help="Outcome of every file, as one JSON object on stdout.")
 @asking_options
 @account_options
 def upload(  # noqa: PLR0913 - one for each option
-    place: Place, asked: Asked, paths: Sequence[str], *, prefix: str, wait: bool, dry_run: bool, as_json: bool
+    place: Place,
+    asked: Asked,
+    paths: Sequence[str],
+    *,
+    prefix: str,
+    wait: bool,
+    dry_run: bool,
+    follow_links: bool,
+    as_json: bool,
 ) -> Exit:
     """Put images into the input container.
 
@@ -143,7 +152,7 @@ def upload(  # noqa: PLR0913 - one for each option
     """  # noqa: D301 - click's mark of lines to leave alone
     metadata = asked.metadata()
     # Outside an event loop: within one, Ctrl-C would wait for the end of the search, or of stdin.
-    report, found = _find(paths, prefix)
+    report, found = _find(paths, prefix, follow_links=follow_links)
     named = rightly_named(found)
     files = named.files
     if not files and not report.failed:
@@ -156,11 +165,11 @@ def upload(  # noqa: PLR0913 - one for each option
     return asyncio.run(_run(place, asked, metadata, files, report, wait=wait, dry_run=dry_run, as_json=as_json))
 
 
-def _find(paths: Sequence[str], prefix: str) -> tuple[Report, list[LocalFile]]:
+def _find(paths: Sequence[str], prefix: str, *, follow_links: bool) -> tuple[Report, list[LocalFile]]:
     report = Report()
     files: list[LocalFile] = []
     with progress("Looking for files") as bar:
-        for found in find_files(paths, sys.stdin, prefix):
+        for found in find_files(paths, sys.stdin, prefix, follow_links=follow_links):
             if isinstance(found, LeftOut):
                 report.add(found)
             else:

@@ -115,7 +115,7 @@ async def test_what_is_no_image_is_left_out_and_what_cannot_be_read_is_listed(pe
     (path / "dangling.png").symlink_to(path / "nowhere")
     (path / "broken.png").symlink_to("/proc/self/mem")  # on Linux, a regular file that fails when it is read
     os.mkfifo(path / "pipe.png")
-    ran = await blobsight(person, "upload", str(path), "--prefix", "odd/", "--json")
+    ran = await blobsight(person, "upload", str(path), "--prefix", "odd/", "--follow-links", "--json")
     assert ran.status == 1
     assert ran.json()["sent"] == 2
     told = {Path(problem["path"]).name: (problem["failed"], problem["reason"]) for problem in ran.json()["problems"]}
@@ -130,6 +130,26 @@ async def test_what_is_no_image_is_left_out_and_what_cannot_be_read_is_listed(pe
         "broken.png": (True, UNREADABLE),
         "pipe.png": (True, "it is not a regular file"),
     }
+
+
+async def test_a_strangers_folder_uploads_nothing_from_elsewhere(
+    person: Person, folder: Folder, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A photo, a folder of photos, a question: each a link to the caller's own."""
+    mine = tmp_path_factory.mktemp("mine")
+    (mine / "passport.png").write_bytes(picture())
+    (mine / "key.txt").write_text("my secret")
+    path = folder("a.png")
+    (path / "b.png").symlink_to(mine / "passport.png")
+    (path / "album").symlink_to(mine)
+    (path / "a.png.instructions.txt").symlink_to(mine / "key.txt")
+    ran = await blobsight(person, "upload", str(path), "--prefix", "stranger/", "--wait")
+    assert (ran.status, set(await etags(person, "stranger/"))) == (1, {"stranger/a.png"})
+    assert ran.talk.count("it is a link out of") == 3
+    assert person.asked("my secret") == []
+    asked_for = await blobsight(person, "upload", str(path), "--prefix", "stranger/", "--follow-links")
+    assert asked_for.status == 0
+    assert {"stranger/b.png", "stranger/album/passport.png"} < set(await etags(person, "stranger/"))
 
 
 async def test_a_list_of_another_system(person: Person, folder: Folder) -> None:
