@@ -1,6 +1,7 @@
 """`blobsight upload`: files into the container, each once, whatever happens on the way."""
 
 import asyncio
+import hashlib
 import os
 import signal
 from collections.abc import Callable
@@ -8,8 +9,10 @@ from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 from types import SimpleNamespace
 
 import pytest
+from azure.storage.blob import BlobBlock, ContentSettings
 from hypothesis import given
 from hypothesis import strategies as st
+from support.guarded_storage import guarded
 from support.person import Person
 from support.pictures import picture
 from support.terminal import blobsight, started
@@ -130,6 +133,39 @@ async def test_what_is_no_image_is_left_out_and_what_cannot_be_read_is_listed(pe
         "broken.png": (True, UNREADABLE),
         "pipe.png": (True, "it is not a regular file"),
     }
+
+
+@pytest.mark.parametrize("many", [False, True], ids=["asked", "listed"])
+async def test_a_made_up_md5_hides_no_change(person: Person, folder: Folder, *, many: bool) -> None:
+    """Another uploader has put something else there, of the same size, and stated the MD5 of what the caller has."""
+    prefix = f"forged-{many}/"
+    path = folder("a.png", *(f"{number}.png" for number in range(101 * many)), _instructions__md="What is it?")
+    for name in ("a.png", "_instructions.md"):
+        ours = (path / name).read_bytes()
+        theirs = ours[:-1] + bytes([ours[-1] ^ 1])
+        md5 = ContentSettings(content_md5=bytearray(hashlib.md5(ours, usedforsecurity=False).digest()))
+        blob = person.blobs.get_blob_client("images", prefix + name)
+        await blob.stage_block("1", theirs)
+        await blob.commit_block_list([BlobBlock("1")], content_settings=md5)
+    await person.result(f"{prefix}a.png", etag=(await etags(person, prefix))[f"{prefix}a.png"].strip('"'))
+    ran = await blobsight(person, "upload", str(path), "--prefix", prefix)
+    assert (ran.status, " 0 unchanged" in ran.talk) == (0, True)
+    for name in ("a.png", "_instructions.md"):
+        blob = person.blobs.get_blob_client("images", prefix + name)
+        assert await (await blob.download_blob()).readall() == (path / name).read_bytes()
+    await person.result(f"{prefix}a.png", etag=(await etags(person, prefix))[f"{prefix}a.png"].strip('"'))
+    again = await blobsight(person, "upload", str(path), "--prefix", prefix)
+    assert again.talk.startswith("0 sent (0 bytes), ")
+
+
+async def test_without_the_right_to_read_results_md5s_have_to_do(person: Person, folder: Folder) -> None:
+    """As it is for those who may only upload; the command says so, once."""
+    path = str(folder("a.png", "b.png"))
+    async with guarded(person, lambda _method, path: "/results" in path) as account:
+        arguments = ("upload", path, "--prefix", "blind/", "--connection-string", account)
+        assert "compared" not in (await blobsight(None, *arguments)).talk
+        ran = await blobsight(None, *arguments)
+    assert (ran.status, "2 unchanged" in ran.talk, ran.talk.count("by size and MD5 alone")) == (0, True, 1)
 
 
 async def test_a_strangers_folder_uploads_nothing_from_elsewhere(
