@@ -52,8 +52,8 @@ def test_outputs_of_a_deployment_do_too(folder: Path) -> None:
 
 @pytest.mark.parametrize("name", ["PATH", "LD_PRELOAD", "PYTHONPATH", "ENV", "AZURE_X;touch ran", "AZURE_$(touch ran)"])
 def test_no_other_name_is_set(folder: Path, name: str) -> None:
-    found = in_a_shell(folder, {name: "/tmp/evil"})
-    assert "/tmp/evil" not in found.values()
+    found = in_a_shell(folder, {name: "evil"})
+    assert "evil" not in found.values()
 
 
 def test_people_are_told_of_no_other_way() -> None:
