@@ -1,10 +1,13 @@
 """Text of strangers in the log: short, printable, on lines of the app's own; the whole way, whoever wrote it."""
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import urlsplit
 
+import aiohttp
 import pytest
 from azure.storage.queue import TextBase64EncodePolicy
 from azure.storage.queue.aio import QueueClient
@@ -19,9 +22,12 @@ MOST_BYTES = 12_000
 """Of log for one delivery: a name of 1,024 characters has up to 3,072 bytes, and three lines name it."""
 
 
+SETTINGS = {"ALLOWED_DEPLOYMENTS": "vision-2", "FUNCTIONS_REQUEST_BODY_SIZE_LIMIT": "1000000"}
+
+
 @pytest.fixture(scope="module")
 async def person(people: People, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Person]:
-    async with people(tmp_path_factory.mktemp("strangers"), {"ALLOWED_DEPLOYMENTS": "vision-2"}) as person:
+    async with people(tmp_path_factory.mktemp("strangers"), SETTINGS) as person:
         yield person
 
 
@@ -121,3 +127,36 @@ async def test_what_a_sender_writes(person: Person, message: Any) -> None:
     await person.logged("Ignored", "can't be understood", "gone in", "failed", since=before)
     log = said_since(person, before)
     assert len(log.encode()) < MOST_BYTES * max(log.count(", attempt "), 1)
+
+
+@pytest.mark.parametrize("length", ["Content-Length: 5000000000", "Transfer-Encoding: chunked"])
+async def test_a_large_body_is_refused_before_it_is_there(person: Person, length: str) -> None:
+    """By its length, of which no byte has come; or once there is too much of it. The function does not run."""
+    functions = person.cloud.functions
+    address = urlsplit(functions.url)
+    before = person.log.stat().st_size
+    reader, writer = await asyncio.open_connection(address.hostname, address.port)
+    head = (
+        f"POST /api/process_image HTTP/1.1\r\nHost: x\r\nx-functions-key: {functions.function_key}\r\n{length}\r\n\r\n"
+    )
+    writer.write(head.encode())
+    if "chunked" in length:
+        writer.write(11 * (f"{100_000:x}\r\n".encode() + bytes(100_000) + b"\r\n"))
+    assert (await asyncio.wait_for(reader.readline(), 10)).split()[1] == b"413"
+    writer.close()
+    assert "process_image" not in said_since(person, before)
+
+
+async def test_an_answer_that_looks_like_a_page_is_not_one(person: Person) -> None:
+    functions = person.cloud.functions
+    person.scripts["A page?"].append(Answer("<script>alert(1)</script>"))
+    async with (
+        aiohttp.ClientSession() as http,
+        http.post(
+            f"{functions.url}/api/process_image?instructions=A+page%3F",
+            data=picture(),
+            headers={"x-functions-key": functions.function_key},
+        ) as answer,
+    ):
+        assert (answer.content_type, answer.headers["X-Content-Type-Options"]) == ("text/plain", "nosniff")
+        assert await answer.text() == "<script>alert(1)</script>"
