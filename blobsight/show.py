@@ -26,7 +26,7 @@ from blobsight.account import (
 )
 from blobsight.reading import Tries, metadata_of, properties_of, read_blob
 from blobsight.stored_results import read_result
-from blobsight.terminal import Exit, Trouble, Unknown, one_line, out, plain, shortened, write_json
+from blobsight.terminal import MOST_OF_A_MESSAGE, Exit, Trouble, Unknown, one_line, out, plain, shortened, write_json
 from pipeline.errors import PermanentFailure, RetryableFailure
 from pipeline.images import ImageLimits, inspect
 from pipeline.instructions import Instructions, InstructionSources, Origin
@@ -40,8 +40,6 @@ HEADER_BYTES = 256 * 1024
 """Bytes read of an image without a result, to find its format and size. Some cameras put long previews in front."""
 _ANY_SIZE = ImageLimits(max_bytes=HEADER_BYTES, max_pixels=2**62)
 """No limits: the app decides what it accepts, this command only shows."""
-MOST_OF_A_MESSAGE = 2000
-"""Characters of an error's message: twice what the app writes."""
 MOST_OF_A_DETAIL = 2000
 """Characters of an entry of an error's details."""
 MAY_NOT_READ_STATE = "you may not read the state container (role Storage Blob Data Reader)"

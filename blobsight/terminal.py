@@ -180,6 +180,8 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+MOST_OF_A_MESSAGE = 2000
+"""Characters of an error's message: twice what the app writes. A result may be another program's."""
 _HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp", "Co", "Cn"}
 """Categories of characters that steer a terminal, change the order of others, or don't show at all."""
 _JOINERS = "\u200c\u200d"

@@ -95,6 +95,12 @@ def test_what_counts_as_a_result_can_be_shown_told_and_exported(document: Any) -
     Columns().row(result)
 
 
+@given(VALUES)
+def test_whatever_json(document: Any) -> None:
+    with pytest.raises(UnreadableError, match="it is "):
+        parse_result(Content(json.dumps(document).encode(), None))
+
+
 @given(st.binary(), st.sampled_from([None, "gzip", "br"]))
 def test_whatever_bytes(data: bytes, encoding: str | None) -> None:
     with pytest.raises(UnreadableError):

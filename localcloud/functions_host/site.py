@@ -27,7 +27,7 @@ from azure.core.exceptions import AzureError
 from localcloud.functions_host import http_routes, queue_trigger, timer
 from localcloud.functions_host.bindings import BlobTrigger, Function, HttpTrigger, QueueTrigger, TimerTrigger
 from localcloud.functions_host.blob_trigger import BlobTriggers
-from localcloud.functions_host.errors import FunctionError, HostError, InvocationError
+from localcloud.functions_host.errors import FunctionError, HostError, InvocationError, first_line
 from localcloud.functions_host.keys import BLOBS_EXTENSION, Keys
 from localcloud.functions_host.queue_listener import QueueListener
 from localcloud.functions_host.trigger_context import Invoke
@@ -155,7 +155,7 @@ class HostSite:
             return web.Response(status=500)
 
     def _report(self, function: Function, error: InvocationError) -> None:
-        _LOG.warning("function %s failed: %s", function.name, error)
+        _LOG.warning("function %s failed: %s", function.name, first_line(error))
         if isinstance(error, FunctionError):
             _LOG.debug("%s", error.stack_trace)
 
