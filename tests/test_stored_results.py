@@ -77,7 +77,7 @@ def anywhere(request: pytest.FixtureRequest) -> Iterator[None]:
 @example({"status": "succeeded", "source": {}, "answer": {"text": ""}, "created_at": "9999-12-31T23:59:59Z"})
 @example({"status": "failed", "source": {}, "answer": {}, "error": {"code": "", "message": ""}})
 @example({"status": "succeeded", "source": {}, "answer": {"text": ""}, "error": {"other": None}})
-def test_what_counts_as_a_result_can_be_shown_told_and_exported(document: Any) -> None:
+def test_every_stored_result_can_be_shown_summed_up_and_exported(document: Any) -> None:
     try:
         result = parse_result(Content(json.dumps(document).encode(), None))
     except UnreadableError:
@@ -102,7 +102,7 @@ def test_whatever_json(document: Any) -> None:
 
 
 @given(st.binary(), st.sampled_from([None, "gzip", "br"]))
-def test_whatever_bytes(data: bytes, encoding: str | None) -> None:
+def test_bytes_that_are_not_a_result_are_unreadable(data: bytes, encoding: str | None) -> None:
     with pytest.raises(UnreadableError):
         parse_result(Content(data, encoding))
 
