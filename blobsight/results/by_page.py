@@ -3,6 +3,22 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from blobsight.results.export import Advance, Export
+
+
+class ByPage:
+    """An export that gets a row for each page."""
+
+    def __init__(self, export: Export) -> None:
+        self._export = export
+
+    def add(self, result: Mapping[str, Any]) -> None:
+        for of_page in by_page(result):
+            self._export.add(of_page)
+
+    def complete(self, advance: Advance) -> None:
+        self._export.complete(advance)
+
 
 def by_page(result: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """Yield a result for each page: the document's, with the page's `answer`, `usage` and `error`, and its number as
