@@ -1,8 +1,10 @@
 """Documents dropped like images: each ends in one result, with nothing left out silently and no page paid twice."""
 
 import asyncio
+import csv
 import io
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -128,6 +130,22 @@ async def test_each_page_is_asked_about_by_itself(person: Person) -> None:
     assert result["usage"]["input_tokens"] == sum(answer["usage"]["input_tokens"] for answer in answers)
     assert result["model"]["request_id"] is None
     assert len({answer["request_id"] for answer in answers}) == 2
+
+
+async def test_answers_are_exported_by_page(person: Person, tmp_path: Path) -> None:
+    data = pdf(["One", "Two"])
+    await result_of(person, "pages/export/a.pdf", data, instructions="Exported?", per_page="true")
+    await result_of(person, "pages/export/b.png", picture(), instructions="Exported?")
+    table = tmp_path / "answers.csv"
+    ran = await blobsight(person, "results", "pages/export/", "--by-page", "-o", str(table))
+    assert ran.status == 0, ran.talk
+    with table.open(encoding="utf-8-sig", newline="") as opened:
+        rows = list(csv.DictReader(opened))
+    assert [(row["source.name"], row["page"], row["answer.text"]) for row in rows] == [
+        ("pages/export/a.pdf", "1", "You asked: Exported?"),
+        ("pages/export/a.pdf", "2", "You asked: Exported?"),
+        ("pages/export/b.png", "", "You asked: Exported?"),
+    ]
 
 
 async def test_a_page_that_fails_costs_only_itself_and_a_rerun_asks_only_about_it(person: Person) -> None:

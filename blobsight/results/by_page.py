@@ -25,7 +25,8 @@ def by_page(result: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     `page`. A result without such pages is yielded as it is.
     """
     answer = result.get("answer")
-    pages = answer.get("pages") if isinstance(answer, Mapping) else None
+    answer = answer if isinstance(answer, Mapping) else {}
+    pages = answer.get("pages")
     if not isinstance(pages, list) or not all(isinstance(page, Mapping) for page in pages):
         yield result
         return
