@@ -178,7 +178,7 @@ def test_a_claim_left_is_explained_only_by_what_cut_its_own_process_off(
 
 
 def sends(at: float, worker: str, upload: str, *, status: int | None = 201) -> Operation:
-    return Operation(at, worker, "POST", "analysis-requests", "messages", status, holds=frozenset({upload}))
+    return Operation(at, worker, "POST", "deferred-work", "messages", status, holds=frozenset({upload}))
 
 
 @pytest.mark.parametrize(

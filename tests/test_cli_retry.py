@@ -157,7 +157,6 @@ async def test_missing_is_what_has_no_result_and_is_not_on_its_way(shop: Worksho
     assert "Left out: 1 that are on the queue already." in ran.talk
     found = await shop.queued()
     assert sorted(request.name for request in found if isinstance(request, Request)) == ["lost.png", "overwritten.png"]
-    assert all(isinstance(request, Request) and request.since is not None for request in found)
 
 
 async def test_whoever_may_not_see_what_waits_is_told_and_goes_on(shop: Workshop) -> None:

@@ -59,7 +59,8 @@ from localcloud.model import (
     Verbatim,
 )
 from pipeline.errors import ErrorCode, OperatorFailure, PermanentFailure, RetryableFailure
-from pipeline.job.requests import Redrive, parse_message
+from pipeline.job.public import Allowed, parse_public
+from pipeline.job.requests import Redrive
 from pipeline.model.azure_openai import UNREADABLE_TRIES
 from pipeline.model.question import Reply
 from pipeline.model.refusals import QuotaUsedUp
@@ -245,7 +246,7 @@ async def messages(person: Person) -> None:
                 json.dumps({"container": "images", "name": "sidecar.png", "instructions": prompt("request")}),
             ):
                 await client.send_message(message)
-    await person.logged("a message on the request queue can't be understood")
+    await person.logged("a queue message was refused")
     await person.logged("images/sidecar.png: succeeded", "images/sidecar.png: already done")
 
 
@@ -633,7 +634,7 @@ async def test_the_queries_ask_for_what_is_told(run: Run) -> None:
 
 def test_the_redrive_that_is_shown_is_one() -> None:
     [shown] = re.findall(r"printf '%s' '([^']+)'", PAGE)
-    [redrive] = parse_message(shown)
+    [redrive] = parse_public(shown, Allowed(redrives=True))
     assert isinstance(redrive, Redrive)
     assert set(redrive.redrive) == {ErrorCode.RETRIES_EXHAUSTED, ErrorCode.CRASHED}
 

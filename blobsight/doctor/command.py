@@ -27,7 +27,7 @@ STORAGE: Mapping[str, Check] = {
     "results: read": storage_checks.read_results,
     "state: read": storage_checks.read_state,
     SENDING: storage_checks.send_requests,
-    "requests: waiting": storage_checks.requests,
+    "queues: waiting": storage_checks.waiting,
     "poison": storage_checks.poison,
     "dead letters": storage_checks.dead_letters,
 }
