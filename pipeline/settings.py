@@ -111,8 +111,8 @@ class Settings(BaseModel):
     deferred_queue: StorageName = Field("deferred-work", alias="DEFERRED_QUEUE", examples=["deferred-work"])
     """On the data account: work that the app defers. Nobody else should be able to send to it."""
     requests_may_ask: bool = Field(True, alias="REQUESTS_MAY_ASK", examples=["false"])
-    """Whether a message on the request queue may have instructions and options of its own. Without them it can only name
-    an image."""
+    """Whether a message on the request queue may have instructions and options of its own. Otherwise it only names an
+    image."""
     requests_may_redrive: bool = Field(False, alias="REQUESTS_MAY_REDRIVE", examples=["true"])
     """Whether a message on the request queue may have all failed images run again ([redrive](operations.md#redrive)).
     `blobsight retry` needs no such message."""

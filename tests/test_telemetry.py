@@ -238,7 +238,7 @@ async def everything(person: Person, host: FunctionsHostProcess) -> None:
 
 async def messages(person: Person) -> None:
     async with QueueServiceClient.from_connection_string(person.cloud.front.connection_string) as queues:
-        for queue in ("analysis-requests", "analysis-requests-poison"):
+        for queue in ("analysis-requests", "analysis-requests-poison", "deferred-work-poison"):
             client = queues.get_queue_client(queue, message_encode_policy=TextBase64EncodePolicy())
             for message in (
                 json.dumps({"version": 1, "container": "images", "instructions": prompt("malformed")}),
