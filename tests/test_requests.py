@@ -1,12 +1,14 @@
 """Messages: what the app defers is read back, and whatever others send is understood or refused, and never believed."""
 
 import json
+import re
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from support.person import ROOT
 
 from pipeline.errors import ErrorCode
 from pipeline.instructions.options import Options
@@ -225,6 +227,16 @@ def test_what_is_accepted_can_be_deferred_however_often() -> None:
 
     shortest = min(length for length in range(MOST_BYTES - 500, MOST_BYTES) if not fits(length))
     assert fits(shortest - 1)
+
+
+def test_the_messages_that_the_page_shows_are_requests() -> None:
+    page = (ROOT / "docs" / "requests.md").read_text(encoding="utf-8")
+    shown = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
+    works = [parse_public(message, EVERYTHING) for message in shown]
+    asked = [(work.instructions, work.rerun_of) for [work] in works if isinstance(work, Request)]
+    assert asked == [(None, None), ("What is the total?", None), (None, "0x8DE0B5A3C1F2E40"), (None, None)]
+    assert [isinstance(work, Redrive) for [work] in works] == [False, False, False, True, False]
+    assert f"{MESSAGE_BYTES // 1024} KiB less {MESSAGE_BYTES - MOST_BYTES} bytes" in page
 
 
 def test_the_next_try_is_the_same_work() -> None:

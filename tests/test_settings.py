@@ -44,6 +44,22 @@ Blobsight cannot start, settings to fix: 1
 """)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"REQUESTS_QUEUE": "deferred-work"},
+        {"DEFERRED_QUEUE": "analysis-requests-poison"},
+        {"REQUESTS_QUEUE": "deferred-work-poison"},
+        {"REQUESTS_QUEUE": "webjobs-blobtrigger-poison"},
+    ],
+)
+def test_queues_must_differ_or_what_others_send_would_be_believed(changes: dict[str, str]) -> None:
+    assert message_for(changes) == snapshot("""\
+Blobsight cannot start, settings to fix: 1
+  - REQUESTS_QUEUE and DEFERRED_QUEUE must differ, also from the host's poison queues, or what others send would be taken for the app's own work. Give each its own queue.\
+""")
+
+
 def test_two_identities_are_refused() -> None:
     assert message_for({"AZURE_CLIENT_ID": "one", "DataStorage__clientId": "two"}) == snapshot("""\
 Blobsight cannot start, settings to fix: 1

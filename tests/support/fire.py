@@ -109,20 +109,20 @@ def impatient_app(directory: Path, *, deliveries: int = 5) -> Path:
 async def fire_in(
     directory: Path, local_cloud: type[LocalCloud], settings: Mapping[str, str] | None = None
 ) -> AsyncIterator[Fire]:
-    """Start a cloud with two workers. `settings` are the app's, beside those that make it quick."""
+    """Start a cloud, with two workers unless `settings` say otherwise. They are the app's, beside short times."""
     log, ledger = directory / "functions.log", Ledger()
+    settings = {"FUNCTIONS_WORKER_PROCESS_COUNT": "2", **(settings or {})}
     cloud = local_cloud(
         directory=directory,
         app=impatient_app(directory / "app"),
         log=log,
         brain=Echo(),
         settings={
-            "FUNCTIONS_WORKER_PROCESS_COUNT": "2",
             "CLAIM_SECONDS": str(CLAIM_SECONDS),
             "MODEL_TIMEOUT_SECONDS": "20",
             "LOCAL_HOST_HIDDEN_SECONDS": "3",
             "LOCAL_HOST_RESTART_SECONDS": "0.1",
-            **(settings or {}),
+            **settings,
         },
         storage_watch=ledger,
     )
@@ -138,6 +138,6 @@ async def fire_in(
             person = Person(cloud, blobs, log)
             cloud.model.script.policy = person.behave
             fire = Fire(person, queues, silent, ledger)
-            while len(await fire.workers()) < 2:
+            while len(await fire.workers()) < int(settings["FUNCTIONS_WORKER_PROCESS_COUNT"]):
                 await asyncio.sleep(0.1)
             yield fire
