@@ -65,7 +65,7 @@ async def behind(shop: Workshop, door: str) -> AsyncIterator[Deliveries]:
             shop.queue,
             QueuedMarks(service, "shop-state"),
             Governor(most_in_flight=8, patience=30),
-            deployment=shop.settings.openai_deployment,
+            deployments=shop.settings.deployments,
             retry_for=shop.retry_for.total_seconds(),
             now=lambda: shop.time,
         )

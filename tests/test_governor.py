@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from bench.simulation.clock import now, seeded, virtually
 from bench.simulation.service import Bucket, Service, Windows
 from pipeline.pacing.gate import AHEAD, Busy, Turn
-from pipeline.pacing.governor import MOST_DEPLOYMENTS, Governor
+from pipeline.pacing.governor import Governor
 from pipeline.pacing.pace import SLOWER
 from pipeline.pacing.pauses import LONGEST_FAILURE_PAUSE
 from pipeline.pacing.waits import (
@@ -619,23 +619,6 @@ def test_a_quiet_hour_is_not_taken_for_a_small_quota() -> None:
         pace = caller.governor.state("vision").pace
         assert pace is not None
         assert pace > 5
-
-    virtually(main())
-
-
-def test_forgets_the_deployment_unused_for_longest() -> None:
-    async def main() -> None:
-        several = governor()
-        async with several.turn("busy all the time"):
-            for number in range(MOST_DEPLOYMENTS * 2):
-                async with several.turn(f"deployment {number}"):
-                    pass
-            known = several.deployments
-            assert len(known) == MOST_DEPLOYMENTS
-            assert known[0] == "busy all the time"
-            assert known[-1] == f"deployment {MOST_DEPLOYMENTS * 2 - 1}"
-            assert several.state("never seen").limit == 2
-            assert several.deployments == known
 
     virtually(main())
 

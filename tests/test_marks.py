@@ -150,11 +150,13 @@ async def test_work_that_finds_the_door_closed_is_deferred_unopened(shop: Worksh
     deliveries, request = shop.deliveries(door), await shop.drop("a.png")
     shop.connection.is_refused = lambda _method, path: "/waiting/" not in path
     await deliveries.handle(request)
-    await deliveries.handle(request.model_copy(update={"options": Options(deployment="another")}))
-    assert [(sent.attempt, delay) for sent, delay in shop.queue.sent] == [(1, 33), (1, 33)]
+    for deployment in ("another", "one-that-is-not-allowed"):
+        await deliveries.handle(request.model_copy(update={"options": Options(deployment=deployment)}))
+    assert [(sent.attempt, delay) for sent, delay in shop.queue.sent] == [(1, 33)] * 3
     await deliveries.handle(request.model_copy(update={"attempt": 2}))
     usual = shop.settings.openai_deployment
-    assert door.asked == [(usual, HOLD_SECONDS, False), ("another", HOLD_SECONDS, False), (usual, HOLD_SECONDS, True)]
+    asked = [(usual, False), ("another", False), (usual, False), (usual, True)]
+    assert door.asked == [(deployment, HOLD_SECONDS, failed) for deployment, failed in asked]
 
 
 @pytest.mark.parametrize("name", ["_instructions.md", "a/b.schema.json", ".DS_Store"])

@@ -20,7 +20,7 @@ from support.some_settings import ENOUGH
 
 from pipeline.app import app, settings
 from pipeline.images import PreparedImage
-from pipeline.instructions.sources import Instructions, Origin
+from pipeline.instructions import Instructions, Origin
 from pipeline.job.answering import CONVERSIONS, ModelAnswerer
 from pipeline.job.memory import Budget, Content
 from pipeline.job.work import Asked, Stopwatch

@@ -110,7 +110,9 @@ def parse_public(text: str, allowed: Allowed) -> list[Request | Redrive]:
         return [asked.work()]
     request = validated(PublicRequest, _without_state(content))
     if request.asks and not allowed.questions:
-        raise InvalidRequest("it has instructions or options of its own, and REQUESTS_MAY_ASK is set to false")
+        raise InvalidRequest(
+            "it has instructions or options of its own, which REQUESTS_MAY_ASK or INSTRUCTION_SOURCES does not allow"
+        )
     if request.work_bytes > MOST_BYTES:
         raise InvalidRequest(f"it takes {request.work_bytes:,} bytes, and a request may take {MOST_BYTES:,}")
     return [request.work()]

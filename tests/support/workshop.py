@@ -121,7 +121,7 @@ class Workshop:
     retry_for: timedelta = RETRY_FOR
 
     def __post_init__(self) -> None:
-        self.settings = Settings.from_environment(self.person.cloud.app_settings())
+        self.settings = Settings.from_environment(self.person.cloud.app_settings() | {"ALLOWED_DEPLOYMENTS": "another"})
         self.marks = QueuedMarks(self.service, "shop-state")
 
     @property
@@ -162,7 +162,7 @@ class Workshop:
             self.queue,
             self.marks,
             pacing or Governor(most_in_flight=8, patience=30),
-            deployment=self.settings.openai_deployment,
+            deployments=self.settings.deployments,
             retry_for=self.retry_for.total_seconds(),
             now=lambda: self.time,
             **options,
