@@ -71,7 +71,6 @@ def app() -> App:
     part of a second, and a cold start of Azure Functions has to index the app long before that.
     """
     from pipeline.images.allocator import return_freed_memory
-    from pipeline.instructions import Origin
     from pipeline.job.analysis import Analyzer
     from pipeline.job.last_resort import LastResort
     from pipeline.job.public import Allowed
@@ -127,8 +126,7 @@ def app() -> App:
         tokens=tokens,
     )
     images = config.input_container
-    may_ask = config.requests_may_ask and Origin.REQUEST in config.instruction_sources
-    allowed = Allowed(questions=may_ask, redrives=config.requests_may_redrive)
+    allowed = Allowed(questions=config.questions_by_message, redrives=config.requests_may_redrive)
     redriver = Redriver(blobs, results, deferred, marks, images=images)
     return App(
         analyzer,

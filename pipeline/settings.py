@@ -262,6 +262,11 @@ class Settings(BaseModel):
         return self.openai_deployment, *(self.allowed_deployments or ())
 
     @property
+    def questions_by_message(self) -> bool:
+        """Whether a message may have a question: one that would not be looked at is refused."""
+        return self.requests_may_ask and "request" in self.instruction_sources
+
+    @property
     def identity_client_id(self) -> str | None:
         return self.client_id or self.storage_client_id
 

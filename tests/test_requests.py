@@ -23,6 +23,7 @@ from pipeline.job.public import (
 from pipeline.job.requests import MESSAGE_BYTES, InvalidRequest, Redrive, Request, parse_deferred
 from pipeline.names import is_blob_name
 
+PLAIN = {"container": "images", "name": "a.png"}
 EVERYTHING = Allowed(questions=True, redrives=True)
 NOTHING = Allowed(questions=False, redrives=False)
 
@@ -150,13 +151,23 @@ values = st.recursive(
 @example('{"version": 1, "container": "images", "name": "\\ud800"}')
 @example('{"version": 1, "container": "images", "name": "a.png", "\\ud800": 1}')
 @example(json.dumps(event("\ud800")))
+@example(json.dumps(PLAIN | {"instructions": "\ud800"}))
+@example(json.dumps(PLAIN | {"rerun_of": "\ud800"}))
+@example(json.dumps(PLAIN | {"options": {"schema": {"type": "\ud800"}}}))
+@example(json.dumps(PLAIN | {"options": {"schema": {"\ud800": 1}}}))
+@example(json.dumps(PLAIN | {"options": {"schema": {"maximum": float("nan"), "minimum": float("inf")}}}))
+@example(json.dumps(PLAIN)[:-1] + ', "options": {"schema": ' + '{"not": ' * 300 + "{}" + "}" * 302)
 def test_any_other_message_is_refused_in_words_that_a_result_can_hold(message: str) -> None:
-    """Never in another way, which would leave it in a queue that nobody reads."""
-    for parse in (lambda: parse_public(message, EVERYTHING), lambda: parse_deferred(message)):
-        try:
-            parse()
-        except InvalidRequest as refusal:
-            str(refusal).encode()
+    """Never in another way, which would leave it in a queue that nobody reads. What is accepted can be deferred."""
+    try:
+        for work in parse_public(message, EVERYTHING):
+            assert parse_deferred(work.to_message()) == work
+    except InvalidRequest as refusal:
+        str(refusal).encode()
+    try:
+        parse_deferred(message)
+    except InvalidRequest as refusal:
+        str(refusal).encode()
 
 
 HOSTS_FORM = {
@@ -167,7 +178,6 @@ HOSTS_FORM = {
     "BlobName": "a.png",
     "ETag": '"0x1"',
 }
-PLAIN = {"container": "images", "name": "a.png"}
 
 
 @pytest.mark.parametrize(
@@ -184,6 +194,7 @@ PLAIN = {"container": "images", "name": "a.png"}
         (json.dumps([PLAIN, PLAIN]), "array"),
         (json.dumps(HOSTS_FORM), "container"),
         (json.dumps(PLAIN | {"rerun_failed": True}), "rerun_of"),
+        (json.dumps(PLAIN | {"instructions": "\ud800"}), "half a character"),
     ],
 )
 def test_a_refusal_says_what_is_wrong(message: str, problem: str) -> None:

@@ -150,13 +150,19 @@ async def test_a_redrive_is_refused_unless_it_is_allowed(fire: Fire) -> None:
     assert await fire.person.result("redriven.png") == before
 
 
-async def test_a_request_that_could_not_be_deferred_is_refused_before_it_is_begun(fire: Fire) -> None:
+@pytest.mark.parametrize(
+    ("question", "problem"),
+    [("x" * (MOST_BYTES - 100), "a request may take"), ("half \ud800", "half a character")],
+    ids=["too large", "half a character"],
+)
+async def test_a_request_that_could_not_be_deferred_is_refused_before_it_is_begun(
+    fire: Fire, question: str, problem: str
+) -> None:
     """Else its deliveries would fail wherever it had to wait, and the image would end as crashed."""
-    before = await finished(fire, "large.png")
-    message = {"container": "images", "name": "large.png", "instructions": "x" * (MOST_BYTES - 100)}
-    await fire.send(REQUESTS, json.dumps(message))
-    await refused(fire, "a request may take")
-    assert await fire.person.result("large.png") == before
+    before = await finished(fire, "undeferrable.png")
+    await fire.send(REQUESTS, json.dumps({"container": "images", "name": "undeferrable.png", "instructions": question}))
+    await refused(fire, problem)
+    assert await fire.person.result("undeferrable.png") == before
 
 
 async def test_where_questions_are_not_allowed_a_name_and_a_rerun_are(

@@ -60,6 +60,19 @@ Blobsight cannot start, settings to fix: 1
 """)
 
 
+@pytest.mark.parametrize(
+    ("changes", "may"),
+    [
+        ({}, True),
+        ({"REQUESTS_MAY_ASK": "false"}, False),
+        ({"INSTRUCTION_SOURCES": "folder,metadata"}, False),
+        ({"INSTRUCTION_SOURCES": "folder,request"}, True),
+    ],
+)
+def test_a_question_by_message_is_refused_where_it_would_not_count(changes: dict[str, str], *, may: bool) -> None:
+    assert Settings.from_environment(ENOUGH | changes).questions_by_message is may
+
+
 def test_two_identities_are_refused() -> None:
     assert message_for({"AZURE_CLIENT_ID": "one", "DataStorage__clientId": "two"}) == snapshot("""\
 Blobsight cannot start, settings to fix: 1

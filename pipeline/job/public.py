@@ -21,10 +21,20 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import PydanticSerializationError
 
 from pipeline.errors import ErrorCode
 from pipeline.instructions.options import Options
-from pipeline.job.requests import MESSAGE_BYTES, BlobName, InvalidRequest, Redrive, Request, loaded, validated
+from pipeline.job.requests import (
+    MESSAGE_BYTES,
+    BlobName,
+    InvalidRequest,
+    Redrive,
+    Request,
+    loaded,
+    parse_deferred,
+    validated,
+)
 from pipeline.one_line import short
 
 BLOB_CREATED = "Microsoft.Storage.BlobCreated"
@@ -113,9 +123,7 @@ def parse_public(text: str, allowed: Allowed) -> list[Request | Redrive]:
         raise InvalidRequest(
             "it has instructions or options of its own, which REQUESTS_MAY_ASK or INSTRUCTION_SOURCES does not allow"
         )
-    if request.work_bytes > MOST_BYTES:
-        raise InvalidRequest(f"it takes {request.work_bytes:,} bytes, and a request may take {MOST_BYTES:,}")
-    return [request.work()]
+    return [_deferrable(request)]
 
 
 def uploads_in_events(text: str) -> list[Request]:
@@ -128,6 +136,23 @@ def uploads_in_events(text: str) -> list[Request]:
     if not isinstance(content, list | dict):
         raise InvalidRequest("the message is not an event")
     return list(_of_events(content))
+
+
+def _deferrable(request: PublicRequest) -> Request:
+    """The work that `request` asks for, which can wait as a message of the app's own, and comes back as it was.
+
+    Else its deliveries would fail wherever it had to wait.
+    """
+    work = request.work()
+    try:
+        comes_back = parse_deferred(work.to_message()) == work
+    except (PydanticSerializationError, InvalidRequest):
+        comes_back = False
+    if not comes_back:
+        raise InvalidRequest("it holds what JSON can't: half a character, NaN, an infinite number, or endless nesting")
+    if request.work_bytes > MOST_BYTES:
+        raise InvalidRequest(f"it takes {request.work_bytes:,} bytes, and a request may take {MOST_BYTES:,}")
+    return work
 
 
 def _without_state(content: Any) -> Any:
