@@ -1,6 +1,7 @@
 """`blobsight doctor`: each line is green where all is well, red where it is not, and says what to do."""
 
 import json
+import re
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -14,7 +15,7 @@ from azure.storage.blob.aio import BlobServiceClient
 from azure.storage.queue.aio import QueueServiceClient
 from support.fake_resource_manager import APP, GROUP, MODEL, NAMES, STORAGE, TOPIC, FakeResourceManager, healthy
 from support.guarded_storage import guarded
-from support.person import Person
+from support.person import ROOT, Person
 from support.terminal import blobsight
 from support.workshop import Identity
 
@@ -351,6 +352,11 @@ def unfinished_subscription(answers: dict[str, Any]) -> None:
     subscription(answers)["provisioningState"] = "AwaitingManualAction"
 
 
+def test_the_settings_that_the_triggers_name_are_looked_for() -> None:
+    named = re.findall(r"%(\w+)%", (ROOT / "function_app.py").read_text(encoding="utf-8"))
+    assert set(named) == azure_checks.TRIGGERS_SETTINGS
+
+
 @pytest.mark.parametrize(
     ("check", "change", "seen", "cure"),
     [
@@ -359,6 +365,7 @@ def unfinished_subscription(answers: dict[str, Any]) -> None:
         ("app settings", two_bad_settings, "MAX_OUTPUT_TOKENS is 'many'", "docs/settings.md"),
         ("app settings", two_bad_settings, "AZURE_OPENAI_DEPLOYMENT is missing", "docs/settings.md"),
         ("app settings", setting("AzureWebJobsStorage", ""), "AzureWebJobsStorage is set", "azd up"),
+        ("app settings", setting("DEFERRED_QUEUE", None), "DEFERRED_QUEUE is not set", "azd up"),
         ("app settings", setting("INPUT_CONTAINER", "pictures"), "INPUT_CONTAINER of the app is pictures", "azd up"),
         ("app roles", without_role(STORAGE), "'Storage Queue Data Contributor' on devstoreaccount1", "az role"),
         ("app roles", without_role(MODEL), "'Cognitive Services OpenAI User' on oai-blobsight", f"--scope {MODEL}"),

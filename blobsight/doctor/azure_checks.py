@@ -27,6 +27,8 @@ FUNCTIONS = {
     "record_poison_deferred",
     "reconcile",
 }
+TRIGGERS_SETTINGS = {"INPUT_CONTAINER", "REQUESTS_QUEUE", "DEFERRED_QUEUE"}
+"""Settings that function_app.py names in its triggers."""
 
 # https://learn.microsoft.com/azure/role-based-access-control/built-in-roles
 _BLOB_OWNER = {"b7e6dc6d-f1e8-4753-8033-0f276bb0955b"}
@@ -93,6 +95,10 @@ async def app_settings(patient: Patient) -> Finding:
         problems += [line.removeprefix("  - ") for line in str(error).splitlines()[1:]]
     if "AzureWebJobsStorage" in given:
         problems.append("AzureWebJobsStorage is set and overrides AzureWebJobsStorage__…: delete it.")
+    problems += [
+        f"{name} is not set: the host, which knows no default, needs it for its triggers."
+        for name in sorted(TRIGGERS_SETTINGS - set(given))
+    ]
     if settings is not None:
         problems += _elsewhere(patient, settings)
     if problems:
