@@ -45,7 +45,7 @@ from blobsight.terminal import (
     write_json,
 )
 from pipeline.errors import PermanentFailure
-from pipeline.images.recognise import recognise
+from pipeline.images.recognise import find_picture
 from pipeline.instructions import Origin
 from pipeline.job.memory import Budget
 from pipeline.junk import has_image_ending
@@ -491,7 +491,7 @@ def _base64(digest: "hashlib._Hash") -> str:
 
 def _media_type(file: LocalFile, start: bytes) -> str:
     if wants_result(file.name):
-        return f"image/{recognise(start)}"
+        return f"image/{find_picture(start)[0]}"
     return TEXT_TYPES.get(file.path.suffix.lower(), "application/octet-stream")
 
 

@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 from azure.storage.blob.aio import ContainerClient
 from support.host_cloud import Cloud, Parts, own_cloud
-from support.person import People, Person, somebody
+from support.person import People, Person, a_person
 
 from localcloud.azurite import Azurite
 from localcloud.certificates import Certificates
@@ -19,13 +19,13 @@ from localcloud.identity import IdentityEndpoint
 
 @pytest.fixture(scope="session")
 async def person(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Person]:
-    async with somebody(tmp_path_factory.mktemp("cloud")) as person:
+    async with a_person(tmp_path_factory.mktemp("cloud")) as person:
         yield person
 
 
 @pytest.fixture
 async def containers(person: Person) -> AsyncIterator[tuple[ContainerClient, ContainerClient]]:
-    """Of images and results, where nobody is at work."""
+    """Containers of images and results, with no app running on them."""
     name = f"idle-{uuid4().hex[:8]}"
     images, results = (person.blobs.get_container_client(f"{name}-{kind}") for kind in ("images", "results"))
     await images.create_container()
@@ -41,7 +41,7 @@ async def containers(person: Person) -> AsyncIterator[tuple[ContainerClient, Con
 @pytest.fixture(scope="session")
 def people() -> People:
     """Start local clouds with a person in front of each: `people(directory, settings)`, a context manager."""
-    return somebody
+    return a_person
 
 
 @pytest.fixture(scope="session")

@@ -53,7 +53,7 @@ SDKS = {
     "model": {"azure.core", "openai", "httpx2", "aiohttp"},
     "storage": {"azure.core", "azure.storage", "aiohttp"},
 }
-"""What a room may load beside the standard library and small libraries: any other room, nothing of the kind."""
+"""SDKs that a room may load; a room that is not listed loads none."""
 KINDS = {"azure.core", "azure.functions", "azure.identity", "azure.storage", "openai", "httpx2", "aiohttp"}
 
 
@@ -73,7 +73,7 @@ def test_every_room_has_its_floor_and_imports_only_those_below() -> None:
 
 @pytest.mark.parametrize("room", FLOORS[1:])
 def test_a_room_loads_only_the_sdk_that_it_is_about(room: str) -> None:
-    """By what a fresh interpreter has loaded after it, whoever imports it."""
+    """By what a fresh interpreter has loaded after it, including indirect imports."""
     names = [
         ".".join(path.relative_to(ROOT).with_suffix("").parts) for path in modules("pipeline") if room_of(path) == room
     ]
@@ -111,7 +111,7 @@ def asks_for_stored(call: ast.Call) -> bool:
         ("await blob.download_blob(**options)", False),
     ],
 )
-def test_the_rule_tells_them_apart(code: str, *, passes: bool) -> None:
+def test_the_rule_finds_downloads_that_decode(code: str, *, passes: bool) -> None:
     (call,) = (node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call))
     assert asks_for_stored(call) is passes
 
@@ -138,7 +138,7 @@ def test_the_tool_reads_blobs_in_one_place() -> None:
 
 
 def test_no_test_module_imports_another() -> None:
-    """What they share is in tests/support."""
+    """Shared helpers are in tests/support."""
     tests = {path.stem for path in (ROOT / "tests").rglob("test_*.py")}
     for path in (ROOT / "tests").rglob("*.py"):
         assert not tests & set(imports(path)), path

@@ -73,7 +73,7 @@ def test_the_peak_stays_below_the_estimate(kind: str, tmp_path: Path) -> None:
 
 
 def _measure(path: Path) -> tuple[int, int]:
-    """(what one conversion held at its peak beside the file, what was estimated), in a process that has warmed up."""
+    """Bytes that one conversion held at its peak next to the file, and the estimate, in a warmed-up process."""
     data = path.read_bytes()
     inspection = inspected(data, ANY_SIZE)
     kind = inspection.facts.format.upper().replace("HEIC", "HEIF")

@@ -14,7 +14,7 @@ SENT_BY_THE_SERVICE = [name for name in samples() if outcome(samples()[name]) ==
 
 @pytest.mark.parametrize("name", SENT_BY_THE_SERVICE)
 def test_a_file_cut_short_anywhere_is_not_sent(name: str) -> None:
-    """Found without decoding. What the decoder finds complete all the same, as a GIF without its end, is converted."""
+    """Found without decoding. What the decoder still finds complete, as a GIF without its end, is converted."""
     data = samples()[name]
     ends = {*range(1, min(len(data), 300)), *range(len(data) - 40, len(data))}
     ends |= {random.Random(name).randrange(len(data)) for _ in range(100)}  # noqa: S311 - repeatable, not secret

@@ -87,7 +87,7 @@ def answering(data: bytes) -> Behaviour:
 
 @dataclass
 class Server:
-    """Does what it is told to, request by request, in this order; then it answers."""
+    """Follows its scripted behaviours, one a request, then answers."""
 
     behaviours: deque[Behaviour] = field(default_factory=deque)
     history: list[Seen] = field(default_factory=list)
@@ -150,7 +150,7 @@ async def model(server: Server) -> AsyncIterator[AzureOpenAIModel]:
 
 EDGES = sorted({max(0, of + by) for of in (0, SLICE_BYTES, 2 * SLICE_BYTES, TURN_BYTES) for by in range(-3, 4)})
 SPLITTING = ["", ";base64,", 'data:image/png;base64,"', '"}}]}]}', '\\"', "\ud83d", "日本語", "\x00\n"]
-"""What might be mistaken for the place of the image."""
+"""Texts that might be mistaken for the place of the image."""
 TEXTS = st.text(st.characters()) | st.lists(st.sampled_from(SPLITTING)).map("".join)
 
 
@@ -309,7 +309,7 @@ TROUBLE: list[tuple[Behaviour, str]] = [
 ]
 
 
-async def test_trouble_on_the_wire_is_named_for_what_it_is_and_asked_again(caplog: pytest.LogCaptureFixture) -> None:
+async def test_connection_failures_are_named_and_asked_again(caplog: pytest.LogCaptureFixture) -> None:
     """All at once, since each takes its second before the next try."""
     caplog.set_level(logging.INFO, "pipeline.model.azure_openai")
 

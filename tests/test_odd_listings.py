@@ -1,4 +1,4 @@
-"""What a listing may hold besides blobs as documented: named, left out, and nothing else suffers."""
+"""Odd entries of a listing are named and left out, and nothing else suffers."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -123,7 +123,7 @@ ANSWERS = {
 
 
 @pytest.mark.parametrize("name", ANSWERS)
-async def test_what_is_no_listing_ends_as_the_services_error(name: str) -> None:
+async def test_a_response_that_is_not_a_listing_ends_as_the_services_error(name: str) -> None:
     async with (
         service(*ANSWERS[name]) as server,
         ContainerClient(str(server.make_url("/account")), "images", retry_total=0) as client,
@@ -168,8 +168,8 @@ async def test_every_command_names_odd_entries_and_goes_on() -> None:
 
 
 @given(st.text(max_size=40), st.text(max_size=40), st.text(max_size=40), st.text(max_size=40))
-async def test_whatever_an_entry_says(name: str, etag: str, modified: str, size: str) -> None:
-    """Nothing but an error of the service's, which a text that is no XML deserves."""
+async def test_an_odd_entry_is_at_worst_an_error_of_the_service(name: str, etag: str, modified: str, size: str) -> None:
+    """Text that is not XML is the service's error."""
     entry = (
         f"<Blob><Name>{escape(name)}</Name><Properties><Etag>{escape(etag)}</Etag>"
         f"<Last-Modified>{escape(modified)}</Last-Modified><Content-Length>{escape(size)}</Content-Length>"

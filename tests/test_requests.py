@@ -111,7 +111,7 @@ def test_events_of_one_blob_ask_for_it_once() -> None:
     ]
 
 
-def test_events_of_other_kinds_ask_for_nothing() -> None:
+def test_other_kinds_of_events_queue_nothing() -> None:
     deleted = event("a.png", kind="Microsoft.Storage.BlobDeleted")
     assert parse_public(json.dumps(deleted), NOTHING) == []
     assert parse_public(json.dumps([deleted, event("b.png")]), NOTHING) == [Request(container="images", name="b.png")]

@@ -1,4 +1,4 @@
-"""The simulated burst in small: what `make simulate` tells of a million images holds of a thousand."""
+"""The simulated burst in small: what `make simulate` shows for a million images holds for a thousand."""
 
 from dataclasses import asdict, replace
 from typing import Any
@@ -43,7 +43,7 @@ def test_far_more_instances_than_the_quota_feeds_do_not_send_the_backlog_round_t
 
 
 def test_an_outage_and_a_backlog_longer_than_the_retries_fail_no_image() -> None:
-    """What waits for room has not failed."""
+    """Work that waits for a turn has not failed."""
     backlog = simulate(replace(BURST, settings={"RETRY_FOR_SECONDS": "60"}))
     assert backlog.is_complete
     assert backlog.waits["longest"] > 120

@@ -28,7 +28,7 @@ from pipeline.model.question import Question, Reply
 
 ROUNDS = 2
 AT_REST_BYTES = 100_000_000
-"""What docs/architecture.md allows a worker to keep of all its conversions."""
+"""Bytes that docs/architecture.md allows a worker to keep after all its conversions."""
 
 
 @pytest.mark.skipif(not CLEAR_REFS.exists(), reason="only Linux says what a process held at its peak")

@@ -275,7 +275,7 @@ async def _wanted(
 
 async def _count(container: ContainerClient, prefix: str, wanted: str | None, bar: Bar) -> None:
     pages = listed(container, metadata=True, prefix=prefix[:SHORTENED_AT])
-    bar.says(total=sum([len(_chosen(page, wanted)) async for page in pages]))
+    bar.expect(sum([len(_chosen(page, wanted)) async for page in pages]))
 
 
 def _chosen(page: Page, wanted: str | None) -> list[ListedBlob]:

@@ -77,7 +77,9 @@ def test_a_wrong_token_is_refused(
         client.create_container("never")
 
 
-def test_accounts_are_apart(azurite: Azurite, certificates: Certificates, identity: IdentityEndpoint) -> None:
+def test_accounts_do_not_see_each_others_blobs(
+    azurite: Azurite, certificates: Certificates, identity: IdentityEndpoint
+) -> None:
     host = BlobServiceClient(
         azurite.blob_url("hoststorage"),
         credential=FixedToken(identity.token(STORAGE)),
@@ -119,12 +121,16 @@ async def test_one_directory_serves_one_emulator(tmp_path: Path, certificates: C
             await Azurite(tmp_path, certificates, KEYS, in_memory=False).__aenter__()
 
 
-async def test_not_installed_says_what_installs_it(tmp_path: Path, certificates: Certificates) -> None:
+async def test_a_missing_emulator_is_named_with_the_command_that_installs_it(
+    tmp_path: Path, certificates: Certificates
+) -> None:
     with pytest.raises(AzuriteError, match="`make demo` or `make test` installs it"):
         await Azurite(tmp_path, certificates, KEYS, in_memory=True, program=tmp_path / "azurite.js").__aenter__()
 
 
-async def test_death_at_start_shows_its_last_words(tmp_path: Path, certificates: Certificates) -> None:
+async def test_an_emulator_that_dies_at_its_start_shows_its_last_output(
+    tmp_path: Path, certificates: Certificates
+) -> None:
     program = tmp_path / "azurite.js"
     program.write_text("console.error('no room on the disk'); process.exit(3)")
 
@@ -136,7 +142,7 @@ async def test_death_at_start_shows_its_last_words(tmp_path: Path, certificates:
         pass
 
 
-async def test_death_by_itself_is_told(
+async def test_an_emulator_that_dies_is_reported(
     tmp_path: Path, certificates: Certificates, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with Azurite(tmp_path, certificates, KEYS, in_memory=True) as azurite:

@@ -367,7 +367,7 @@ def outcome(data: bytes) -> str:
 
 @dataclass
 class Report:
-    """What a run found. `findings` are crashes, hangs, unforeseen exceptions and files that ran out of memory."""
+    """The outcome of a run. `findings` are crashes, hangs, unforeseen exceptions and files that ran out of memory."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
     findings: list[str] = field(default_factory=list)
@@ -453,7 +453,7 @@ def _child(seed: int, seconds: float) -> None:
 
 
 def _say(line: str) -> None:
-    # At once: the last line before a crash tells which file it was.
+    # At once: the last line before a crash names the file.
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 

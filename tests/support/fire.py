@@ -32,9 +32,9 @@ class Fire:
     person: Person
     queues: QueueServiceClient
     silent: BlobServiceClient
-    """Straight to the emulator, as the app's identity: no event tells of what is uploaded so."""
+    """Straight to the emulator, as the app's identity, so that no event is raised."""
     ledger: Ledger
-    """What the workers did with blobs."""
+    """The workers' operations on blobs."""
     killed: list[Kill] = field(default_factory=list)
 
     async def workers(self) -> dict[int, int]:
