@@ -133,7 +133,8 @@ async def service(certificates: Certificates) -> AsyncIterator[Service]:
         service = Service(model.endpoint)
         model.script.policy = service.behave
         with pytest.MonkeyPatch.context() as environment:
-            environment.setenv("SSL_CERT_FILE", str(certificates.bundle))
+            # Not the bundle: the Internet's authorities take a client longer to load than most tests here last.
+            environment.setenv("SSL_CERT_FILE", str(certificates.authority))
             yield service
 
 
@@ -179,10 +180,10 @@ async def test_failures_for_the_operator_quote_the_service(service: Service, nam
     assert len(met.calls) == 1
 
 
+@pytest.mark.usefixtures("short_pauses")
 async def test_failures_of_the_servers_state_are_asked_again(
     service: Service, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """All at once, since each takes its second before the next try."""
     caplog.set_level(logging.INFO, "pipeline.model.azure_openai")
     met = await asyncio.gather(*(meet(service, behaviour) for behaviour, _ in PASSING.values()))
     assert [(name, one.reply.text, len(one.calls)) for name, one in zip(PASSING, met, strict=True)] == [
@@ -263,8 +264,8 @@ async def test_an_answer_without_a_word_is_a_failure_that_says_what_to_change(se
     assert len(met.calls) == 1
 
 
+@pytest.mark.usefixtures("short_pauses")
 async def test_an_answer_that_can_not_be_read_is_asked_for_a_few_times_and_not_for_a_day(service: Service) -> None:
-    """All at once, since each takes seconds between its tries."""
     met = await asyncio.gather(
         *(meet(service, *[behaviour] * UNREADABLE_TRIES) for behaviour, _, _ in UNREADABLE.values())
     )
@@ -276,6 +277,7 @@ async def test_an_answer_that_can_not_be_read_is_asked_for_a_few_times_and_not_f
         assert one.reply.request_id == one.calls[-1].request_id
 
 
+@pytest.mark.usefixtures("short_pauses")
 async def test_other_failures_in_between_do_not_count_as_answers_that_can_not_be_read(service: Service) -> None:
     met = await meet(service, Garbled(), Throttled(retry_after_ms=10), Garbled(), Answer("A boat."))
     assert (met.reply.text, len(met.calls)) == ("A boat.", 4)
@@ -284,6 +286,7 @@ async def test_other_failures_in_between_do_not_count_as_answers_that_can_not_be
 # ---- What was paid ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("short_pauses")
 async def test_the_tokens_of_a_failed_call_are_known(service: Service) -> None:
     model, image, answer = (await meet(service, Answer("A boat."), instructions="What did it cost, 99?")).paid
     assert image

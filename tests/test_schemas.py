@@ -256,7 +256,7 @@ def outcome(definition: Any, text: str) -> Any:
         return error
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(ANY_JSON | LIKE_SCHEMAS | OBJECTS, st.none() | ANY_JSON | st.text())
 def test_any_value_is_a_schema_or_invalid_and_any_text_an_answer_or_a_mismatch(definition: Any, answer: Any) -> None:
     match outcome(definition, answer if isinstance(answer, str) else json.dumps(answer)):

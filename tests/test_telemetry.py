@@ -202,7 +202,8 @@ async def everything(person: Person, host: FunctionsHostProcess) -> None:
     metadata = {"note": CANARY}
     for what, behaviours in BEHAVIOURS.items():
         person.scripts[prompt(what)] = deque(behaviours)
-        await person.drop(f"{what}.png", PICTURE, {"instructions": prompt(what)} | metadata)
+        if what != "throttled":  # which slows the others
+            await person.drop(f"{what}.png", PICTURE, {"instructions": prompt(what)} | metadata)
     for what, behaviour in OPERATORS.items():
         person.scripts[prompt(what)] = deque([behaviour] * 9)
         await person.drop(f"{what}.png", PICTURE, {"instructions": prompt(what)} | metadata)
@@ -222,16 +223,19 @@ async def everything(person: Person, host: FunctionsHostProcess) -> None:
     await person.drop("default.png", PICTURE, metadata)
     await person.drop("scan.tiff", telling_scan(), metadata)
 
-    names = [*(f"{what}.png" for what in BEHAVIOURS), "corrupt.png", "text.jpg", "sidecar.png", "folder/a.png"]
+    ended = BEHAVIOURS.keys() - {"throttled", "hanging"}
+    names = [*(f"{what}.png" for what in ended), "corrupt.png", "text.jpg", "sidecar.png", "folder/a.png"]
     await asyncio.gather(
         *(person.result(name) for name in [*names, "malformed.png", "schema.png", "default.png", "scan.tiff"]),
-        *(person.logged(f"images/{what}.png: deferred") for what in OPERATORS),
+        *(person.logged(f"images/{what}.png: deferred") for what in [*OPERATORS, "hanging"]),
     )
     await messages(person)
     await over_http(host)
     await person.drop("answered.png", PICTURE, {"instructions": prompt("again")})  # overwritten
     await person.blobs.get_blob_client("images", "answered.png").delete_blob()
     await person.logged("images/answered.png: gone", "images/answered.png: succeeded")
+    await person.drop("throttled.png", PICTURE, {"instructions": prompt("throttled")} | metadata)
+    await person.result("throttled.png")
 
 
 async def messages(person: Person) -> None:
@@ -285,7 +289,9 @@ async def run(
                     subject_begins_with="/blobServices/default/containers/images/blobs/",
                 )
                 await everything(debugged, host)
-                await fields(insights, "blobsight.outcomes")
+                await exported(insights, "blobsight.outcomes")
+                for error in ("TimeoutError", "429"):
+                    await exported(insights, "gen_ai.client.operation.duration", error)
             secrets = {
                 "master key": host.master_key,
                 "function key": host.function_key,
@@ -315,10 +321,14 @@ async def idle_lines(insights: ApplicationInsights) -> list[str]:
     return [data["message"] for data in insights.of_type("MessageData")[of_the_start:]]
 
 
-async def fields(insights: ApplicationInsights, metric: str) -> None:
-    """Wait until `metric` has been exported."""
+async def exported(insights: ApplicationInsights, metric: str, error: str | None = None) -> None:
+    """Wait until `metric` has been exported, for errors of that type if one is given."""
+
+    def is_that(data: dict[str, Any]) -> bool:
+        return data["metrics"][0]["name"] == metric and error in (None, data["properties"].get("error.type"))
+
     async with asyncio.timeout(30):
-        while not any(data["metrics"][0]["name"] == metric for data in insights.of_type("MetricData")):
+        while not any(map(is_that, insights.of_type("MetricData"))):
             await asyncio.sleep(0.1)
 
 

@@ -129,11 +129,11 @@ async def test_a_refused_request_has_no_effect(
 
 
 async def test_an_emulator_that_is_away_answers_nothing(
-    certificates: Certificates, identity: IdentityEndpoint, tmp_path: Path
+    emulator: type[Azurite], certificates: Certificates, identity: IdentityEndpoint, tmp_path: Path
 ) -> None:
     watch = Watch()
     async with (
-        Azurite(tmp_path, certificates, {ACCOUNT: "a2V5"}, in_memory=True) as azurite,
+        emulator(tmp_path, certificates, {ACCOUNT: "a2V5"}, in_memory=True) as azurite,
         app(azurite, certificates, identity, watch) as client,
     ):
         await client.create_container("away")
