@@ -16,9 +16,9 @@ import aiohttp
 import pytest
 from azure.storage.blob.aio import BlobServiceClient
 from azure.storage.queue.aio import QueueServiceClient
-from support.person import ROOT, Echo, Person, blob_created
+from support.person import Echo, Person, blob_created
 from support.pictures import picture
-from support.workshop import Identity
+from support.workshop import Identity, impatient_app
 
 from bench.chaos.explanations import Cause, Witness
 from bench.chaos.faults import Kill, call_of
@@ -109,21 +109,6 @@ def cloud_event(name: str) -> dict[str, Any]:
         "subject": given["subject"],
         "data": given["data"],
     }
-
-
-def impatient_app(directory: Path, *, deliveries: int = 5) -> Path:
-    """The app, with a host that waits one second, not thirty, between two tries of a message.
-
-    `deliveries`: of an upload, before the host calls it poison.
-    """
-    directory.mkdir()
-    for part in ("function_app.py", "pipeline"):
-        (directory / part).symlink_to(ROOT / part)
-    host = json.loads((ROOT / "host.json").read_text(encoding="utf-8"))
-    host["extensions"]["queues"]["visibilityTimeout"] = "00:00:01"
-    host["extensions"]["blobs"]["poisonBlobThreshold"] = deliveries
-    (directory / "host.json").write_text(json.dumps(host), encoding="utf-8")
-    return directory
 
 
 @pytest.fixture(scope="module")

@@ -189,9 +189,7 @@ def test_no_query_looks_for_words_in_a_line(query: str) -> None:
 
 
 def test_a_line_stays_short_whatever_an_uploader_writes(tables: Tables) -> None:
-    """Of a gigabyte of logs a day, one delivery uses up at most some kilobytes: with a name as long as Azure allows, and
-    the longest message there is.
-    """
+    """Of a gigabyte of logs a day, one delivery uses up some kilobytes: with the longest name and message there are."""
     name, container = "\U0001f600" * 512, "c" * 100_000
     fields = DeliveryRecord(container, name, 1, work_key="1f" * 32, error_code="crashed").fields()
     label = blob_label(container, name)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from time import time
 from typing import Any, NoReturn, Self, override
 
@@ -36,7 +37,7 @@ from pipeline.triggers.deliveries import Deliveries, Pacing
 from pipeline.triggers.poison import Poison
 from pipeline.upkeep.reconcile import Reconciler
 from pipeline.upkeep.redrive import Redriver
-from support.person import Person
+from support.person import ROOT, Person
 from support.pictures import picture
 
 RETRY_FOR = timedelta(hours=24)
@@ -265,3 +266,18 @@ class Identity:
 
     async def __aexit__(self, *_error: object) -> None:
         pass
+
+
+def impatient_app(directory: Path, *, deliveries: int = 5) -> Path:
+    """The app, with a host that waits one second, not thirty, between two tries of a message.
+
+    `deliveries`: of an upload, before the host calls it poison.
+    """
+    directory.mkdir()
+    for part in ("function_app.py", "pipeline"):
+        (directory / part).symlink_to(ROOT / part)
+    host = json.loads((ROOT / "host.json").read_text(encoding="utf-8"))
+    host["extensions"]["queues"]["visibilityTimeout"] = "00:00:01"
+    host["extensions"]["blobs"]["poisonBlobThreshold"] = deliveries
+    (directory / "host.json").write_text(json.dumps(host), encoding="utf-8")
+    return directory
