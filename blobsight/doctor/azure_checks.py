@@ -10,6 +10,7 @@ import aiohttp
 
 from blobsight.doctor.findings import Finding, Patient, failed, ok, skipped
 from blobsight.doctor.resource_manager import Refused, ResourceManager
+from blobsight.hosts import MODEL, host_of, is_trusted
 from pipeline.job.requests import BLOB_CREATED
 from pipeline.settings import Settings, SettingsError
 
@@ -237,6 +238,9 @@ async def model_answers(patient: Patient) -> Finding:
         )
     if not (deployed.model_endpoint and deployed.model_deployment):
         return skipped("AZURE_OPENAI_ENDPOINT or AZURE_OPENAI_DEPLOYMENT is not set")
+    if not is_trusted(deployed.model_endpoint, MODEL, patient.account.place.trusted_hosts):
+        host = host_of(deployed.model_endpoint)
+        return skipped(f"{host} is not one of Azure's hosts, and would get your token", f"--trust-host {host}")
     token = await credential.get_token(MODEL_SCOPE)
     url = f"{_resource(deployed.model_endpoint)}/openai/v1/chat/completions"
     name = deployed.model_deployment
