@@ -5,7 +5,6 @@ caller's own sign-in for a week at most, so it can't do more than the caller may
 https://learn.microsoft.com/azure/storage/common/storage-sas-overview#user-delegation-sas
 """
 
-import asyncio
 import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -22,6 +21,7 @@ from azure.storage.blob import (
 )
 
 from blobsight.account import Account, Place, account_options, code
+from blobsight.running import run
 from blobsight.terminal import Exit, Trouble, plain, say, write_json
 from pipeline.names import is_blob_name
 
@@ -67,7 +67,7 @@ def invite(place: Place, name: str | None, duration: timedelta, *, as_json: bool
     """  # noqa: D301 - click's mark of lines to leave alone
     if name is not None and not is_blob_name(name):
         raise click.BadParameter("a blob can't have this name.", param_hint="NAME")
-    return asyncio.run(_run(place, name, duration, as_json=as_json))
+    return run(_run(place, name, duration, as_json=as_json))
 
 
 async def _run(place: Place, name: str | None, duration: timedelta, *, as_json: bool) -> Exit:

@@ -21,6 +21,7 @@ from blobsight.following import why_failed
 from blobsight.image_states import ImageState, State, checked_prefix, image_states
 from blobsight.rates import Rates, rates
 from blobsight.reading import side_by_side
+from blobsight.running import run
 from blobsight.stored_results import read_result
 from blobsight.terminal import (
     Exit,
@@ -133,7 +134,7 @@ def status(place: Place, *, prefix: str, failed: bool, watch: bool, as_json: boo
     """  # noqa: D301 - click's mark of lines to leave alone
     if watch and failed:
         raise click.UsageError("--watch and --failed can't be combined: --watch shows counts, --failed lists images.")
-    return asyncio.run(_run(place, prefix, failed=failed, watch=watch, as_json=as_json))
+    return run(_run(place, prefix, failed=failed, watch=watch, as_json=as_json))
 
 
 async def _run(place: Place, prefix: str, *, failed: bool, watch: bool, as_json: bool) -> Exit:

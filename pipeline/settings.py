@@ -111,7 +111,7 @@ class Settings(BaseModel):
     storage_credential: Literal["managedidentity"] | None = Field(
         None, alias="DataStorage__credential", examples=["managedidentity"]
     )
-    """`managedidentity` in Azure. Unset on a developer's machine: then whatever `az login` or the IDE signed in."""
+    """`managedidentity` in Azure. Unset on a developer's machine: the sign-in of `az login` or the IDE is used."""
     storage_client_id: str | None = Field(
         None, alias="DataStorage__clientId", examples=["00000000-0000-0000-0000-000000000000"]
     )

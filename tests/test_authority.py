@@ -1,4 +1,4 @@
-"""What of the things that strangers write counts is the operator's choice."""
+"""The operator decides which of the texts that strangers write count."""
 
 import itertools
 from collections.abc import Mapping

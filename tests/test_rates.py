@@ -30,7 +30,7 @@ class Clock:
 
 @dataclass
 class Notes:
-    """What instances tell each other."""
+    """The spending that instances share."""
 
     spent: dict[tuple[str, str], int] = field(default_factory=dict)
     requests: Counter[str] = field(default_factory=Counter)

@@ -1,5 +1,5 @@
 # ruff: noqa: E501 - whole messages, as people see them
-"""A wrong setting stops the start, with one message that says what to mend."""
+"""A wrong setting stops the start, with one message that says what to correct."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""What an uploader may do where the operator has set limits: the whole way, each finding beside a variant of it."""
+"""An uploader's rights where the operator has set limits: the whole way, each finding next to a variant of it."""
 
 from collections.abc import AsyncIterator
 

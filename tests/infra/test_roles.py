@@ -1,4 +1,4 @@
-"""Who may do what: the least that works, each on one resource, never on a group, and nobody is Owner or Contributor."""
+"""Roles: the least that works, each on one resource, never on a group, and never Owner or Contributor."""
 
 import re
 
@@ -125,7 +125,7 @@ def test_the_checklist_names_what_there_is_on_the_data_account() -> None:
     assert not [each for each in granted if places[each.on] not in expected]
 
 
-def test_scopes_are_what_they_are_called() -> None:
+def test_each_scope_is_the_resource_that_its_name_says() -> None:
     existing = [each for name in FILES for each in TEMPLATES[name].resources if each.existing]
     assert {each.symbol: each.body["name"] for each in existing if each.symbol in SCOPES} == SCOPES
     assert {each.on for each in GRANTS.values()} == set(SCOPES)
