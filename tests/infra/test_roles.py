@@ -6,6 +6,16 @@ from support.grants import FILES, ROLES, Grant, assignments, custom_roles, grant
 from support.person import ROOT
 from support.templates import NAMES, TEMPLATES, resources, source
 
+NAMES_OF_ROLES = {
+    "storageBlobDataOwner": "Storage Blob Data Owner",
+    "storageBlobDataContributor": "Storage Blob Data Contributor",
+    "storageBlobDataReader": "Storage Blob Data Reader",
+    "storageQueueDataContributor": "Storage Queue Data Contributor",
+    "storageQueueDataMessageSender": "Storage Queue Data Message Sender",
+    "storageTableDataContributor": "Storage Table Data Contributor",
+    "monitoringMetricsPublisher": "Monitoring Metrics Publisher",
+    "cognitiveServicesOpenAiUser": "Cognitive Services OpenAI User",
+}
 ASKED_FOR = {"kind": "userPrincipalType", "condition": "(!empty(userPrincipalId))"}
 GRANTS = {
     "appOnHostStorage": Grant(
@@ -104,13 +114,6 @@ def test_the_checklist_names_what_there_is_on_the_data_account() -> None:
     """docs/deploy.md, with what `az role assignment list` shows."""
     page = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
     (expected,) = re.findall(r"^\| 2 \| `az role assignment list --all .*\| (the app on .*) \|$", page, re.MULTILINE)
-    names = {
-        "storageBlobDataOwner": "Storage Blob Data Owner",
-        "storageBlobDataContributor": "Storage Blob Data Contributor",
-        "storageBlobDataReader": "Storage Blob Data Reader",
-        "storageQueueDataContributor": "Storage Queue Data Contributor",
-        "storageQueueDataMessageSender": "Storage Queue Data Message Sender",
-    }
     resources_vars = TEMPLATES["resources.bicep"].variables
     places = {
         "queue": "each queue",
@@ -121,7 +124,9 @@ def test_the_checklist_names_what_there_is_on_the_data_account() -> None:
         "requests": str(resources_vars["requestsQueue"]),
     }
     granted = [each for each in GRANTS.values() if each.on in places]
-    assert set(re.findall(r"\*([^*]+)\*", expected)) == {names[role] for each in granted for role in each.roles}
+    assert set(re.findall(r"\*([^*]+)\*", expected)) == {
+        NAMES_OF_ROLES[role] for each in granted for role in each.roles
+    }
     assert not [each for each in granted if places[each.on] not in expected]
 
 
