@@ -179,11 +179,14 @@ var deploymentContainer = 'deployments'
 var stateContainer = 'pipeline-state'
 var deadLetterContainer = 'dead-letters'
 var requestsQueue = 'analysis-requests'
+var deferredQueue = 'deferred-work'
 
 // The host moves a message that failed five times onto the queue's poison queue; the blob trigger's is named by the host.
 var queues = [
   requestsQueue
   '${requestsQueue}-poison'
+  deferredQueue // the app's own: nobody else is given a role on it
+  '${deferredQueue}-poison'
   'webjobs-blobtrigger-poison'
 ]
 
@@ -459,6 +462,7 @@ module app 'modules/function-app.bicep' = {
         STATE_CONTAINER: stateContainer
         DEAD_LETTER_CONTAINER: deadLetterContainer
         REQUESTS_QUEUE: requestsQueue
+        DEFERRED_QUEUE: deferredQueue
         DataStorage__blobServiceUri: dataStorage.outputs.blobEndpoint
         DataStorage__queueServiceUri: dataStorage.outputs.queueEndpoint
         AZURE_OPENAI_ENDPOINT: openAiAccess.outputs.endpoint
@@ -547,7 +551,7 @@ output BLOBSIGHT_INPUT_CONTAINER string = inputContainer
 @description('Container where results appear.')
 output BLOBSIGHT_OUTPUT_CONTAINER string = outputContainer
 
-@description('Queue of work that waits.')
+@description('Queue of requests, and of events when they are delivered by queue.')
 output BLOBSIGHT_REQUESTS_QUEUE string = requestsQueue
 
 @description('Container of the pipeline\'s own notes, readiness.json among them.')

@@ -17,10 +17,10 @@ import pytest
 from azure.core.exceptions import ResourceExistsError
 from azure.storage.blob.aio import BlobServiceClient
 from azure.storage.queue.aio import QueueServiceClient
+from support.fire import impatient_app
 from support.grants import of_the_app
 from support.person import Echo, Person, blob_created
 from support.pictures import picture
-from support.workshop import impatient_app
 
 from localcloud.app_storage import StorageRefusal, StorageRequest, StorageWatch
 from localcloud.cloud import LocalCloud
@@ -43,12 +43,23 @@ NEEDED: Mapping[str, Mapping[str, str]] = {
     },
     "dead-letters": {"blobs/read": "events that Event Grid gave up on"},
     "analysis-requests": {
+        "queues/read": "whether the queue can be reached, for the hook after a deployment",
+        "messages/process/action": "the host takes a message",
+        "messages/delete": "the host deletes one that is done",
+        "messages/write": "the host puts a failed message back, and renews one that takes long",
+    },
+    "analysis-requests-poison": {
+        "messages/process/action": "the host takes a message",
+        "messages/delete": "the host deletes one that is done",
+        "messages/write": "the host moves a message here that failed five times",
+    },
+    "deferred-work": {
         "queues/read": "how many messages wait, before reconcile adds any",
         "messages/process/action": "the host takes a message",
         "messages/delete": "the host deletes one that is done",
-        "messages/write": "the app defers work; the host puts a failed message back, and renews one that takes long",
+        "messages/write": "the app defers work; the host as above",
     },
-    "analysis-requests-poison": {
+    "deferred-work-poison": {
         "messages/process/action": "the host takes a message",
         "messages/delete": "the host deletes one that is done",
         "messages/write": "the host moves a message here that failed five times",
@@ -154,7 +165,7 @@ async def test_all_work_is_done_with_the_roles_there_are_and_each_is_needed(
     await person.drop("desk/a.png", picture())
     assert (await person.result("desk/a.png"))["instructions"]["text"] == "Which desk?"
     await an_upload_that_the_host_gives_up_on(person, keeper)
-    await a_message_that_the_host_gives_up_on(person, queues)
+    await messages_that_the_host_gives_up_on(person, queues)
     await a_dead_letter(person)
     assert keeper.refused == []
     assert keeper.used == {place: set(operations) for place, operations in NEEDED.items()}
@@ -163,18 +174,19 @@ async def test_all_work_is_done_with_the_roles_there_are_and_each_is_needed(
 async def an_upload_that_the_host_gives_up_on(person: Person, keeper: Doorkeeper) -> None:
     """It has to wait, and the queue can't be reached: the function fails, and the host moves its message."""
     person.scripts["When?"].append(Throttled(retry_after=120))
-    keeper.closed = "analysis-requests"
+    keeper.closed = "deferred-work"
     await person.drop("later.png", picture(), {"instructions": "When?"})
     await person.logged("goes to webjobs-blobtrigger-poison")
     keeper.closed = ""
     await person.logged("later.png: given up by the host, and queued again")
 
 
-async def a_message_that_the_host_gives_up_on(person: Person, queues: QueueServiceClient) -> None:
-    message = base64.b64encode(b"not a request").decode()
-    await queues.get_queue_client("analysis-requests").send_message(message)
+async def messages_that_the_host_gives_up_on(person: Person, queues: QueueServiceClient) -> None:
+    for queue in ("analysis-requests", "deferred-work"):
+        message = base64.b64encode(f"not a message of {queue}".encode()).decode()
+        await queues.get_queue_client(queue).send_message(message)
     deadline = monotonic() + 60
-    while not await person.result_names("unreadable-requests/"):
+    while len(await person.result_names("unreadable-requests/")) < 2:
         assert monotonic() < deadline, person.tail()
         await asyncio.sleep(0.1)
 

@@ -66,8 +66,10 @@ def healthy(app_settings: dict[str, str]) -> dict[str, Any]:
                 for name in (
                     "analyze_image",
                     "analyze_request",
+                    "analyze_deferred",
                     "record_poison_upload",
                     "record_poison_request",
+                    "record_poison_deferred",
                     "reconcile",
                 )
             )
@@ -139,6 +141,8 @@ def healthy(app_settings: dict[str, str]) -> dict[str, Any]:
             role(f"{CONTAINERS}/pipeline-state", "11111111-0000-0000-0000-000000000001"),  # the operator's own
             role(f"{QUEUES}/webjobs-blobtrigger-poison", "974c5e8b-45b9-4653-ba55-5f855dd0fb88"),
             role(f"{QUEUES}/analysis-requests-poison", "974c5e8b-45b9-4653-ba55-5f855dd0fb88"),
+            role(f"{QUEUES}/deferred-work", "974c5e8b-45b9-4653-ba55-5f855dd0fb88"),
+            role(f"{QUEUES}/deferred-work-poison", "974c5e8b-45b9-4653-ba55-5f855dd0fb88"),
             role(f"{QUEUES}/analysis-requests", "974c5e8b-45b9-4653-ba55-5f855dd0fb88"),
         ),
         f"{MODEL}/providers/Microsoft.Authorization/roleAssignments": listing(

@@ -108,8 +108,8 @@ def of_the_app(*, custom: bool) -> Mapping[str, frozenset[str]]:
     (queue,) = assignments("modules/app-on-queue.bicep")
     (of_queues,) = grant("modules/app-on-queue.bicep", queue).roles
     for name in values["queues"]:
-        given = values["requestsQueue"] if isinstance(name, Expression) else name
-        places[given.replace("${requestsQueue}", values["requestsQueue"])] = frozenset(allows[of_queues])
+        given = values[name] if isinstance(name, Expression) else name
+        places[re.sub(r"\$\{(\w+)\}", lambda found: values[found[1]], given)] = frozenset(allows[of_queues])
     return places
 
 

@@ -30,7 +30,7 @@ param deadLetterContainer string
 @description('Container of instructions that uploaders can\'t write; empty for none.')
 param instructionsContainer string
 
-@description('Queue of work that waits.')
+@description('Queue of what others ask for.')
 param requestsQueue string
 
 @description('Queues that the app takes messages from or puts them on: the one above, and the poison queues.')
