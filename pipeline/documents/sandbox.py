@@ -8,7 +8,6 @@ no process and look into no other one, and it is killed when it takes too much t
 
 import ctypes
 import platform
-import resource
 import struct
 import sys
 
@@ -88,6 +87,10 @@ def limit(memory: int, seconds: int) -> None:
 
     Nothing is written to disk, and no core is left behind.
     """
+    if sys.platform == "win32":
+        return
+    import resource  # noqa: PLC0415 - there is none on Windows
+
     for what, most in (
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_FSIZE, 0),
