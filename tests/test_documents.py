@@ -18,8 +18,8 @@ from support.person import ROOT
 
 from pipeline.documents.choice import NoSuchPages, PageChoice
 from pipeline.documents.facts import MOST_PAGES, sent_pages
-from pipeline.documents.pdf import Rendering, is_pdf, render_pdf
-from pipeline.errors import Failure, PermanentFailure
+from pipeline.documents.pdf import Rendering, is_pdf, measure_pdf, render_pdf
+from pipeline.errors import Failure, OperatorFailure, PermanentFailure
 
 ALL = PageChoice.parse("all")
 
@@ -240,6 +240,18 @@ async def test_a_drawing_without_end_is_stopped(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("pipeline.documents.pdf.PROCESSOR_SECONDS", 1)
     failure = await failure_of(bomb_of_forms())
     assert failure.code in {"image_too_large", "corrupt_image"}
+
+
+async def test_a_process_that_can_not_be_started_is_the_operators_to_mend(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with pytest.raises(OperatorFailure, match="can't be started"):
+        await render_pdf(pdf(["A"]), ALL, 10)
+    with pytest.raises(OperatorFailure, match="can't be started"):
+        measure_pdf(pdf(["A"]))
+
+
+def test_a_pdf_is_measured_without_being_drawn() -> None:
+    assert measure_pdf(pdf(["A", "B"])) == (2, 1447, 2048)
 
 
 async def test_a_process_that_is_killed_meanwhile_is_no_fault_of_the_document(monkeypatch: pytest.MonkeyPatch) -> None:

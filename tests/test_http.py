@@ -11,6 +11,7 @@ import jsonschema
 import pytest
 from support.person import SCHEMA, Person
 from support.pictures import picture
+from support.some_results import result_of
 
 from localcloud.model import ROLE_MISSING, Refusal
 from pipeline.errors import RetryableFailure
@@ -84,6 +85,23 @@ async def test_a_refusal_is_a_message(client: Client) -> None:
     client.person.scripts["Refuse over HTTP"].append(Refusal("I would rather not."))
     status, message, _ = await client.ask(picture(), "Refuse over HTTP")
     assert (status, "I would rather not." in message) == (422, True)
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind"), [("application/json", "application/json"), ("*/*", "text/plain")], ids=["json", "text"]
+)
+async def test_a_failure_has_the_form_that_was_asked_for(accept: str, kind: str) -> None:
+    failed = result_of(
+        "a.png", status="failed", error={"code": "empty_blob", "message": "It is empty.", "details": None}
+    )
+
+    class Failed:
+        async def analyze_bytes(self, *_: object) -> Result:
+            return failed
+
+    request = func.HttpRequest("POST", "/api/process_image", headers={"accept": accept}, body=b"")
+    answer = await process_image(cast("Analyzer", Failed()), request)
+    assert (answer.status_code, answer.mimetype) == (400, kind)
 
 
 async def test_throttling_says_when_to_come_back() -> None:

@@ -107,6 +107,45 @@ def test_a_large_image_is_scaled_to_what_the_model_sees(kind: str) -> None:
     assert_alike(prepared, scene)
 
 
+def jp2(*boxes: tuple[bytes, bytes], extended: bool = False) -> bytes:
+    """A JP2 file of these boxes."""
+    written = b"\0\0\0\x0cjP  \r\n\x87\n"
+    for kind, content in boxes:
+        if extended:
+            written += pack(">I4sQ", 1, kind, len(content) + 16) + content
+        else:
+            written += pack(">I4s", len(content) + 8, kind) + content
+    return written
+
+
+@pytest.mark.parametrize("extended", [False, True])
+def test_the_codestream_of_a_jp2_file_is_found_behind_its_boxes(*, extended: bool) -> None:
+    scene = photo(300, 200)
+    stream = encoded(scene, "JPEG2000", no_jp2=True)
+    data = jp2((b"ftyp", b"jp2 \0\0\0\0jp2 "), (b"jp2h", b"whatever"), (b"jp2c", stream), extended=extended)
+    assert inspect(data, LIMITS).facts == ImageFacts("jpeg2000", 300, 200)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        jp2((b"ftyp", b"jp2 "), (b"jp2c", b"no codestream")),
+        jp2((b"ftyp", b"jp2 ")) + bytes(8),
+        b"\xff\x4f\xff\x51" + pack(">HH8IH", 47, 0, 900, 900, 0, 0, 0, 900, 0, 0, 3),
+    ],
+    ids=["no codestream", "a box without a size", "tiles without a width"],
+)
+def test_a_jpeg_2000_without_a_picture_is_damaged(data: bytes) -> None:
+    assert failure(data).code == "corrupt_image"
+
+
+def test_a_photoshop_document_that_says_nothing_of_its_composite_has_one() -> None:
+    scene = photo(300, 200)
+    data = psd(scene)
+    assert_alike(prepare(data.replace(b"8BIM\x04\x21", b"8BIM\x04\x22")), scene)
+    assert_alike(prepare(data.replace(b"8BIM", b"8BIX")), scene)
+
+
 def test_of_a_photoshop_document_the_composite_is_sent() -> None:
     scene = photo(300, 200)
     data = psd(scene)
