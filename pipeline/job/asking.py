@@ -20,7 +20,10 @@ class Asking:
 
     def __init__(self, settings: Settings, files: Files) -> None:
         self._settings = settings
-        self._sources = InstructionSources(files, settings.default_instructions, Authority.of(settings))
+        authority = Authority.of(settings)
+        self.sidecars_count = authority.uploaders_sidecars_count
+        """Whether a sidecar that arrives beside an image can change what is asked about it."""
+        self._sources = InstructionSources(files, settings.default_instructions, authority)
 
     async def about(self, name: str, metadata: Mapping[str, str], request: Request) -> Asked | NotAsked:
         """Find what is asked about the image `name` with this `metadata`; what `request` asks comes first.
