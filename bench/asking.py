@@ -197,6 +197,9 @@ class _Store:
     ) -> bool:
         return replacing is None
 
+    async def note(self, _name: str, _metadata: Mapping[str, str], of: StoredResult) -> bool:  # noqa: ARG002 - by name
+        return False
+
     @asynccontextmanager
     async def held(self, _key: str) -> AsyncIterator[Claim]:
         yield Claim(1, None, _never, lambda: None, _never_for)

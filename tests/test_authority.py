@@ -107,8 +107,8 @@ def in_each_source(option: str, value: Any) -> list[dict[str, Any]]:
         {"blobs": {f"{IMAGE}.instructions.md": file}},
         {"blobs": {"_instructions.md": file}},
     ]
-    if not isinstance(value, dict):  # a schema is named in metadata, not written out
-        written.append({"metadata": {option: str(value)}})
+    named = value if not isinstance(value, dict) else "receipt"  # a schema is named in metadata, not written out
+    written.append({"metadata": {option.upper(): str(named)}})
     return written
 
 

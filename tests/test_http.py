@@ -12,6 +12,7 @@ import pytest
 from support.person import SCHEMA, Person
 from support.pictures import picture
 from support.some_results import result_of
+from support.workshop import workshop
 
 from localcloud.model import ROLE_MISSING, Refusal
 from pipeline.errors import RetryableFailure
@@ -55,6 +56,17 @@ async def test_the_answer_comes_back_as_text(client: Client) -> None:
 
 async def test_without_instructions_the_image_is_described(client: Client) -> None:
     assert (await client.ask(picture()))[:2] == (200, "You asked: Describe this image.")
+
+
+async def test_a_question_that_does_not_count_is_refused_and_not_replaced(person: Person) -> None:
+    """An answer to another question than the caller's would look like an answer to theirs."""
+    async with workshop(person) as shop:
+        shop.settings = shop.settings.model_copy(update={"instruction_sources": ("metadata", "folder")})
+        result = await shop.analyzer.analyze_bytes(picture(), None, "What is the total?")
+        assert result.error is not None
+        assert (result.error.code, shop.model.asked) == ("invalid_instructions", [])
+        assert "INSTRUCTION_SOURCES" in result.error.message
+        assert (await shop.analyzer.analyze_bytes(picture(), None, " ")).status == "succeeded"
 
 
 async def test_the_whole_result_comes_back_for_json(client: Client) -> None:

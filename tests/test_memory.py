@@ -97,6 +97,9 @@ class Shop:
         self.written.append(body)
         return True
 
+    async def note(self, name: str, metadata: Mapping[str, str], of: StoredResult) -> bool:  # noqa: ARG002 - no rate
+        raise AssertionError
+
     @asynccontextmanager
     async def claimed(self, key: str) -> AsyncIterator[Claim]:  # noqa: ARG002 - always free
         yield Claim(1, None, self.keep, lambda: None, self.keep_for)

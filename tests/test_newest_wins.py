@@ -175,6 +175,9 @@ class Storage:
         return True
 
     # Claims
+    async def note(self, name: str, metadata: Mapping[str, str], of: StoredResult) -> bool:  # noqa: ARG002 - no rate
+        raise AssertionError
+
     @asynccontextmanager
     async def held(self, key: str) -> AsyncIterator[Claim]:
         await self.turn()

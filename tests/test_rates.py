@@ -12,8 +12,11 @@ from hypothesis import strategies as st
 from support.person import People, Person
 from support.pictures import picture
 from support.terminal import blobsight
+from support.workshop import Workshop, failing, workshop
 
-from pipeline.errors import RetryableFailure
+from pipeline.errors import ErrorCode, PermanentFailure, RetryableFailure
+from pipeline.job.race import Outcome
+from pipeline.job.requests import Request
 from pipeline.pacing.rates import HOUR, SHARED_EVERY_SECONDS, DailyTokens, OverDailyTokens, OverReanalyses, Reanalyses
 
 
@@ -108,6 +111,19 @@ async def test_work_goes_on_with_what_is_known_while_the_notes_can_not_be_reache
     assert notes.spent == {("2026-03-14", next(iter(notes.spent))[1]): 1000}
 
 
+async def test_what_an_instance_spends_last_is_told_before_it_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a burst on instances that then have nothing to do, again and again, would never reach the limit."""
+    monkeypatch.setattr("pipeline.pacing.rates.SHARED_EVERY_SECONDS", 0.1)
+    notes = Notes()
+    for instance in [DailyTokens(1000, notes) for _ in range(3)]:
+        assert await spend(instance, 100)
+    deadline = asyncio.get_running_loop().time() + 10
+    while sum(notes.spent.values()) < 300:
+        assert asyncio.get_running_loop().time() < deadline
+        await asyncio.sleep(0.05)
+    assert notes.requests["write"] == 3
+
+
 @given(
     limit=st.integers(1, 5),
     waits=st.lists(st.integers(0, 4000), max_size=60),
@@ -124,13 +140,114 @@ def test_no_hour_sees_more_reanalyses_than_the_limit_and_each_comes_as_soon_as_i
         try:
             rate.require_left(kept)
         except OverReanalyses as over:
-            clock.sleep(over.retry_after or 0)
+            clock.sleep((over.retry_after or 0) - 0.5)
+            with pytest.raises(OverReanalyses):
+                rate.require_left(kept)
+            clock.sleep(0.5)
             rate.require_left(kept)
         made.append(clock())
         kept = rate.with_one_more(kept)
         assert len(kept) <= limit
     for moment in made:
         assert sum(moment - HOUR < other <= moment for other in made) <= limit
+
+
+# Around the rate ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def shop(person: Person) -> AsyncIterator[Workshop]:
+    """One where an image may be asked about again once an hour, and has its first result."""
+    async with workshop(person) as shop:
+        shop.settings = shop.settings.model_copy(update={"reanalyses_per_hour": 1})
+        await shop.analyzer.analyze(await shop.drop("a.png"))
+        yield shop
+
+
+A = Request(container="shop-images", name="a.png")
+
+
+async def test_a_question_that_changes_while_it_is_answered_counts(shop: Workshop) -> None:
+    """Its answer is never delivered, but it was paid for."""
+    images, texts = shop.person.blobs.get_container_client("shop-images"), iter(range(10))
+
+    async def flip() -> None:
+        await images.upload_blob("b.png.instructions.txt", f"{next(texts)}?", overwrite=True)
+
+    await images.upload_blob("b.png", picture())
+    image = A.model_copy(update={"name": "b.png"})
+    await shop.analyzer.analyze(image)
+    before = await shop.result("b.png")
+    await flip()
+    shop.model.behaviours.extend([flip] * 8)
+    with pytest.raises(OverReanalyses):
+        await shop.analyzer.analyze(image)
+    assert shop.model.asked[2:] == ["0?"]
+    assert await shop.result("b.png") == before
+
+
+async def test_an_image_that_is_deleted_while_it_is_answered_counts(shop: Workshop) -> None:
+    image = shop.person.blobs.get_blob_client("shop-images", "a.png")
+    shop.model.behaviours.append(image.delete_blob)
+    await image.upload_blob(picture(), metadata={"instructions": "First?"}, overwrite=True)
+    assert await shop.analyzer.analyze(A) is Outcome.GONE
+    await image.upload_blob(picture(), metadata={"instructions": "Second?"}, overwrite=True)
+    with pytest.raises(OverReanalyses):
+        await shop.analyzer.analyze(A)
+    assert shop.model.asked[1:] == ["First?"]
+
+
+async def test_different_questions_at_once_are_asked_one_after_the_other(shop: Workshop) -> None:
+    shop.model.behaviours.extend([lambda: asyncio.sleep(0.5)] * 6)
+    questions = [A.model_copy(update={"instructions": f"{n}?"}) for n in range(6)]
+    ended = await asyncio.gather(*map(shop.analyzer.analyze, questions), return_exceptions=True)
+    assert sorted(type(end).__name__ for end in ended) == ["ClaimedElsewhere"] * 5 + ["Outcome"]
+    assert len(shop.model.asked) == 2
+
+
+async def test_a_failed_result_by_the_last_resort_keeps_the_moments(shop: Workshop) -> None:
+    again = A.model_copy(update={"instructions": "Again?"})
+    await shop.analyzer.analyze(again)
+    image = shop.person.blobs.get_blob_client("shop-images", "a.png")
+    await image.upload_blob(picture(), metadata={"instructions": "Once more?"}, overwrite=True)
+    await shop.last_resort.record(A, PermanentFailure(ErrorCode.CRASHED, "It crashed."))
+    assert (await shop.result("a.png"))["error"]["code"] == "crashed"
+    with pytest.raises(OverReanalyses):
+        await shop.analyzer.analyze(A)
+
+
+async def test_waiting_for_a_rate_between_two_failures_is_not_counted_as_failing(shop: Workshop) -> None:
+    """Else one outage before the day's tokens are spent and one after would end the image."""
+
+    class Tokens(DailyTokens):
+        async def require_left(self) -> None:
+            if is_over:
+                raise OverDailyTokens("They are spent.", retry_after=12 * 3600)
+
+    shop.retry_for = timedelta(hours=1)
+    work, deliveries = await shop.drop("b.png"), shop.deliveries(tokens=Tokens(1, Notes()))
+
+    async def deliver(work: Request) -> Request:
+        await deliveries.handle(work)
+        later, delay = shop.queue.sent.pop()
+        shop.time += timedelta(seconds=delay)
+        return later
+
+    outage = failing(RetryableFailure("The model can't be reached."))
+    is_over = False
+    shop.model.behaviours.extend([outage] * 2)
+    work = await deliver(work)
+    is_over = True
+    for _ in range(12):
+        work = await deliver(work)
+    assert (work.attempt, shop.time > datetime(2026, 3, 14, 12, tzinfo=UTC)) == (2, True)
+    is_over = False
+    work = await deliver(work)
+    assert (work.attempt, await shop.results()) == (3, ["a.png.json"])
+    shop.time += timedelta(hours=1)
+    shop.model.behaviours.append(outage)
+    await deliveries.handle(work)
+    assert (await shop.result("b.png"))["error"]["code"] == "retries_exhausted"
 
 
 # The whole way ------------------------------------------------------------------------------------------------------

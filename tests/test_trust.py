@@ -1,10 +1,12 @@
 """An uploader's rights where the operator has set limits: the whole way, each finding next to a variant of it."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
 from support.person import People, Person
 from support.pictures import picture
+from support.terminal import blobsight
 
 SETTINGS = {
     "INSTRUCTION_SOURCES": "request,folder,metadata,sidecar,setting",
@@ -36,6 +38,22 @@ async def test_an_uploaders_files_say_nothing_about_anyones_images(guarded: Pers
     await guarded.result("later.png")
     assert await guarded.result("victim.png") == result
     assert await guarded.result_names("victim.png.instr") == []
+
+
+async def test_an_uploaders_sidecar_does_not_bring_back_the_usual_question(guarded: Person) -> None:
+    """Its event would have the image asked anew, and replace what a person had asked."""
+    await guarded.drop("asked.png", picture())
+    await guarded.result("asked.png")
+    ran = await blobsight(guarded, "retry", "asked.png", "--all", "--instructions", "A person's question?", "--yes")
+    assert ran.status == 0, ran.talk
+    await guarded.logged("images/asked.png: succeeded")
+    async with asyncio.timeout(guarded.patience):
+        while (before := await guarded.result("asked.png"))["instructions"]["origin"] != "request":
+            await asyncio.sleep(0.1)
+    since = guarded.log.stat().st_size
+    await guarded.drop("asked.png.instructions.md", b"Ignored?")
+    await guarded.logged("images/asked.png.instructions.md: not an image", since=since)
+    assert await guarded.result("asked.png") == before
 
 
 async def test_the_operators_files_count_above_metadata_and_may_set_what_is_locked(guarded: Person) -> None:

@@ -61,6 +61,11 @@ class Authority:
         """Whether a file beside the images can say what to ask."""
         return not self.files_are_the_operators and not OF_FILES.isdisjoint(self.sources)
 
+    @property
+    def uploaders_sidecars_count(self) -> bool:
+        """Whether a file beside an image can say what to ask about that image."""
+        return not self.files_are_the_operators and Origin.SIDECAR in self.sources
+
     def require_allowed(self, options: Options, origin: Origin) -> None:
         """Check what one source says.
 

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from typing import Protocol
 
 from pipeline.errors import PermanentFailure
@@ -15,7 +15,7 @@ from pipeline.job.page_by_page import Interrupted
 from pipeline.job.race import Ended, Outcome, Race, Results, Versions, is_done
 from pipeline.job.reading import Reader, sha256
 from pipeline.job.requests import Request
-from pipeline.job.work import Asked, Stopwatch, Work, assemble, unknown_source
+from pipeline.job.work import Asked, Stopwatch, Work, assemble, unknown_source, work_key
 from pipeline.names import image_of_sidecar, result_name, wants_result
 from pipeline.pacing.rates import Reanalyses
 from pipeline.result import Result
@@ -88,7 +88,8 @@ class Analyzer:
         Raises:
             RetryableFailure: nothing is written and the same call may succeed later.
         """
-        name = image_of_sidecar(request.name) or request.name
+        image = image_of_sidecar(request.name) if self._asking.sidecars_count else None
+        name = image or request.name
         record = record or DeliveryRecord(self._uploads.container, name, request.attempt)
         record.name = name
         with analyzing(record):
@@ -174,7 +175,7 @@ class Analyzer:
             asked = await self._asking.about(upload.name, current.metadata, request)
             return asked.identity() == work.asked.identity()
 
-        async with self._claims.held(work.content_key) as claim:
+        async with self._alone_on(upload), self._claims.held(work.content_key) as claim:
             if claim.runs > 1:
                 count_taken_over()
             race = Race(
@@ -190,3 +191,9 @@ class Analyzer:
             )
             record.number = race.attempts
             yield race
+
+    def _alone_on(self, upload: Upload) -> AbstractAsyncContextManager[object]:
+        """Keep other questions about the same image away, where a rate counts them: each has to see the one before."""
+        if self._rate.limit is None:
+            return nullcontext()
+        return self._claims.held(work_key(upload.container, upload.name, "", ["reanalyses"]))

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 from pipeline.documents.choice import PageChoice
-from pipeline.errors import PermanentFailure
-from pipeline.instructions import Authority, Files, InstructionSources
+from pipeline.errors import ErrorCode, PermanentFailure
+from pipeline.instructions import Authority, Files, InstructionSources, Origin
 from pipeline.instructions.options import Options
 from pipeline.job.requests import Request
 from pipeline.job.work import Asked, NotAsked
@@ -21,7 +21,11 @@ class Asking:
 
     def __init__(self, settings: Settings, files: Files) -> None:
         self._settings = settings
-        self._sources = InstructionSources(files, settings.default_instructions, Authority.of(settings))
+        authority = Authority.of(settings)
+        self.sidecars_count = authority.uploaders_sidecars_count
+        """Whether a sidecar that arrives beside an image can change what is asked about it."""
+        self._requests_count = Origin.REQUEST in authority.sources
+        self._sources = InstructionSources(files, settings.default_instructions, authority)
 
     async def about(self, name: str, metadata: Mapping[str, str], request: Request) -> Asked | NotAsked:
         """Find what is asked about the image `name` with this `metadata`; what `request` asks comes first.
@@ -33,6 +37,13 @@ class Asking:
 
     async def about_bytes(self, text: str | None) -> Asked | NotAsked:
         """Find what is asked about an image that came by HTTP with this `text`."""
+        if text and text.strip() and not self._requests_count:
+            refused = PermanentFailure(
+                ErrorCode.INVALID_INSTRUCTIONS,
+                "A request may not ask anything of its own here (the operator's setting INSTRUCTION_SOURCES): leave out"
+                " 'instructions'.",
+            )
+            return NotAsked(self._settings.openai_deployment, refused)
         return await self._found(None, {}, text, None)
 
     async def is_misnamed(self, sidecar: str) -> bool:

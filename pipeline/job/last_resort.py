@@ -112,6 +112,5 @@ class LastResort:
             logger.warning("%s: the answer of an earlier version can't be kept: %s", one_line(name), failure.message)
 
     async def _write(self, name: str, result: Result, replacing: StoredResult | None) -> bool:
-        return await self._results.write(
-            name, result.to_json(), ResultMetadata.of(result).to_blob(), replacing=replacing
-        )
+        metadata = ResultMetadata.of(result, reanalyzed=replacing.facts.reanalyzed if replacing else ())
+        return await self._results.write(name, result.to_json(), metadata.to_blob(), replacing=replacing)

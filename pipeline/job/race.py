@@ -28,7 +28,7 @@ What was paid for is never thrown away:
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
@@ -96,6 +96,7 @@ class Results(Protocol):
     async def write(
         self, name: str, body: bytes, metadata: Mapping[str, str], replacing: StoredResult | None
     ) -> bool: ...
+    async def note(self, name: str, metadata: Mapping[str, str], of: StoredResult) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +165,7 @@ class Race:
                 stored = await self._results.find(self._target)
                 if ended := await self._ended(stored, result):
                     if stored and stored.facts.work_key != self._work.key:
-                        await self._keeper.keep(result)
+                        await self._keep_undelivered(result, stored)
                     return ended
             except RetryableFailure as failure:
                 if not result.paid:
@@ -208,10 +209,10 @@ class Race:
     async def _deliver(self, result: Result, stored: StoredResult | None) -> Ended | None:
         """Write the result, if it is still wanted; None when another run wrote one meanwhile."""
         if overtaken := await self._overtaken(stored):
-            await self._keeper.keep(result)
+            await self._keep_undelivered(result, stored)
             return Ended(overtaken)
         if stored and stored.facts.source_etag == self._upload.etag and not await self._is_still_asked():
-            await self._keeper.keep(result)
+            await self._keep_undelivered(result, stored)
             return Ended(Outcome.CHANGED)
         if stored and stored.facts.content_key != self._work.content_key and not self._is_outdated(stored, result):
             await keep_replaced(self._results, self._claim.keep_for, self._target, stored)
@@ -221,6 +222,13 @@ class Race:
             self._claim.discard()
             return Ended(Outcome(result.status), result.error.code if result.error else None)
         return None
+
+    async def _keep_undelivered(self, result: Result, stored: StoredResult | None) -> None:
+        """Keep an answer that has no use now. Where re-analyses are limited, `stored` counts it: it was paid for."""
+        await self._keeper.keep(result)
+        moments = self._reanalyzed(result, stored)
+        if stored and moments != self._rate.still(stored.facts.reanalyzed):
+            await self._results.note(self._target, replace(stored.facts, reanalyzed=moments).to_blob(), stored)
 
     def _reanalyzed(self, result: Result, stored: StoredResult | None) -> tuple[datetime, ...]:
         if stored is None:

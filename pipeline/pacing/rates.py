@@ -66,6 +66,7 @@ class DailyTokens:
         self._shared_own = 0
         self._was_told = False
         self._share_at = datetime.min.replace(tzinfo=UTC)
+        self._telling: asyncio.Task[None] | None = None
 
     async def require_left(self) -> None:
         """Check whether the model may be asked. Two storage requests at most every `SHARED_EVERY_SECONDS`.
@@ -93,8 +94,15 @@ class DailyTokens:
         return self._all + self._own - self._shared_own >= self._limit
 
     def count(self, tokens: int) -> None:
-        """Tokens have been spent."""
+        """Tokens have been spent. The others hear of it even if this instance has nothing to do any more."""
         self._own += tokens
+        if self._telling is None or self._telling.done():
+            self._telling = asyncio.create_task(self._tell())
+
+    async def _tell(self) -> None:
+        while self._own != self._shared_own:
+            await asyncio.sleep(max(0.05, (self._share_at - self._now()).total_seconds()))
+            await self._share()
 
     async def _share(self) -> None:
         async with self._sharing:

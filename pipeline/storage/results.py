@@ -109,6 +109,24 @@ class Results:
             self._writable = False
             raise
 
+    async def note(self, name: str, metadata: Mapping[str, str], of: StoredResult) -> bool:
+        """Change what the metadata of the result `name` say, provided it is still the one that was found.
+
+        One request, which raises no event. Returns False, and changes nothing, when it is another one by now.
+
+        Raises:
+            RetryableFailure: it can't be changed now.
+        """
+        condition: dict[str, Any] = {"etag": f'"{of.etag}"', "match_condition": MatchConditions.IfNotModified}
+        with translated(f"noting in {self.container}/{name}"):
+            try:
+                await self._client.get_blob_client(name).set_blob_metadata(dict(metadata), **condition)
+            except (ResourceModifiedError, ResourceNotFoundError) as error:
+                if isinstance(error, ResourceNotFoundError):
+                    require_container(error, self.container)
+                return False
+        return True
+
     async def _write(self, name: str, body: bytes, metadata: Mapping[str, str], condition: dict[str, Any]) -> bool:
         try:
             await self._client.get_blob_client(name).upload_blob(

@@ -172,6 +172,8 @@ class Deliveries:
             if tried
             else min(max(failure.retry_after or 1.0, 1.0), _longest_wait(failure))
         )
+        if isinstance(failure, OverRate):  # the wait counts towards nothing, wherever it falls between two failures
+            later = later.model_copy(update={"since": since + timedelta(seconds=delay)})
         await self.defer(later, delay, error_type(failure))
         count_deferred(failure)
         logger.warning(
