@@ -11,6 +11,7 @@ import click
 
 from blobsight.doctor.command import doctor
 from blobsight.estimate.command import estimate
+from blobsight.gallery.command import gallery
 from blobsight.results.command import results
 from blobsight.retry import retry
 from blobsight.show import show
@@ -45,6 +46,7 @@ def blobsight() -> None:
 
 blobsight.add_command(doctor)
 blobsight.add_command(estimate)
+blobsight.add_command(gallery)
 blobsight.add_command(results)
 blobsight.add_command(retry)
 blobsight.add_command(show)

@@ -15,7 +15,7 @@ from support.some_results import failed, result_of
 from blobsight.following import summary_of
 from blobsight.reading import Content, UnreadableError
 from blobsight.results.flattening import Columns, json_text
-from blobsight.show import Found, _json, _sections
+from blobsight.show import Found, _sections, to_json
 from blobsight.stored_results import parse_result
 
 WHOLE = [json.loads(result.to_json()) for result in (result_of("a.png"), failed("b.png"))]
@@ -68,7 +68,7 @@ def test_what_counts_as_a_result_can_be_shown_told_and_exported(document: Any) -
     assert result == document
     found = Found("a.png", image(), {"format": "png", "width": 1, "height": 1}, result)
     assert [title for title, _ in _sections(found)][-1] == "History"
-    json.dumps(_json(found), allow_nan=False)
+    json.dumps(to_json(found), allow_nan=False)
     assert summary_of(result)
     json_text(result)
     Columns().row(result)

@@ -1,0 +1,94 @@
+"""The server: on this machine's loopback address, for one browser."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+from aiohttp import web
+from click import ClickException
+
+from blobsight.account import Account, explained
+from blobsight.gallery import doing, looking
+from blobsight.gallery.answers import Answers
+from blobsight.gallery.guard import Guard, Handler, secure
+from blobsight.gallery.looking import GALLERY, Gallery, refused
+from blobsight.gallery.pictures import Pictures
+from blobsight.gallery.watching import Watching
+
+PAGES = Path(__file__).with_name("static")
+PORT = 7080
+"""Tried first, so that an address of yesterday still leads here."""
+MOST_BODY = 4 * 1024 * 1024
+"""Bytes of a request, but for files that are uploaded."""
+
+logger = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def serving(account: Account, prefix: str, *, port: int | None, read_only: bool) -> AsyncIterator[str]:
+    """Serve the gallery of `account` while the context is open. Yields the address to open.
+
+    Raises:
+        OSError: the port is taken.
+    """
+    guard = Guard()
+    watching = Watching(account, prefix)
+    async with Pictures(account.images) as pictures:
+        app = web.Application(middlewares=[guard.middleware, _errors], client_max_size=MOST_BODY)
+        app[GALLERY] = Gallery(
+            account=account,
+            prefix=prefix,
+            read_only=read_only,
+            watching=watching,
+            answers=Answers(account.results),
+            pictures=pictures,
+        )
+        app.on_response_prepare.append(secure)
+        app.add_routes(looking.routes)
+        app.cleanup_ctx.append(doing.kept)
+        if not read_only:
+            app.add_routes(doing.routes)
+        app.router.add_get("/", _index)
+        app.router.add_static("/static", PAGES)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1, handler_cancellation=True)
+        await runner.setup()
+        listing = asyncio.create_task(watching.run())
+        try:
+            guard.serve_on(await _listen(runner, port))
+            yield guard.address
+        finally:
+            listing.cancel()
+            await asyncio.gather(listing, return_exceptions=True)
+            await runner.cleanup()
+
+
+async def _listen(runner: web.AppRunner, port: int | None) -> int:
+    """Listen on `port`; without one, on the usual port or, if that is taken, on any."""
+    for candidate in (port,) if port is not None else (PORT, 0):
+        with suppress(*([OSError] if port is None and candidate else [])):
+            await web.TCPSite(runner, "127.0.0.1", candidate).start()
+            break
+    return int(runner.addresses[0][1])
+
+
+async def _index(_request: web.Request) -> web.FileResponse:
+    return web.FileResponse(PAGES / "index.html")
+
+
+@web.middleware
+async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn what goes wrong into a sentence, as the commands do."""
+    try:
+        with explained(request.app[GALLERY].account.place):
+            return await handler(request)
+    except web.HTTPException as error:
+        return refused(error.status, error.text or error.reason)
+    except ClickException as error:  # a Trouble is one, and wrong options are
+        return refused(502 if hasattr(error, "code") else 400, error.format_message(), getattr(error, "code", None))
+    except (ConnectionResetError, asyncio.CancelledError):
+        raise
+    except Exception:
+        logger.exception("a request failed")
+        return refused(500, "The gallery failed at this. Its terminal says more.")

@@ -1,0 +1,118 @@
+"""Keeping the index current: both containers are listed again and again, while somebody looks.
+
+A pass costs two list operations for each 5,000 images. Azure announces new results to subscribers only, and needs a
+public address or a queue of their own for that; a listing needs neither, and finds deleted images as well.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from time import monotonic
+
+from blobsight.account import Account, explained
+from blobsight.gallery.index import Index
+from blobsight.image_states import states_as_listed
+from blobsight.terminal import Problem, Trouble
+
+PAUSE_SECONDS = 4.0
+"""Between two passes while something is pending or has just changed."""
+CALM_PAUSE_SECONDS = 30.0
+LIVELY_SECONDS = 120.0
+"""After a change, so long is listed at the shorter interval."""
+PAUSE_PER_PASS = 4.0
+"""A pause is at least so many times as long as the pass before it: a long listing is not the account's main load."""
+YIELDS_EVERY = 1000
+"""Rows after which others get their turn."""
+
+
+class Watching:
+    """Lists, and notifies those who listen."""
+
+    def __init__(self, account: Account, prefix: str) -> None:
+        self._account = account
+        self._prefix = prefix
+        self.index = Index()
+        self.version = 0
+        """Changes with whatever is shown."""
+        self.trouble: Trouble | None = None
+        """Why the last pass failed."""
+        self.is_listing = True
+        """Whether the first pass is still under way."""
+        self.problems: list[Problem] = []
+        """Entries of the listings that can't be understood, of the last whole pass."""
+        self._changed = asyncio.Condition()
+        self._wanted = asyncio.Event()
+        self._lookers = 0
+        self._last_change = monotonic()
+
+    async def run(self) -> None:
+        """List until cancelled."""
+        while True:
+            began = monotonic()
+            try:
+                with explained(self._account.place):
+                    await self._pass()
+            except Trouble as trouble:
+                await self._notify(trouble)
+            await self._pause(monotonic() - began)
+
+    @asynccontextmanager
+    async def looking(self) -> AsyncIterator[None]:
+        """While the context is open, somebody looks."""
+        self._lookers += 1
+        self._wanted.set()
+        try:
+            yield
+        finally:
+            self._lookers -= 1
+
+    def look_again(self) -> None:
+        """Something has been done: list now, and often for a while."""
+        self._last_change = monotonic()
+        self._wanted.set()
+
+    async def change_after(self, version: int) -> int:
+        """Wait until the version is another one, and return it."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self.version != version)
+        return self.version
+
+    async def _pass(self) -> None:
+        index, problems = Index(), list[Problem]()
+        is_first = not len(self.index)
+        if is_first:
+            self.index = index
+        states = states_as_listed(self._account.images, self._account.results, self._prefix, problems)
+        number = 0
+        async for state, is_final in states:
+            index.add(state, is_final=is_final)
+            number += 1
+            if number % YIELDS_EVERY == 0:
+                await asyncio.sleep(0)
+            if is_first and number % 5000 == 0:
+                await self._notify(None)
+        index.complete()
+        self.problems = problems
+        is_news = is_first or self.is_listing or self.trouble is not None or not index.is_like(self.index)
+        if is_news:
+            self._last_change = monotonic()
+        self.index, self.is_listing = index, False
+        if is_news:
+            await self._notify(None)
+
+    async def _notify(self, trouble: Trouble | None) -> None:
+        async with self._changed:
+            self.trouble = trouble
+            self.version += 1
+            self._changed.notify_all()
+
+    async def _pause(self, lasted: float) -> None:
+        self._wanted.clear()
+        is_lively = self.index.pending or monotonic() - self._last_change < LIVELY_SECONDS
+        seconds = max(PAUSE_SECONDS if is_lively else CALM_PAUSE_SECONDS, PAUSE_PER_PASS * lasted)
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wanted.wait()
+        except TimeoutError:
+            if not self._lookers:
+                await self._wanted.wait()
