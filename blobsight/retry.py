@@ -190,7 +190,9 @@ async def _find(account: Account, choice: Choice, problems: list[Problem]) -> tu
                 left[reason] += 1
             elif not _is_chosen(state, choice):
                 pass
-            elif too_large := too_large_for_queue(request_for(account.place.images, state.image.name, choice, state.result_etag)):
+            elif too_large := too_large_for_queue(
+                request_for(account.place.images, state.image.name, choice, state.result_etag)
+            ):
                 problems.append(Problem(state.image.name, Unknown(f"not queued: {too_large}")))
             else:
                 found.append(state)

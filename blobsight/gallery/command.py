@@ -46,5 +46,7 @@ async def _run(place: Place, prefix: str, *, read_only: bool, port: int | None, 
         except OSError as error:
             if port is None or isinstance(error, BrokenPipeError):
                 raise
-            raise Trouble(f"Port {port} can't be used ({error.strerror or error}): give another with --port.") from error
+            raise Trouble(
+                f"Port {port} can't be used ({error.strerror or error}): give another with --port."
+            ) from error
     return Exit.DONE

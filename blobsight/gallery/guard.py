@@ -13,19 +13,21 @@ from aiohttp import web
 
 OPEN = "/open/"
 SECURITY_HEADERS = {
-    "Content-Security-Policy": "; ".join([
-        "default-src 'none'",
-        "script-src 'self'",
-        "style-src 'self'",
-        "img-src 'self' blob:",
-        "connect-src 'self'",
-        "form-action 'none'",
-        "base-uri 'none'",
-        "frame-ancestors 'none'",
-        # Text from strangers can't become markup, whatever the script does.
-        "require-trusted-types-for 'script'",
-        "trusted-types 'none'",
-    ]),
+    "Content-Security-Policy": "; ".join(
+        [
+            "default-src 'none'",
+            "script-src 'self'",
+            "style-src 'self'",
+            "img-src 'self' blob:",
+            "connect-src 'self'",
+            "form-action 'none'",
+            "base-uri 'none'",
+            "frame-ancestors 'none'",
+            # Text from strangers can't become markup, whatever the script does.
+            "require-trusted-types-for 'script'",
+            "trusted-types 'none'",
+        ]
+    ),
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",
     "Referrer-Policy": "no-referrer",
@@ -95,7 +97,9 @@ class Guard:
         is_read = request.method in ("GET", "HEAD")
         is_page = request.path == "/" or request.path.startswith(OPEN)
         site = request.headers.get("Sec-Fetch-Site", "none")
-        return is_read and (site in ("same-origin", "none") or (is_page and request.headers.get("Sec-Fetch-Dest") == "document"))
+        return is_read and (
+            site in ("same-origin", "none") or (is_page and request.headers.get("Sec-Fetch-Dest") == "document")
+        )
 
     def _enter(self, request: web.Request) -> web.Response:
         given = request.path.removeprefix(OPEN)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from typing import Any
 
 from blobsight.image_states import ImageState, State
 from blobsight.terminal import shortened
@@ -78,6 +79,8 @@ class Shown:
     finished: datetime | None
     etag: str
     result_etag: str | None
+    is_expected: bool = False
+    """Whether another result is on its way."""
 
     def to_json(self) -> dict[str, object]:
         return {
@@ -90,6 +93,7 @@ class Shown:
             "finished": self.finished.isoformat() if self.finished else None,
             "etag": self.etag,
             "result_etag": self.result_etag,
+            "expected": self.is_expected,
         }
 
 
@@ -261,7 +265,7 @@ class Index:
                     continue
             yield row
 
-    def _key(self, sort: Sort) -> Callable[[int], object]:
+    def _key(self, sort: Sort) -> Callable[[int], Any]:
         when = self._when
         match sort:
             case Sort.NEWEST:

@@ -12,7 +12,7 @@ from aiohttp import web
 from blobsight.account import Account
 from blobsight.estimate.prices import CURRENCY, price_of
 from blobsight.gallery.answers import Answers
-from blobsight.gallery.index import Shown, Sort, View
+from blobsight.gallery.index import Index, Shown, Sort, View
 from blobsight.gallery.pictures import NoPictureError, Picture, Pictures
 from blobsight.gallery.watching import Watching
 from blobsight.reading import read_blob
@@ -46,9 +46,11 @@ class Gallery:
         row = self.watching.index.find(name_in(request))
         return None if row is None else self.watching.index.shown(row)
 
-    async def rows(self, view: View) -> Sequence[int]:
+    async def rows(self, view: View) -> tuple[Index, Sequence[int]]:
+        """The rows of a view, and the index that they are of: by the time they are sorted there may be another."""
+        index = self.watching.index
         # In a thread: sorting 100,000 names takes up to a second.
-        return await asyncio.to_thread(self.watching.index.rows, view, self.answers.searched)
+        return index, await asyncio.to_thread(index.rows, view, self.answers.searched)
 
 
 GALLERY = web.AppKey("gallery", Gallery)
@@ -90,14 +92,16 @@ async def session(request: web.Request) -> web.Response:
     gallery = request.app[GALLERY]
     place = gallery.account.place
     where = place.account or ("this machine" if place.is_here else "by connection string")
-    return web.json_response({
-        "account": where,
-        "images": place.images,
-        "results": place.results,
-        "prefix": gallery.prefix,
-        "read_only": gallery.read_only,
-        "version": __version__,
-    })
+    return web.json_response(
+        {
+            "account": where,
+            "images": place.images,
+            "results": place.results,
+            "prefix": gallery.prefix,
+            "read_only": gallery.read_only,
+            "version": __version__,
+        }
+    )
 
 
 @routes.get("/api/images")
@@ -105,11 +109,11 @@ async def images(request: web.Request) -> web.Response:
     gallery = request.app[GALLERY]
     watching = gallery.watching
     view = view_in(request.query, gallery.prefix)
-    version, index = watching.version, watching.index
-    rows = await gallery.rows(view)
+    version = watching.version
+    index, rows = await gallery.rows(view)
     start = _number(request.query.get("start"), 0, len(rows))
     count = _number(request.query.get("count"), MOST_ROWS, MOST_ROWS)
-    shown = [index.shown(row).to_json() for row in rows[start : start + count]]
+    shown = [watching.marked(index.shown(row)).to_json() for row in rows[start : start + count]]
     return web.json_response({"version": version, "total": len(rows), "start": start, "images": shown})
 
 
@@ -121,33 +125,34 @@ def _number(text: str | None, default: int, most: int) -> int:
 async def overview(request: web.Request) -> web.Response:
     gallery = request.app[GALLERY]
     view = view_in(request.query, gallery.prefix)
-    counted = await asyncio.to_thread(
-        gallery.watching.index.overview, view.folder, view.text, gallery.answers.searched
+    counted = await asyncio.to_thread(gallery.watching.index.overview, view.folder, view.text, gallery.answers.searched)
+    return web.json_response(
+        {
+            "states": counted.states,
+            "codes": dict(counted.codes.most_common()),
+            "folders": dict(sorted(counted.folders.items())),
+            "answers_read": len(gallery.answers),
+        }
     )
-    return web.json_response({
-        "states": counted.states,
-        "codes": dict(counted.codes.most_common()),
-        "folders": dict(sorted(counted.folders.items())),
-        "answers_read": len(gallery.answers),
-    })
 
 
 @routes.get("/api/position")
 async def position(request: web.Request) -> web.Response:
     """Where an image is in a view, and its neighbours."""
     gallery = request.app[GALLERY]
-    index = gallery.watching.index
-    rows = await gallery.rows(view_in(request.query, gallery.prefix))
+    index, rows = await gallery.rows(view_in(request.query, gallery.prefix))
     row = index.find(name_in(request))
     at = await asyncio.to_thread(rows.index, row) if row in rows else None
     if at is None:
         return web.json_response({"position": None, "total": len(rows), "previous": None, "next": None})
-    return web.json_response({
-        "position": at,
-        "total": len(rows),
-        "previous": index.name(rows[at - 1]) if at else None,
-        "next": index.name(rows[at + 1]) if at + 1 < len(rows) else None,
-    })
+    return web.json_response(
+        {
+            "position": at,
+            "total": len(rows),
+            "previous": index.name(rows[at - 1]) if at else None,
+            "next": index.name(rows[at + 1]) if at + 1 < len(rows) else None,
+        }
+    )
 
 
 @routes.post("/api/answers")
@@ -166,8 +171,7 @@ async def answers(request: web.Request) -> web.Response:
 async def read_answers(request: web.Request) -> web.StreamResponse:
     """Read the answers to all images of a view, so that they can be searched. A line of JSON for each step."""
     gallery = request.app[GALLERY]
-    index = gallery.watching.index
-    rows = await gallery.rows(view_in(await request.json(), gallery.prefix))
+    index, rows = await gallery.rows(view_in(await request.json(), gallery.prefix))
     response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
     await response.prepare(request)
     done = 0

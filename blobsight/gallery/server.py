@@ -20,7 +20,7 @@ from blobsight.gallery.watching import Watching
 PAGES = Path(__file__).with_name("static")
 PORT = 7080
 """Tried first, so that an address of yesterday still leads here."""
-MOST_BODY = 4 * 1024 * 1024
+MOST_BODY = 16 * 1024 * 1024
 """Bytes of a request, but for files that are uploaded."""
 
 logger = logging.getLogger(__name__)
@@ -47,8 +47,8 @@ async def serving(account: Account, prefix: str, *, port: int | None, read_only:
         )
         app.on_response_prepare.append(secure)
         app.add_routes(looking.routes)
-        app.cleanup_ctx.append(doing.kept)
         if not read_only:
+            app.cleanup_ctx.append(doing.kept)
             app.add_routes(doing.routes)
         app.router.add_get("/", _index)
         app.router.add_static("/static", PAGES)

@@ -5,13 +5,14 @@ public address or a queue of their own for that; a listing needs neither, and fi
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from time import monotonic
 
 from blobsight.account import Account, explained
-from blobsight.gallery.index import Index
-from blobsight.image_states import states_as_listed
+from blobsight.gallery.index import Index, Shown
+from blobsight.image_states import ImageState, states_as_listed
 from blobsight.terminal import Problem, Trouble
 
 PAUSE_SECONDS = 4.0
@@ -21,6 +22,8 @@ LIVELY_SECONDS = 120.0
 """After a change, so long is listed at the shorter interval."""
 PAUSE_PER_PASS = 4.0
 """A pause is at least so many times as long as the pass before it: a long listing is not the account's main load."""
+EXPECTED_SECONDS = 600.0
+"""An image that was queued is shown as such for so long, at most: the same question brings no new result."""
 YIELDS_EVERY = 1000
 """Rows after which others get their turn."""
 
@@ -43,7 +46,10 @@ class Watching:
         self._changed = asyncio.Condition()
         self._wanted = asyncio.Event()
         self._lookers = 0
+        self._is_news = False
         self._last_change = monotonic()
+        self._expected: dict[str, tuple[str | None, float]] = {}
+        """Images that were queued, the ETags of their results at that time, and when they are not waited for any more."""
 
     async def run(self) -> None:
         """List until cancelled."""
@@ -69,7 +75,20 @@ class Watching:
     def look_again(self) -> None:
         """Something has been done: list now, and often for a while."""
         self._last_change = monotonic()
+        self._is_news = True
         self._wanted.set()
+
+    def expect(self, images: Iterable[ImageState]) -> None:
+        """These images were queued to run again: until their results change, they are shown as pending."""
+        until = monotonic() + EXPECTED_SECONDS
+        self._expected |= {state.image.name: (state.result_etag, until) for state in images}
+        self.look_again()
+
+    def marked(self, image: Shown) -> Shown:
+        """The image, marked if another result of it is on its way."""
+        etag, until = self._expected.get(image.name, (None, 0.0))
+        is_expected = until > monotonic() and etag == image.result_etag
+        return replace(image, is_expected=is_expected) if is_expected else image
 
     async def change_after(self, version: int) -> int:
         """Wait until the version is another one, and return it."""
@@ -93,12 +112,20 @@ class Watching:
                 await self._notify(None)
         index.complete()
         self.problems = problems
-        is_news = is_first or self.is_listing or self.trouble is not None or not index.is_like(self.index)
+        self._forget()
+        is_news = (
+            self._is_news or is_first or self.is_listing or self.trouble is not None or not index.is_like(self.index)
+        )
         if is_news:
             self._last_change = monotonic()
+        self._is_news = False
         self.index, self.is_listing = index, False
         if is_news:
             await self._notify(None)
+
+    def _forget(self) -> None:
+        now = monotonic()
+        self._expected = {name: known for name, known in self._expected.items() if known[1] > now}
 
     async def _notify(self, trouble: Trouble | None) -> None:
         async with self._changed:

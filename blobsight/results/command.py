@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -215,35 +215,49 @@ async def export_results(  # noqa: PLR0913, PLR0917 - one place
     Raises:
         Trouble: the export can't go on.
     """
-
-    def take(blob: ListedBlob, content: Content | Unknown) -> None:
-        if bar:
-            bar.advance()
-        if isinstance(content, Unknown):
-            tally.problems.append(Problem(blob.name, content))
-            return
-        try:
-            # Parsed only in its turn, so that at most one parsed result is in memory.
-            result = parse_result(content)
-            if _is_wanted(result, prefix, wanted):
-                _add(result, export, tally)
-        except UnreadableError as error:
-            tally.problems.append(Problem(blob.name, Unknown(str(error))))
-
     async with place.opened() as account:
-        read = partial(_read, account.results)
         # Listing is a hundred times faster than reading, so the bar soon has a total.
         counting = asyncio.create_task(_count(account.results, prefix, wanted, bar)) if bar else None
         try:
-            await side_by_side(_wanted(account.results, prefix, wanted, tally), read, take, in_order=True)
+            names = _wanted(account.results, prefix, wanted, tally)
+            advance = bar.advance if bar else lambda: None
+            is_wanted = partial(_is_wanted, prefix=prefix, wanted=wanted)
+            await export_named(account.results, names, export, tally, is_wanted=is_wanted, advance=advance)
         finally:
             if counting:
                 counting.cancel()
                 await asyncio.gather(counting, return_exceptions=True)
 
 
-async def _read(container: ContainerClient, blob: ListedBlob) -> Content:
-    return await read_stored(container, blob.name)
+async def export_named(  # noqa: PLR0913 - what differs between callers
+    container: ContainerClient,
+    names: Iterable[str] | AsyncIterable[str],
+    export: Export,
+    tally: Tally,
+    *,
+    is_wanted: Callable[[Mapping[str, Any]], bool] = lambda _: True,
+    advance: Callable[[], None] = lambda: None,
+) -> None:
+    """Pass the results in the blobs `names` to `export`, in that order. `tally` gets the counts.
+
+    Raises:
+        AzureError, RetryableFailure: a failure that affects all.
+    """
+
+    def take(name: str, content: Content | Unknown) -> None:
+        advance()
+        if isinstance(content, Unknown):
+            tally.problems.append(Problem(name, content))
+            return
+        try:
+            # Parsed only in its turn, so that at most one parsed result is in memory.
+            result = parse_result(content)
+            if is_wanted(result):
+                _add(result, export, tally)
+        except UnreadableError as error:
+            tally.problems.append(Problem(name, Unknown(str(error))))
+
+    await side_by_side(names, partial(read_stored, container), take, in_order=True)
 
 
 def _add(result: Mapping[str, Any], export: Export, tally: Tally) -> None:
@@ -254,7 +268,7 @@ def _add(result: Mapping[str, Any], export: Export, tally: Tally) -> None:
     tally.exported[result["status"]] += 1
 
 
-def _is_wanted(result: Mapping[str, Any], prefix: str, wanted: str | None) -> bool:
+def _is_wanted(result: Mapping[str, Any], *, prefix: str, wanted: str | None) -> bool:
     """Check what the listing may not show: the status without metadata, the image behind a shortened name."""
     if wanted not in (None, result["status"]):
         return False
@@ -262,15 +276,13 @@ def _is_wanted(result: Mapping[str, Any], prefix: str, wanted: str | None) -> bo
     return len(prefix) <= SHORTENED_AT or (isinstance(image, str) and image.startswith(prefix))
 
 
-async def _wanted(
-    container: ContainerClient, prefix: str, wanted: str | None, tally: Tally
-) -> AsyncIterator[ListedBlob]:
-    """Yield the results that may be wanted, as far as the listing shows it. All are counted."""
+async def _wanted(container: ContainerClient, prefix: str, wanted: str | None, tally: Tally) -> AsyncIterator[str]:
+    """Yield the names of the results that may be wanted, as far as the listing shows it. All are counted."""
     async for page in listed(container, metadata=True, prefix=prefix[:SHORTENED_AT]):
         tally.problems += odd_ones(page)
         tally.found += len(page.blobs) + len(page.odd)
         for blob in _chosen(page, wanted):
-            yield blob
+            yield blob.name
 
 
 async def _count(container: ContainerClient, prefix: str, wanted: str | None, bar: Bar) -> None:

@@ -30,8 +30,8 @@ export class Detail {
     $("zoom-out").onclick = () => this.#panzoom.zoomOut();
     $("zoom-fit").onclick = () => this.#panzoom.reset();
     $("close").onclick = () => this.dialog.close();
-    $("ask-this").onclick = () => this.on.ask(this.#name, this.#question());
-    $("rerun-this").onclick = () => this.on.rerun(this.#name);
+    $("ask-this")?.addEventListener("click", () => this.on.ask(this.#name, this.#question()));
+    $("rerun-this")?.addEventListener("click", () => this.on.rerun(this.#name));
     $("copy").onclick = () => this.#copy();
     for (const id of ["previous", "next"]) {
       $(id).addEventListener("click", (event) => {
@@ -136,7 +136,7 @@ export class Detail {
     $("error-code").textContent = result?.error?.code ?? "";
     $("error-message").textContent = result?.error?.message ?? "";
     $("error-details").replaceChildren(result?.error?.details ? value(result.error.details) : "");
-    $("rerun-this").hidden = found.status !== "failed";
+    if ($("rerun-this")) $("rerun-this").hidden = found.status !== "failed";
     $("facts").replaceChildren(...facts(found, result));
     const earlier = Array.isArray(found.earlier_results) ? found.earlier_results : [];
     $("versions-part").hidden = !earlier.length;

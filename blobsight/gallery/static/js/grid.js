@@ -5,7 +5,7 @@ import {
   Virtualizer, observeWindowOffset, observeWindowRect, windowScroll,
 } from "../vendor/tanstack-virtual-core-3.19.11/index.js";
 import { href } from "./address.js";
-import { $, STATE_NAMES, calmly, leaf, number } from "./page.js";
+import { $, STATE_NAMES, calmly, leaf, number, printable } from "./page.js";
 import { Windows } from "./windows.js";
 
 const NARROWEST = 216;
@@ -166,7 +166,7 @@ export class Grid {
   #fill(tile, position) {
     tile.hidden = position >= this.#windows.total;
     const image = this.#windows.image(position);
-    const shown = image ? `${position} ${image.name} ${image.etag} ${image.state} ${image.result_etag}` : `${position}`;
+    const shown = image ? `${position} ${image.name} ${image.etag} ${image.state} ${image.result_etag} ${image.expected}` : `${position}`;
     if (tile.dataset.shown === shown) return;
     tile.dataset.shown = shown;
     tile.setAttribute("aria-setsize", this.#windows.total);
@@ -185,20 +185,22 @@ export class Grid {
     link.href = href({ ...this.#view, image: image.name });
     link.dataset.name = image.name;
     part("tile-name").textContent = name;
-    part("tile-name").title = image.name;
+    part("tile-name").title = printable(image.name);
     const answer = this.#windows.answer(image);
     if (answer === undefined) tile.dataset.shown = "";
     part("tile-answer").textContent = answer ?? (image.state === "pending" ? "Waiting for its answer" : "");
     const badge = part("badge");
-    badge.className = `badge ${image.state}`;
-    badge.textContent = image.code ?? STATE_NAMES[image.state];
+    badge.className = `badge ${image.expected ? "pending" : image.state}`;
+    badge.textContent = image.expected ? "Asked again" : (image.code ?? STATE_NAMES[image.state]);
     badge.title = badge.textContent;
     part("tile-tokens").textContent = image.tokens === null ? "" : `${number(image.tokens)} tokens`;
     part("kind").textContent = name.includes(".") ? name.split(".").at(-1).slice(0, 5) : "";
     const box = tile.querySelector("input");
-    box.checked = this.selection.has(image.name);
-    box.dataset.name = image.name;
-    box.setAttribute("aria-label", `Select ${name}`);
+    if (box) {
+      box.checked = this.selection.has(image.name);
+      box.dataset.name = image.name;
+      box.setAttribute("aria-label", `Select ${name}`);
+    }
     picture(part("thumb").firstElementChild, `/thumbnail?${new URLSearchParams({ name: image.name, etag: image.etag })}`);
   }
 
@@ -230,7 +232,7 @@ export class Grid {
     };
     if (event.key === " ") {
       event.preventDefault();
-      link.parentElement.querySelector(".pick input").click();
+      link.parentElement.querySelector(".pick input")?.click();
     } else if (event.key in steps) {
       event.preventDefault();
       this.#go(Math.max(0, Math.min(at + steps[event.key], this.#windows.total - 1)));

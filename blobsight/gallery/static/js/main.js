@@ -8,6 +8,7 @@ import { Live } from "./live.js";
 import { $, calmly, counted, leaf, number, say, warn } from "./page.js";
 import { Selection } from "./selection.js";
 import { get, stream } from "./server.js";
+import { Upload } from "./upload.js";
 
 const failed = (trouble) => warn(trouble.message, () => location.reload());
 let view = null;
@@ -20,10 +21,11 @@ if (session) start();
 function start() {
   $("where").textContent = `${session.images} and ${session.results} of ${session.account}`;
   if (session.read_only) for (const part of document.querySelectorAll("[data-does]")) part.remove();
-  for (const part of document.querySelectorAll("#tile [data-does]")) part.remove();
-  const selection = new Selection(session, () => view, { grid: () => grid, failed });
+  if (session.read_only) $("tile").content.querySelector("[data-does]").remove();
+  const selection = new Selection(session, () => view, { redraw: () => grid.redraw(), total: () => grid.total, failed });
   const grid = new Grid({ opened: open, picked: (name, isPicked) => selection.pick(name, isPicked), counted: count, failed }, selection);
   const filters = new Filters(session, (address) => go(read(new URL(address).search)));
+  if (!session.read_only) new Upload(() => view.folder);
   const detail = new Detail({
     closed: () => view.image && go({ ...view, image: null }),
     went: (name) => go({ ...view, image: name }, { replace: true }),

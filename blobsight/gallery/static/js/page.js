@@ -28,9 +28,15 @@ const moments = new Intl.DateTimeFormat("en", { dateStyle: "medium", timeStyle: 
 export const number = (value) => numbers.format(value);
 export const counted = (value, noun) => `${number(value)} ${noun}${value === 1 ? "" : "s"}`;
 export const moment = (text) => moments.format(new Date(text));
-export const leaf = (name) => name.replace(/\/+$/, "").split("/").at(-1) || name;
-export const folderOf = (name) => name.slice(0, name.lastIndexOf("/") + 1);
+export const leaf = (name) => printable(name.replace(/\/+$/, "").split("/").at(-1) || name);
+export const folderOf = (name) => printable(name.slice(0, name.lastIndexOf("/") + 1));
 export const STATE_NAMES = { pending: "Pending", succeeded: "Answered", failed: "Failed" };
+
+/** A blob's name with its control characters written out: those of a stranger's may turn its letters around. */
+export function printable(name) {
+  return name.replace(/[\p{Cc}\p{Cs}\p{Co}\p{Zl}\p{Zp}\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]/gu, (character) =>
+    `\\u${character.codePointAt(0).toString(16).padStart(4, "0")}`);
+}
 
 export function size(bytes) {
   if (bytes < 1000) return counted(bytes, "byte");
