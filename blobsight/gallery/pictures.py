@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from azure.storage.blob.aio import ContainerClient
 
@@ -43,6 +44,10 @@ class Picture:
     media_type: str
 
 
+type _Key = tuple[str, str, int]
+"""Name, ETag, longest side."""
+
+
 class Pictures:
     """Reads images and makes them fit for the page. Used as a context manager, which ends the decoders."""
 
@@ -50,9 +55,9 @@ class Pictures:
         self._images = images
         self._decoders = _Decoders()
         self._memory = Budget(MEMORY_BYTES)
-        self._kept: OrderedDict[tuple[str, str], Picture | NoPictureError] = OrderedDict()
+        self._kept: OrderedDict[_Key, Picture | NoPictureError] = OrderedDict()
         self._bytes = 0
-        self._in_progress: dict[tuple[str, str], asyncio.Task[Picture]] = {}
+        self._in_progress: dict[_Key, asyncio.Task[Picture]] = {}
 
     async def __aenter__(self) -> "Pictures":
         return self
@@ -63,14 +68,14 @@ class Pictures:
         await asyncio.gather(*self._in_progress.values(), return_exceptions=True)
         await self._decoders.end()
 
-    async def thumbnail(self, name: str, etag: str, size: int) -> Picture:
+    async def thumbnail(self, name: str, etag: str, size: int, *, side: int = THUMBNAIL_SIDE) -> Picture:
         """A small picture of the image `name`, whose version is `etag`.
 
         Raises:
             NoPictureError: it can't be shown.
             AzureError: it can't be read.
         """
-        key = name, etag
+        key = name, etag, side
         if (known := self._kept.get(key)) is not None:
             self._kept.move_to_end(key)
             if isinstance(known, NoPictureError):
@@ -79,7 +84,7 @@ class Pictures:
         task = self._in_progress.get(key)
         if task is None:
             task = self._in_progress[key] = asyncio.create_task(self._make(key, size))
-            task.add_done_callback(lambda _: self._in_progress.pop(key, None))
+            task.add_done_callback(partial(self._done, key))
         return await asyncio.shield(task)
 
     async def whole(self, name: str, size: int) -> Picture:
@@ -102,16 +107,21 @@ class Pictures:
                 return Picture(plain[start:], f"image/{kind}")
             return await self._decoders.picture(data, WHOLE_SIDE)
 
-    async def _make(self, key: tuple[str, str], size: int) -> Picture:
-        name, _ = key
+    async def _make(self, key: _Key, size: int) -> Picture:
+        name, _, side = key
         try:
             async with self._memory.held(min(size, MOST_BYTES)):
-                made = await self._decoders.picture(await self._read(name), THUMBNAIL_SIDE)
+                made = await self._decoders.picture(await self._read(name), side)
         except NoPictureError as why:
             self._keep(key, why)
             raise
         self._keep(key, made)
         return made
+
+    def _done(self, key: _Key, task: asyncio.Task[Picture]) -> None:
+        del self._in_progress[key]
+        if not task.cancelled():
+            task.exception()  # those who waited for it may be gone
 
     async def _read(self, name: str) -> bytes:
         try:
@@ -119,7 +129,7 @@ class Pictures:
         except UnreadableError as error:
             raise NoPictureError(f"It can't be shown: {error}.") from error
 
-    def _keep(self, key: tuple[str, str], made: Picture | NoPictureError) -> None:
+    def _keep(self, key: _Key, made: Picture | NoPictureError) -> None:
         self._kept[key] = made
         self._bytes += _size(made)
         while self._bytes > KEPT_BYTES:

@@ -20,6 +20,7 @@ from blobsight.image_states import SHORTENED_AT, checked_prefix, odd_ones
 from blobsight.reading import Content, UnreadableError, side_by_side
 from blobsight.results.export import JSON_LINES, TABLES, Export, JsonLines, Table, new_file
 from blobsight.results.flattening import json_text
+from blobsight.results.page import PAGES, AnswersPage
 from blobsight.stored_results import parse_result, read_result, read_stored
 from blobsight.terminal import (
     Bar,
@@ -53,7 +54,7 @@ class Tally:
 def _output(_context: click.Context, _parameter: click.Parameter, path: Path | None) -> Path | None:
     if path is None or str(path) == "-":
         return None
-    known = (*JSON_LINES, *TABLES)
+    known = (*JSON_LINES, *TABLES, *PAGES)
     if path.suffix.lower() not in known:
         raise click.BadParameter(f"'{path}' has no known format: end it in one of {', '.join(known)}.")
     try:
@@ -76,7 +77,7 @@ def _output(_context: click.Context, _parameter: click.Parameter, path: Path | N
     "--output",
     type=click.Path(path_type=Path),
     callback=_output,
-    help="File to write: .jsonl, .csv or .parquet. A file of that name is replaced, once the new one is complete."
+    help="File to write: .jsonl, .csv, .parquet, or .html for a page to send. A file of that name is replaced, once the new one is complete."
     "  [default: JSON Lines on stdout]",
 )
 @click.option("--succeeded", is_flag=True, help="Only results with status succeeded.")
@@ -93,13 +94,14 @@ def results(  # noqa: PLR0913 - one for each option
     \b
     blobsight results -o answers.csv
     blobsight results 2026/invoices/ -o invoices.parquet
+    blobsight results 2026/invoices/ -o invoices.html
     blobsight results --failed | jq -r '[.source.name, .error.message] | @tsv'
     blobsight results 2026/invoices/0001.jpg
 
     PREFIX is the start of the images' names; without it, all results are exported. The exact name of an image shows its
     result. Followed by an asterisk, or with -o, --failed or --succeeded, it is a prefix like any other.
 
-    JSON Lines hold whole results. In tables, a column is named by its path, such as answer.data.total; the page "The
+    A page (.html) holds answers and thumbnails in one file that needs no server. JSON Lines hold whole results. In tables, a column is named by its path, such as answer.data.total; the page "The
     command line" in docs/ describes the rest.
     """  # noqa: D301 - click's mark of lines to leave alone
     if succeeded and failed:
@@ -223,6 +225,9 @@ async def export_results(  # noqa: PLR0913, PLR0917 - one place
             advance = bar.advance if bar else lambda: None
             is_wanted = partial(_is_wanted, prefix=prefix, wanted=wanted)
             await export_named(account.results, names, export, tally, is_wanted=is_wanted, advance=advance)
+            if isinstance(export, AnswersPage):
+                with progress("thumbnails", sum(tally.exported.values())) if bar else nullcontext() as pictures:
+                    await export.illustrate(account, pictures.advance if pictures else lambda: None)
         finally:
             if counting:
                 counting.cancel()
