@@ -35,7 +35,9 @@ def test_the_commands_that_are_printed_can_be_pasted(tmp_path: Path) -> None:
         program = tmp_path / name
         program.write_text(f'#!/bin/sh\nprintf "%s\\n" "{name} $*"\n')
         program.chmod(0o755)
-    guide = GUIDE.format(key="KEY", url="http://127.0.0.1:7071", kept=".local/up")
+    guide = GUIDE.format(
+        gallery="http://127.0.0.1:7080/open/x", key="KEY", url="http://127.0.0.1:7071", kept=".local/up"
+    )
     lines = guide.replace("\\\n", " ").splitlines()
     commands = [line.strip() for line in lines if line.strip().startswith(("az ", "curl "))]
     done = subprocess.run(

@@ -1,8 +1,10 @@
 """`blobsight gallery`: images and answers side by side, in a browser."""
 
 import asyncio
+import signal
 import sys
 import webbrowser
+from contextlib import suppress
 
 import click
 
@@ -34,6 +36,9 @@ def gallery(place: Place, prefix: str, *, read_only: bool, port: int | None, no_
 
 
 async def _run(place: Place, prefix: str, *, read_only: bool, port: int | None, no_browser: bool) -> Exit:
+    stopped = asyncio.Event()
+    with suppress(NotImplementedError):  # on Windows
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
     async with place.opened() as account:
         try:
             async with serving(account, prefix, port=port, read_only=read_only) as address:
@@ -42,7 +47,7 @@ async def _run(place: Place, prefix: str, *, read_only: bool, port: int | None, 
                 say("The gallery is open at this address. Ctrl-C stops it.")
                 if not no_browser:
                     await asyncio.to_thread(webbrowser.open, address)
-                await asyncio.Event().wait()
+                await stopped.wait()
         except OSError as error:
             if port is None or isinstance(error, BrokenPipeError):
                 raise

@@ -1,7 +1,7 @@
 """The listed images, in columns: what the overview shows, filters and sorts without reading a result.
 
-A Python object for each image would take a kilobyte. Here each takes `FIXED_BYTES` and its name in UTF-8, and four bytes
-more in each of the `KEPT_VIEWS` orders that were looked at last.
+A Python object for each image would take a kilobyte. Here each takes `FIXED_BYTES` and its name in UTF-8, and four
+bytes more in each of the `KEPT_VIEWS` orders that were looked at last.
 """
 
 import re
@@ -210,9 +210,10 @@ class Index:
 
     def is_like(self, other: "Index") -> bool:
         """Whether both show the same."""
-        return self._columns() == other._columns()
+        return self.columns() == other.columns()
 
-    def _columns(self) -> tuple[object, ...]:
+    def columns(self) -> tuple[object, ...]:
+        """All that is known, to be compared."""
         return (
             *(self._names, self._ends, self._modified, self._finished, self._states, self._codes, self._code_names),
             *(self._etags, self._result_etags),

@@ -13,8 +13,8 @@ from blobsight.account import Account
 from blobsight.estimate.prices import CURRENCY, price_of
 from blobsight.gallery.answers import Answers
 from blobsight.gallery.index import Index, Shown, Sort, View
-from blobsight.gallery.pictures import NoPictureError, Picture, Pictures
 from blobsight.gallery.watching import Watching
+from blobsight.pictures.pictures import NoPictureError, Picture, Pictures
 from blobsight.reading import read_blob
 from blobsight.show import find_image, to_json
 from blobsight.terminal import one_line

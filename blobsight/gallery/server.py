@@ -14,8 +14,8 @@ from blobsight.gallery import doing, looking
 from blobsight.gallery.answers import Answers
 from blobsight.gallery.guard import Guard, Handler, secure
 from blobsight.gallery.looking import GALLERY, Gallery, refused
-from blobsight.gallery.pictures import Pictures
 from blobsight.gallery.watching import Watching
+from blobsight.pictures.pictures import Pictures
 
 PAGES = Path(__file__).with_name("static")
 PORT = 7080

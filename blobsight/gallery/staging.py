@@ -1,7 +1,7 @@
-"""Files on their way from the browser: kept in a folder until all are there, then sent as `blobsight upload` sends a folder.
+"""Files on their way from the browser: kept in a folder until all are there, then sent as `blobsight upload` does.
 
-So names, junk files, near misses of instruction files and unchanged files are treated as they are there. The folder is
-removed as soon as they are sent.
+So names, junk files, near misses of instruction files and unchanged files are treated as there. The folder is removed
+as soon as they are sent.
 """
 
 import shutil

@@ -49,7 +49,7 @@ class Watching:
         self._is_news = False
         self._last_change = monotonic()
         self._expected: dict[str, tuple[str | None, float]] = {}
-        """Images that were queued, the ETags of their results at that time, and when they are not waited for any more."""
+        """Images that were queued: the ETags of their results then, and when they are not waited for any more."""
 
     async def run(self) -> None:
         """List until cancelled."""

@@ -77,8 +77,8 @@ def _output(_context: click.Context, _parameter: click.Parameter, path: Path | N
     "--output",
     type=click.Path(path_type=Path),
     callback=_output,
-    help="File to write: .jsonl, .csv, .parquet, or .html for a page to send. A file of that name is replaced, once the new one is complete."
-    "  [default: JSON Lines on stdout]",
+    help="File to write: .jsonl, .csv, .parquet, or .html for a page to send. A file of that name is replaced, once the"
+    " new one is complete.  [default: JSON Lines on stdout]",
 )
 @click.option("--succeeded", is_flag=True, help="Only results with status succeeded.")
 @click.option("--failed", is_flag=True, help="Only results with status failed.")
@@ -101,8 +101,9 @@ def results(  # noqa: PLR0913 - one for each option
     PREFIX is the start of the images' names; without it, all results are exported. The exact name of an image shows its
     result. Followed by an asterisk, or with -o, --failed or --succeeded, it is a prefix like any other.
 
-    A page (.html) holds answers and thumbnails in one file that needs no server. JSON Lines hold whole results. In tables, a column is named by its path, such as answer.data.total; the page "The
-    command line" in docs/ describes the rest.
+    A page (.html) holds answers and thumbnails in one file that needs no server. JSON Lines hold whole
+    results. In tables, a column is named by its path, such as answer.data.total; the page "The command line" in docs/
+    describes the rest.
     """  # noqa: D301 - click's mark of lines to leave alone
     if succeeded and failed:
         raise click.UsageError(

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from blobsight.account import Account
-from blobsight.gallery.pictures import NoPictureError, Picture, Pictures
+from blobsight.pictures.pictures import NoPictureError, Picture, Pictures
 from blobsight.reading import side_by_side
 from blobsight.results.flattening import json_text
 from blobsight.terminal import Trouble, Unknown, counted, one_line
@@ -54,7 +54,8 @@ class AnswersPage:
         self._cards = illustrated
         self._title = title
         self._bytes = 0
-        self._kinds: Counter[str] = Counter()
+        self._statuses: Counter[str] = Counter()
+        self._codes: Counter[str] = Counter()
 
     def add(self, result: Mapping[str, Any]) -> None:
         self._spool.write(json_text(result) + "\n")
@@ -92,24 +93,24 @@ class AnswersPage:
         self._bytes += len(card.encode("utf-8", "backslashreplace"))
         if self._bytes > MOST_BYTES:
             raise Trouble(
-                f"The page would have more than {MOST_BYTES / 1e6:.0f} MB: {counted(self._kinds.total(), 'result')} fit."
-                " Give a longer PREFIX, or --failed or --succeeded; or export JSON Lines, which holds any number."
+                f"The page would have more than {MOST_BYTES / 1e6:.0f} MB:"
+                f" {counted(self._statuses.total(), 'result')} fit. Give a longer PREFIX,"
+                " or --failed or --succeeded; or export JSON Lines, which holds any number."
             )
         self._cards.write(card)
-        self._kinds[result["status"]] += 1
+        self._statuses[result["status"]] += 1
         if result["status"] == "failed":
-            self._kinds[str(result["error"]["code"])] += 1
+            self._codes[str(result["error"]["code"])] += 1
 
     def complete(self, advance: Callable[[], None]) -> None:
         self._cards.seek(0)
-        counts = [(kind, self._kinds[kind]) for kind in ("succeeded", "failed") if self._kinds[kind]]
-        about = ", ".join(f"{count:,} {kind}" for kind, count in counts)
+        about = ", ".join(f"{count:,} {status}" for status, count in self._statuses.most_common())
         template = TEMPLATE.read_text(encoding="utf-8")
         parts = {
             "policy": _policy(template),
             "title": escape(self._title),
             "about": escape(f"{about}. Made by Blobsight on {datetime.now(UTC):%Y-%m-%d}."),
-            "choices": _choices(self._kinds),
+            "choices": _choices(self._statuses, self._codes),
         }
         before, after = template.split("{cards}")
         with self._path.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
@@ -117,7 +118,7 @@ class AnswersPage:
             for line in self._cards:
                 file.write(line)
             file.write(after)
-        for _ in range(self._kinds["succeeded"] + self._kinds["failed"]):
+        for _ in range(self._statuses.total()):
             advance()
 
 
@@ -136,26 +137,24 @@ def _filled(text: str, parts: Mapping[str, str]) -> str:
     return re.sub(r"\{(policy|title|about|choices)\}", lambda found: parts[found[1]], text)
 
 
-def _choices(kinds: Counter[str]) -> str:
+def _choices(statuses: Counter[str], codes: Counter[str]) -> str:
     names = {"succeeded": "Answered", "failed": "Failed"}
-    order = ["succeeded", "failed", *(kind for kind, _ in kinds.most_common() if kind not in names)]
-    options = [
-        f'<option value="{escape(_kind(kind))}">{escape(one_line(names.get(kind, kind)))} ({kinds[kind]:,})</option>'
-        for kind in order
-        if kinds[kind]
-    ]
-    return '<option value="">All</option>' + "".join(options)
+    chosen = [(status, names[status], statuses[status]) for status in names if statuses[status]]
+    chosen += [(_kind(code), one_line(code), count) for code, count in codes.most_common()]
+    options = (f'<option value="{escape(kind)}">{escape(name)} ({count:,})</option>' for kind, name, count in chosen)
+    return f'<option value="">All</option>{"".join(options)}'
 
 
 def _kind(code: str) -> str:
-    return re.sub(r"\s", "_", code)
+    """The code as one word, different from both statuses."""
+    return "code-" + re.sub(r"\s", "_", code)
 
 
 def _card(result: Mapping[str, Any], picture: Picture | None) -> str:
     """One result as HTML, on one line but for the line breaks in its texts."""
     failed = result["status"] == "failed"
     code = str(result["error"]["code"]) if failed else ""
-    kind = " ".join(filter(None, [result["status"], _kind(code)]))
+    kind = f"{result['status']} {_kind(code)}" if failed else "succeeded"
     name = one_line(str(result["source"].get("name") or "An image that came by HTTP"))
     return (
         f'    <article data-kind="{escape(kind)}">{_figure(picture)}<div class="words">'

@@ -3,16 +3,18 @@
 import asyncio
 import os
 import sys
+from asyncio import StreamReader, StreamWriter
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Self, cast
 
 from azure.storage.blob.aio import ContainerClient
 
-from blobsight.gallery.decoder import ANSWER, MOST_BYTES, REQUEST
+from blobsight.pictures.wire import ANSWER, MOST_BYTES, REQUEST
 from blobsight.reading import UnreadableError, read_blob
 from pipeline.errors import PermanentFailure
 from pipeline.images.recognise import find_picture
@@ -59,7 +61,7 @@ class Pictures:
         self._bytes = 0
         self._in_progress: dict[_Key, asyncio.Task[Picture]] = {}
 
-    async def __aenter__(self) -> "Pictures":
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -156,9 +158,7 @@ class _Decoders:
             NoPictureError: it can't be decoded.
         """
         async with self._slots, self._process() as process:
-            stdin, stdout = process.stdin, process.stdout
-            assert stdin is not None
-            assert stdout is not None
+            stdin, stdout = cast("StreamWriter", process.stdin), cast("StreamReader", process.stdout)
             try:
                 async with asyncio.timeout(DECODED_WITHIN_SECONDS):
                     stdin.write(REQUEST.pack(longest, len(data)) + data)
@@ -180,7 +180,7 @@ class _Decoders:
         if self._idle:
             process = self._idle.pop()
         else:
-            command = (sys.executable, "-m", "blobsight.gallery.decoder")
+            command = (sys.executable, "-P", "-m", "blobsight.pictures.decoder")
             process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL)
             self._all.add(process)
         try:

@@ -1,27 +1,22 @@
-"""A process that makes thumbnails: `python -m blobsight.gallery.decoder`.
+"""A process that makes thumbnails: `python -m blobsight.pictures.decoder`.
 
-Images are hostile until proven otherwise, and decoders are where that would tell. So they are decoded here, in a process
-that knows no account and no token, has a ceiling on its memory, and may be ended at any moment.
-
-On stdin: requests, each a header (`REQUEST`: longest side in pixels, bytes) and the file. On stdout: answers, each a
-header (`ANSWER`: 1 for a picture or 0 for a reason, bytes) and the picture or the reason.
+Images are hostile until proven otherwise, and decoders are where that would tell. So they are decoded here, in a
+process that knows no account and no token, has a ceiling on its memory, and may be ended at any moment. It answers
+requests on stdin, as `blobsight.pictures.wire` says, until stdin is closed.
 """
 
 import io
-import struct
 import sys
+from contextlib import suppress
 
 from PIL import Image, ImageOps
 
+from blobsight.pictures.wire import ANSWER, MOST_BYTES, REQUEST
 from pipeline.errors import PermanentFailure
 from pipeline.images import ImageLimits, Unclear, convert, inspect, inspect_by_decoder
 from pipeline.images.facts import Inspection
 from pipeline.unpacking import Broken, TooLarge, is_packed, unpacked
 
-REQUEST = struct.Struct(">II")
-ANSWER = struct.Struct(">BI")
-MOST_BYTES = 64 * 1024 * 1024
-"""Of a file, stored and unpacked."""
 LIMITS = ImageLimits(max_bytes=MOST_BYTES, max_pixels=250_000_000, max_conversion_bytes=1024 * 1024 * 1024)
 MEMORY_BYTES = 3 * 1024 * 1024 * 1024
 """Ceiling on the process's address space, where the system has one: a conversion, its file, and the interpreter."""
@@ -98,10 +93,8 @@ def _bound_memory() -> None:
     except ImportError:
         return
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    try:
+    with suppress(ValueError, OSError):  # macOS has no such limit
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, hard))
-    except (ValueError, OSError):  # macOS has no such limit
-        pass
 
 
 if __name__ == "__main__":
