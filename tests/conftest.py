@@ -7,6 +7,8 @@ from uuid import uuid4
 
 import pytest
 from azure.storage.blob.aio import ContainerClient
+from playwright.async_api import Browser
+from support.browser import chromium
 from support.host_cloud import Cloud, Parts, own_cloud
 from support.person import People, Person, somebody
 
@@ -21,6 +23,12 @@ from localcloud.identity import IdentityEndpoint
 async def person(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Person]:
     async with somebody(tmp_path_factory.mktemp("cloud")) as person:
         yield person
+
+
+@pytest.fixture(scope="session")
+async def browser() -> AsyncIterator[Browser]:
+    async with chromium() as browser:
+        yield browser
 
 
 @pytest.fixture

@@ -78,6 +78,7 @@ export class Detail {
     $("detail-trouble").textContent = found.trouble ?? "";
     if (found.trouble) return;
     this.#found = found;
+    if ($("ask-this")) $("ask-this").disabled = false;
     this.#showPicture(found);
     this.#showFound(found);
   }
@@ -96,6 +97,7 @@ export class Detail {
     $("download").href = `/file?${new URLSearchParams({ name })}`;
     for (const id of ["question-part", "answer-part", "error-part", "versions-part"]) $(id).hidden = true;
     for (const id of ["facts", "json", "detail-state"]) $(id).textContent = "";
+    if ($("ask-this")) $("ask-this").disabled = true;
     $("panel").scrollTop = 0;
   }
 

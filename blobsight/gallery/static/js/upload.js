@@ -96,6 +96,7 @@ export class Upload {
       await Promise.all(Array.from({ length: AT_A_TIME }, one));
       await stream(`/api/uploads/${id}/send`, {}, (line) => this.#heard(line, refused), signal);
       this.#files = [];
+      $("upload-go").textContent = "Add";
     } catch (trouble) {
       if (trouble.name !== "AbortError") wrong($("upload-wrong"), trouble.message);
       $("upload-go").disabled = false;
