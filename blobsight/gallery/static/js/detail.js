@@ -19,6 +19,7 @@ export class Detail {
   #panzoom;
   #name = null;
   #found = null;
+  #awaited = null;
 
   /** @param on {{closed, went, ask, rerun}} */
   constructor(on) {
@@ -96,7 +97,8 @@ export class Detail {
     $("no-picture").hidden = true;
     $("download").href = `/file?${new URLSearchParams({ name })}`;
     for (const id of ["question-part", "answer-part", "error-part", "versions-part"]) $(id).hidden = true;
-    for (const id of ["facts", "json", "detail-state"]) $(id).textContent = "";
+    for (const id of ["facts", "json", "detail-state", "place"]) $(id).textContent = "";
+    for (const id of ["previous", "next"]) delete $(id).dataset.name;
     if ($("ask-this")) $("ask-this").disabled = true;
     $("panel").scrollTop = 0;
   }
@@ -125,6 +127,7 @@ export class Detail {
       if (name) link.href = href({ ...this.view, image: name });
       else link.removeAttribute("href");
     }
+    if (this.#awaited) this.#go(this.#awaited);
   }
 
   #showFound(found) {
@@ -188,6 +191,7 @@ export class Detail {
 
   #go(id) {
     const { name } = $(id).dataset;
+    this.#awaited = name === undefined ? id : null; // pressed before the neighbours are known
     if (name) this.on.went(name);
   }
 
