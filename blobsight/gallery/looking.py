@@ -12,10 +12,10 @@ from aiohttp import web
 from blobsight.account import Account
 from blobsight.estimate.prices import CURRENCY, price_of
 from blobsight.gallery.answers import Answers
-from blobsight.gallery.index import Index, Shown, Sort, View
+from blobsight.gallery.index import Index, Sort, View
 from blobsight.gallery.watching import Watching
 from blobsight.pictures.pictures import NoPictureError, Picture, Pictures
-from blobsight.reading import read_blob
+from blobsight.reading import properties_of, read_blob
 from blobsight.show import find_image, to_json
 from blobsight.terminal import one_line
 from pipeline import __version__
@@ -41,16 +41,35 @@ class Gallery:
     answers: Answers
     pictures: Pictures
 
-    def image(self, request: web.Request) -> Shown | None:
-        """The image that a request names, as the index knows it."""
-        row = self.watching.index.find(name_in(request))
-        return None if row is None else self.watching.index.shown(row)
+    async def image(self, request: web.Request) -> "Image":
+        """The image that a request names: as it is listed, or, before that, as the service knows it.
+
+        Raises:
+            web.HTTPBadRequest, web.HTTPNotFound: it names none.
+        """
+        name, index = name_in(request), self.watching.index
+        if (row := index.find(name)) is not None:
+            shown = index.shown(row)
+            return Image(name, shown.etag, shown.size)
+        found = await properties_of(self.account.images, name)
+        if found is None:
+            raise web.HTTPNotFound(text="There is no such image: it may have been deleted meanwhile.")
+        return Image(name, found.etag.strip('"'), found.size)
 
     async def rows(self, view: View) -> tuple[Index, Sequence[int]]:
         """The rows of a view, and the index that they are of: by the time they are sorted there may be another."""
         index = self.watching.index
         # In a thread: sorting 100,000 names takes up to a second.
         return index, await asyncio.to_thread(index.rows, view, self.answers.searched)
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A blob in the input container. `size` is its bytes."""
+
+    name: str
+    etag: str
+    size: int
 
 
 GALLERY = web.AppKey("gallery", Gallery)
@@ -204,9 +223,7 @@ def _cost(result: Any) -> dict[str, Any] | None:
 @routes.get("/thumbnail")
 async def thumbnail(request: web.Request) -> web.Response:
     gallery = request.app[GALLERY]
-    found = gallery.image(request)
-    if found is None:
-        return refused(404, "There is no such image.")
+    found = await gallery.image(request)
     try:
         return _picture(await gallery.pictures.thumbnail(found.name, found.etag, found.size))
     except NoPictureError as why:
@@ -216,9 +233,7 @@ async def thumbnail(request: web.Request) -> web.Response:
 @routes.get("/picture")
 async def picture(request: web.Request) -> web.Response:
     gallery = request.app[GALLERY]
-    found = gallery.image(request)
-    if found is None:
-        return refused(404, "There is no such image.")
+    found = await gallery.image(request)
     try:
         return _picture(await gallery.pictures.whole(found.name, found.size))
     except NoPictureError as why:
@@ -234,9 +249,7 @@ def _picture(made: Picture) -> web.Response:
 async def file(request: web.Request) -> web.StreamResponse:
     """The image as it is stored: always a download, whatever it says it is."""
     gallery = request.app[GALLERY]
-    found = gallery.image(request)
-    if found is None:
-        return refused(404, "There is no such image.")
+    found = await gallery.image(request)
     leaf = one_line(found.name.rpartition("/")[2])
     headers = {
         "Content-Type": "application/octet-stream",

@@ -14,7 +14,7 @@ from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, 
 
 from blobsight.account import Account, Place
 from blobsight.gallery.server import serving
-from support.person import ROOT
+from support.person import ROOT, Person
 
 UNPACKED = ROOT / "tests" / "browser" / "node_modules" / ".browser"
 AXE = ROOT / "tests" / "browser" / "node_modules" / "axe-core" / "axe.min.js"
@@ -94,6 +94,10 @@ def place_of(connection_string: str, images: str = "images", results: str = "res
         state="pipeline-state",
         requests="analysis-requests",
     )
+
+
+def place_in(person: Person) -> Place:
+    return place_of(person.cloud.front.connection_string)
 
 
 @asynccontextmanager

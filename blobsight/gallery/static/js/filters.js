@@ -1,7 +1,7 @@
 /** Filters: status, error, folder. Each is a link, so that it can be opened in a tab of its own. */
 
 import { href } from "./address.js";
-import { $, STATE_NAMES, counted, icon, leaf, make, number } from "./page.js";
+import { $, STATE_NAMES, icon, leaf, make, number } from "./page.js";
 import { get } from "./server.js";
 
 const STATES = ["succeeded", "pending", "failed"];
@@ -84,7 +84,7 @@ export class Filters {
         const link = make(
           "a",
           { href: href({ ...view, folder, image: null }), "aria-current": folder === view.folder, title: folder },
-          icon("folder"), make("span", { class: "label", dir: "auto" }, leaf(folder)), make("span", { class: "number" }, number(count)),
+          icon("folder"), make("span", { class: "label", dir: "auto" }, leaf(folder)), " ", ...amount(count),
         );
         return make("li", {}, link, isOpen && depth + 1 < levels.length ? make("ul", { class: "tree" }, ...list(depth + 1)) : null);
       });
@@ -98,10 +98,15 @@ export class Filters {
 function facet(label, count, view, isChosen, mark = null) {
   const link = make(
     "a",
-    { href: href(view), "aria-current": isChosen, "aria-label": `${label}, ${counted(count, "image")}`, title: label },
-    mark, make("span", { class: "label" }, label), make("span", { class: "number" }, number(count)),
+    { href: href(view), "aria-current": isChosen, title: label },
+    mark, make("span", { class: "label" }, label), " ", ...amount(count),
   );
   return make("li", {}, link);
+}
+
+/** A number, and for those who hear it, of what. */
+function amount(count) {
+  return [make("span", { class: "number" }, number(count)), make("span", { class: "heard" }, count === 1 ? " image" : " images")];
 }
 
 /** Replace the rows of a list; the focus stays on the link that had it. */
