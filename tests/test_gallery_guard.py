@@ -47,7 +47,7 @@ async def test_the_address_lets_in_and_becomes_a_strict_cookie(person: Person) -
         assert urlsplit(address).hostname == "127.0.0.1"
 
 
-@pytest.mark.parametrize("path", ["/", "/api/session", "/api/images", "/static/index.html", "/thumbnail?name=a.png"])
+@pytest.mark.parametrize("path", ["/", "/api/session", "/api/images", "/static/js/main.js", "/thumbnail?name=a.png"])
 async def test_without_it_nothing_is_shown(person: Person, path: str) -> None:
     async with gallery(place_in(person)) as (_, address), aiohttp.ClientSession() as http:
         site = address.partition("/open/")[0]

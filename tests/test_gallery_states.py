@@ -5,6 +5,7 @@ import base64
 import json
 from collections import deque
 from io import BytesIO
+from typing import Any
 
 import pytest
 from azure.storage.blob.aio import BlobServiceClient
@@ -35,7 +36,9 @@ async def test_ten_thousand_images_are_scrolled_to_the_end(person: Person, brows
         height = await page.evaluate("document.documentElement.scrollHeight")
         for part in range(1, 41):
             await page.evaluate("top => scrollTo(0, top)", height * part / 40)
-            await page.wait_for_function("() => document.querySelectorAll('.tile:not(.blank):not([hidden])').length > 0")
+            await page.wait_for_function(
+                "() => document.querySelectorAll('.tile:not(.blank):not([hidden])').length > 0"
+            )
             most = max(most, await page.locator(".tile").count())
         await expect(page.locator(".tile:visible .tile-name").last).to_have_text("IMG_009999.jpg")
         last = page.get_by_role("listitem").filter(has_text="IMG_009999.jpg")
@@ -150,7 +153,7 @@ async def test_any_language_fits_and_everybody_can_use_it(
     person.scripts["g-texts: no"].extend([Refusal()])
     etag = await person.drop("g-texts/refused.png", picture(), {"instructions": "g-texts: no"})
     await person.result("g-texts/refused.png", etag=etag)
-    options = {"viewport": {"width": width, "height": 900}, "color_scheme": scheme}
+    options: dict[str, Any] = {"viewport": {"width": width, "height": 900}, "color_scheme": scheme}
     async with visiting(browser, place_in(person), "g-texts/", **options) as visit:
         page = visit.page
         await expect(await visit.tile("قائمة.png")).to_contain_text("القائمة تحتوي")

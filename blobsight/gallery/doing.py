@@ -251,4 +251,9 @@ async def fetch_export(request: web.Request) -> web.StreamResponse:
         raise web.HTTPNotFound(text="This export is not there any more: export again.")
     kind = path.suffix.removeprefix(".")
     headers = {"Content-Type": FORMATS[kind], "Content-Disposition": f'attachment; filename="answers.{kind}"'}
-    return web.FileResponse(path, headers=headers)
+    response = web.StreamResponse(headers=headers)
+    await response.prepare(request)
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            await response.write(chunk)
+    return response

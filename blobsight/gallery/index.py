@@ -111,8 +111,8 @@ class Index:
         self._tokens = array("i")
         self._etags = _Etags()
         self._result_etags = _Etags()
-        self._code_names: list[str] = [""]
-        self._code_numbers: dict[str, int] = {"": 0}
+        self._code_names = ["", OTHER_CODE]
+        self._code_numbers = {"": 0, OTHER_CODE: 1}
         self._waiting: dict[str, int] = {}
         """Rows of images that may still turn out to have a result."""
         self._views: OrderedDict[View, tuple[int, array[int]]] = OrderedDict()
@@ -244,7 +244,7 @@ class Index:
         number = self._code_numbers.get(code)
         if number is None:
             if len(self._code_names) >= MOST_CODES:
-                return self._code_number(OTHER_CODE) if code != OTHER_CODE else 0
+                return self._code_numbers[OTHER_CODE]
             number = self._code_numbers[code] = len(self._code_names)
             self._code_names.append(code)
         return number

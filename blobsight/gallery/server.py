@@ -18,6 +18,7 @@ from blobsight.gallery.watching import Watching
 from blobsight.pictures.pictures import Pictures
 
 PAGES = Path(__file__).with_name("static")
+MEDIA_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 PORT = 7080
 """Tried first, so that an address of yesterday still leads here."""
 MOST_BODY = 16 * 1024 * 1024
@@ -50,8 +51,8 @@ async def serving(account: Account, prefix: str, *, port: int | None, read_only:
         if not read_only:
             app.cleanup_ctx.append(doing.kept)
             app.add_routes(doing.routes)
-        app.router.add_get("/", _index)
-        app.router.add_static("/static", PAGES)
+        for address, page in _pages().items():
+            app.router.add_get(address, page)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1, handler_cancellation=True)
         await runner.setup()
         listing = asyncio.create_task(watching.run())
@@ -73,8 +74,19 @@ async def _listen(runner: web.AppRunner, port: int | None) -> int:
     return int(runner.addresses[0][1])
 
 
-async def _index(_request: web.Request) -> web.FileResponse:
-    return web.FileResponse(PAGES / "index.html")
+def _pages() -> dict[str, Handler]:
+    """The files of the page, by their addresses. They are small and read once; no path is looked up."""
+
+    def served(path: Path) -> Handler:
+        body, media_type = path.read_bytes(), MEDIA_TYPES[path.suffix]
+
+        async def serve(_request: web.Request) -> web.Response:
+            return web.Response(body=body, content_type=media_type, charset="utf-8")
+
+        return serve
+
+    files = {path.relative_to(PAGES).as_posix(): path for path in PAGES.rglob("*") if path.suffix in MEDIA_TYPES}
+    return {"/": served(files.pop("index.html"))} | {f"/static/{name}": served(path) for name, path in files.items()}
 
 
 @web.middleware

@@ -1,4 +1,4 @@
-"""Containers that hold any number of blobs, as far as listings show: what the emulator would take minutes to be given."""
+"""Containers that hold any number of blobs, as far as listings show: the emulator would take minutes to get them."""
 
 import asyncio
 from collections.abc import Callable
