@@ -1,6 +1,6 @@
 # Everything goes through here, from a fresh clone, with nothing installed but make and Python 3.13 or later.
 .DEFAULT_GOAL := help
-.PHONY: help demo up quick test bench simulate chaos check check-infra deploy format lock docs dist clean setup-dev setup-demo setup-bench
+.PHONY: help demo up quick test bench simulate chaos check check-infra deploy format lock docs screenshots dist clean setup-dev setup-demo setup-bench
 py := .venv/bin/python
 
 help: ## Show this list
@@ -46,6 +46,9 @@ format: setup-dev ## Put the code into the project's format
 
 docs: setup-dev ## Write the pages of docs/ that are generated from the code
 	@$(py) tools/generate_docs.py
+
+screenshots: setup-dev ## Photograph the gallery for docs/, with the sample images in it
+	@$(py) tools/make_screenshots.py
 
 lock: setup-dev ## Compile the pinned requirements files and npm's lock files
 	@for target in app:requirements.txt dev:requirements-dev.txt bench:requirements-bench.txt demo:requirements-demo.txt; do \
