@@ -8,10 +8,11 @@ from uuid import uuid4
 import pytest
 from azure.storage.blob.aio import ContainerClient
 from playwright.async_api import Browser
-from support.browser import chromium
+from support.browser import browser_path
 from support.host_cloud import Cloud, Parts, own_cloud
 from support.person import People, Person, somebody
 
+from bench.chromium import chromium
 from localcloud.azurite import Azurite
 from localcloud.certificates import Certificates
 from localcloud.cloud import DATA_ACCOUNT, DATA_KEY, HOST_ACCOUNT, LocalCloud
@@ -27,7 +28,7 @@ async def person(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pers
 
 @pytest.fixture(scope="session")
 async def browser() -> AsyncIterator[Browser]:
-    async with chromium() as browser:
+    async with chromium(browser_path()) as browser:
         yield browser
 
 

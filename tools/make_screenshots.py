@@ -29,8 +29,9 @@ from playwright.async_api import Browser, Page
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from support.browser import chromium, gallery, place_of  # noqa: E402 - after the path
+from support.browser import browser_path, gallery, place_of  # noqa: E402 - after the path
 
+from bench.chromium import chromium  # noqa: E402
 from localcloud.cloud import LocalCloud  # noqa: E402
 from localcloud.model import Question  # noqa: E402
 
@@ -97,7 +98,11 @@ class Scripted:
 async def main() -> None:
     fonts = await asyncio.to_thread(_fonts)
     PICTURES.mkdir(exist_ok=True)
-    async with _answered() as connection, chromium() as browser, gallery(place_of(connection)) as (_, address):
+    async with (
+        _answered() as connection,
+        chromium(browser_path()) as browser,
+        gallery(place_of(connection)) as (_, address),
+    ):
         schemes: tuple[Literal["light", "dark"], ...] = ("light", "dark")
         for scheme in schemes:
             await _photograph(browser, address, fonts, scheme)

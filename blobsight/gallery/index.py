@@ -117,6 +117,7 @@ class Index:
         """Rows of images that may still turn out to have a result."""
         self._views: OrderedDict[View, tuple[int, array[int]]] = OrderedDict()
         """By view: its rows, and the revision that they are of."""
+        self._overviews: OrderedDict[tuple[str, str], tuple[int, Overview]] = OrderedDict()
         self.revision = 0
 
     def __len__(self) -> int:
@@ -149,14 +150,19 @@ class Index:
             revision = self.revision
             chosen = sorted(self._chosen(view, answer), key=self._key(view.sort), reverse=view.sort is Sort.NAME_DOWN)
             found = array("I", chosen)
-        self._views[view] = revision, found
-        self._views.move_to_end(view)
-        while len(self._views) > KEPT_VIEWS:
-            self._views.popitem(last=False)
+        _keep(self._views, view, (revision, found))
         return found
 
     def overview(self, folder: str, text: str, answer: Callable[[str], str | None]) -> Overview:
         """Count the images of a folder."""
+        key = folder, text
+        revision, found = self._overviews.get(key, (-1, None))
+        if found is None or revision != self.revision or text:  # more answers may have been read since
+            revision, found = self.revision, self._counted(folder, text, answer)
+        _keep(self._overviews, key, (revision, found))
+        return found
+
+    def _counted(self, folder: str, text: str, answer: Callable[[str], str | None]) -> Overview:
         states: Counter[int] = Counter()
         codes: Counter[int] = Counter()
         folders: Counter[str] = Counter()
@@ -268,17 +274,17 @@ class Index:
 
     def _key(self, sort: Sort) -> Callable[[int], Any]:
         when = self._when
-        match sort:
+        match sort:  # what is equal stays in the order of the listing
             case Sort.NEWEST:
-                return lambda row: (-when(row), row)
+                return lambda row: -when(row)
             case Sort.OLDEST:
-                return lambda row: (when(row), row)
+                return when
             case Sort.NAME | Sort.NAME_DOWN:
                 return lambda row: _natural(self.name(row))
             case Sort.MOST_TOKENS:
-                return lambda row: (-self._tokens[row], row)
+                return lambda row: -self._tokens[row]
             case Sort.FEWEST_TOKENS:
-                return lambda row: (self._tokens[row] % 2**31, row)  # -1 becomes the largest
+                return lambda row: self._tokens[row] % 2**31  # -1 becomes the largest
 
     def _when(self, row: int) -> int:
         """When something last happened to the image."""
@@ -296,6 +302,14 @@ class Index:
             else:
                 high = middle
         return low
+
+
+def _keep[K, V](kept: OrderedDict[K, V], key: K, value: V) -> None:
+    """Keep it as the one that was used last, and forget those that were not used for longest."""
+    kept[key] = value
+    kept.move_to_end(key)
+    while len(kept) > KEPT_VIEWS:
+        kept.popitem(last=False)
 
 
 class _Etags:

