@@ -23,7 +23,7 @@ from azure.storage.blob import ContentSettings
 from azure.storage.blob.aio import BlobServiceClient
 
 from bench.measure import answer
-from bench.stages import Stage, in_flight
+from bench.stages import Stage, in_flight, requests_so_far
 
 AT_ONCE = 32
 """The app's default, `MAX_CONCURRENCY`."""
@@ -96,9 +96,10 @@ async def run(task: Mapping[str, Any]) -> dict[str, Any]:
         first = time.time() - process.create_time()
         stages, done = [], 1
         for images in task["stages"]:
+            before = await requests_so_far()
             stage = Stage(process)
             await in_flight(AT_ONCE, analyze, range(done, done + images))
-            stages.append(stage.over(images))
+            stages.append(stage.over(images) | {"requests": await requests_so_far() - before})
             done += images
     return {"ready_seconds": ready, "first_seconds": first, "idle_bytes": idle, "stages": stages}
 

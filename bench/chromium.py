@@ -21,7 +21,7 @@ IS_PROVIDED = (platform.system(), platform.machine()) == ("Linux", "x86_64")
 """Whether tools/setup.sh installs a browser here: its package is for Linux on x86-64 only."""
 
 
-def program() -> Path | None:
+def browser_path() -> Path | None:
     """The browser's program; None if there is none."""
     own = UNPACKED / "chromium"
     if own.exists():

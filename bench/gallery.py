@@ -16,7 +16,7 @@ from time import perf_counter
 import psutil
 from playwright.async_api import Browser, Page
 
-from bench.chromium import chromium, program
+from bench.chromium import browser_path, chromium
 from bench.listings import listings
 from bench.measure import ContenderError, Row, Say, row
 
@@ -45,7 +45,7 @@ def run(repeats: int, quick: bool, say: Say) -> list[Row]:  # noqa: FBT001 - the
     Raises:
         ContenderError: there is none, or the gallery does not start.
     """
-    path = program()
+    path = browser_path()
     if path is None:
         raise ContenderError("The gallery is measured in a browser, and there is none: install Chromium.")
     sizes = QUICK_SIZES if quick else SIZES

@@ -1,9 +1,12 @@
 """Parts of a contender's run, and the cost of each."""
 
 import asyncio
+import os
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 
+import aiohttp
 import psutil
 
 
@@ -28,6 +31,13 @@ class Stage:
 def _cpu(process: psutil.Process) -> float:
     times = process.cpu_times()
     return float(times.user + times.system)
+
+
+async def requests_so_far() -> Counter[str]:
+    """Return the number of requests to the stand-in that serves as the model, by `METHOD container`."""
+    url = f"{os.environ['AZURE_OPENAI_ENDPOINT']}/counts"
+    async with aiohttp.ClientSession() as session, session.get(url, raise_for_status=True) as response:
+        return Counter(await response.json())
 
 
 async def in_flight(at_once: int, work: Callable[[int], Awaitable[None]], numbers: Iterable[int]) -> None:

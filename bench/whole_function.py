@@ -121,10 +121,13 @@ class _Turns:
         return row(NAME, self.case, "ms CPU/image", ours, bare, baseline_name=BARE, at_most=1 / AT_LEAST)
 
     def storage_operations(self) -> Row:
-        ours, bare = (
-            [(self.operations[module].total() - self.operations[module]["POST model"]) / self._all]
-            for module in (OURS, THEIRS)
-        )
+        """Those of an image in a process that has warmed up: what a process does once is not among them."""
+
+        def per_image(stage: Mapping[str, Any]) -> float:
+            counts = Counter(stage["requests"])
+            return float((counts.total() - counts["POST model"]) / stage["images"])
+
+        ours, bare = (list(map(per_image, stages)) for stages in (self.ours, self.bare))
         return row(NAME, self.case, "storage operations/image", ours, bare, baseline_name=BARE, at_most=1)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 
 from bench.measure import ROOT, answer
-from bench.stages import Stage, in_flight
+from bench.stages import Stage, in_flight, requests_so_far
 from localcloud.functions_host import bindings, host_json
 from localcloud.functions_host.bindings import BlobTrigger, Function
 from localcloud.functions_host.blob_trigger import BlobPath, blob_input
@@ -43,9 +43,10 @@ async def run(task: Mapping[str, Any]) -> dict[str, Any]:
         first = time.perf_counter() - began
         stages, done = [], 1
         for images in task["stages"]:
+            before = await requests_so_far()
             stage = Stage(process)
             await in_flight(at_once, analyze, range(done, done + images))
-            stages.append(stage.over(images))
+            stages.append(stage.over(images) | {"requests": await requests_so_far() - before})
             done += images
     finally:
         await worker.stop()

@@ -7,7 +7,6 @@ Requests are queued without the app's marks of what is queued (pipeline.storage.
 rights on the state container. A missing mark costs at most one more check by the reconciliation.
 """
 
-import asyncio
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -22,6 +21,7 @@ from blobsight.asking import Asked, asking_options
 from blobsight.estimate.estimating import DEFAULT_MAX_OUTPUT_TOKENS, Assumptions, Estimate, estimate_blobs
 from blobsight.image_states import ImageState, State, checked_prefix, image_states
 from blobsight.reading import side_by_side
+from blobsight.running import run
 from blobsight.terminal import (
     Exit,
     Problem,
@@ -145,12 +145,12 @@ def retry(  # noqa: PLR0913 - one for each option
 
 def _retry(place: Place, choice: Choice, *, yes: bool, dry_run: bool, as_json: bool) -> Exit:
     problems: list[Problem] = []
-    found, cost = asyncio.run(_look(place, choice, problems))
+    found, cost = run(_look(place, choice, problems))
     name_problems(problems)
     if found and not dry_run:
         # Asked outside an event loop: within one, Ctrl-C would wait for the answer.
         if yes or click.confirm("Queue them?", err=True):
-            found = asyncio.run(_queue(place, found, choice, problems))
+            found = run(_queue(place, found, choice, problems))
         else:
             say("Nothing was queued.")
             found = []

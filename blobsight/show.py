@@ -26,6 +26,7 @@ from blobsight.account import (
     service_code,
 )
 from blobsight.reading import Tries, metadata_of, properties_of, read_blob
+from blobsight.running import run
 from blobsight.stored_results import read_result
 from blobsight.terminal import Exit, Trouble, Unknown, one_line, out, plain, write_json
 from pipeline.errors import PermanentFailure, RetryableFailure
@@ -61,7 +62,7 @@ def show(place: Place, name: str, *, as_json: bool) -> Exit:
     """  # noqa: D301 - click's mark of lines to leave alone
     if not is_blob_name(name):
         raise click.BadParameter("a blob can't have this name: correct it.", param_hint="NAME")
-    return asyncio.run(_run(place, name, as_json=as_json))
+    return run(_run(place, name, as_json=as_json))
 
 
 async def _run(place: Place, name: str, *, as_json: bool) -> Exit:

@@ -19,7 +19,9 @@ from rich.text import Text
 from blobsight.account import Account, Place, account_options
 from blobsight.following import why_failed
 from blobsight.image_states import ImageState, State, checked_prefix, image_states
+from blobsight.rates import Rates, rates
 from blobsight.reading import side_by_side
+from blobsight.running import run
 from blobsight.stored_results import read_result
 from blobsight.terminal import (
     Exit,
@@ -56,6 +58,8 @@ class Status:
     """Results written within RECENT."""
     recent_span: timedelta = RECENT
     """Span of those results; shorter than RECENT if the work began within it."""
+    rates: Rates | None = None
+    """What waits for a rate of the operator's; None if that can't be read."""
     problems: list[Problem] = field(default_factory=list)
     """Entries of the listings that can't be counted."""
 
@@ -83,6 +87,7 @@ class Status:
             "oldest_pending": self.oldest_pending.isoformat() if self.oldest_pending else None,
             "results_a_second": round(self.rate, 3),
             "seconds_left": round(self.left.total_seconds()) if self.left else None,
+            **(self.rates or Rates()).to_json(),
             "problems": [problem.to_json() for problem in self.problems],
         }
 
@@ -119,8 +124,8 @@ class Counting:
 def status(place: Place, *, prefix: str, failed: bool, watch: bool, as_json: bool) -> Exit:
     """Count images: pending, succeeded, failed.
 
-    Only images whose names start with PREFIX, or all. Only listings are read, four requests for 10,000 images. An image
-    is pending while its present version has no result.
+    Only images whose names start with PREFIX, or all. Only listings are read, four requests for 10,000 images, and
+    two of the app's notes on rates. An image is pending while its present version has no result.
 
     \b
     blobsight status
@@ -129,7 +134,7 @@ def status(place: Place, *, prefix: str, failed: bool, watch: bool, as_json: boo
     """  # noqa: D301 - click's mark of lines to leave alone
     if watch and failed:
         raise click.UsageError("--watch and --failed can't be combined: --watch shows counts, --failed lists images.")
-    return asyncio.run(_run(place, prefix, failed=failed, watch=watch, as_json=as_json))
+    return run(_run(place, prefix, failed=failed, watch=watch, as_json=as_json))
 
 
 async def _run(place: Place, prefix: str, *, failed: bool, watch: bool, as_json: bool) -> Exit:
@@ -145,6 +150,7 @@ async def _run(place: Place, prefix: str, *, failed: bool, watch: bool, as_json:
                 bar.advance()
                 if failed and image.state is State.FAILED:
                     kept.append(image.image.name)
+        counting.status.rates = await rates(account, counting.status.at)
         all_read = not failed or await _list_failed(account, sorted(kept), problems, as_json=as_json)
     if as_json and not failed:
         write_json(counting.status.to_json())
@@ -190,8 +196,13 @@ def _rows(status: Status) -> list[tuple[str, str]]:
 
 def _show(status: Status) -> None:
     table(("state", "images"), _rows(status), right=(1,))
-    if line := _outlook(status):
+    for line in _remarks(status):
         say(line)
+
+
+def _remarks(status: Status) -> list[str]:
+    """Sentences below the table."""
+    return [*filter(None, [_outlook(status)]), *(status.rates.sentences() if status.rates else [])]
 
 
 def _outlook(status: Status) -> str:
@@ -239,6 +250,7 @@ async def _counted(account: Account, prefix: str) -> Status:
     counting = Counting(datetime.now(UTC))
     async for image in image_states(account.images, account.results, prefix, counting.status.problems):
         counting.add(image)
+    counting.status.rates = await rates(account, counting.status.at)
     return counting.status
 
 
@@ -248,4 +260,4 @@ def _picture(status: Status) -> Group:
     counts.add_column(justify="right")
     for row in _rows(status):
         counts.add_row(*map(printable, row))
-    return Group(counts, Text(_outlook(status)))
+    return Group(counts, Text("\n".join(_remarks(status))))

@@ -136,8 +136,8 @@ class Bar:
     def advance(self, by: int = 1) -> None:
         self._shown.advance(self._task, by)
 
-    def says(self, *, what: str | None = None, done: int | None = None, total: int | None = None) -> None:
-        self._shown.update(self._task, description=what, completed=done, total=total)
+    def expect(self, total: int) -> None:
+        self._shown.update(self._task, total=total)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> None:

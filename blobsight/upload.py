@@ -31,6 +31,7 @@ from blobsight.image_states import State
 from blobsight.instruction_names import Named, is_same_text, malformed, rightly_named
 from blobsight.local_files import HIDDEN, JUNK, LeftOut, LocalFile, find_files, why_unreadable
 from blobsight.reading import metadata_of, properties_of, side_by_side
+from blobsight.running import run
 from blobsight.terminal import (
     Exit,
     Problem,
@@ -45,7 +46,7 @@ from blobsight.terminal import (
     write_json,
 )
 from pipeline.errors import PermanentFailure
-from pipeline.images.recognise import recognise
+from pipeline.images.recognise import find_picture
 from pipeline.instructions import Origin
 from pipeline.job.memory import Budget
 from pipeline.junk import has_image_ending
@@ -159,7 +160,7 @@ def upload(  # noqa: PLR0913 - one for each option
     # Outside an event loop: within one, Ctrl-C would wait for the end of the search, or of stdin.
     report, found = _find(paths, prefix)
     files = to_send(asked, found, report)
-    return asyncio.run(_run(place, asked, metadata, files, report, wait=wait, dry_run=dry_run, as_json=as_json))
+    return run(_run(place, asked, metadata, files, report, wait=wait, dry_run=dry_run, as_json=as_json))
 
 
 def to_send(asked: Asked, found: Sequence[LocalFile], report: Report, say: Say = say) -> Sequence[LocalFile]:
@@ -537,7 +538,7 @@ def _base64(digest: "hashlib._Hash") -> str:
 
 def _media_type(file: LocalFile, start: bytes) -> str:
     if wants_result(file.name):
-        return f"image/{recognise(start)}"
+        return f"image/{find_picture(start)[0]}"
     return TEXT_TYPES.get(file.path.suffix.lower(), "application/octet-stream")
 
 

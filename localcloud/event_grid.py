@@ -105,28 +105,6 @@ class Fault:
     """Seconds before the first attempt; different delays reorder events."""
 
 
-class RandomFaults:
-    """Loses, duplicates and delays events with the given probabilities, reproducibly by seed."""
-
-    def __init__(
-        self, seed: int, *, lose: float = 0.0, duplicate: float = 0.0, delay: float = 0.0, longest_delay: float = 1.0
-    ) -> None:
-        """`longest_delay` is in seconds; delays are spread evenly below it."""
-        self._random = random.Random(seed)  # noqa: S311 - repeatable on purpose
-        self._lose = lose
-        self._duplicate = duplicate
-        self._delay = delay
-        self._longest_delay = longest_delay
-
-    def __call__(self, _event: Event) -> Fault:
-        lose, duplicate, delay, length = (self._random.random() for _ in range(4))
-        return Fault(
-            lose=lose < self._lose,
-            copies=2 if duplicate < self._duplicate else 1,
-            delay=length * self._longest_delay if delay < self._delay else 0.0,
-        )
-
-
 class EventGrid:
     """A topic with its subscriptions. It delivers while its context is open, and drops the rest."""
 
@@ -136,7 +114,6 @@ class EventGrid:
         schedule: Sequence[float] = RETRY_SCHEDULE,
         attempts: int = MAXIMUM_ATTEMPTS,
         faults: Callable[[Event], Fault] | None = None,
-        on_dead_letter: Callable[[DeadLetter], None] | None = None,
     ) -> None:
         """A topic with no subscriptions.
 
@@ -144,13 +121,11 @@ class EventGrid:
             schedule: seconds before each retry; the last one is repeated.
             attempts: after so many the event is a dead letter.
             faults: called once for each published event.
-            on_dead_letter: called with each dead letter, which is also kept in `dead_letters`.
         """
         self.dead_letters: list[DeadLetter] = []
         self._schedule = tuple(schedule)
         self._attempts = attempts
         self._faults = faults or (lambda _event: Fault())
-        self._on_dead_letter = on_dead_letter
         self._subscriptions: dict[str, Subscription] = {}
         self._deliveries: set[asyncio.Task[None]] = set()
         self._places = asyncio.Semaphore(CONCURRENCY)
@@ -242,13 +217,8 @@ class EventGrid:
             elif time.monotonic() - published + delay > TIME_TO_LIVE_SECONDS:
                 reason = "TimeToLiveExceeded"
             if reason is not None:
-                self._give_up(DeadLetter(event, subscription.name, reason, attempt, outcome))
+                self.dead_letters.append(DeadLetter(event, subscription.name, reason, attempt, outcome))
                 return
-
-    def _give_up(self, letter: DeadLetter) -> None:
-        self.dead_letters.append(letter)
-        if self._on_dead_letter is not None:
-            self._on_dead_letter(letter)
 
     async def _send(self, event: Event, subscription: Subscription, attempt: int) -> tuple[str, bool] | None:
         """Make one attempt. Returns None if delivered; else the outcome, and whether it is final."""

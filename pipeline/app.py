@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from azure.storage.queue.aio import QueueServiceClient
 
     from pipeline.job.analysis import Analyzer
+    from pipeline.job.answering import VisionModel
     from pipeline.job.requests import Request
+    from pipeline.pacing.governor import Governor
+    from pipeline.pacing.rates import DailyTokens
     from pipeline.triggers.deliveries import Deliveries
     from pipeline.triggers.poison import Poison
     from pipeline.upkeep.readiness import Readiness
@@ -72,19 +75,18 @@ def app() -> App:
     It is built by the first invocation, on the event loop that runs them all: its imports take the better
     part of a second, and a cold start of Azure Functions has to index the app long before that.
     """
-    from azure.identity.aio import get_bearer_token_provider
-
     from pipeline.images.allocator import return_freed_memory
     from pipeline.job.analysis import Analyzer
     from pipeline.job.last_resort import LastResort
-    from pipeline.model.azure_openai import TOKEN_SCOPE, AzureOpenAIModel
     from pipeline.pacing.gauges import watch
     from pipeline.pacing.governor import Governor
+    from pipeline.pacing.rates import DailyTokens
     from pipeline.storage.claims import Claims
     from pipeline.storage.marks import QueuedMarks
     from pipeline.storage.notes import Notes
     from pipeline.storage.queue import RequestQueue
     from pipeline.storage.results import Results
+    from pipeline.storage.spending import Spending
     from pipeline.storage.uploads import Uploads
     from pipeline.triggers.deliveries import Deliveries
     from pipeline.triggers.poison import Poison
@@ -99,14 +101,21 @@ def app() -> App:
     queue, marks = RequestQueue(queues, config.requests_queue), QueuedMarks(blobs, config.state_container)
     governor = Governor(most_in_flight=config.max_concurrency, patience=PATIENCE_SECONDS)
     watch(governor)
-    model = AzureOpenAIModel(
-        config.openai_endpoint,
-        get_bearer_token_provider(credential, TOKEN_SCOPE),
-        config.model_timeout_seconds,
-        governor,
-    )
+    tokens = None
+    if config.tokens_per_day is not None:
+        tokens = DailyTokens(config.tokens_per_day, Spending(blobs, config.state_container))
+    model = _model(config, credential, governor, tokens)
     claims = Claims(blobs, config.state_container, config.claim_seconds)
-    analyzer = Analyzer(config, uploads, results, claims, model, patience=PATIENCE_SECONDS)
+    instructions = config.instructions_container
+    analyzer = Analyzer(
+        config,
+        uploads,
+        results,
+        claims,
+        model,
+        instruction_files=Uploads(blobs, instructions) if instructions else None,
+        patience=PATIENCE_SECONDS,
+    )
     last_resort = LastResort(config.openai_deployment, uploads, results, claims)
     deliveries = Deliveries(
         analyzer,
@@ -114,8 +123,9 @@ def app() -> App:
         queue,
         marks,
         governor,
-        deployment=config.openai_deployment,
+        deployments=config.deployments,
         retry_for=config.retry_for_seconds,
+        tokens=tokens,
     )
     return App(
         analyzer,
@@ -133,6 +143,20 @@ def app() -> App:
         Redriver(blobs, results, queue, marks, images=config.input_container),
         Readiness(Notes(blobs, config.state_container), uploads, results, queue),
     )
+
+
+def _model(
+    config: Settings, credential: "AsyncTokenCredential", governor: "Governor", tokens: "DailyTokens | None"
+) -> "VisionModel":
+    """The model of the app's deployments, held to the day's `tokens`."""
+    from azure.identity.aio import get_bearer_token_provider
+
+    from pipeline.job.rationed import RationedModel
+    from pipeline.model.azure_openai import TOKEN_SCOPE, AzureOpenAIModel
+
+    provider = get_bearer_token_provider(credential, TOKEN_SCOPE)
+    model = AzureOpenAIModel(config.openai_endpoint, provider, config.model_timeout_seconds, governor)
+    return RationedModel(model, tokens) if tokens else model
 
 
 def _clients(config: Settings) -> "tuple[AsyncTokenCredential, BlobServiceClient, QueueServiceClient]":

@@ -14,6 +14,9 @@ Failure
     ├── AnswerKept      the answer is there and its result can't be written: the next run goes on from there
     └── NotTried        nothing was tried, so nothing failed: another run has the work, or there is no place for it yet
         ├── Busy                the model's turn would come too late (gate.py)
+        ├── OverRate            a rate that the operator set is used up (rates.py)
+        │   ├── OverDailyTokens     TOKENS_PER_DAY
+        │   └── OverReanalyses      REANALYSES_PER_HOUR
         ├── ClaimedElsewhere    another run is at it (facts.py)
         ├── NoMemory            the images in progress leave no memory for it (memory.py)
         └── NotSettled          the blob is still being written (reading.py)

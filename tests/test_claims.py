@@ -26,7 +26,7 @@ async def shop(person: Person) -> AsyncIterator[Workshop]:
 
 
 async def test_two_deliveries_at_the_same_moment_make_one_call(shop: Workshop) -> None:
-    """Of ten at once, as from ten processes; whoever was refused finds the result later."""
+    """Of ten at once, as from ten processes; those refused find the result later."""
     request = await shop.drop("a.png")
     shop.model.behaviours.append(lambda: asyncio.sleep(0.3))
     outcomes = await asyncio.gather(*(shop.analyzer.analyze(request) for _ in range(10)), return_exceptions=True)
@@ -36,7 +36,7 @@ async def test_two_deliveries_at_the_same_moment_make_one_call(shop: Workshop) -
     assert (shop.model.asked, await shop.state()) == (["?"], [])
 
 
-async def test_duplicates_of_work_that_is_done_do_not_put_each_other_off(shop: Workshop) -> None:
+async def test_duplicates_of_finished_work_do_not_defer_each_other(shop: Workshop) -> None:
     request = await shop.drop("a.png")
     await shop.analyzer.analyze(request)
     outcomes = await asyncio.gather(*(shop.analyzer.analyze(request) for _ in range(10)))
@@ -64,7 +64,7 @@ async def test_an_answer_is_kept_in_the_claim_of_a_run_that_died(shop: Workshop)
         assert claim.kept == b"answer"
 
 
-async def test_a_request_with_options_alone_is_no_event_come_again(shop: Workshop) -> None:
+async def test_a_request_with_options_alone_is_not_a_repeated_event(shop: Workshop) -> None:
     """An event that is, leaves the answer to a request's own question as it is."""
     event = await shop.drop("a.png")
     await shop.analyzer.analyze(event.model_copy(update={"instructions": "Something else?"}))
@@ -120,11 +120,11 @@ async def test_a_dead_ones_claim_is_taken_over_when_it_expires_and_counts_the_ru
     assert (runs, await shop.state()) == ([3], [])
 
 
-async def test_of_those_who_take_over_one_succeeds(shop: Workshop) -> None:
+async def test_only_one_run_takes_over_an_expired_claim(shop: Workshop) -> None:
     dead = shop.person.blobs.get_blob_client("shop-state", "claims/work")
     await dead.upload_blob(b"", metadata={"runs": "1", "owner": "dead"})
     shop.claim_seconds = 0.1
-    await asyncio.sleep(2.1)  # the age of a claim is told in whole seconds
+    await asyncio.sleep(2.1)  # the age of a claim is in whole seconds
     at_work: list[int] = []
 
     async def take_over() -> None:
@@ -139,7 +139,7 @@ async def test_of_those_who_take_over_one_succeeds(shop: Workshop) -> None:
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE"])
-async def test_an_answer_lost_on_the_wire_shuts_nobody_out(shop: Workshop, method: str) -> None:
+async def test_an_answer_lost_on_the_wire_does_not_lock_other_runs_out(shop: Workshop, method: str) -> None:
     """The claim was written (or removed), but the SDK has to try again and finds it so: it is still ours."""
     request = await shop.drop("a.png")
     shop.connection.is_lost = lambda sent, path: sent == method and "/claims/" in path
@@ -177,7 +177,7 @@ async def test_work_that_ended_its_worker_five_times_is_not_begun_again(shop: Wo
     for run in range(1, 6):
         await shop.die_in_mid_call(request)
         assert len(shop.model.asked) == run
-        await asyncio.sleep(1.1)  # the age of a claim is told in whole seconds
+        await asyncio.sleep(1.1)  # the age of a claim is in whole seconds
     assert await shop.analyzer.analyze(request) is Outcome.FAILED
     result = await shop.result("a.png")
     assert (result["error"]["code"], result["error"]["details"]) == ("crashed", {"runs": 5})

@@ -35,7 +35,7 @@ CPK = "BlobUsesCustomerSpecifiedEncryption"
 
 
 def changed(**changes: Any) -> bytes:
-    """A result whose fields are these instead, whatever their types."""
+    """A result with these fields instead, of any types."""
     document = json.loads(result_of("x").to_json())
     for path, value in changes.items():
         *sections, last = path.split("__")
@@ -97,7 +97,7 @@ BAD_RESULTS: Mapping[str, tuple[bytes, str | None, str]] = {
 
 
 def answer(request: web.BaseRequest) -> web.StreamResponse | None:
-    """What storage would say of some blobs, by their names, to whoever reads them."""
+    """Answers of storage to reads of some blobs, by their names."""
     path = unquote(request.raw_path.partition("?")[0])
     if request.method not in ("GET", "HEAD"):
         return None
@@ -160,13 +160,13 @@ async def test_results_exports_the_good_ones_and_names_the_others(storage: str, 
     assert [line for line in lines if "status" in line] == [
         json.loads(GOOD_RESULTS[name][0]) for name in sorted(GOOD_RESULTS, key="{}.json".format)
     ]
-    told = {line["name"]: line["error"] for line in lines if "status" not in line}
-    assert set(told) == {f"{name}.json" for name in BAD_RESULTS}
+    errors = {line["name"]: line["error"] for line in lines if "status" not in line}
+    assert set(errors) == {f"{name}.json" for name in BAD_RESULTS}
     talk = named(ran.talk)
     for name, (_, _, reason) in BAD_RESULTS.items():
-        assert reason in told[f"{name}.json"]["message"], name
-        assert talk[f"{name}.json"] == told[f"{name}.json"]["message"]
-    assert {name: error["code"] for name, error in told.items() if error["code"]} == {
+        assert reason in errors[f"{name}.json"]["message"], name
+        assert talk[f"{name}.json"] == errors[f"{name}.json"]["message"]
+    assert {name: error["code"] for name, error in errors.items() if error["code"]} == {
         "archived.json": "BlobArchived",
         "customer's key.json": CPK,
         "not yours.json": "AuthorizationPermissionMismatch",
@@ -175,7 +175,7 @@ async def test_results_exports_the_good_ones_and_names_the_others(storage: str, 
     assert f"{len(BAD_RESULTS)} could not be exported." in ran.talk
 
 
-async def test_a_table_of_the_good_ones(storage: str, full: tuple[str, ...], tmp_path: Path) -> None:
+async def test_readable_results_become_a_table(storage: str, full: tuple[str, ...], tmp_path: Path) -> None:
     """And the number of problems on stdout, for programs, where the results are in a file."""
     for name in ("o.csv", "o.parquet"):
         ran = await run(storage, "results", *full, "-o", str(tmp_path / name), "--json")
@@ -184,7 +184,7 @@ async def test_a_table_of_the_good_ones(storage: str, full: tuple[str, ...], tmp
         assert len(list(csv.DictReader(file))) == len(GOOD_RESULTS)
 
 
-async def test_one_archived_result_among_others(storage: str, person: Person) -> None:
+async def test_an_archived_result_does_not_keep_back_the_others(storage: str, person: Person) -> None:
     results = person.blobs.get_container_client("one-archived")
     await results.create_container()
     for name in ("a", "b", "archived", "c", "d"):
@@ -198,10 +198,10 @@ async def test_one_archived_result_among_others(storage: str, person: Person) ->
     assert "set its tier to Hot or Cool" in alone.talk
 
 
-async def test_status_lists_what_it_can_read_and_says_of_the_rest_why_not(storage: str, full: tuple[str, ...]) -> None:
+async def test_status_lists_readable_blobs_and_says_why_others_are_not(storage: str, full: tuple[str, ...]) -> None:
     counts = await run(storage, "status", *full, "--json")
-    told = counts.json()
-    assert (counts.status, told["succeeded"], told["failed"], told["problems"]) == (
+    output = counts.json()
+    assert (counts.status, output["succeeded"], output["failed"], output["problems"]) == (
         0,
         len(GOOD_RESULTS),
         len(BAD_RESULTS),
@@ -218,7 +218,7 @@ async def test_status_lists_what_it_can_read_and_says_of_the_rest_why_not(storag
     assert lines["archived"]["message"] == f"its result can't be read: {lines['archived']['error']['message']}"
 
 
-async def test_show_says_what_it_can_not_read_and_shows_the_rest(storage: str, full: tuple[str, ...]) -> None:
+async def test_show_names_unreadable_parts_and_shows_the_rest(storage: str, full: tuple[str, ...]) -> None:
     archived, with_key, malformed = await asyncio.gather(
         *(run(storage, "show", *full, name) for name in ("archived", "customer's key", "words for numbers"))
     )
@@ -229,16 +229,16 @@ async def test_show_says_what_it_can_not_read_and_shows_the_rest(storage: str, f
     assert "\nImage\n  can't be read: it is encrypted with a key that only its uploader has" in with_key.out
     assert "\nImage\n  png, 64 x 48 pixels\n" in malformed.out
     assert "'usage.input_tokens' should be a whole number" in malformed.out
-    told = (await run(storage, "show", *full, "archived", "--json")).json()
-    assert (told["status"], told["image"]["error"]["code"], told["result"]["error"]["code"]) == (
+    output = (await run(storage, "show", *full, "archived", "--json")).json()
+    assert (output["status"], output["image"]["error"]["code"], output["result"]["error"]["code"]) == (
         "unknown",
         "BlobArchived",
         "BlobArchived",
     )
-    assert told["image"]["size_bytes"] == len(picture())
+    assert output["image"]["size_bytes"] == len(picture())
 
 
-async def test_show_of_a_result_that_an_older_version_wrote(storage: str, full: tuple[str, ...]) -> None:
+async def test_a_result_of_an_older_version_is_shown(storage: str, full: tuple[str, ...]) -> None:
     """Fields that are not there are not there, and nothing stumbles over that."""
     ran = await run(storage, "show", *full, "of an older version")
     assert ran.status == 0
@@ -248,8 +248,8 @@ async def test_show_of_a_result_that_an_older_version_wrote(storage: str, full: 
 
 async def test_estimate_does_without_what_it_can_not_read(storage: str, full: tuple[str, ...]) -> None:
     ran = await run(storage, "estimate", "--in-container", "", *full, "--json")
-    told = ran.json()
-    unread = {problem["name"]: problem["error"]["code"] for problem in told["problems"]}
+    output = ran.json()
+    unread = {problem["name"]: problem["error"]["code"] for problem in output["problems"]}
     assert unread == {
         "archived": "BlobArchived",
         "customer's key": CPK,
@@ -257,7 +257,7 @@ async def test_estimate_does_without_what_it_can_not_read(storage: str, full: tu
         "odd headers": None,
         "no headers": None,
     }
-    assert (ran.status, told["images"], told["left_out"]) == (1, len(GOOD_RESULTS) + len(BAD_RESULTS) - 6, 6)
+    assert (ran.status, output["images"], output["left_out"]) == (1, len(GOOD_RESULTS) + len(BAD_RESULTS) - 6, 6)
     assert "archived: not part of the estimate: it is in the archive tier" in ran.talk
     # What a prefix brings to light is all that cannot be read.
     alone = await run(storage, "estimate", "--in-container", "arch", *full, "--json")
@@ -290,13 +290,13 @@ async def test_an_image_that_is_really_compressed_is_measured_as_it_is_inside(st
     await put(images, "a.png", gzip.compress(picture()), "gzip")
     await put(images, "b.png", picture(), "gzip")
     options = ("--images", "packed-images", "--results", "packed-results")
-    told = (await run(storage, "estimate", "--in-container", "", *options, "--json")).json()
-    assert (told["images"], told["problems"]) == (2, [])
+    output = (await run(storage, "estimate", "--in-container", "", *options, "--json")).json()
+    assert (output["images"], output["problems"]) == (2, [])
     for name in ("a.png", "b.png"):
         assert "\n  png, 64 x 48 pixels\n" in (await run(storage, "show", name, *options)).out
 
 
-async def test_retry_queues_the_others(person: Person) -> None:
+async def test_retry_queues_the_images_that_are_not_refused(person: Person) -> None:
     """One message of three is refused; and one failed image can't be read, which only the estimate has to."""
     images, results = (person.blobs.get_container_client(f"retrying-{kind}") for kind in ("images", "results"))
     await images.create_container()
@@ -318,10 +318,10 @@ async def test_retry_queues_the_others(person: Person) -> None:
     ):
         await queues.create_queue("retrying")
         ran = await run(storage, "retry", *options)
-    told = ran.json()
-    assert (ran.status, told["queued"], len(told["images"])) == (1, 2, 2)
-    (refused,) = {"a", "archived", "c"} - {image["name"] for image in told["images"]}
-    assert [(problem["name"], problem["error"]["code"]) for problem in told["problems"]] == [
+    output = ran.json()
+    assert (ran.status, output["queued"], len(output["images"])) == (1, 2, 2)
+    (refused,) = {"a", "archived", "c"} - {image["name"] for image in output["images"]}
+    assert [(problem["name"], problem["error"]["code"]) for problem in output["problems"]] == [
         ("archived", "BlobArchived"),
         (refused, "InvalidInput"),
     ]
@@ -350,7 +350,7 @@ async def test_retry_takes_a_mark_that_another_program_wrote_for_none(storage: s
     assert [bool(ran.json()["waits_until"]) for ran in shown] == [False, False, False, True]
 
 
-async def test_upload_sends_the_others(person: Person, tmp_path: Path) -> None:
+async def test_upload_sends_the_files_that_are_not_refused(person: Person, tmp_path: Path) -> None:
     """Refused for one name: by a lease, by a policy that keeps it as it is, by a right that leaves it out."""
     for name in ("a.png", "kept.png", "leased.png", "not yours.png", "z.png"):
         (tmp_path / name).write_bytes(picture())
@@ -368,10 +368,10 @@ async def test_upload_sends_the_others(person: Person, tmp_path: Path) -> None:
     arguments = ("upload", str(tmp_path), "--images", "refusing", "--json")
     async with answering(person, refuse) as storage:
         ran = await run(storage, *arguments)
-    told = ran.json()
-    assert (ran.status, told["sent"], told["failed"]) == (1, 2, 3)
-    assert told["sent_bytes"] == 2 * len(picture())
-    assert {Path(problem["path"]).name: problem["error"]["code"] for problem in told["problems"]} == {
+    output = ran.json()
+    assert (ran.status, output["sent"], output["failed"]) == (1, 2, 3)
+    assert output["sent_bytes"] == 2 * len(picture())
+    assert {Path(problem["path"]).name: problem["error"]["code"] for problem in output["problems"]} == {
         "kept.png": "BlobImmutableDueToPolicy",
         "leased.png": "LeaseIdMissing",
         "not yours.png": "AuthorizationPermissionMismatch",
@@ -383,7 +383,7 @@ async def test_upload_sends_the_others(person: Person, tmp_path: Path) -> None:
     assert "You need the role 'Storage Blob Data Contributor'" in nothing.talk
 
 
-async def test_upload_waits_for_the_others(person: Person, tmp_path: Path) -> None:
+async def test_upload_waits_for_the_readable_results(person: Person, tmp_path: Path) -> None:
     """The result of one can't even be looked at; that of another can't be read."""
     for name in ("good.png", "customer's key.png", "unread.png"):
         (tmp_path / name).write_bytes(picture())

@@ -30,7 +30,7 @@ CHECKS = ["account", *doctor.STORAGE, *doctor.AZURE, *doctor.MODEL]
 
 
 class SignedIn(Identity):
-    """Gets a token for whatever is asked."""
+    """Gets a token for any scope."""
 
     def __init__(self, person: Person) -> None:
         super().__init__(person.cloud)
@@ -80,7 +80,9 @@ async def patient(person: Person, azure: FakeResourceManager) -> AsyncIterator[P
 # The whole command.
 
 
-async def test_all_is_well_for_whoever_signed_in_without_any_key(person: Person, azure: FakeResourceManager) -> None:
+async def test_all_checks_pass_for_a_person_who_signed_in_without_any_key(
+    person: Person, azure: FakeResourceManager
+) -> None:
     """As in Azure: DefaultAzureCredential, tokens over TLS, names from the environment. Nothing is written or asked."""
     cloud = person.cloud
     before = len(cloud.model.history)
@@ -120,7 +122,7 @@ async def test_the_local_cloud_has_no_azure_to_look_at(person: Person) -> None:
     assert "make up" in lines["function app"]["cure"]
 
 
-async def test_names_that_nothing_tells_are_asked_for(person: Person) -> None:
+async def test_names_that_are_not_set_are_asked_for(person: Person) -> None:
     cloud = person.cloud
     environment = {
         **cloud.identity.environment(),
@@ -137,12 +139,12 @@ async def test_names_that_nothing_tells_are_asked_for(person: Person) -> None:
     assert "--queue-endpoint" in lines["requests: send"]["cure"]
 
 
-async def test_whoever_is_not_signed_in_hears_it_once(person: Person) -> None:
+async def test_a_person_who_is_not_signed_in_gets_one_message(person: Person) -> None:
     """The identity endpoint refuses a client that it does not know."""
     cloud = person.cloud
     environment = {
         **cloud.identity.environment(),
-        "AZURE_CLIENT_ID": "somebody-else",
+        "AZURE_CLIENT_ID": "another-identity",
         "AZURE_TOKEN_CREDENTIALS": "ManagedIdentityCredential",
         "SSL_CERT_FILE": str(cloud.certificates.bundle),
     }
@@ -154,7 +156,7 @@ async def test_whoever_is_not_signed_in_hears_it_once(person: Person) -> None:
     assert "az login" in lines[0]["seen"]
 
 
-async def test_an_account_that_can_not_be_reached_is_said_once(person: Person) -> None:
+async def test_an_unreachable_account_is_reported_once(person: Person) -> None:
     account = person.cloud.front.connection_string.replace(person.cloud.front.blob_url, "http://127.0.0.1:1/x")
     ran = await blobsight(None, "doctor", "--json", "--connection-string", account)
     failed = [line for line in ran.json() if line["verdict"] == "failed"]
@@ -196,7 +198,7 @@ async def test_a_missing_role_is_named(
     )
 
 
-async def test_what_is_not_there_is_named(person: Person) -> None:
+async def test_a_missing_container_or_queue_is_named(person: Person) -> None:
     ran = await blobsight(
         None, "doctor", "--json", "--connection-string", person.cloud.front.connection_string, "--images", "no-images",
         "--results", "no-results", "--queue", "no-queue", "--host", person.cloud.functions.url,
@@ -361,7 +363,7 @@ def unfinished_subscription(answers: dict[str, Any]) -> None:
         ("event subscription", unfinished_subscription, "it is AwaitingManualAction", "postdeploy"),
     ],
 )
-async def test_what_is_wrong_in_azure_is_red_and_has_its_cure(
+async def test_a_problem_in_azure_is_red_and_comes_with_its_fix(
     patient: Patient,
     azure: FakeResourceManager,
     check: str,
@@ -384,7 +386,7 @@ async def test_a_model_that_stays_long_enough_is_green(patient: Patient, azure: 
     assert (found.verdict, "'vision' is gpt-5.4-mini 2026-03-17" in found.seen) == (Verdict.OK, True)
 
 
-async def test_delivery_by_queue_is_as_good(patient: Patient, azure: FakeResourceManager) -> None:
+async def test_delivery_by_queue_passes_the_check_too(patient: Patient, azure: FakeResourceManager) -> None:
     twice(azure.answers)
     by_queue, webhook = azure.answers[FILTER]["value"][1], azure.answers[FILTER]["value"].pop(0)
     by_queue["properties"] |= {key: webhook["properties"][key] for key in ("filter", "provisioningState")}
@@ -401,7 +403,7 @@ async def test_delivery_by_queue_is_as_good(patient: Patient, azure: FakeResourc
         (500, "InternalServerError", Verdict.FAILED, "Try again"),
     ],
 )
-async def test_what_resource_manager_refuses_is_explained(
+async def test_refusals_of_resource_manager_are_explained(
     patient: Patient, azure: FakeResourceManager, check: str, status: int, code: str, verdict: Verdict, help_: str
 ) -> None:
     azure.refusals["*"] = (status, code)
@@ -441,7 +443,7 @@ async def test_no_token_goes_where_a_list_says_it_goes_on(patient: Patient, azur
         (errors.server_error(503), Verdict.FAILED, "HTTP 503"),
     ],
 )
-async def test_what_the_model_answers_is_explained(
+async def test_the_models_refusals_are_explained(
     patient: Patient, reply: errors.ErrorReply, verdict: Verdict, seen: str
 ) -> None:
     asked: list[Any] = []

@@ -1,4 +1,4 @@
-"""How commands end: at a pipe that nobody reads any more, and when they can't go on, for programs as well."""
+"""How commands end: at a pipe that is closed, and when they can't go on, for programs as well."""
 
 import asyncio
 import os
@@ -50,9 +50,9 @@ async def account(person: Person) -> dict[str, str]:
 async def into_nothing(
     command: tuple[str, ...], environment: dict[str, str], *, talk_too: bool = False
 ) -> tuple[int | None, str]:
-    """Exit status and talk of a command whose output nobody reads from the start."""
-    nobody, output = os.pipe()
-    os.close(nobody)
+    """Exit status and talk of a command whose output is closed from the start."""
+    reader, output = os.pipe()
+    os.close(reader)
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "blobsight", *command),
         stdout=output,
@@ -66,7 +66,7 @@ async def into_nothing(
 
 
 @pytest.mark.parametrize("few", [list(COMMANDS)[n::5] for n in range(5)], ids=" and ".join)
-async def test_a_pipe_that_nobody_reads_ends_every_command_quietly(few: list[str], account: dict[str, str]) -> None:
+async def test_a_closed_pipe_ends_every_command_quietly(few: list[str], account: dict[str, str]) -> None:
     ended = await asyncio.gather(*(into_nothing(COMMANDS[name], account) for name in few))
     for name, (status, talk) in zip(few, ended, strict=True):
         assert status == Exit.PIPE_CLOSED, (name, talk)
@@ -74,7 +74,7 @@ async def test_a_pipe_that_nobody_reads_ends_every_command_quietly(few: list[str
             assert sign not in talk, (name, talk)
 
 
-async def test_nobody_reads_what_it_says_either(account: dict[str, str]) -> None:
+async def test_errors_into_a_closed_pipe_end_quietly_too(account: dict[str, str]) -> None:
     """As in `blobsight … 2>&1 | head`."""
     commands = [COMMANDS["estimate"], ("upload", "samples", "--images", "no-such-images"), ("show",)]
     ended = await asyncio.gather(*(into_nothing(command, account, talk_too=True) for command in commands))
@@ -107,17 +107,17 @@ async def test_a_command_that_can_not_go_on_says_so_to_programs_too(
 ) -> None:
     ran = await blobsight(None if "--connection-string" in arguments else person, *arguments, "--json")
     assert ran.status == status
-    told = ran.json()
+    output = ran.json()
     if message is None:
-        assert told["problems"][0]["error"]["message"] == "it does not exist"
+        assert output["problems"][0]["error"]["message"] == "it does not exist"
     else:
-        assert list(told) == ["error"]
-        assert told["error"]["code"] == code
-        assert message in told["error"]["message"]
+        assert list(output) == ["error"]
+        assert output["error"]["code"] == code
+        assert message in output["error"]["message"]
         assert message in ran.talk
 
 
-async def test_names_that_no_blob_has_are_told_and_not_asked_for(person: Person) -> None:
+async def test_names_without_a_blob_are_reported_and_not_queued(person: Person) -> None:
     """Half of a file name in another code page, a path out of the container; and a list of such files."""
     not_utf8 = os.fsdecode(b"caf\xe9.png")
     shown = (blobsight(person, "show", name) for name in (not_utf8, "..", "x" * 1025))

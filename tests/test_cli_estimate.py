@@ -44,11 +44,11 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-async def test_files_on_this_machine_without_any_account(folder: Path) -> None:
-    told = await blobsight(None, "estimate", str(folder), "--model", "gpt-5.1", "-i", "What is it?")
-    assert told.status == 0
+async def test_local_files_are_estimated_without_an_account(folder: Path) -> None:
+    ran = await blobsight(None, "estimate", str(folder), "--model", "gpt-5.1", "-i", "What is it?")
+    assert ran.status == 0
     prompt = 2 * (text_tokens(DEFAULT_SYSTEM_PROMPT) + text_tokens("What is it?") + MESSAGE_FORMAT)
-    assert told.lines[:-1] == [
+    assert ran.lines[:-1] == [
         ["model", "gpt-5.1, detail auto"],
         ["images", "2"],
         ["left out, not images", "2"],
@@ -59,16 +59,16 @@ async def test_files_on_this_machine_without_any_account(folder: Path) -> None:
     ]
     # 1.25 and 10 US dollars for a million, as OpenAI and Azure publish.
     low, high = (((2 * SQUARE + prompt) * 1.25 + output * 10) / 1e6 for output in (200, 2000))
-    assert told.lines[-1] == ["cost", f"{low:.4f} to {high:.4f} USD"]
-    assert told.talk.startswith(f"Expect {low:.4f} to {high:.4f} USD if:\n")
-    assert "a guess, since there are too few such results" in told.talk
-    assert "images cost what OpenAI publishes." in told.talk
+    assert ran.lines[-1] == ["cost", f"{low:.4f} to {high:.4f} USD"]
+    assert ran.talk.startswith(f"Expect {low:.4f} to {high:.4f} USD if:\n")
+    assert "a guess, since there are too few such results" in ran.talk
+    assert "images cost what OpenAI publishes." in ran.talk
 
 
-async def test_json_for_programs(folder: Path) -> None:
-    told = await blobsight(None, "estimate", str(folder / "a.png"), "--json", "--model", "gpt-5.1", "--detail", "low")
-    assert (told.status, told.talk) == (0, "")
-    answer = told.json()
+async def test_an_estimate_is_written_as_json(folder: Path) -> None:
+    ran = await blobsight(None, "estimate", str(folder / "a.png"), "--json", "--model", "gpt-5.1", "--detail", "low")
+    assert (ran.status, ran.talk) == (0, "")
+    answer = ran.json()
     assert answer["image_tokens"] == {"low": 70, "high": 70}
     assert answer["cost"]["low"] < answer["cost"]["high"]
     assert {
@@ -84,7 +84,7 @@ async def test_json_for_programs(folder: Path) -> None:
     assert len(answer["how_sure"]) > 3
 
 
-async def test_globs_and_lists_and_what_can_not_be_read(folder: Path) -> None:
+async def test_globs_and_lists_are_estimated_and_unreadable_files_named(folder: Path) -> None:
     matched = await blobsight(None, "estimate", f"{folder}/**/*.jpg", "--json")
     assert (matched.status, matched.json()["images"]) == (0, 1)
     listed = await blobsight(None, "estimate", "-", "--json", stdin=f"{folder}/a.png\n{folder}/none.png\n")
@@ -92,17 +92,17 @@ async def test_globs_and_lists_and_what_can_not_be_read(folder: Path) -> None:
     assert listed.talk == f"{folder}/none.png: it does not exist\n"
 
 
-async def test_a_model_that_nobody_knows_gets_tokens_and_no_price(folder: Path) -> None:
-    told = await blobsight(None, "estimate", str(folder), "--model", "house-model", "--json")
-    answer = told.json()
-    assert (told.status, answer["cost"]) == (0, None)
+async def test_an_unknown_model_gets_tokens_and_no_price(folder: Path) -> None:
+    ran = await blobsight(None, "estimate", str(folder), "--model", "house-model", "--json")
+    answer = ran.json()
+    assert (ran.status, answer["cost"]) == (0, None)
     assert answer["image_tokens"]["low"] < answer["image_tokens"]["high"]
     assert answer["how_sure"][0] == (
         "The price of 'house-model' is not known: give the model behind your deployment with --model."
     )
 
 
-async def test_wrong_usage(folder: Path) -> None:
+async def test_wrong_usage_of_estimate_is_explained(folder: Path) -> None:
     for arguments, status, said in (
         ([], 2, "Give either paths on this machine or --in-container PREFIX."),
         ([str(folder), "--in-container", ""], 2, "Give either paths on this machine or --in-container PREFIX."),
@@ -114,7 +114,7 @@ async def test_wrong_usage(folder: Path) -> None:
         assert said in refused.talk
 
 
-async def test_images_in_a_container_by_a_sample_and_by_what_results_tell(
+async def test_images_in_a_container_are_estimated_from_a_sample_and_from_results(
     person: Person, containers: tuple[ContainerClient, ContainerClient]
 ) -> None:
     images, results = containers
@@ -129,13 +129,13 @@ async def test_images_in_a_container_by_a_sample_and_by_what_results_tell(
         asked = result_of(f"x/{number:03}.png", instructions={"text": text}, usage={"output_tokens": 40 + number})
         await put_result(results, f"x/{number:03}.png", asked)
     await put_result(results, "x/005.png", failed("x/005.png"))
-    told = await blobsight(
+    ran = await blobsight(
         person,
         *("estimate", "--in-container", "x/", "--json"),
         *("--images", images.container_name, "--results", results.container_name),
     )
-    assert told.status == 0, told.talk
-    answer = told.json()
+    assert ran.status == 0, ran.talk
+    answer = ran.json()
     count = SAMPLE + 40
     assert (answer["model"], answer["images"], answer["instruction_files"]) == ("gpt-5.1", count, 1)
     assert answer["image_tokens"] == {"low": SQUARE * count, "high": SQUARE * count}
@@ -145,10 +145,10 @@ async def test_images_in_a_container_by_a_sample_and_by_what_results_tell(
     assert f"the other images have sizes like the {SAMPLE} that were read." in answer["how_sure"]
 
 
-async def test_blobs_that_are_to_be_analyzed_again(
+async def test_blobs_to_be_analyzed_again_are_estimated(
     person: Person, containers: tuple[ContainerClient, ContainerClient]
 ) -> None:
-    """For `blobsight retry`: one is deleted meanwhile, one is no image, one has its header after a megabyte."""
+    """For `blobsight retry`: one is deleted meanwhile, one is not an image, one has its header after a megabyte."""
     images, results = containers
     await images.upload_blob("a.png", encoded(1024, 1024))
     await images.upload_blob("far.jpg", encoded(1024, 1024, "JPEG", before=HEADS[1] + 65_536))
@@ -205,19 +205,19 @@ def test_an_answer_never_costs_more_than_its_ceiling() -> None:
     assert answer.output_tokens == Range(10, 10)
 
 
-def test_what_results_tell() -> None:
+def test_experience_is_learned_from_results() -> None:
     results = [result_of(f"{number}.png") for number in range(4)]
     other = result_of("other.png", model={"model": "gpt-4o-2024-08-06"}, instructions={"text": "Other?"})
-    told = learned([*results, other, failed("f.png")])
-    assert told
-    assert (told.results, told.model, told.output_tokens) == (4, "gpt-5.1", Range(50, 50))
-    assert learned([*results, other], model="gpt-4o") is None  # one tells nothing
+    experience = learned([*results, other, failed("f.png")])
+    assert experience
+    assert (experience.results, experience.model, experience.output_tokens) == (4, "gpt-5.1", Range(50, 50))
+    assert learned([*results, other], model="gpt-4o") is None  # one is too few
     unlike = learned([*results, other], instructions="Other?")
     assert unlike
-    assert (unlike.model, unlike.output_tokens, unlike.image_factor) == ("gpt-5.1", None, told.image_factor)
+    assert (unlike.model, unlike.output_tokens, unlike.image_factor) == ("gpt-5.1", None, experience.image_factor)
     asked_anew = estimated(Counter({(8, 8): 1}), 1, 0, Assumptions(instructions="Other?"), unlike)
     assert (asked_anew.model, asked_anew.output_tokens) == ("gpt-5.1", ASSUMED_OUTPUT)
-    assert learned(results, model="gpt-5.1-2025-11-13", instructions="Describe this image.") == told
+    assert learned(results, model="gpt-5.1-2025-11-13", instructions="Describe this image.") == experience
     charged = [result_of(f"{n}.png", usage={"input_tokens": 3 * SQUARE + 70}) for n in range(4)]
     more = learned(charged)
     assert more

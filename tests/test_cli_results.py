@@ -33,7 +33,7 @@ from blobsight.terminal import Problem, Unknown
 
 @pytest.fixture
 async def container(person: Person) -> AsyncIterator[ContainerClient]:
-    """Of results, where nobody is at work."""
+    """A container of results, with no app running on it."""
     container = person.blobs.get_container_client(f"results-{uuid4().hex[:8]}")
     await container.create_container()
     yield container
@@ -81,7 +81,7 @@ async def test_one_result_by_the_exact_name_of_its_image(run: Callable[..., Any]
     assert [json.loads(line)["source"]["name"] for line in (await run("long/" + "x" * 990)).out.splitlines()] == [long]
 
 
-async def test_colours_on_terminals_only(person: Person, container: ContainerClient) -> None:
+async def test_colours_are_for_terminals_only(person: Person, container: ContainerClient) -> None:
     """And no escape codes but ours, there either."""
     name = "[red].png"
     await put_result(container, name, result_of(name, answer={"text": "[bold]\x1b[2J"}))
@@ -111,12 +111,12 @@ def everything_from(terminal: int) -> str:
     return shown.decode()
 
 
-async def test_failed_or_succeeded_ones_only(
+async def test_results_can_be_limited_to_failed_or_succeeded_ones(
     run: Callable[..., Any], container: ContainerClient, tmp_path: Path
 ) -> None:
     await put_result(container, "good.png", result_of("good.png"))
     await put_result(container, "bad.png", failed("bad.png"))
-    # Copied by a tool that lost the metadata: then the content tells. What the listing tells is believed unread.
+    # Copied by a tool that lost the metadata: then the content counts. Metadata in the listing are believed unread.
     await container.upload_blob("copied.png.json", failed("copied.png").to_json())
     await container.upload_blob("unread.png.json", b"not JSON", metadata={"status": "succeeded"})
     chosen = await run("--failed")
@@ -132,7 +132,7 @@ async def test_failed_or_succeeded_ones_only(
     assert len(file.read_text(encoding="utf-8").splitlines()) == 1  # a stale list of failures would be wrong
 
 
-async def test_what_is_no_result_is_named_and_the_rest_goes_on(
+async def test_blobs_that_are_not_results_are_named_and_the_rest_goes_on(
     run: Callable[..., Any], container: ContainerClient, tmp_path: Path
 ) -> None:
     await put_result(container, "a.png", result_of("a.png"))
@@ -192,7 +192,9 @@ def place_of(connection_string: str, results_container: str) -> Place:
     )
 
 
-async def test_interrupted_it_leaves_nothing_behind(person: Person, container: ContainerClient, tmp_path: Path) -> None:
+async def test_an_interrupted_export_leaves_nothing_behind(
+    person: Person, container: ContainerClient, tmp_path: Path
+) -> None:
     await asyncio.gather(*(put_result(container, f"{n}.png", result_of(f"{n}.png")) for n in range(300)))
     file = tmp_path / "answers.csv"
     file.write_text("of yesterday", encoding="utf-8")
@@ -230,7 +232,7 @@ async def two(container: ContainerClient) -> None:
 
 
 @pytest.mark.usefixtures("two")
-async def test_csv_for_spreadsheets(run: Callable[..., Any], tmp_path: Path) -> None:
+async def test_csv_is_written_for_spreadsheets(run: Callable[..., Any], tmp_path: Path) -> None:
     file = tmp_path / "a.CSV"
     assert (await run("-o", str(file))).status == 0
     assert file.read_bytes().startswith(b"\xef\xbb\xbfsource.name,status,answer.text,")
@@ -255,7 +257,7 @@ async def test_csv_for_spreadsheets(run: Callable[..., Any], tmp_path: Path) -> 
 
 
 @pytest.mark.usefixtures("two")
-async def test_parquet_with_types(run: Callable[..., Any], tmp_path: Path) -> None:
+async def test_parquet_is_written_with_types(run: Callable[..., Any], tmp_path: Path) -> None:
     file = tmp_path / "a.parquet"
     assert (await run("-o", str(file))).status == 0
     table = parquet.read_table(file)
@@ -280,16 +282,16 @@ async def test_parquet_with_types(run: Callable[..., Any], tmp_path: Path) -> No
     assert [row["answer.data.mixed"] for row in (first, second, third)] == ["1", "one", None]
 
 
-async def test_order_and_completeness_beyond_what_is_held_at_once(
-    run: Callable[..., Any], container: ContainerClient
-) -> None:
+async def test_many_results_come_complete_and_in_order(run: Callable[..., Any], container: ContainerClient) -> None:
     names = [f"{number:03}.png" for number in range(150)]
     await asyncio.gather(*(put_result(container, name, result_of(name)) for name in names))
     exported = await run()
     assert [json.loads(line)["source"]["name"] for line in exported.out.splitlines()] == names
 
 
-async def test_nothing_there(run: Callable[..., Any], container: ContainerClient, tmp_path: Path) -> None:
+async def test_a_prefix_without_results_is_an_error_and_replaces_no_file(
+    run: Callable[..., Any], container: ContainerClient, tmp_path: Path
+) -> None:
     await put_result(container, "a.png", result_of("a.png"))
     file = tmp_path / "kept.csv"
     file.write_text("of yesterday", encoding="utf-8")
@@ -301,7 +303,7 @@ async def test_nothing_there(run: Callable[..., Any], container: ContainerClient
     assert names_in(tmp_path) == [file.name]
 
 
-async def test_an_output_that_can_not_be(person: Person, tmp_path: Path) -> None:
+async def test_an_output_file_that_cannot_be_written_is_an_error(person: Person, tmp_path: Path) -> None:
     for given, said in (
         ("answers.xlsx", ".jsonl, .ndjson, .csv, .parquet"),
         ("answers", ".jsonl, .ndjson, .csv, .parquet"),
@@ -315,7 +317,7 @@ async def test_an_output_that_can_not_be(person: Person, tmp_path: Path) -> None
     assert "no container" in missing.talk
 
 
-async def test_whoever_reads_may_stop(person: Person, container: ContainerClient) -> None:
+async def test_a_reader_may_stop_early(person: Person, container: ContainerClient) -> None:
     """As `head -1` does, with more to come than a pipe holds; shells see the status of a program that SIGPIPE ended."""
     long = {"text": "long " * 2000}
     await asyncio.gather(*(put_result(container, f"{n}.png", result_of(f"{n}.png", answer=long)) for n in range(100)))

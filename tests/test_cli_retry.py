@@ -78,8 +78,8 @@ async def deliver(shop: Workshop) -> list[str]:
     return sorted(request.name for request in found if isinstance(request, Request))
 
 
-async def test_failed_images_run_again_and_others_don_t(person: Person) -> None:
-    """Through the whole cloud: the model refuses, somebody retries, the model answers."""
+async def test_failed_images_run_again_and_others_do_not(person: Person) -> None:
+    """Through the whole cloud: the model refuses, a person retries, the model answers."""
     question = "retry: which way?"
     person.scripts[question].extend([Refusal(), Refusal()])
     for name in ("retry-all/a.png", "retry-all/b c#%.png"):
@@ -100,14 +100,14 @@ async def test_failed_images_run_again_and_others_don_t(person: Person) -> None:
     assert (json.loads(again.out)["queued"], "No image is to be run again" in again.talk) == (0, True)
 
 
-async def test_only_the_codes_that_are_named(shop: Workshop) -> None:
+async def test_retry_queues_only_the_codes_that_are_named(shop: Workshop) -> None:
     for name, code in {"a.png": "crashed", "b.png": "retries_exhausted", "c.png": "model_refused"}.items():
         await fail(shop, name, ErrorCode(code))
     ran = await retry(shop, "--code", "crashed", "--code", "retries_exhausted", "--yes", "--json")
-    told = json.loads(ran.out)
-    low, high = told.pop("estimated_usd")
+    output = json.loads(ran.out)
+    low, high = output.pop("estimated_usd")
     assert 0 < low < high < 1
-    assert told == {
+    assert output == {
         "prefix": "",
         "chosen": "failed",
         "queued": 2,
@@ -121,8 +121,8 @@ async def test_only_the_codes_that_are_named(shop: Workshop) -> None:
     assert (wrong.status, "retries_exhausted" in wrong.talk) == (2, True)
 
 
-async def test_what_is_no_image_costs_nothing(shop: Workshop) -> None:
-    await shop.analyzer.analyze(await put(shop, "text.png", b"This is no image."))
+async def test_other_files_cost_nothing(shop: Workshop) -> None:
+    await shop.analyzer.analyze(await put(shop, "text.png", b"This is not an image."))
     ran = await retry(shop, "--dry-run")
     assert "Cost: nothing." in ran.talk
     await fail(shop, "a.png", ErrorCode.CRASHED)
@@ -130,7 +130,7 @@ async def test_what_is_no_image_costs_nothing(shop: Workshop) -> None:
     assert "To be run again: 2 (" in ran.talk
     assert "Cost: 1 image with " in ran.talk
     assert "USD; the other costs nothing\n" in ran.talk
-    await shop.analyzer.analyze(await put(shop, "text-2.png", b"This is no image."))
+    await shop.analyzer.analyze(await put(shop, "text-2.png", b"This is not an image."))
     assert "USD; the other 2 cost nothing\n" in (await retry(shop, "--dry-run")).talk
 
 
@@ -142,7 +142,7 @@ async def test_a_dry_run_lists_and_queues_nothing(shop: Workshop) -> None:
     assert await shop.queued() == []
 
 
-async def test_missing_is_what_has_no_result_and_is_not_on_its_way(shop: Workshop) -> None:
+async def test_missing_images_have_no_result_and_are_not_queued(shop: Workshop) -> None:
     for name in ("done.png", "lost.png", "waits.png", "overwritten.png"):
         await shop.drop(name)
     for name in ("done.png", "overwritten.png"):
@@ -160,7 +160,7 @@ async def test_missing_is_what_has_no_result_and_is_not_on_its_way(shop: Worksho
     assert all(isinstance(request, Request) and request.since is not None for request in found)
 
 
-async def test_whoever_may_not_see_what_waits_is_told_and_goes_on(shop: Workshop) -> None:
+async def test_without_access_to_the_marks_retry_warns_and_goes_on(shop: Workshop) -> None:
     await shop.drop("lost.png")
     async with guarded(shop.person, lambda _method, path: "/shop-state/" in path) as account:
         ran = await blobsight(
@@ -170,7 +170,7 @@ async def test_whoever_may_not_see_what_waits_is_told_and_goes_on(shop: Workshop
     assert await deliver(shop) == ["lost.png"]
 
 
-async def test_everything_again_asks_only_where_the_question_has_changed(shop: Workshop) -> None:
+async def test_retrying_everything_asks_only_where_the_question_has_changed(shop: Workshop) -> None:
     """Two under a folder file that changes, one with metadata of its own: two are paid, however often it is run."""
     await put(shop, "f/_instructions.md", b"Before?")
     for name in ("f/a.png", "f/b.png"):
@@ -202,7 +202,7 @@ async def test_new_instructions_are_asked_about_every_image_and_paid_once(shop: 
     assert (len(found), shop.model.asked) == (4, ["Wie viele Bäume?"] * 2)
 
 
-async def test_what_was_asked_by_an_earlier_retry_is_left_alone_and_said(shop: Workshop) -> None:
+async def test_images_queued_by_an_earlier_retry_are_left_alone_and_counted(shop: Workshop) -> None:
     """The app takes a request that asks nothing of its own for the upload's event, come again."""
     request = await shop.drop("a.png")
     await shop.analyzer.analyze(request.model_copy(update={"instructions": "Something else?"}))
@@ -219,10 +219,10 @@ async def test_a_failed_retry_with_instructions_says_that_they_are_not_asked_aga
     assert "1 of them failed with instructions of an earlier retry." in ran.talk
 
 
-async def test_it_asks_a_person_and_nobody_else(shop: Workshop) -> None:
+async def test_it_asks_a_person_and_never_a_program(shop: Workshop) -> None:
     await fail(shop, "a.png", ErrorCode.CRASHED)
-    nobody = await retry(shop)
-    assert (nobody.status, "--yes" in nobody.talk) == (2, True)
+    unattended = await retry(shop)
+    assert (unattended.status, "--yes" in unattended.talk) == (2, True)
     async with at_a_terminal(shop) as (process, terminal):
         os.write(terminal, b"n\n")
         _, talk = await process.communicate()
@@ -244,8 +244,8 @@ async def test_a_run_that_is_killed_half_way_is_run_again(shop: Workshop) -> Non
 
     async def failed(name: str) -> None:
         etag = (await (await images.upload_blob(name, b"x")).get_blob_properties()).etag.strip('"')
-        told = {"status": "failed", "errorcode": "crashed", "sourceetag": etag}
-        await results.upload_blob(f"{name}.json", b"{}", metadata=told)
+        metadata = {"status": "failed", "errorcode": "crashed", "sourceetag": etag}
+        await results.upload_blob(f"{name}.json", b"{}", metadata=metadata)
 
     await asyncio.gather(*map(failed, names))
     sent = 0

@@ -33,7 +33,7 @@ async def show(person: Person, name: str, *arguments: str) -> Any:
     return ran.json()
 
 
-async def test_a_result_with_all_that_is_known_of_it(person: Person) -> None:
+async def test_show_prints_all_parts_of_a_result(person: Person) -> None:
     """For people and for programs; the name is one that other tools trip over."""
     name, question = "show/grüße #1 %41?.png", "What is the colour of this one?"
     etag = await person.drop(name, picture(size=(64, 48)), {"instructions": question})
@@ -52,11 +52,11 @@ async def test_a_result_with_all_that_is_known_of_it(person: Person) -> None:
     history = lines[lines.index("History") :]
     assert history[1].startswith("succeeded ")
     assert history[1].endswith("after 1 attempt")
-    told = await show(person, name)
-    uploaded = told["image"].pop("uploaded")
-    told.pop("in_work")  # other tests' images may be
+    output = await show(person, name)
+    uploaded = output["image"].pop("uploaded")
+    output.pop("in_work")  # other tests' images may be
     assert datetime.now(UTC) - datetime.fromisoformat(uploaded) < timedelta(minutes=5)
-    assert told == {
+    assert output == {
         "name": name,
         "status": "succeeded",
         "image": {
@@ -75,8 +75,8 @@ async def test_a_result_with_all_that_is_known_of_it(person: Person) -> None:
     }
 
 
-async def test_a_failure_with_its_message_and_details(person: Person) -> None:
-    await person.drop("show/text.txt.png", b"This is no image.")
+async def test_show_prints_a_failure_with_its_message_and_details(person: Person) -> None:
+    await person.drop("show/text.txt.png", b"This is not an image.")
     error = (await person.result("show/text.txt.png"))["error"]
     ran = await blobsight(person, "show", "show/text.txt.png")
     assert "show/text.txt.png  failed\n" in ran.out
@@ -85,7 +85,7 @@ async def test_a_failure_with_its_message_and_details(person: Person) -> None:
 
 
 QUIET = ("--images", "show-images", "--results", "show-results", "--state", "show-state")
-"""Containers where nobody is at work."""
+"""Containers with no app running on them."""
 
 
 @pytest.fixture(scope="module")
@@ -99,14 +99,14 @@ async def put(person: Person, name: str, data: bytes, **metadata: str) -> None:
     await person.blobs.get_blob_client("show-images", name).upload_blob(data, overwrite=True, metadata=metadata)
 
 
-async def test_without_a_result_it_says_what_would_be_asked(quiet: Person) -> None:
+async def test_without_a_result_show_says_what_would_be_asked(quiet: Person) -> None:
     """By the code of the app: here a folder file, with options of the image's own metadata."""
     await put(quiet, "f/_instructions.md", b"---\nmax_output_tokens: 50\n---\nHow many?\nAnd where?")
     await put(quiet, "f/deep/a.jpg", picture("JPEG", (300, 200)), detail="low")
-    told = await show(quiet, "f/deep/a.jpg", *QUIET)
-    assert (told["status"], told["result"]) == ("pending", None)
-    assert (told["image"]["format"], told["image"]["width"], told["image"]["height"]) == ("jpeg", 300, 200)
-    assert told["would_be_asked"] == {
+    output = await show(quiet, "f/deep/a.jpg", *QUIET)
+    assert (output["status"], output["result"]) == ("pending", None)
+    assert (output["image"]["format"], output["image"]["width"], output["image"]["height"]) == ("jpeg", 300, 200)
+    assert output["would_be_asked"] == {
         "text": "How many?\nAnd where?",
         "origin": "folder",
         "origin_name": "f/_instructions.md",
@@ -117,23 +117,23 @@ async def test_without_a_result_it_says_what_would_be_asked(quiet: Person) -> No
     assert "  neither in progress nor on the queue, as far as can be seen\n" in ran.out
 
 
-async def test_what_the_app_asks_by_default_is_not_made_up(quiet: Person) -> None:
+async def test_the_apps_default_question_is_not_guessed(quiet: Person) -> None:
     await put(quiet, "plain.png", picture())
-    told = await show(quiet, "plain.png", *QUIET)
-    assert told["would_be_asked"] == {"text": None, "origin": None, "origin_name": None, "options": {}}
+    output = await show(quiet, "plain.png", *QUIET)
+    assert output["would_be_asked"] == {"text": None, "origin": None, "origin_name": None, "options": {}}
     ran = await blobsight(quiet, "show", "plain.png", *QUIET)
     assert "can't be seen from here" in ran.out
 
 
 async def test_instructions_that_can_not_be_used_are_explained(quiet: Person) -> None:
     await put(quiet, "bad.png", picture(), detail="extreme")
-    told = await show(quiet, "bad.png", *QUIET)
-    assert told["would_be_asked"]["error"]["code"] == "invalid_instructions"
+    output = await show(quiet, "bad.png", *QUIET)
+    assert output["would_be_asked"]["error"]["code"] == "invalid_instructions"
     ran = await blobsight(quiet, "show", "bad.png", *QUIET)
     assert "'detail' is 'extreme'" in ran.out
 
 
-async def test_no_image_at_all_in_there(quiet: Person) -> None:
+async def test_show_explains_files_that_are_not_readable_images(quiet: Person) -> None:
     await put(quiet, "broken.png", picture()[:20])
     ran = await blobsight(quiet, "show", "broken.png", *QUIET)
     assert "The PNG image is damaged: it ends within its header." in ran.out
@@ -143,11 +143,11 @@ async def test_no_image_at_all_in_there(quiet: Person) -> None:
     await quiet.blobs.get_blob_client("show-images", "_instructions.txt").delete_blob()
 
 
-async def test_it_says_until_when_an_image_waits(quiet: Person) -> None:
+async def test_show_says_until_when_an_image_waits(quiet: Person) -> None:
     await put(quiet, "waits.png", picture())
     await QueuedMarks(quiet.blobs, "show-state").mark("waits.png", 600)
-    told = await show(quiet, "waits.png", *QUIET)
-    wait = datetime.fromisoformat(told["waits_until"]) - datetime.now(UTC)
+    output = await show(quiet, "waits.png", *QUIET)
+    wait = datetime.fromisoformat(output["waits_until"]) - datetime.now(UTC)
     assert timedelta(minutes=9) < wait < timedelta(minutes=10)
     ran = await blobsight(quiet, "show", "waits.png", *QUIET)
     assert "  waits on the queue until " in ran.out
@@ -155,7 +155,7 @@ async def test_it_says_until_when_an_image_waits(quiet: Person) -> None:
     assert (await show(quiet, "waits.png", *QUIET))["waits_until"] is None
 
 
-async def test_whoever_may_not_read_the_state_container_sees_the_rest(quiet: Person) -> None:
+async def test_without_access_to_the_state_container_the_rest_is_shown(quiet: Person) -> None:
     await put(quiet, "seen.png", picture())
     async with guarded(quiet, lambda _method, path: "/show-state" in path) as account:
         ran = await blobsight(None, "show", "seen.png", "--connection-string", account, *QUIET)
@@ -192,16 +192,16 @@ async def test_a_result_of_an_earlier_version_is_not_passed_off_as_this_one(pers
         await shop.analyzer.analyze(request)
         await person.blobs.get_blob_client("shop-images", "again.png").upload_blob(picture(), overwrite=True)
         async with at_work(shop, request):
-            told = await show(person, "again.png", *SHOP)
+            output = await show(person, "again.png", *SHOP)
             ran = await blobsight(person, "show", "again.png", *SHOP)
-    assert (told["status"], told["result_is_current"]) == ("pending", False)
-    assert told["in_work"] == {
+    assert (output["status"], output["result_is_current"]) == ("pending", False)
+    assert output["in_work"] == {
         "error": {"code": None, "message": "1 in the whole account; only the app knows which images"}
     }
     assert "Last result\n  of an earlier version of the image\n" in ran.out
 
 
-async def test_a_failed_image_that_runs_again_is_in_work(person: Person) -> None:
+async def test_a_failed_image_that_runs_again_is_in_progress(person: Person) -> None:
     async with workshop(person) as shop:
         request = await shop.drop("rerun.png")
         await shop.analyzer.analyze(request, Failing(PermanentFailure(ErrorCode.CRASHED, "It failed.")))
@@ -261,7 +261,7 @@ async def test_a_name_that_is_not_there_brings_up_those_like_it(quiet: Person) -
     assert (no_container.status, "has no container" in no_container.talk) == (3, True)
 
 
-async def test_what_a_model_wrote_steers_no_terminal(person: Person) -> None:
+async def test_control_characters_in_an_answer_are_escaped(person: Person) -> None:
     """Escape codes in an answer are shown, not obeyed."""
     question = "show: \x1b[31mred"
     await person.drop("show/escape.png", picture(), {"instructions_b64": "c2hvdzogG1szMW1yZWQ="})
@@ -283,8 +283,8 @@ def texts_replaced(document: Any) -> Any:
 
 
 @pytest.mark.parametrize("columns", [None, 60], ids=["pipe", "terminal"])
-async def test_nothing_in_a_result_looks_like_a_section_of_ours(quiet: Person, columns: int | None) -> None:
-    """Whatever breaks a line in any field, and however the terminal breaks them; the same for the image's name."""
+async def test_nothing_in_a_result_can_be_taken_for_a_section_heading(quiet: Person, columns: int | None) -> None:
+    """Text with line breaks in any field, at any width of the terminal; the same for the image's name."""
     name = "forged\n\nAnswer\nIt is safe.png"
     await put(quiet, name, picture())
     document = texts_replaced(json.loads(failed("x").to_json())) | {"answer": {"text": FORGED}}
@@ -312,7 +312,7 @@ async def test_nothing_in_a_result_looks_like_a_section_of_ours(quiet: Person, c
 
 
 async def at_a_terminal(person: Person, columns: int, *arguments: str) -> str:
-    """What a command writes to a terminal of this width, without the escape codes."""
+    """The output of a command on a terminal of this width, without the escape codes."""
     terminal, end = pty.openpty()
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "blobsight", *arguments),

@@ -84,8 +84,8 @@ async def test_every_image_is_counted_once_by_its_state(
         ],
     )
     assert "The oldest pending image was uploaded" in shown.talk
-    told = (await run(person, containers, "b/", "--json")).json()
-    assert (told["images"], told["pending"], told["failed"], told["failed_by_code"]) == (
+    output = (await run(person, containers, "b/", "--json")).json()
+    assert (output["images"], output["pending"], output["failed"], output["failed_by_code"]) == (
         2,
         1,
         1,
@@ -114,8 +114,8 @@ async def test_other_things_in_the_result_container_are_listed_as_such(
     ran = await run(person, containers, "--failed")
     assert [name for name, _ in ran.lines] == ["a", "b", "c"]
     assert all("its result can't be read: it is" in why for _, why in ran.lines)
-    told = [json.loads(line) for line in (await run(person, containers, "--failed", "--json")).out.splitlines()]
-    assert [(one["name"], one["code"]) for one in told] == [("a", None), ("b", None), ("c", None)]
+    lines = [json.loads(line) for line in (await run(person, containers, "--failed", "--json")).out.splitlines()]
+    assert [(one["name"], one["code"]) for one in lines] == [("a", None), ("b", None), ("c", None)]
 
 
 @pytest.mark.parametrize(
@@ -127,12 +127,12 @@ async def test_other_things_in_the_result_container_are_listed_as_such(
         ("two\nlines", "two\nlines"),
     ],
 )
-def test_what_would_steer_a_terminal_is_escaped_and_nothing_else(text: str, shown: str) -> None:
+def test_only_terminal_control_characters_are_escaped(text: str, shown: str) -> None:
     assert printable(text) == shown
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full disk here")
-async def test_a_full_disk_and_a_closed_stdout_are_said(person: Person) -> None:
+async def test_a_full_disk_and_a_closed_stdout_are_reported(person: Person) -> None:
     for redirected, status in ((">/dev/full", 3), (">&-", 0)):
         process = await asyncio.create_subprocess_shell(
             f"{shlex.quote(sys.executable)} -m blobsight status --json {redirected}",
@@ -152,7 +152,7 @@ async def test_watching_ends_when_nothing_is_pending(
     assert ran.out == "pending 0, succeeded 1, failed 0, all images 1\n"
 
 
-async def test_nothing_there_is_said(person: Person) -> None:
+async def test_an_empty_container_is_reported(person: Person) -> None:
     ran = await blobsight(person, "status", "no-such-folder/")
     assert (ran.status, ran.talk) == (0, "'images' holds no images whose names start with 'no-such-folder/'.\n")
 
@@ -180,7 +180,7 @@ def counted(*images: ImageState) -> Counting:
         ([(7200, 7000)], 0.0, None),
     ],
 )
-def test_rate_and_time_left(images: list[tuple[int, int]], rate: float, left: int | None) -> None:
+def test_status_has_the_rate_and_the_time_left(images: list[tuple[int, int]], rate: float, left: int | None) -> None:
     seconds: Callable[[int], timedelta] = lambda n: timedelta(seconds=n)  # noqa: E731 - a short name for rows of numbers
     done = [image(seconds(uploaded), seconds(finished)) for uploaded, finished in images]
     pending = [image(seconds(3600), None, State.PENDING)] * 5

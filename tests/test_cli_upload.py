@@ -1,4 +1,4 @@
-"""`blobsight upload`: files into the container, each once, whatever happens on the way."""
+"""`blobsight upload`: files into the container, each once, also when interrupted."""
 
 import asyncio
 import os
@@ -73,7 +73,7 @@ async def test_a_second_run_sends_only_what_is_missing_or_changed(person: Person
     assert {name for name in after if after[name] != before.get(name)} == {"again/b/c.png", "again/e.png"}
 
 
-async def test_another_question_is_a_change(person: Person, folder: Folder) -> None:
+async def test_another_question_uploads_a_file_again(person: Person, folder: Folder) -> None:
     path = folder("a.png")
     for question, sent in (("One?", 1), ("One?", 0), ("Zwei, größer?", 1), ("Zwei, größer?", 0)):
         ran = await blobsight(person, "upload", str(path), "--prefix", "questions/", "-i", question, "--json")
@@ -107,7 +107,7 @@ async def test_waiting_ends_with_what_came_of_each_image(person: Person, folder:
     assert ran.talk.splitlines()[-1] == "1 succeeded, 1 failed (1 corrupt_image)."
 
 
-async def test_what_is_no_image_is_left_out_and_what_cannot_be_read_is_listed(person: Person, folder: Folder) -> None:
+async def test_other_files_are_left_out_and_unreadable_ones_listed(person: Person, folder: Folder) -> None:
     path = folder("a.png", "sub/b.png", notes__pdf="%PDF-1.7", empty__png="", page__jpg="<html>")
     (path / ".DS_Store").write_bytes(b"junk")
     (path / ".hidden.png").write_bytes(picture())
@@ -118,8 +118,10 @@ async def test_what_is_no_image_is_left_out_and_what_cannot_be_read_is_listed(pe
     ran = await blobsight(person, "upload", str(path), "--prefix", "odd/", "--json")
     assert ran.status == 1
     assert ran.json()["sent"] == 2
-    told = {Path(problem["path"]).name: (problem["failed"], problem["reason"]) for problem in ran.json()["problems"]}
-    assert told == {
+    problems = {
+        Path(problem["path"]).name: (problem["failed"], problem["reason"]) for problem in ran.json()["problems"]
+    }
+    assert problems == {
         ".DS_Store": (False, "junk"),
         ".hidden.png": (False, "hidden"),
         "back": (False, "a link to a folder that is included already"),
@@ -132,7 +134,7 @@ async def test_what_is_no_image_is_left_out_and_what_cannot_be_read_is_listed(pe
     }
 
 
-async def test_a_list_of_another_system(person: Person, folder: Folder) -> None:
+async def test_a_list_of_files_from_windows_is_read(person: Person, folder: Folder) -> None:
     path = folder("a.png", "b\u2028c.png")
     listed = f"\ufeff{path}/a.png\r\n{path}/b\u2028c.png\r\n\r\n"
     ran = await blobsight(person, "upload", "-", "--dry-run", stdin=listed)
@@ -154,8 +156,11 @@ async def test_junk_of_a_nas_and_others_is_left_out_and_counted(person: Person, 
     )
     assert ran.talk.splitlines()[-1].endswith("0 unchanged, 8 left out, 0 failed.")
     assert set(await etags(person, "nas-upload/")) == {"nas-upload/trip/IMG_1.jpg"}
-    told = (await blobsight(person, "upload", str(path), "--prefix", "nas-upload/", "--json")).json()
-    assert {Path(one["path"]).name: (one["reason"], one["files"]) for one in told["problems"]}["@eaDir"] == ("junk", 3)
+    output = (await blobsight(person, "upload", str(path), "--prefix", "nas-upload/", "--json")).json()
+    assert {Path(one["path"]).name: (one["reason"], one["files"]) for one in output["problems"]}["@eaDir"] == (
+        "junk",
+        3,
+    )
 
 
 async def test_photos_that_are_only_in_a_cloud_are_named_with_what_to_do(person: Person, folder: Folder) -> None:
@@ -230,7 +235,7 @@ async def test_a_malformed_instruction_file_is_named_before_anything_is_sent(
         ),
     ],
 )
-async def test_nothing_is_sent_before_a_doubt_about_the_question_is_settled(
+async def test_nothing_is_sent_before_a_problem_with_the_question_is_settled(
     person: Person, folder: Folder, files: list[str], said: str
 ) -> None:
     path = folder("a.png", "b.png", "b.jpg")
@@ -246,7 +251,7 @@ async def test_nothing_is_sent_before_a_doubt_about_the_question_is_settled(
     assert {f"settled/{files[0]}/a.png"} <= set(await etags(person, f"settled/{files[0]}/"))
 
 
-async def test_other_texts_and_files_for_images_elsewhere_stop_nothing(person: Person, folder: Folder) -> None:
+async def test_other_texts_and_files_for_images_elsewhere_do_not_stop_an_upload(person: Person, folder: Folder) -> None:
     path = folder("a.png", "manual/b.jpeg")
     texts = ("_instructions.txt", "_Instructions.md.txt", "instructions.txt", "cleaning instructions.txt", "how to.md")
     for name in ("a.png.instructions.md", *texts):
@@ -274,7 +279,7 @@ def test_files_that_are_online_only_are_known_by_their_attributes(facts: dict[st
     assert is_online_only(SimpleNamespace(**facts)) is is_online
 
 
-async def test_fewer_options_are_another_question_too(person: Person, folder: Folder) -> None:
+async def test_fewer_options_upload_a_file_again_too(person: Person, folder: Folder) -> None:
     path = folder("a.png")
     arguments = ("upload", str(path), "--prefix", "fewer/", "-i", "Fewer?", "--json")
     for options, sent in ((("--detail", "low"), 1), ((), 1), ((), 0)):
@@ -288,13 +293,13 @@ async def test_an_image_that_is_replaced_is_not_waited_for(person: Person, folde
     )
     while not person.asked("Replaced?"):
         await asyncio.sleep(0.05)
-    await person.drop("replaced/a.png", picture(), {"instructions": "By somebody else"})
+    await person.drop("replaced/a.png", picture(), {"instructions": "By another person"})
     ran = await uploading
     assert (ran.status, ran.out) == (0, "")
     assert "replaced/a.png has been replaced or deleted meanwhile" in ran.talk
 
 
-async def test_names_that_people_and_file_systems_allow(person: Person, folder: Folder) -> None:
+async def test_any_file_name_is_uploaded_and_answered(person: Person, folder: Folder) -> None:
     long = "/".join(["x" * 200] * 5) + ".png"
     names = ["with space.png", "ümläut 漢字 😀.png", "100%.png", "%41.png", "a#b?c&d+e.png", "~'\"<>|*.png", long]
     path = folder(*names)
@@ -313,7 +318,7 @@ async def test_a_name_too_long_for_azure_is_one_files_error(person: Person, fold
     assert "1 sent" in ran.talk
 
 
-async def test_a_list_on_stdin_a_glob_and_a_dry_run(person: Person, folder: Folder) -> None:
+async def test_a_dry_run_shows_the_files_of_lists_and_globs(person: Person, folder: Folder) -> None:
     path = folder("one/a.png", "two/a.png", "two/b.txt.png")
     listed = "".join(f"{file}\n" for file in sorted(path.rglob("*.png")))
     ran = await blobsight(person, "upload", "-", "--prefix", "dry/", "--dry-run", stdin=listed)
@@ -358,7 +363,7 @@ async def test_two_runs_at_once_send_each_file_once(person: Person, folder: Fold
     assert len(person.asked("At once?")) == 60
 
 
-async def test_ctrl_c_says_how_far_it_came(person: Person, folder: Folder) -> None:
+async def test_ctrl_c_says_how_far_the_upload_came(person: Person, folder: Folder) -> None:
     path = folder("a.png")
     person.scripts["Slow?"].append(Hang())
     process = await started(person, "upload", str(path), "--prefix", "stopped/", "-i", "Slow?", "--wait")
@@ -391,9 +396,9 @@ async def test_ctrl_c_says_how_far_it_came(person: Person, folder: Folder) -> No
         (["-i", "x" * 9000], 2, "_instructions.md"),
         (["-i", "?", "--schema", "größe"], 2, "blob metadata is"),
     ],
-    ids=["container", "SAS", "none", "nobody there", "no address", "fragment", "too long", "not ASCII"],
+    ids=["container", "SAS", "none", "no server there", "no address", "fragment", "too long", "not ASCII"],
 )
-async def test_what_stops_it_is_one_clear_line(
+async def test_an_error_is_one_clear_line(
     person: Person, folder: Folder, arguments: list[str], status: int, said: str
 ) -> None:
     named = person if arguments[0] in ("--images", "-i") else None
@@ -402,7 +407,7 @@ async def test_what_stops_it_is_one_clear_line(
     assert said in ran.talk.splitlines()[-1]
 
 
-async def test_no_account_named(folder: Folder) -> None:
+async def test_upload_without_an_account_says_how_to_name_one(folder: Folder) -> None:
     ran = await blobsight(None, "upload", str(folder("a.png")))
     assert ran.status == 2
     assert "--account NAME for one in Azure, or --local" in ran.talk

@@ -1,23 +1,17 @@
 """A conversion holds no more memory than its estimate says: what bounds an instance is measured, not believed."""
 
-import gc
-import json
-import subprocess
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from functools import cache
-from pathlib import Path
+from multiprocessing import get_context
 
 import pytest
 from PIL import Image
+from support.conversion_peak import peak_and_estimate
 from support.damaged_images import encoded
 from support.odd_images import large_jpeg
-from support.preparing import inspected, prepare
-from support.process_memory import CLEAR_REFS, held
+from support.process_memory import CLEAR_REFS
 
-from pipeline.images import ImageLimits
-
-ANY_SIZE = ImageLimits(2**40, 2**40, 2**40)
 SMALLER = (0, 0, 3_600, 2_400)
 
 pytestmark = pytest.mark.skipif(not CLEAR_REFS.exists(), reason="only Linux says what a process held at its peak")
@@ -62,28 +56,17 @@ KINDS: dict[str, Callable[[], bytes]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def processes() -> Iterator[ProcessPoolExecutor]:
+    """A process for each measurement, forked from one that has imported what they need and converted nothing."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["support.conversion_peak"])
+    with ProcessPoolExecutor(1, context, max_tasks_per_child=1) as pool:
+        yield pool
+
+
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_peak_stays_below_the_estimate(kind: str, tmp_path: Path) -> None:
-    path = tmp_path / "image"
-    path.write_bytes(KINDS[kind]())
-    child = subprocess.run([sys.executable, __file__, path], check=True, capture_output=True, text=True)
-    peak, estimate = json.loads(child.stdout)
+def test_the_peak_stays_below_the_estimate(kind: str, processes: ProcessPoolExecutor) -> None:
+    peak, estimate = processes.submit(peak_and_estimate, KINDS[kind]()).result()
     assert peak < estimate
     assert peak > estimate / 8, "an estimate that is far too high keeps images away that could be converted"
-
-
-def _measure(path: Path) -> tuple[int, int]:
-    """(what one conversion held at its peak beside the file, what was estimated), in a process that has warmed up."""
-    data = path.read_bytes()
-    inspection = inspected(data, ANY_SIZE)
-    kind = inspection.facts.format.upper().replace("HEIC", "HEIF")
-    prepare(encoded(Image.new("RGB", (2_100, 64), "teal"), kind))
-    gc.collect()
-    CLEAR_REFS.write_text("5", encoding="ascii")  # the peak starts over: proc_pid_clear_refs(5)
-    before = held("VmRSS")
-    prepare(data, ANY_SIZE)
-    return held("VmHWM") - before, inspection.conversion_bytes
-
-
-if __name__ == "__main__":
-    sys.stdout.write(json.dumps(_measure(Path(sys.argv[1]))))

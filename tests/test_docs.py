@@ -1,4 +1,4 @@
-"""What the documentation says is what the code does."""
+"""The documentation agrees with the code."""
 
 import json
 import subprocess
@@ -23,7 +23,7 @@ def test_the_example_settings_are_enough_to_start() -> None:
 
 
 def test_only_the_deployed_code_is_deployed(tmp_path: Path) -> None:
-    """.funcignore has .gitignore's grammar, so git can tell what it leaves."""
+    """.funcignore has .gitignore's grammar, so git can say what it leaves."""
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split(
         "\n"
     )

@@ -1,4 +1,4 @@
-"""What docs/instructions.md and docs/results.md show works as shown: every example is run, every table is complete.
+"""The examples of docs/instructions.md and docs/results.md work as shown, and every table is complete.
 
 A line of nothing but a name in backticks says what the code block below it is: a file dropped under that name, or the
 result that lies there. Other blocks are shell or Python. A block of no known kind fails.
@@ -67,7 +67,7 @@ SHELL = [block for block in BLOCKS if block.language == "sh"]
 PYTHON = [block for block in BLOCKS if block.language == "python"]
 
 
-def test_there_is_no_example_that_is_not_run() -> None:
+def test_every_example_is_run() -> None:
     assert sum(page.count("\n```") for page in PAGES.values()) == 2 * len(BLOCKS)
     assert sorted(map(str, FILES + SHOWN_RESULTS + SHELL + PYTHON)) == sorted(map(str, BLOCKS))
     assert all((FILES, SHOWN_RESULTS, SHELL, PYTHON))
@@ -159,7 +159,7 @@ def test_the_table_of_options_is_complete() -> None:
         r"`([^`]+)`", INSTRUCTIONS.split("## What gets no result\n")[1].split("Everything else gets a result")[0]
     ),
 )
-def test_what_is_said_to_get_no_result_gets_none(name: str) -> None:
+def test_files_documented_to_get_no_result_get_none(name: str) -> None:
     assert not wants_result(name)
     assert not wants_result(f"folder/{name}")
 
@@ -197,7 +197,7 @@ async def reads(
     return counts
 
 
-async def test_the_stated_reads_are_made() -> None:
+async def test_the_documented_numbers_of_reads_are_right() -> None:
     sidecars = {f"{n}ä.png.instructions.md": b"Text" for n in (1, 2)}
     asked = {"instructions": "Text"}
     measured = [
@@ -294,7 +294,7 @@ def nested(levels: int) -> dict[str, Any]:
         json.loads(RECEIPT),
     ],
 )
-def test_what_is_said_to_be_adapted_is_sent_strictly(schema: dict[str, Any]) -> None:
+def test_schemas_documented_as_adapted_are_sent_strictly(schema: dict[str, Any]) -> None:
     sent = AnswerSchema.of(schema)
     assert sent.strict, sent.loosened
     assert not {"minimum", "pattern", "format", "maxItems", "oneOf"} & set(re.findall(r'"(\w+)":', str(sent)))
@@ -310,7 +310,7 @@ def test_what_is_said_to_be_adapted_is_sent_strictly(schema: dict[str, Any]) -> 
         {"openapi": "3.1.0", "components": {"schemas": {"A": of(a=TEXT)}}, "$ref": "#/components/schemas/A"},
     ],
 )
-def test_what_is_said_to_be_understood_is_sent_strictly(pasted: dict[str, Any]) -> None:
+def test_schemas_documented_as_understood_are_sent_strictly(pasted: dict[str, Any]) -> None:
     assert AnswerSchema.of(pasted).strict
 
 
@@ -326,7 +326,7 @@ def test_what_is_said_to_be_understood_is_sent_strictly(pasted: dict[str, Any]) 
         of(**{f"p{n}": TEXT for n in range(101)}),
     ],
 )
-def test_what_is_said_to_be_guidance_is_sent_as_guidance(schema: dict[str, Any]) -> None:
+def test_schemas_documented_as_guidance_are_sent_as_guidance(schema: dict[str, Any]) -> None:
     assert not AnswerSchema.of(schema).strict
 
 
@@ -347,7 +347,7 @@ def test_what_is_said_to_be_guidance_is_sent_as_guidance(schema: dict[str, Any])
         of(a={"type": "text"}),
     ],
 )
-def test_what_is_said_to_be_refused_is_refused(schema: dict[str, Any]) -> None:
+def test_schemas_documented_as_refused_are_refused(schema: dict[str, Any]) -> None:
     with pytest.raises(InvalidSchema):
         AnswerSchema.of(schema)
 
@@ -429,7 +429,7 @@ MEANT = {
 }
 
 
-async def test_what_az_uploads_is_asked_as_the_page_means_it(person: Person, az_calls: list[Call]) -> None:
+async def test_the_documented_az_commands_ask_what_the_page_says(person: Person, az_calls: list[Call]) -> None:
     files = {block.name: block.text.encode() for block in FILES}
     for call in az_calls:
         if call.command == "storage blob upload":
@@ -452,7 +452,7 @@ VOLATILE = {
     *("usage.input_tokens", "usage.output_tokens"),
     *("timings_ms.download", "timings_ms.prepare", "timings_ms.model", "timings_ms.total"),
 }
-"""What is another at each run; only whether it is null is compared."""
+"""Fields that differ from run to run; only whether they are null is compared."""
 
 
 def settled(result: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -480,7 +480,7 @@ async def shown(person: Person) -> list[dict[str, Any]]:
     return results
 
 
-async def test_the_results_shown_are_what_comes_of_it(shown: list[dict[str, Any]]) -> None:
+async def test_the_documented_results_are_those_that_come_out(shown: list[dict[str, Any]]) -> None:
     for block, real in zip(SHOWN_RESULTS, shown, strict=True):
         example = json.loads(block.text)
         jsonschema.validate(example, SCHEMA, format_checker=jsonschema.FormatChecker())
@@ -541,7 +541,7 @@ def _id(block: Block) -> str:
 
 
 @pytest.mark.parametrize("block", [b for b in PYTHON if "UseDevelopmentStorage" in b.text], ids=_id)
-async def test_a_python_example_reads_what_is_there(person: Person, shown: list[dict[str, Any]], block: Block) -> None:
+async def test_a_python_example_reads_a_result(person: Person, shown: list[dict[str, Any]], block: Block) -> None:
     """Run as a program of its own against the emulator, by the connection string that the page means."""
     code = block.text.replace("UseDevelopmentStorage=true", person.cloud.front.connection_string)
     process = await asyncio.create_subprocess_exec(
@@ -576,7 +576,7 @@ async def test_the_client_for_azure_can_be_made_as_shown() -> None:
         assert scope["results"].url == "https://myaccount.blob.core.windows.net/results"
 
 
-def test_links_lead_somewhere() -> None:
+def test_every_link_has_a_target() -> None:
     for page in PAGES.values():
         for target in re.findall(r"\]\((?!https?:)([^)]+)\)", page):
             path, _, anchor = target.partition("#")

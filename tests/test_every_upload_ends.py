@@ -1,4 +1,4 @@
-"""Every upload ends in a result within its time, whatever refuses to be read, and takes nothing else with it."""
+"""Every upload ends in a result within its time, even where files can't be read, and takes nothing else with it."""
 
 import asyncio
 import gzip
@@ -65,7 +65,7 @@ async def behind(shop: Workshop, door: str) -> AsyncIterator[Deliveries]:
             shop.queue,
             QueuedMarks(service, "shop-state"),
             Governor(most_in_flight=8, patience=30),
-            deployment=shop.settings.openai_deployment,
+            deployments=shop.settings.deployments,
             retry_for=shop.retry_for.total_seconds(),
             now=lambda: shop.time,
         )
@@ -174,7 +174,7 @@ async def test_a_compressed_image_is_unpacked_whatever_its_content_encoding_says
         pytest.param(b"x^2 + y^2 = 1", "unsupported_image", id="begins as zlib"),
     ],
 )
-async def test_what_can_not_be_unpacked_is_named(shop: Workshop, data: bytes, code: str) -> None:
+async def test_an_upload_that_cannot_be_unpacked_is_named(shop: Workshop, data: bytes, code: str) -> None:
     request = await put(shop, data, encoding="gzip")
     assert await shop.analyzer.analyze(request) is Outcome.FAILED
     assert (await shop.result("a.png"))["error"]["code"] == code

@@ -99,7 +99,7 @@ def test_a_column_takes_every_value_that_it_was_seen_with(values: list[Value]) -
         ([None], Kind.TEXT),
     ],
 )
-def test_the_type_of_a_column(values: list[Value], kind: Kind) -> None:
+def test_a_column_has_a_type_for_all_its_values(values: list[Value], kind: Kind) -> None:
     columns = Columns()
     for value in values:
         columns.row({"answer": {"data": {"x": value}}})
@@ -118,7 +118,7 @@ def test_every_field_of_a_result_has_its_column_whatever_became_of_the_image() -
     assert row["error.details"] == '{"format":"png"}'
 
 
-def test_the_data_come_after_what_people_look_for_first_and_before_the_rest() -> None:
+def test_columns_of_the_answer_follow_the_most_wanted_ones() -> None:
     columns = Columns()
     columns.row(json.loads(result_of("a.png", answer={"data": {"total": 3, "items": [1]}}).to_json()))
     assert list(columns.kinds)[4:8] == ["error.message", "answer.data.total", "answer.data.items", "schema_version"]
@@ -134,7 +134,7 @@ def test_a_field_of_another_type_than_results_have_makes_its_column_text() -> No
     ]
 
 
-def test_what_finds_no_column_is_kept_in_the_last_one() -> None:
+def test_values_without_a_column_are_kept_in_the_last_one() -> None:
     columns = Columns(most=2)
     columns.row({"answer": {"data": {"a": 1}}})
     row = columns.row({"answer": {"data": {"b": 2, "c": 3, "d": {"e": [4]}, "a": 5}}})
@@ -144,7 +144,7 @@ def test_what_finds_no_column_is_kept_in_the_last_one() -> None:
     assert columns.kinds[REST] is Kind.TEXT
 
 
-def test_nobodys_field_takes_the_place_of_what_found_no_column() -> None:
+def test_no_field_takes_the_place_of_the_column_for_leftovers() -> None:
     columns = Columns(most=1)
     row = columns.row({"answer": {"data_rest": "mine", "data": {"a": 1, "b": 2}}})
     assert json.loads(str(row[REST])) == {REST: "mine", "answer.data.b": 2}

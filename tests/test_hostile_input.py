@@ -1,4 +1,4 @@
-"""What a hostile or careless person drops costs a failed result, and nobody else anything."""
+"""A hostile or careless upload costs a failed result, and other people nothing."""
 
 import asyncio
 import gzip
@@ -36,7 +36,7 @@ SLOW_SCHEMA = {
 }
 
 HOSTILE: dict[str, tuple[dict[str, str], dict[str, bytes], str]] = {
-    # metadata, files beside the image, code of the failed result
+    # metadata, sidecar files, code of the failed result
     "tokens without end": ({"max_output_tokens": "9" * 400}, {}, "invalid_instructions"),
     "tokens for a year": ({"max_output_tokens": "1000000000"}, {}, "invalid_instructions"),
     "half a character as a key": ({}, {".instructions.json": b'{"\\ud800": 1}'}, "invalid_instructions"),
@@ -50,7 +50,7 @@ HOSTILE: dict[str, tuple[dict[str, str], dict[str, bytes], str]] = {
 
 
 @pytest.mark.parametrize("case", HOSTILE)
-async def test_it_is_a_failed_result_that_says_so(person: Person, case: str) -> None:
+async def test_it_becomes_a_failed_result_that_says_so(person: Person, case: str) -> None:
     metadata, files, code = HOSTILE[case]
     name = f"hostile/{case}.png"
     for ending, data in files.items():
@@ -60,8 +60,8 @@ async def test_it_is_a_failed_result_that_says_so(person: Person, case: str) -> 
     assert (result["status"], result["error"]["code"]) == ("failed", code)
 
 
-async def test_others_are_served_meanwhile(person: Person) -> None:
-    """A schema that takes long to look through, dropped for a whole folder, keeps nobody waiting."""
+async def test_other_uploads_are_served_meanwhile(person: Person) -> None:
+    """A schema that takes long to look through, dropped for a whole folder, delays no other upload."""
     await person.drop("slow/_instructions.json", json.dumps({"schema": SLOW_SCHEMA, "instructions": "Slow?"}).encode())
     for n in range(4):
         await person.drop(f"slow/{n}.png", picture())
@@ -83,7 +83,7 @@ async def test_others_are_served_meanwhile(person: Person) -> None:
 
 @contextmanager
 def most_memory(pids: list[int]) -> Iterator[Callable[[], int]]:
-    """What the largest of these processes holds at most while the block runs, in bytes."""
+    """The most bytes that the largest of these processes holds while the block runs."""
     processes, most, ended = [psutil.Process(pid) for pid in pids], [0], Event()
 
     def watch() -> None:
@@ -99,7 +99,7 @@ def most_memory(pids: list[int]) -> Iterator[Callable[[], int]]:
 
 
 async def test_compressed_bombs_cost_their_own_failed_results_and_no_memory(person: Person) -> None:
-    """Each would be 300 MB unpacked; the images beside them are answered."""
+    """Each would be 300 MB unpacked; the images next to them are answered."""
     bomb = gzip.compress(bytes(300_000_000), 9)
     disguised = ContentSettings(content_type="image/png", content_encoding="gzip")
     await person.drop("bombs/first.png", picture(), {"instructions": "Before the bombs"})
@@ -115,7 +115,7 @@ async def test_compressed_bombs_cost_their_own_failed_results_and_no_memory(pers
 
 
 async def test_schemas_that_are_small_to_write_and_large_to_compile_cost_no_memory(person: Person) -> None:
-    """Each has an image of its own and comes with the others at once; the images beside them are answered."""
+    """Each has an image of its own and comes with the others at once; the images next to them are answered."""
     files = {
         f"schemas/{kind}-{n}.png": json.dumps({"schema": schema | {"title": str(n)}, "instructions": kind}).encode()
         for kind, (schema, _) in KINDS.items()
@@ -188,12 +188,12 @@ def test_a_secret_in_the_wrong_setting_is_refused_and_not_repeated(address: str)
 
 
 @pytest.mark.parametrize(("key", "value"), [("RETRY_FOR_SECONDS", "inf"), ("CLAIM_SECONDS", "1e300")])
-def test_times_are_finite(key: str, value: str) -> None:
+def test_a_setting_of_infinite_time_is_refused(key: str, value: str) -> None:
     with pytest.raises(SettingsError, match=key):
         Settings.from_environment(ENOUGH | {key: value})
 
 
-def test_what_was_paid_for_is_kept_however_odd_it_is_written() -> None:
+def test_a_paid_answer_is_kept_in_any_shape() -> None:
     body = {
         "choices": [{"message": {"content": [{"type": "text", "text": "A "}, {"type": "text", "text": "cat"}]}}],
         "usage": {"prompt_tokens": "many", "completion_tokens": 7.0},
@@ -204,12 +204,12 @@ def test_what_was_paid_for_is_kept_however_odd_it_is_written() -> None:
     assert half.text == "half ?"
 
 
-def test_a_content_filter_verdict_of_another_shape_is_one_all_the_same() -> None:
+def test_an_odd_content_filter_verdict_still_counts() -> None:
     body = {"choices": [{"message": {}, "finish_reason": "content_filter", "content_filter_results": ["odd"]}]}
     with pytest.raises(PermanentFailure, match="content filter"):
         read_reply(json.dumps(body).encode(), {}, QUESTION)
 
 
-def test_codecs_that_are_no_character_sets_are_refused() -> None:
+def test_codecs_that_are_not_character_sets_are_refused() -> None:
     with pytest.raises(UndecodableText):
         decode_text("=?raw_unicode_escape?Q?=5Cud800?=")

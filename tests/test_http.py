@@ -102,6 +102,6 @@ async def test_a_missing_role_is_the_operators(client: Client) -> None:
     assert (status, "Cognitive Services OpenAI User" in message) == (502, True)
 
 
-async def test_nobody_gets_in_without_a_key(client: Client) -> None:
+async def test_a_call_without_a_key_is_refused(client: Client) -> None:
     assert (await client.ask(picture(), "Key?", **{"x-functions-key": "wrong"}))[0] == 401
     assert client.person.asked("Key?") == []

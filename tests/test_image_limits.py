@@ -16,7 +16,7 @@ from pipeline.settings import Settings
 PIXELS: int = Settings.model_fields["max_image_pixels"].default
 MEMORY: int = Settings.model_fields["image_memory_bytes"].default
 SMALL_MEMORY = 512 * 131_072
-"""What infra/bicep/resources.bicep gives an instance of 512 MB."""
+"""IMAGE_MEMORY_BYTES of an instance of 512 MB, as infra/bicep/resources.bicep sets it."""
 
 # The row's title → the format, the channels it can have, and the bytes for each pixel of a progressive JPEG's planes.
 ROWS = {
@@ -36,7 +36,7 @@ ROWS = {
 def largest(kind: str, channels: int, plane_bytes: int, memory: int) -> int:
     """Megapixels up to which every square is converted.
 
-    A JPEG above may be, all the same: the larger it is, the more it is reduced while it is decoded.
+    A JPEG above may still be: the larger it is, the more it is reduced while it is decoded.
     """
 
     def fits(side: int) -> bool:

@@ -1,4 +1,4 @@
-"""What images cost in tokens: the examples that OpenAI publishes, and what holds for every size."""
+"""The cost of images in tokens: the examples that OpenAI publishes, and what holds for every size."""
 
 import pytest
 from hypothesis import given
@@ -31,7 +31,9 @@ ANY_RULE = st.sampled_from([rule for rules in RULES.values() for rule in rules])
         (Patches(2500, 1.2), 1600, 1600, "high", 3000),
     ],
 )
-def test_published_examples(rule: Rule, width: int, height: int, detail: Detail, tokens: int) -> None:
+def test_published_examples_of_image_tokens_are_met(
+    rule: Rule, width: int, height: int, detail: Detail, tokens: int
+) -> None:
     assert rule.tokens(width, height, detail).high == pytest.approx(tokens)
 
 
@@ -45,7 +47,7 @@ def test_published_examples(rule: Rule, width: int, height: int, detail: Detail,
         ("GPT-4o-2024-08-06", 765, 765),
     ],
 )
-def test_a_square_of_1024_pixels_with_the_models_that_azure_has(model: str, low: float, high: float) -> None:
+def test_every_azure_model_has_its_tokens_for_1024_pixels_square(model: str, low: float, high: float) -> None:
     assert image_tokens(1024, 1024, rules_of(model), "auto") == (low, high)
 
 
@@ -62,7 +64,7 @@ def test_patches_stay_within_their_budget(budget: int, width: int, height: int) 
 
 
 @given(ANY_RULE, st.integers(2049, 20_000), st.integers(2049, 20_000))
-def test_what_the_pipeline_scales_down_costs_what_it_is_scaled_to(rule: Rule, width: int, height: int) -> None:
+def test_a_scaled_image_costs_what_its_scaled_size_costs(rule: Rule, width: int, height: int) -> None:
     scale = 2048 / max(width, height)
     scaled = max(1, round(width * scale)), max(1, round(height * scale))
     assert rule.tokens(width, height, "high") == rule.tokens(*scaled, "high")
@@ -84,7 +86,7 @@ def test_prices_of_the_models_that_infra_deploys_are_known_without_a_network() -
     assert price_of("blobsight-local-ocr") is None
 
 
-def test_tokens_of_text() -> None:
+def test_tokens_of_text_are_estimated() -> None:
     assert [text_tokens(text) for text in ("", "word", "words", "漢字", "naïve")] == [0, 1, 2, 2, 2]
 
 

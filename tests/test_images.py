@@ -1,4 +1,4 @@
-"""What reaches the model: the same bytes where the service takes them, otherwise the picture a person would see."""
+"""The model gets the same bytes where the service takes them, otherwise the picture that a person would see."""
 
 import subprocess
 import sys
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
         "webp lossless",
     ],
 )
-def test_what_the_service_takes_is_sent_as_the_same_bytes_object(name: str) -> None:
+def test_an_accepted_image_is_sent_as_the_same_bytes_object(name: str) -> None:
     data = samples()[name]
     prepared = prepare(data)
     assert prepared.data is data
@@ -64,7 +64,7 @@ def test_a_motion_photo_is_sent_with_the_video_behind_it() -> None:
     assert prepare(data).data is data
 
 
-def test_what_cannot_be_sent_is_not_passed_through() -> None:
+def test_images_that_cannot_be_sent_are_not_passed_through() -> None:
     data = samples()["jpeg cmyk"]
     with pytest.raises(ValueError, match="CMYK"):
         as_stored(data, inspect(data, LIMITS))
@@ -182,7 +182,7 @@ def test_png_for_drawings_and_jpeg_for_photographs(kind: str) -> None:
 
 
 def test_a_photograph_is_never_blown_up_into_a_png() -> None:
-    """What was JPEG has JPEG's traces already, however flat it looks."""
+    """A decoded JPEG has JPEG's traces already, however flat it looks."""
     assert prepare(encoded(drawing(2400, 1200), "JPEG")).format == "jpeg"
 
 

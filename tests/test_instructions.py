@@ -1,4 +1,4 @@
-"""What is asked: every source, in order, and whatever people write into files."""
+"""The question: every source, in order, and all that people write into files."""
 
 import asyncio
 import gzip
@@ -59,7 +59,7 @@ async def found_in(names: list[str]) -> tuple[str, str, str | None]:
 
 
 @given(st.lists(st.sampled_from(list(SOURCES)), unique=True))
-async def test_removing_the_winning_source_yields_the_next(names: list[str]) -> None:
+async def test_without_the_winning_source_the_next_one_counts(names: list[str]) -> None:
     present = [name for name in SOURCES if name in names or name == "builtin"]
     for winner in range(len(present)):
         text, origin, _ = await found_in(present[winner:])
@@ -118,7 +118,7 @@ async def test_trouble_with_storage_is_not_remembered() -> None:
     assert (await sources.find("c.jpg", {})).text == "Text"
 
 
-async def test_what_is_remembered_is_bounded_by_bytes_whatever_files_hold() -> None:
+async def test_remembered_files_are_bounded_by_bytes() -> None:
     """These become 25 times what they were written in: without a bound 40 of them would be 60 MB."""
     schema = {"type": "object", "examples": [[{} for _ in range(100)] for _ in range(200)]}
     file = json.dumps({"instructions": "Text", "schema": schema}, separators=(",", ":")).encode()
@@ -228,7 +228,7 @@ def test_a_file_without_front_matter_is_all_text(text: str) -> None:
 
 
 @given(st.text(st.characters(categories=["Cf", "Cc", "Zs", "Zl", "Zp"])))
-async def test_what_nobody_sees_is_no_text(text: str) -> None:
+async def test_invisible_characters_are_not_text(text: str) -> None:
     for name in ("x.txt", "x.json"):
         data = text.encode() if name == "x.txt" else json.dumps({"instructions": text}).encode()
         if b"\0" not in data:
@@ -306,12 +306,12 @@ HOSTILE: list[Callable[[str], tuple[str, dict[str, bytes], dict[str, str]]]] = [
     lambda text: (f"{text}/_Instructions.txt", {}, {}),
     lambda text: (f"{text}.instructions.txt", {}, {}),
 ]
-"""Ways to put a text into an image's name, the files beside it and its metadata."""
+"""Ways to put a text into an image's name, its sidecar files and its metadata."""
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from(HOSTILE), hostile)
-async def test_whatever_is_quoted_a_message_is_one_short_printable_line(
+async def test_a_message_that_quotes_any_text_is_one_short_printable_line(
     put: Callable[[str], tuple[str, dict[str, bytes], dict[str, str]]], text: str
 ) -> None:
     name, blobs, metadata = put(text)

@@ -1,4 +1,4 @@
-"""What is junk by its name; and that nothing is which people could mean as an image."""
+"""Junk files are known by their names, and no plausible image is taken for one."""
 
 import pytest
 from hypothesis import given
@@ -116,14 +116,14 @@ NO_JUNK = [
 
 
 @pytest.mark.parametrize("name", JUNK)
-def test_what_systems_and_tools_leave_behind_gets_no_result(name: str) -> None:
+def test_junk_files_of_systems_and_tools_get_no_result(name: str) -> None:
     assert is_junk(name)
     assert not wants_result(name)
     assert is_junk(f"backup/{name}")
 
 
 @pytest.mark.parametrize("name", NO_JUNK)
-def test_what_people_could_mean_gets_one(name: str) -> None:
+def test_plausible_image_names_get_a_result(name: str) -> None:
     assert not is_junk(name)
     assert wants_result(name)
 
@@ -152,5 +152,5 @@ def test_names_of_words_are_never_junk(folders: list[str], words: str, sign: str
         ("cat.jpg", None),
     ],
 )
-def test_a_placeholder_tells_where_the_file_is(leaf: str, there: tuple[str, str] | None) -> None:
+def test_a_placeholder_is_named_with_the_place_of_its_file(leaf: str, there: tuple[str, str] | None) -> None:
     assert placeholder_of(leaf) == there

@@ -1,4 +1,4 @@
-"""The local cloud as a whole: what is kept, what people are told to type, what ends with what."""
+"""The local cloud as a whole: what is kept, the commands it prints for people, what ends with what."""
 
 import os
 import shlex
@@ -17,9 +17,7 @@ from localcloud.cloud import LocalCloud
 from localcloud.up import GUIDE
 
 
-async def test_what_was_uploaded_and_answered_is_there_after_a_restart(
-    tmp_path: Path, local_cloud: type[LocalCloud]
-) -> None:
+async def test_uploads_and_results_survive_a_restart(tmp_path: Path, local_cloud: type[LocalCloud]) -> None:
     for start in ("first", "second"):
         cloud = local_cloud(directory=tmp_path, app=ROOT, in_memory=False, log=tmp_path / "log", brain=Echo())
         async with cloud, BlobServiceClient.from_connection_string(cloud.front.connection_string) as blobs:
@@ -30,7 +28,7 @@ async def test_what_was_uploaded_and_answered_is_there_after_a_restart(
 
 
 def test_the_commands_that_are_printed_can_be_pasted(tmp_path: Path) -> None:
-    """Run by a shell, with programs that only tell what they were given."""
+    """Run by a shell, with programs that only print their arguments."""
     for name in ("az", "curl"):
         program = tmp_path / name
         program.write_text(f'#!/bin/sh\nprintf "%s\\n" "{name} $*"\n')
@@ -53,7 +51,7 @@ def test_the_commands_that_are_printed_can_be_pasted(tmp_path: Path) -> None:
 
 
 def test_nothing_outlives_a_launcher_that_is_killed(program: Callable[..., list[str]]) -> None:
-    """Not even SIGKILL, which nobody can handle, leaves an emulator or a functions host behind."""
+    """Not even SIGKILL, which no process can handle, leaves an emulator or a functions host behind."""
     demo = subprocess.Popen(
         program("localcloud", "demo"),
         cwd=ROOT,

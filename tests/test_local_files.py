@@ -31,13 +31,13 @@ def found_by(*paths: str) -> tuple[set[str], dict[str, str]]:
 
 
 def without_rights[T](work: Callable[[], T]) -> T:
-    """What `work` returns to somebody who owns nothing: to root, no folder is closed.
+    """The return value of `work`, run by a user who owns nothing: for root, no folder is closed.
 
     Linux keeps the user for files by thread, and a thread of root's that gives it up loses root's rights to files.
     """
     if os.geteuid() != 0:
         return work()
-    work()  # whatever it imports, nobody may not read
+    work()  # import its modules first: the other user may not read them
     results: list[T] = []
 
     def as_nobody() -> None:
@@ -52,7 +52,7 @@ def without_rights[T](work: Callable[[], T]) -> T:
 
 @pytest.fixture
 def closed() -> Iterator[Path]:
-    """A folder that anybody may look into, with `open/a.png`, `closed/b.png`, and `deep/closed/sub/c.png`."""
+    """A folder that everyone may read, with `open/a.png`, `closed/b.png`, and `deep/closed/sub/c.png`."""
     folder = Path(tempfile.mkdtemp())  # pytest's own is closed to others already
     folder.chmod(0o755)
     for name in ("open/a.png", "closed/b.png", "deep/closed/sub/c.png"):
@@ -92,7 +92,7 @@ def test_folders_that_can_not_be_read_are_named(
 
 
 def test_a_folder_whose_path_has_become_too_long_is_named(tmp_path: Path) -> None:
-    """As a copy by a program that goes into folders step by step leaves it; nobody opens it by its path."""
+    """As left by a copy that goes into folders step by step; its path is too long to open."""
     (tmp_path / "a.png").write_bytes(b"x")
     part, here = "x" * 250, os.open(tmp_path, os.O_RDONLY)
     for _ in range(20):
@@ -134,7 +134,7 @@ def test_links_and_special_files_are_named_and_stop_nothing(tmp_path: Path) -> N
     ]
 
 
-def test_what_vanishes_while_it_is_looked_at_is_named(tmp_path: Path) -> None:
+def test_files_that_vanish_during_the_scan_are_named(tmp_path: Path) -> None:
     """A file, a folder, and the folder that is being gone through."""
     for name in ("a/1.png", "b/2.png", "c/3.png", "d.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -152,7 +152,9 @@ def test_what_vanishes_while_it_is_looked_at_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", [["upload", "--dry-run"], ["estimate"]], ids=["upload", "estimate"])
-async def test_a_list_of_names_in_another_code_page(person: Person, tmp_path: Path, command: list[str]) -> None:
+async def test_a_name_in_another_code_page_is_one_files_problem(
+    person: Person, tmp_path: Path, command: list[str]
+) -> None:
     """`find` writes what the file system holds: such a name is one file's problem."""
     files = [tmp_path / "a.png", tmp_path / os.fsdecode(b"caf\xe9.png")]
     try:
@@ -162,9 +164,9 @@ async def test_a_list_of_names_in_another_code_page(person: Person, tmp_path: Pa
         pytest.skip("the file system takes no such names")
     ran = await blobsight(person, *command, "-", "--json", stdin="".join(f"{path}\n" for path in files))
     assert ran.status == 1
-    told = ran.json()
-    assert told.get("sent", told.get("images")) == 1
-    (problem,) = told["problems"]
+    output = ran.json()
+    assert output.get("sent", output.get("images")) == 1
+    (problem,) = output["problems"]
     assert (problem["path"], problem["error"]["message"]) == (
         str(files[1]),
         "its name can't be a blob's (it is not UTF-8, or has '.' or '..' as a folder): rename it",

@@ -69,7 +69,7 @@ async def test_the_images_of_new_dead_letters_are_queued_once(shop: Workshop) ->
     assert await queued(shop) == ["c.png"]
 
 
-async def test_what_can_not_be_read_is_named_and_the_rest_goes_on(
+async def test_unreadable_dead_letters_are_named_and_the_rest_goes_on(
     shop: Workshop, caplog: pytest.LogCaptureFixture
 ) -> None:
     await shop.drop("a.png")

@@ -1,4 +1,4 @@
-"""What fails for now waits in the queue: how long, how often, and what becomes of it in the end."""
+"""Deferred work on the queue: how long it waits, how often it is tried, and how it ends."""
 
 import asyncio
 import json
@@ -126,7 +126,7 @@ async def test_work_that_is_refused_while_others_get_through_has_not_failed(shop
 
 
 class ClosedDoor:
-    """A governor that is full for as long as anybody waits."""
+    """A governor that is full for as long as work waits."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, float, bool]] = []
@@ -134,7 +134,7 @@ class ClosedDoor:
     @asynccontextmanager
     async def door(self, deployment: str, hold: float, *, failed_before: bool) -> AsyncIterator[None]:
         self.asked.append((deployment, hold, failed_before))
-        raise Busy("There is no place.", retry_after=33)
+        raise Busy("There is no slot.", retry_after=33)
         yield
 
     def answers(self, _deployment: str) -> bool:
@@ -150,15 +150,17 @@ async def test_work_that_finds_the_door_closed_is_deferred_unopened(shop: Worksh
     deliveries, request = shop.deliveries(door), await shop.drop("a.png")
     shop.connection.is_refused = lambda _method, path: "/waiting/" not in path
     await deliveries.handle(request)
-    await deliveries.handle(request.model_copy(update={"options": Options(deployment="another")}))
-    assert [(sent.attempt, delay) for sent, delay in shop.queue.sent] == [(1, 33), (1, 33)]
+    for deployment in ("another", "one-that-is-not-allowed"):
+        await deliveries.handle(request.model_copy(update={"options": Options(deployment=deployment)}))
+    assert [(sent.attempt, delay) for sent, delay in shop.queue.sent] == [(1, 33)] * 3
     await deliveries.handle(request.model_copy(update={"attempt": 2}))
     usual = shop.settings.openai_deployment
-    assert door.asked == [(usual, HOLD_SECONDS, False), ("another", HOLD_SECONDS, False), (usual, HOLD_SECONDS, True)]
+    asked = [(usual, False), ("another", False), (usual, False), (usual, True)]
+    assert door.asked == [(deployment, HOLD_SECONDS, failed) for deployment, failed in asked]
 
 
 @pytest.mark.parametrize("name", ["_instructions.md", "a/b.schema.json", ".DS_Store"])
-async def test_what_calls_no_model_does_not_wait_for_its_turn(shop: Workshop, name: str) -> None:
+async def test_work_that_calls_no_model_does_not_wait_for_a_turn(shop: Workshop, name: str) -> None:
     door = ClosedDoor()
     await shop.deliveries(door).handle(Request(container="shop-images", name=name))
     assert (door.asked, shop.queue.sent) == ([], [])
@@ -176,7 +178,7 @@ def test_a_delivery_ends_before_the_host_would_kill_its_worker_however_long_it_w
     assert hours * 3600 + minutes * 60 + seconds - 30 >= HOLD_SECONDS + DEADLINE_SECONDS
 
 
-async def test_work_that_somebody_else_does_is_looked_at_again_when_their_claim_would_end(shop: Workshop) -> None:
+async def test_work_claimed_by_another_run_is_looked_at_again_when_that_claim_would_end(shop: Workshop) -> None:
     request = await shop.drop("a.png")
     release = asyncio.Event()
     shop.model.behaviours.append(release.wait)
@@ -193,7 +195,7 @@ async def test_work_that_somebody_else_does_is_looked_at_again_when_their_claim_
 
 
 async def test_no_storage_trouble_reaches_the_host_while_the_queue_can_be_reached(shop: Workshop) -> None:
-    """Five deliveries in a fraction of a second would make it poison: so it is put off, mark or no mark."""
+    """Five deliveries in a fraction of a second would make it poison, so it is deferred with a mark or without."""
     request = await shop.drop("a.png")
     shop.connection.is_down = True
     await shop.deliveries().handle(request)
@@ -220,7 +222,7 @@ async def test_without_the_queue_the_host_keeps_the_message(shop: Workshop) -> N
 
 
 async def test_a_delivery_ends_before_the_host_would_kill_its_worker(shop: Workshop) -> None:
-    """Whatever it hangs in: it is put off, and its claim does not stay behind."""
+    """Wherever it hangs, it is deferred, and its claim does not stay behind."""
     shop.model.behaviours.append(asyncio.Event().wait)
     await shop.deliveries(deadline=0.5).handle(await shop.drop("a.png"))
     assert [(request.attempt, await shop.state()) for request, _ in shop.queue.sent] == [(2, ["waiting"])]
@@ -257,7 +259,7 @@ async def test_a_crashed_request_becomes_a_failed_result_once_it_can_be_written(
 
 
 async def test_an_upload_that_the_host_gave_up_on_is_looked_at_again(shop: Workshop) -> None:
-    """The host's message does not tell whether the function ever ran: a role may have been missing for the trigger."""
+    """The host's message does not say whether the function ever ran: a role may have been missing for the trigger."""
     await shop.drop("folder/a.png")
     poison = (
         '{"Type":"BlobTrigger","FunctionId":"Host.Functions.analyze_image","BlobType":"Block",'
@@ -271,13 +273,13 @@ async def test_an_upload_that_the_host_gave_up_on_is_looked_at_again(shop: Works
     assert ((await shop.result("folder/a.png"))["status"], await shop.state()) == ("succeeded", [])
 
 
-async def test_what_crashes_the_analysis_and_its_crash_record_still_gets_a_failed_result(
+async def test_an_upload_whose_crash_record_crashes_too_still_gets_a_failed_result(
     shop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Finding the instructions raises what nobody foresaw, each time: the record is made without looking for any."""
+    """Finding the instructions raises an unexpected exception each time: the record is made without looking for any."""
 
     async def unforeseen(*_: object) -> None:
-        raise IndexError("nobody foresaw this")
+        raise IndexError("unforeseen")
 
     request = await shop.drop("a.png")
     monkeypatch.setattr(InstructionSources, "find", unforeseen)
@@ -288,8 +290,8 @@ async def test_what_crashes_the_analysis_and_its_crash_record_still_gets_a_faile
     assert (result["status"], result["error"]["code"], result["instructions"]["text"]) == ("failed", "crashed", None)
 
 
-async def test_a_crash_at_work_that_still_has_a_claim_is_left_to_whoever_comes_next(shop: Workshop) -> None:
-    """The host would move the poison message itself to a queue that nobody reads, if the claim outlived its tries."""
+async def test_a_crashed_run_that_left_a_claim_is_left_to_the_next_delivery(shop: Workshop) -> None:
+    """The host would move the poison message itself to a queue without a reader, if the claim outlived its tries."""
     request = await shop.drop("a.png")
     release = asyncio.Event()
     shop.model.behaviours.append(release.wait)
@@ -306,7 +308,7 @@ async def test_a_crash_at_work_that_still_has_a_claim_is_left_to_whoever_comes_n
 @pytest.mark.parametrize(
     "message", ["not json", "{}", "[1]", '{"eventType": "Microsoft.Storage.BlobCreated"}', "\\xff"]
 )
-async def test_a_message_that_nobody_understands_becomes_a_failed_result(shop: Workshop, message: str) -> None:
+async def test_a_message_that_cannot_be_read_becomes_a_failed_result(shop: Workshop, message: str) -> None:
     await shop.poison.record_crash(message)
     await shop.poison.record_crash(message)  # delivered twice
     (name,) = await shop.results()

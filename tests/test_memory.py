@@ -1,4 +1,4 @@
-"""Images in work take no more memory than the setting says, whatever their sizes, and all get their turn."""
+"""Images of any size in progress take no more memory than the setting says, and all get their turn."""
 
 import asyncio
 import json
@@ -132,7 +132,7 @@ def request(size: int) -> Request:
 
 
 async def test_large_images_wait_for_memory_and_all_get_it() -> None:
-    """Also one that is larger than all there is, and small ones, which came with their opening, beside them."""
+    """Also one that is larger than all there is, and small ones that came whole with their opening."""
     shop = Shop()
     work = analyzer(shop)
     sizes = [5_000_000 + n for n in range(20)]
@@ -142,7 +142,7 @@ async def test_large_images_wait_for_memory_and_all_get_it() -> None:
     assert HALF + 1_000_000 <= shop.most < HALF + 1_000_000 + 3000
 
 
-async def test_what_finds_no_memory_in_time_is_put_off_as_not_tried() -> None:
+async def test_an_image_that_finds_no_memory_in_time_is_deferred_as_not_tried() -> None:
     """`NoMemory` is `NotTried`: it counts for no attempt, see tests/test_waiting.py."""
     shop, release = Shop(), asyncio.Event()
     work = analyzer(shop, patience=0.05)
@@ -158,8 +158,8 @@ async def test_what_finds_no_memory_in_time_is_put_off_as_not_tried() -> None:
     assert await work.analyze(request(15_000_001)) is Outcome.SUCCEEDED
 
 
-async def test_what_was_converted_takes_no_more_memory_of_uploads() -> None:
-    """The first is still asked about while the second, which fits nowhere beside it, is read."""
+async def test_a_converted_image_no_longer_counts_against_upload_memory() -> None:
+    """The first is still asked about while the second, which would not fit next to it, is read."""
     photo = picture("JPEG", (3000, 600)) + bytes(HALF)
     shop = Shop(content=lambda _size: photo, answers=asyncio.Event())
     work = analyzer(shop)
@@ -201,7 +201,7 @@ async def test_a_large_request_is_not_overtaken_for_ever() -> None:
     assert order == [4, 9, 1, 2]
 
 
-async def test_who_gives_up_waiting_leaves_the_budget_as_it_was() -> None:
+async def test_giving_up_a_wait_for_memory_leaves_the_budget_unchanged() -> None:
     budget = Budget(10)
     async with budget.held(10):
         for _ in range(2):

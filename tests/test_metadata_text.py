@@ -75,7 +75,7 @@ def test_encoded_english_is_decoded(value: str, text: str) -> None:
     "text",
     ["Find%20", "%20", "100%20200", "What does %20 mean?", 'Is"%20"a%20space', "C%2B%2B", "What+is+it", "x%00%20y"],
 )
-def test_what_may_be_meant_so_stays_as_written(text: str) -> None:
+def test_text_that_may_be_meant_as_written_stays_so(text: str) -> None:
     assert decode_text(text) == text
 
 
@@ -99,7 +99,7 @@ def test_raw_utf8_bytes_are_read(text: str) -> None:
 
 @given(st.text())
 def test_any_value_is_decoded_or_refused_by_name(value: str) -> None:
-    """No metadata that somebody can write makes the decoders raise anything else."""
+    """No metadata makes the decoders raise anything else."""
     for decode in (decode_text, decode_base64):
         with suppress(UndecodableText):
             decode(value)

@@ -65,7 +65,7 @@ RIGHT = {
     # the other way round
     "instructions_a.jpg.txt": "a.jpg.instructions.txt",
     "x/Instructions a.b.JPG.json": "x/a.b.JPG.instructions.json",
-    # other forms of characters, and what nobody sees
+    # other forms of characters, and invisible characters
     "＿instructions.txt": "_instructions.txt",  # noqa: RUF001
     "\u200b_instructions.txt": "_instructions.txt",
     "x/_instructions.txt\ufeff": "x/_instructions.txt",
@@ -110,18 +110,18 @@ def test_a_near_miss_has_a_right_name(name: str) -> None:
     meant = misnamed(name)
     assert meant is not None
     assert (meant.right, is_instruction_file(meant.right), misnamed(meant.right)) == (RIGHT[name], True, None)
-    assert wants_result(name), "which is how it comes to be told"
+    assert wants_result(name), "so its result can name it"
 
 
 @pytest.mark.parametrize("name", NOT_MEANT)
-def test_everything_else_is_what_it_is(name: str) -> None:
+def test_any_other_name_is_not_a_near_miss(name: str) -> None:
     assert misnamed(name) is None
 
 
 @pytest.mark.parametrize(
     "name", ["my_instructions.md", "cleaning instructions.txt", "instructions.txt", "_instructions.txt.bak"]
 )
-def test_what_may_be_something_else_is_uncertain(name: str) -> None:
+def test_an_ambiguous_name_is_uncertain(name: str) -> None:
     meant = misnamed(name)
     assert meant is not None
     assert not meant.is_certain
@@ -143,7 +143,7 @@ def test_no_name_of_an_image_is_a_near_miss(one: str, word: str, other: str, ano
 @pytest.mark.parametrize(
     "part", ["instructions.", "instructions ", ".schema", ".json", ".txt", "_", ".", " ", "instuctions"]
 )
-def test_a_long_name_takes_no_long_time(part: str) -> None:
+def test_a_long_name_is_checked_quickly(part: str) -> None:
     started = process_time()
     misnamed((part * 1024)[:1024])
     misnamed(f"instructions{part * 1024}"[:1024])
@@ -157,7 +157,7 @@ def test_no_right_name_is_a_near_miss(path: str) -> None:
 
 
 @given(paths, words, paths, words)
-def test_a_right_name_is_right_whatever_was_written(one: str, word: str, other: str, another: str) -> None:
+def test_the_right_name_for_a_near_miss_is_always_valid(one: str, word: str, other: str, another: str) -> None:
     meant = misnamed(f"{one}{word}{other}{another}")
     if meant is not None:
         assert is_instruction_file(meant.right)

@@ -94,7 +94,7 @@ class Service:
 
 @dataclass
 class Met:
-    """What a question met with."""
+    """The outcome of one question."""
 
     outcome: Reply | Failure
     calls: list[Asked]
@@ -133,7 +133,8 @@ async def service(certificates: Certificates) -> AsyncIterator[Service]:
         service = Service(model.endpoint)
         model.script.policy = service.behave
         with pytest.MonkeyPatch.context() as environment:
-            environment.setenv("SSL_CERT_FILE", str(certificates.bundle))
+            # Not the bundle: the Internet's authorities take a client longer to load than most tests here last.
+            environment.setenv("SSL_CERT_FILE", str(certificates.authority))
             yield service
 
 
@@ -166,7 +167,7 @@ async def meet(service: Service, *behaviours: Behaviour, instructions: str = "")
 
 
 @pytest.mark.parametrize("name", OPERATORS)
-async def test_what_an_operator_has_to_fix_is_named_with_the_services_words(service: Service, name: str) -> None:
+async def test_failures_for_the_operator_quote_the_service(service: Service, name: str) -> None:
     """And is not asked again at once."""
     status, behaviour, kind, advice, words = OPERATORS[name]
     met = await meet(service, behaviour)
@@ -179,10 +180,10 @@ async def test_what_an_operator_has_to_fix_is_named_with_the_services_words(serv
     assert len(met.calls) == 1
 
 
-async def test_what_speaks_of_the_servers_moment_is_asked_again(
+@pytest.mark.usefixtures("short_pauses")
+async def test_failures_of_the_servers_state_are_asked_again(
     service: Service, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """All at once, since each takes its second before the next try."""
     caplog.set_level(logging.INFO, "pipeline.model.azure_openai")
     met = await asyncio.gather(*(meet(service, behaviour) for behaviour, _ in PASSING.values()))
     assert [(name, one.reply.text, len(one.calls)) for name, one in zip(PASSING, met, strict=True)] == [
@@ -193,7 +194,7 @@ async def test_what_speaks_of_the_servers_moment_is_asked_again(
 
 
 @pytest.mark.parametrize("name", REJECTED)
-async def test_what_the_service_rejects_is_a_failure_with_its_words(
+async def test_a_rejection_by_the_service_is_a_failure_that_quotes_it(
     service: Service, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     response, code, param, words = REJECTED[name]
@@ -207,7 +208,7 @@ async def test_what_the_service_rejects_is_a_failure_with_its_words(
 
 
 @pytest.mark.parametrize("name", FILTERED)
-async def test_a_content_filter_is_known_in_any_shape(service: Service, name: str) -> None:
+async def test_a_content_filter_is_recognized_in_any_shape(service: Service, name: str) -> None:
     behaviour, blocked, categories = FILTERED[name]
     met = await meet(service, behaviour)
     assert met.permanent.code is ErrorCode.CONTENT_FILTERED
@@ -219,7 +220,7 @@ async def test_a_content_filter_is_known_in_any_shape(service: Service, name: st
 
 
 @pytest.mark.parametrize("name", NOT_FILTERED)
-async def test_what_a_content_filter_lets_pass_is_an_answer(service: Service, name: str) -> None:
+async def test_an_answer_that_the_content_filter_lets_pass_is_an_answer(service: Service, name: str) -> None:
     assert (await meet(service, NOT_FILTERED[name])).reply.text
 
 
@@ -237,7 +238,7 @@ async def test_an_answer_that_was_cut_says_so(service: Service, reason: str) -> 
 
 
 @pytest.mark.parametrize("name", DECLINED)
-async def test_what_the_model_declines_is_a_failure_with_its_words(service: Service, name: str) -> None:
+async def test_a_models_refusal_is_a_failure_that_quotes_it(service: Service, name: str) -> None:
     behaviour, words = DECLINED[name]
     met = await meet(service, behaviour)
     assert met.permanent.code is ErrorCode.MODEL_REFUSED
@@ -263,8 +264,8 @@ async def test_an_answer_without_a_word_is_a_failure_that_says_what_to_change(se
     assert len(met.calls) == 1
 
 
+@pytest.mark.usefixtures("short_pauses")
 async def test_an_answer_that_can_not_be_read_is_asked_for_a_few_times_and_not_for_a_day(service: Service) -> None:
-    """All at once, since each takes seconds between its tries."""
     met = await asyncio.gather(
         *(meet(service, *[behaviour] * UNREADABLE_TRIES) for behaviour, _, _ in UNREADABLE.values())
     )
@@ -276,6 +277,7 @@ async def test_an_answer_that_can_not_be_read_is_asked_for_a_few_times_and_not_f
         assert one.reply.request_id == one.calls[-1].request_id
 
 
+@pytest.mark.usefixtures("short_pauses")
 async def test_other_failures_in_between_do_not_count_as_answers_that_can_not_be_read(service: Service) -> None:
     met = await meet(service, Garbled(), Throttled(retry_after_ms=10), Garbled(), Answer("A boat."))
     assert (met.reply.text, len(met.calls)) == ("A boat.", 4)
@@ -284,7 +286,8 @@ async def test_other_failures_in_between_do_not_count_as_answers_that_can_not_be
 # ---- What was paid ---------------------------------------------------------------------------------------------------
 
 
-async def test_what_was_paid_is_known_whatever_the_outcome(service: Service) -> None:
+@pytest.mark.usefixtures("short_pauses")
+async def test_the_tokens_of_a_failed_call_are_known(service: Service) -> None:
     model, image, answer = (await meet(service, Answer("A boat."), instructions="What did it cost, 99?")).paid
     assert image
     assert answer
@@ -320,7 +323,7 @@ async def test_what_was_paid_is_known_whatever_the_outcome(service: Service) -> 
         {"prompt_tokens": None, "input_tokens": "12", "completion_tokens": "?", "output_tokens": 34.0},
     ],
 )
-def test_what_was_paid_is_read_by_other_names_and_from_digits(usage: dict[str, Any]) -> None:
+def test_token_counts_are_read_under_other_names_and_from_digits(usage: dict[str, Any]) -> None:
     details = {"input_tokens_details": {"cached_tokens": 5}, "output_tokens_details": {"reasoning_tokens": "6"}}
     completion = {"choices": [{"message": {"content": "A boat."}}], "usage": usage | details}
     reply = read_reply(json.dumps(completion).encode(), {}, QUESTION)
@@ -354,7 +357,7 @@ async def ask_often(service: Service, behaviour: Behaviour, times: int) -> Gover
     [REQUEST_TOO_LARGE, error(400, "No."), error(422, "No."), PromptFiltered(), Refusal(), ONLY_REASONING],
     ids=["too large", "rejected", "validation", "filtered", "refused", "empty"],
 )
-async def test_what_is_wrong_with_one_request_slows_no_other(service: Service, behaviour: Behaviour) -> None:
+async def test_a_failure_of_one_request_does_not_slow_others(service: Service, behaviour: Behaviour) -> None:
     state = (await ask_often(service, behaviour, times=12)).state("vision")
     assert (state.pace, state.paused_for, state.limit) == (None, 0, 8)
 
@@ -459,7 +462,7 @@ def test_words_keep_what_an_operator_needs(words: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["x-request-id", "apim-request-id", "x-ms-request-id", "x-azure-ref", "request-id"])
-def test_the_calls_id_is_found_whoever_gave_it(name: str) -> None:
+def test_the_calls_id_is_found_in_every_header_that_may_have_it(name: str) -> None:
     assert request_id_in({name: "8da869cc\r\n", "date": "today"}) == "8da869cc"
 
 
@@ -503,7 +506,7 @@ def test_any_answer_is_read_or_refused(document: Any) -> None:
     try:
         text = read_reply(json.dumps(document).encode(), {}, QUESTION).text
     except Failure as failure:
-        text = "" if failure.reply and not failure.reply.text else "a failure tells what was paid, and no text"
+        text = "" if failure.reply and not failure.reply.text else "a failure has what was paid, and no text"
         assert isinstance(failure, PermanentFailure | RetryableFailure)  # noqa: PT017 - either may come of it
         assert text == ""
     else:

@@ -28,7 +28,8 @@ COMPLETION = json.dumps({"choices": [{"message": {"content": "A boat."}, "finish
 
 
 def image(size: int) -> PreparedImage:
-    return PreparedImage(data=bytes(n % 251 for n in range(size)), format="png", width=1, height=1, transformed=False)
+    data = (bytes(range(251)) * (size // 251 + 1))[:size]
+    return PreparedImage(data=data, format="png", width=1, height=1, transformed=False)
 
 
 async def token() -> str:
@@ -87,7 +88,7 @@ def answering(data: bytes) -> Behaviour:
 
 @dataclass
 class Server:
-    """Does what it is told to, request by request, in this order; then it answers."""
+    """Follows its scripted behaviours, one a request, then answers."""
 
     behaviours: deque[Behaviour] = field(default_factory=deque)
     history: list[Seen] = field(default_factory=list)
@@ -134,6 +135,12 @@ async def asking(endpoint: str, timeout: float = 60, at_once: int = 8) -> AsyncI
         await model.close()
 
 
+@pytest.fixture(autouse=True)
+def few_authorities(certificates: Certificates, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the Internet take a client longer to load than most tests here last."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificates.authority))
+
+
 @pytest.fixture
 async def server() -> AsyncIterator[Server]:
     async with Server.running() as server:
@@ -150,7 +157,7 @@ async def model(server: Server) -> AsyncIterator[AzureOpenAIModel]:
 
 EDGES = sorted({max(0, of + by) for of in (0, SLICE_BYTES, 2 * SLICE_BYTES, TURN_BYTES) for by in range(-3, 4)})
 SPLITTING = ["", ";base64,", 'data:image/png;base64,"', '"}}]}]}', '\\"', "\ud83d", "日本語", "\x00\n"]
-"""What might be mistaken for the place of the image."""
+"""Texts that might be mistaken for the place of the image."""
 TEXTS = st.text(st.characters()) | st.lists(st.sampled_from(SPLITTING)).map("".join)
 
 
@@ -309,8 +316,8 @@ TROUBLE: list[tuple[Behaviour, str]] = [
 ]
 
 
-async def test_trouble_on_the_wire_is_named_for_what_it_is_and_asked_again(caplog: pytest.LogCaptureFixture) -> None:
-    """All at once, since each takes its second before the next try."""
+@pytest.mark.usefixtures("short_pauses")
+async def test_connection_failures_are_named_and_asked_again(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "pipeline.model.azure_openai")
 
     async def meet(behaviour: Behaviour) -> str:
@@ -333,8 +340,8 @@ async def test_trouble_on_the_wire_is_named_for_what_it_is_and_asked_again(caplo
 async def test_an_answer_that_does_not_come_in_time_is_given_up_at_once(server: Server) -> None:
     """Whoever delivers the work decides whether it is the image's fault."""
     server.behaviours.append(never_answer)
-    async with asking(f"http://127.0.0.1:{server.port}", timeout=1) as model:
-        with pytest.raises(TimedOut, match=r"The model did not answer within 1 seconds\."):
+    async with asking(f"http://127.0.0.1:{server.port}", timeout=0.2) as model:
+        with pytest.raises(TimedOut, match=r"The model did not answer within 0\.2 seconds\."):
             await model.ask(QUESTION, image(300_000))
     assert len(server.history) == 1
 
@@ -405,6 +412,7 @@ async def test_an_answer_is_one_with_any_status_of_success(
     assert len(server.history) == 1
 
 
+@pytest.mark.usefixtures("short_pauses")
 async def test_a_success_without_an_answer_keeps_its_status(
     server: Server, model: AzureOpenAIModel, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -439,7 +447,6 @@ async def test_a_proxy_is_a_tunnel_for_tls(
         writer.close()
 
     monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{server.port}")
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificates.bundle))
     server.behaviours.append(tunnel)
     picture = image(2_000_000)
     async with Server.running(certificates) as behind, asking(f"https://127.0.0.1:{behind.port}") as model:
@@ -448,15 +455,17 @@ async def test_a_proxy_is_a_tunnel_for_tls(
     assert [seen.image for seen in behind.history] == [picture.data]
 
 
+@pytest.mark.usefixtures("short_pauses")
 async def test_only_who_is_trusted_is_sent_an_image(
     certificates: Certificates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv("SSL_CERT_FILE")
     async with Server.running(certificates) as server:
         async with asking(f"https://127.0.0.1:{server.port}") as model:
-            # Three tries, which take seconds: the same failure comes out of the last.
+            # Three tries: the same failure comes out of the last.
             with pytest.raises(RetryableFailure, match="CERTIFICATE_VERIFY_FAILED"):
                 await model.ask(QUESTION, image(10))
-        monkeypatch.setenv("SSL_CERT_FILE", str(certificates.bundle))
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificates.authority))
         async with asking(f"https://127.0.0.1:{server.port}") as model:
             assert (await model.ask(QUESTION, image(2_000_000))).text == "A boat."
     assert len(server.history) == 1

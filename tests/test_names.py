@@ -44,7 +44,7 @@ def test_two_images_never_share_a_result(one: str, other: str) -> None:
 
 @given(long_names)
 @example("x" * 1024)
-def test_nobody_can_aim_at_the_short_form_of_anothers_result(victim: str) -> None:
+def test_no_name_can_be_made_to_share_anothers_shortened_result_name(victim: str) -> None:
     """An image can be called what a short form is called, less .json; its result still lies elsewhere."""
     forged = result_name(victim).removesuffix(".json")
     if forged != victim:
@@ -69,7 +69,7 @@ def test_instruction_files_get_no_result(name: str) -> None:
 @pytest.mark.parametrize(
     "name", ["cat.jpg", "notes.txt", "instructions.md", "my_instructions.md", "_x.jpg", "a.json", "x/.hidden.png"]
 )
-def test_everything_else_gets_one(name: str) -> None:
+def test_every_other_upload_gets_a_result(name: str) -> None:
     assert wants_result(name)
 
 
@@ -92,5 +92,5 @@ def test_an_empty_blob_marks_a_folder_by_its_name_or_its_metadata(name: str, met
 
 
 @pytest.mark.parametrize("metadata", [{}, {"is_directory": "false"}, {"hdi_isfolder": ""}, {"folder": "true"}])
-def test_other_empty_blobs_mark_none(metadata: dict[str, str]) -> None:
+def test_other_empty_blobs_do_not_mark_a_folder(metadata: dict[str, str]) -> None:
     assert not stands_for_folder("a.jpg", 0, metadata)

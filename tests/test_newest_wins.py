@@ -59,7 +59,7 @@ class Version:
     number: int
     modified: datetime
     uploaded: bool
-    """Event Grid tells of uploads, but not of changed metadata."""
+    """Event Grid reports uploads, but not changed metadata."""
     content: int
     """Which bytes: a changed ETag does not mean changed bytes."""
 
@@ -87,7 +87,7 @@ class Storage:
 
     container: str = "images"
     now: datetime = datetime(2026, 3, 14, tzinfo=UTC)
-    """Storage tells whole seconds, so versions may have the same."""
+    """Storage gives times in whole seconds, so versions may have the same."""
     image: Version | None = None
     numbers: int = 0
     question: int = 0
@@ -393,7 +393,7 @@ async def test_the_newest_wins_whatever_happens_when(seed: int) -> None:
             assert storage.result is not None
             assert storage.result[1] == (storage.image.number, storage.question)
         if not world.killed:
-            # An answer that was kept stays when its image is deleted or overwritten, and nobody asks for it any more.
+            # An answer that was kept stays when its image is deleted or overwritten, and no one asks for it any more.
             assert all(held.run is None and held.answer for held in storage.claims.values())
             assert len(storage.asked) == len(set(storage.asked)), "paid twice"
     finally:

@@ -46,5 +46,5 @@ def test_storage_s_messages_say_what_to_do_whatever_the_name(name: str) -> None:
 
 
 @given(st.text(st.characters(categories=["L", "N", "P", "S"]), max_size=120))
-def test_what_is_printable_and_short_stays_as_it_is(text: str) -> None:
+def test_short_printable_text_stays_as_it_is(text: str) -> None:
     assert one_line(text) == short(text) == text

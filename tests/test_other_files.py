@@ -31,7 +31,7 @@ def _zipped(*names: str) -> bytes:
 
 
 def named(data: bytes) -> str:
-    """What the failure says that the file seems to be."""
+    """The kind of file that the failure names."""
     refused = failure(data)
     assert refused.code == ErrorCode.UNSUPPORTED_IMAGE
     assert refused.details is not None
@@ -248,7 +248,7 @@ def test_a_picture_that_was_written_as_text_is_named_so(case: str) -> None:
     assert named(data) == what
 
 
-def test_the_cure_is_at_the_senders_end() -> None:
+def test_the_advice_is_for_the_program_that_sends() -> None:
     assert "base64ToBinary" in failure(BASE64.encode()).message
     assert "Upload the bytes of that file, without the lines around it" in failure(AS_TEXT["form"][0]).message
 
@@ -269,19 +269,19 @@ def test_a_picture_that_went_through_a_text_decoder_is_named_so(kind: str) -> No
 @pytest.mark.parametrize("taken_for", ["latin-1", "cp1252", "cp1251", "cp437", "mac_roman"])
 @pytest.mark.parametrize("written_as", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le"])
 @pytest.mark.parametrize("kind", ["jpeg", "png"])
-def test_whatever_it_was_taken_for(kind: str, taken_for: str, written_as: str) -> None:
+def test_a_picture_decoded_as_any_text_is_named_so(kind: str, taken_for: str, written_as: str) -> None:
     text = samples()[kind].decode(taken_for, "replace")
     assert named(text.encode(written_as)) == f"a {kind.upper()} image that a program on its way treated as text"
 
 
-def test_what_is_dropped_or_put_into_json_too() -> None:
+def test_a_picture_with_bytes_dropped_or_put_into_json_is_named_too() -> None:
     assert named(JPEG.decode("utf-8", "ignore").encode()) == "a JPEG image that a program on its way treated as text"
     assert named(PNG.decode("ascii", "ignore").encode()) == "a PNG image that a program on its way treated as text"
     lost = json.dumps({"body": JPEG.decode("utf-8", "replace")}, ensure_ascii=False)
     assert named(lost.encode()) == "a file, perhaps an image, that a program on its way treated as text"
 
 
-def test_other_beginnings_of_a_jpeg_too() -> None:
+def test_a_jpeg_with_another_beginning_that_became_text_is_named_too() -> None:
     ruined = PROGRESSIVE_WITH_EXIF.decode("utf-8", "replace").encode()
     assert named(ruined) == "a JPEG image that a program on its way treated as text"
     assert named(JPEG.decode("ascii", "replace").replace("\ufffd", "?").encode()) == (
@@ -306,14 +306,14 @@ def test_line_ends_that_were_converted_are_named(how: str) -> None:
     assert named(ruined) == "a PNG image whose line ends were converted, as if it were text"
 
 
-def test_line_ends_of_other_kinds_too() -> None:
+def test_converted_line_ends_are_named_in_other_formats_too() -> None:
     noise = random.Random(1).randbytes(60_000)  # noqa: S311 - a picture, not a secret
     webp = b"RIFF" + struct.pack("<I", 60_012) + b"WEBPVP8 " + struct.pack("<I", 60_000) + noise
     what = named(webp.replace(b"\n", b"\r\n"))
     assert what == "a WEBP image whose line ends were converted, as if it were text"
 
 
-def test_a_picture_that_is_only_damaged_is_not_said_to_be_text() -> None:
+def test_a_damaged_picture_is_not_called_text() -> None:
     for kind in ("jpeg", "png", "gif", "webp", "heic"):
         data = samples()[kind]
         assert failure(data[: len(data) // 2]).code == ErrorCode.CORRUPT_IMAGE

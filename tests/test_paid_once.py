@@ -1,4 +1,4 @@
-"""What was paid for is never thrown away, and never paid for again."""
+"""A paid answer is never thrown away, and never paid for again."""
 
 import asyncio
 import json
@@ -67,18 +67,6 @@ async def test_an_answer_that_a_lease_keeps_out_is_written_later_without_another
     assert (len(shop.model.asked), await shop.state()) == (2, [])
 
 
-async def test_a_delivery_whose_result_can_not_be_written_is_deferred(shop: Workshop) -> None:
-    request = await shop.drop("a.png")
-    await shop.analyzer.analyze(request)
-    await overwrite(shop, picture(colour="red"))
-    lease = await result_blob(shop).acquire_lease(lease_duration=-1)
-    await shop.deliveries().handle(request)
-    ((later, _),) = shop.queue.sent
-    await lease.break_lease()
-    await shop.deliveries().handle(later)
-    assert ((await shop.result("a.png"))["attempts"], len(shop.model.asked)) == (2, 2)
-
-
 async def test_a_kept_answer_is_delivered_rather_than_given_up(shop: Workshop) -> None:
     request = await shop.drop("a.png")
     await shop.analyzer.analyze(request)
@@ -93,7 +81,8 @@ async def test_a_kept_answer_is_delivered_rather_than_given_up(shop: Workshop) -
     shop.connection.is_refused = lambda _method, _path: False
     ((_, _), (latest, _)) = shop.queue.sent
     await shop.deliveries().handle(latest)
-    assert ((await shop.result("a.png"))["status"], len(shop.model.asked)) == ("succeeded", 2)
+    result = await shop.result("a.png")
+    assert (result["status"], result["attempts"], len(shop.model.asked)) == ("succeeded", 3, 2)
 
 
 async def test_nothing_is_paid_while_there_is_no_container_for_results(shop: Workshop) -> None:
@@ -239,7 +228,7 @@ async def test_the_same_bytes_and_question_under_a_new_etag_reuse_the_answer(sho
 
 
 @pytest.mark.parametrize("change", ["other bytes", "another question", "another option"])
-async def test_anything_else_is_asked(shop: Workshop, change: str) -> None:
+async def test_any_other_change_is_asked_about_again(shop: Workshop, change: str) -> None:
     request = await shop.drop("a.png")
     await shop.analyzer.analyze(request)
     if change == "other bytes":
@@ -253,7 +242,7 @@ async def test_anything_else_is_asked(shop: Workshop, change: str) -> None:
 
 
 async def test_a_question_that_comes_back_is_not_paid_again(shop: Workshop) -> None:
-    """Whatever stood in between: another question, instructions that can't be used, a file that is no picture."""
+    """With any of these in between: another question, instructions that can't be used, a file that is not a picture."""
     request = await shop.drop("a.png")
     await shop.analyzer.analyze(request)
     first = await shop.result("a.png")
@@ -332,7 +321,7 @@ async def test_a_touch_while_the_model_is_asked_makes_no_second_call(shop: Works
     assert ((await shop.result("a.png"))["source"]["etag"], len(shop.model.asked)) == (current.etag.strip('"'), 1)
 
 
-async def test_bytes_that_come_back_while_they_are_asked_about_are_paid_once(shop: Workshop) -> None:
+async def test_the_same_bytes_uploaded_again_during_a_call_are_paid_once(shop: Workshop) -> None:
     """Some programs delete a file and write the same one again."""
     request = await shop.drop("a.png")
 
@@ -372,7 +361,7 @@ async def test_failures_that_were_paid_are_reused_unless_a_person_asks_for_a_rer
 async def test_failures_that_were_paid_are_kept_while_their_result_can_not_be_written(
     shop: Workshop, code: str
 ) -> None:
-    """The content filter refuses a prompt with no word of tokens, and the service may charge for it all the same."""
+    """The content filter refuses a prompt with no word of tokens, and the service may still charge for it."""
 
     async def fail() -> None:
         raise PermanentFailure(ErrorCode(code), "It says no.")
@@ -389,13 +378,13 @@ async def test_failures_that_were_paid_are_kept_while_their_result_can_not_be_wr
 
 
 @pytest.mark.parametrize("code", ["retries_exhausted", "crashed", "request_rejected"])
-async def test_failures_that_say_nothing_of_the_image_are_asked_again(shop: Workshop, code: str) -> None:
+async def test_failures_not_about_the_image_are_asked_again(shop: Workshop, code: str) -> None:
     request = await fail_with(shop, ErrorCode(code))
     await touch(shop)
     assert await shop.analyzer.analyze(request) is Outcome.SUCCEEDED
 
 
-async def test_what_another_program_wrote_is_not_taken_for_an_answer(shop: Workshop) -> None:
+async def test_another_programs_blob_is_not_taken_for_an_answer(shop: Workshop) -> None:
     request = await shop.drop("a.png")
     await shop.analyzer.analyze(request)
     metadata = (await result_blob(shop).get_blob_properties()).metadata
@@ -459,7 +448,7 @@ async def test_an_answer_is_kept_when_another_question_was_answered_meanwhile(sh
     assert ((await shop.result("a.png"))["instructions"]["text"], shop.model.asked) == ("One?", ["One?", "Two?"])
 
 
-async def test_a_result_whose_content_is_another_images_is_no_answer(shop: Workshop) -> None:
+async def test_a_result_with_another_images_content_is_not_an_answer(shop: Workshop) -> None:
     request = await shop.drop("a.png")
     await shop.analyzer.analyze(request)
     await shop.analyzer.analyze(await shop.drop("b.png"))

@@ -37,7 +37,7 @@ PNG = picture()
 async def test_a_near_miss_ends_in_a_failed_result_that_says_what_to_call_it(
     person: Person, name: str, right: str
 ) -> None:
-    """Whatever it says, and whenever it comes, nobody is asked that, and it costs nothing."""
+    """Whatever it says and whenever it comes, the model is not asked that, and it costs nothing."""
     folder = f"near/{name}/"
     asked = f"Asked by {name}"
     await person.drop(f"{folder}{name}", asked.encode())
@@ -192,7 +192,7 @@ def make_folder_with_pyarrow(person: Person, folder: str) -> None:
     ).create_dir(folder)
 
 
-async def test_a_folder_marker_is_no_upload(person: Person) -> None:
+async def test_a_folder_marker_is_not_an_upload(person: Person) -> None:
     for name, metadata in MARKERS.items():
         await person.drop(f"marked/{name}", b"", metadata)
         await person.logged(f"images/marked/{name}: gone")

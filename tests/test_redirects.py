@@ -1,4 +1,4 @@
-"""What is stored goes to the storage account, and nowhere that a response names."""
+"""Stored bytes go to the storage account, and to no address that a response names."""
 
 import ast
 import asyncio

@@ -1,4 +1,4 @@
-"""What a release consists of: a wheel that is in nobody's way, and the package as it is deployed."""
+"""The parts of a release: a wheel with one package of its own, and the package as it is deployed."""
 
 import subprocess
 import sys

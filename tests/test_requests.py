@@ -1,4 +1,4 @@
-"""Messages on the request queue: what we send is read back, and whatever others send is understood or refused."""
+"""Messages on the request queue: what we send is read back, and what others send is understood or refused."""
 
 import json
 from datetime import UTC, datetime
@@ -38,7 +38,7 @@ redrives = st.builds(
 
 
 @given(requests | redrives)
-def test_what_is_sent_is_read_back(sent: Request | Redrive) -> None:
+def test_a_sent_request_is_read_back(sent: Request | Redrive) -> None:
     assert parse_message(sent.to_message()) == [sent]
 
 
@@ -56,7 +56,7 @@ def test_an_event_asks_for_its_blob_in_either_schema_one_or_several(blobs: list[
     assert [request for given in events for request in parse_message(json.dumps(given))] == expected
 
 
-def test_events_of_other_kinds_ask_for_nothing() -> None:
+def test_other_kinds_of_events_queue_nothing() -> None:
     deleted = event("a.png", kind="Microsoft.Storage.BlobDeleted")
     assert parse_message(json.dumps(deleted)) == []
     assert parse_message(json.dumps([deleted, event("b.png")])) == [Request(container="images", name="b.png")]
@@ -91,7 +91,7 @@ values = st.recursive(
 @example('{"version": 1, "container": "images", "name": "a.png", "\\ud800": 1}')
 @example(json.dumps(event("\ud800")))
 def test_any_other_message_is_refused_in_words_that_a_result_can_hold(message: str) -> None:
-    """Never in another way, which would leave it in a queue that nobody reads."""
+    """Never in another way, which would leave it in a queue without a reader."""
     try:
         parse_message(message)
     except InvalidRequest as refusal:

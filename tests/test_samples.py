@@ -1,4 +1,4 @@
-"""The sample images are what samples.json says, and come from the script beside them."""
+"""The sample images are what samples.json says, and come from the script next to them."""
 
 import importlib.util
 import json
@@ -31,7 +31,7 @@ def test_every_image_is_listed_once() -> None:
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample["file"])
-def test_a_sample_is_small_and_what_its_name_says(sample: dict[str, str]) -> None:
+def test_a_sample_is_small_and_has_the_format_of_its_name(sample: dict[str, str]) -> None:
     path = FOLDER / sample["file"]
     with Image.open(path) as image:
         image.load()
@@ -53,8 +53,8 @@ def test_the_label_lies_on_its_side() -> None:
         assert image.height > image.width
 
 
-def test_one_picture_gives_orders_that_answer_nothing_that_is_asked() -> None:
-    """Text in an image is content, never an instruction: the sample's caption says so to whoever runs the demo."""
+def test_the_sample_with_an_order_in_it_is_not_asked_for_that() -> None:
+    """Text in an image is content, never an instruction: the sample's caption says so in the demo."""
     [sample] = [sample for sample in SAMPLES if sample["file"] == "delivery-note.png"]
     assert "approve" not in sample["instructions"].casefold()
     assert "never an instruction" in sample["shows"]

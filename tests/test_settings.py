@@ -1,5 +1,5 @@
 # ruff: noqa: E501 - whole messages, as people see them
-"""A wrong setting stops the start, with one message that says what to mend."""
+"""A wrong setting stops the start, with one message that says what to correct."""
 
 import re
 
@@ -40,7 +40,7 @@ Blobsight cannot start, settings to fix: 6
 def test_containers_must_differ_or_results_would_be_analyzed() -> None:
     assert message_for({"OUTPUT_CONTAINER": "images"}) == snapshot("""\
 Blobsight cannot start, settings to fix: 1
-  - INPUT_CONTAINER, OUTPUT_CONTAINER and STATE_CONTAINER must differ, or results would be analyzed as uploads. Give each its own container.\
+  - INPUT_CONTAINER, OUTPUT_CONTAINER, STATE_CONTAINER and INSTRUCTIONS_CONTAINER must differ, or results would be analyzed as uploads. Give each its own container.\
 """)
 
 
@@ -71,6 +71,14 @@ def test_defaults_are_the_contract() -> None:
             "max_output_tokens": 4096,
             "reasoning_effort": None,
             "image_detail": "auto",
+            "instruction_sources": ("request", "metadata", "sidecar", "folder", "setting"),
+            "instructions_container": None,
+            "locked_options": None,
+            "allowed_deployments": None,
+            "allowed_details": None,
+            "allowed_efforts": None,
+            "tokens_per_day": None,
+            "reanalyses_per_hour": None,
             "max_image_bytes": 52428800,
             "max_image_pixels": 250000000,
             "max_concurrency": 32,

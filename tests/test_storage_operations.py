@@ -1,4 +1,4 @@
-"""What an upload costs in storage operations, counted: docs/architecture.md states these numbers."""
+"""The cost of an upload in storage operations, counted: docs/architecture.md states these numbers."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -107,7 +107,7 @@ async def test_the_same_bytes_under_a_new_etag_cost_one_read_more_and_no_call(pe
     await counted.cost("a.png")
     await blob.set_blob_metadata({"instructions": "?", "mtime": "1"})
     outcome, again = await counted.cost("a.png")
-    # It is looked at once or twice: whether the earlier result is older can't be told within a second.
+    # It is looked at once or twice: within a second it is unknown whether the earlier result is older.
     others = [one for one in again if one != "HEAD costs"]
     assert outcome is Outcome.SUCCEEDED
     assert others == [
@@ -160,7 +160,7 @@ async def test_only_an_image_in_an_unusual_unicode_form_costs_three_reads_more(
 
 
 @pytest.mark.parametrize(("name", "cost"), [("@eaDir/a.jpg", []), ("a.jpg.part", []), ("folder/", ["GET costs"] * 2)])
-async def test_junk_costs_nothing_and_a_folder_marker_the_read_of_an_empty_blob(
+async def test_junk_costs_no_operation_and_a_folder_marker_one_read(
     person: Person, counted: Counted, name: str, cost: list[str]
 ) -> None:
     """Which the SDK makes twice: the first one asks for bytes from 0 on, and there is no byte 0."""

@@ -60,7 +60,7 @@ def image() -> BlobProperties:
 @given(damaged())
 @example({"status": "failed", "source": {}, "answer": {}, "error": {"code": "", "message": ""}})
 @example({"status": "succeeded", "source": {}, "answer": {"text": ""}, "error": {"other": None}})
-def test_what_counts_as_a_result_can_be_shown_told_and_exported(document: Any) -> None:
+def test_every_stored_result_can_be_shown_summed_up_and_exported(document: Any) -> None:
     try:
         result = parse_result(Content(json.dumps(document).encode(), None))
     except UnreadableError:
@@ -75,7 +75,7 @@ def test_what_counts_as_a_result_can_be_shown_told_and_exported(document: Any) -
 
 
 @given(st.binary(), st.sampled_from([None, "gzip", "br"]))
-def test_whatever_bytes(data: bytes, encoding: str | None) -> None:
+def test_bytes_that_are_not_a_result_are_unreadable(data: bytes, encoding: str | None) -> None:
     with pytest.raises(UnreadableError):
         parse_result(Content(data, encoding))
 

@@ -40,9 +40,9 @@ class Fire:
     person: Person
     queues: QueueServiceClient
     silent: BlobServiceClient
-    """Straight to the emulator, as the app's identity: no event tells of what is uploaded so."""
+    """Straight to the emulator, as the app's identity, so that no event is raised."""
     ledger: Ledger
-    """What the workers did with blobs."""
+    """The workers' operations on blobs."""
     killed: list[Kill] = field(default_factory=list)
 
     async def workers(self) -> dict[int, int]:
@@ -172,8 +172,8 @@ async def test_two_worker_processes_at_the_same_work_make_one_call(fire: Fire) -
     await fire.drained("analysis-requests")
     assert len(fire.person.asked("Twice?")) == 1
     log = fire.person.log.read_text(encoding="utf-8")
-    told = [line for line in log.splitlines() if "twice.png" in line and " worker " in line]
-    assert len({line.split(" worker ")[1].split()[0] for line in told}) == 2, "one process did it all"
+    lines = [line for line in log.splitlines() if "twice.png" in line and " worker " in line]
+    assert len({line.split(" worker ")[1].split()[0] for line in lines}) == 2, "one process did it all"
     assert await fire.claims() == []
 
 
@@ -246,7 +246,7 @@ async def _kill_whenever_asked(fire: Fire, instructions: str) -> None:
 
 
 async def test_messages_that_can_not_be_understood_end_in_failed_results(fire: Fire) -> None:
-    """Also what is no JSON, and what is no text at all."""
+    """Also content that is not JSON, and bytes that are not text."""
     messages = [b"not json", b'{"version": 2}', b"\xff\xfe", b"[[]]"]
     for message in messages:
         await fire.send("analysis-requests", message)
@@ -256,8 +256,8 @@ async def test_messages_that_can_not_be_understood_end_in_failed_results(fire: F
         await asyncio.sleep(0.1)
     errors = [(await fire.person.result(name.removesuffix(".json")))["error"] for name in names]
     assert {error["code"] for error in errors} == {"crashed"}
-    told = {error["details"]["message"] for error in errors}
-    assert told == {message.decode(errors="backslashreplace") for message in messages}
+    recorded = {error["details"]["message"] for error in errors}
+    assert recorded == {message.decode(errors="backslashreplace") for message in messages}
     await fire.drained("analysis-requests", "analysis-requests-poison")
 
 
@@ -293,7 +293,7 @@ async def test_a_subscription_may_deliver_to_the_queue_instead_of_the_webhook(fi
     await fire.person.drop("keyless/subscribed.png", picture(), {"instructions": "Subscribed?"})
     assert (await fire.person.result("keyless/subscribed.png"))["status"] == "succeeded"
     await fire.drained("analysis-requests")
-    assert len(fire.person.asked("Subscribed?")) == 1  # though both subscriptions told of it
+    assert len(fire.person.asked("Subscribed?")) == 1  # though both subscriptions delivered it
 
 
 async def test_other_events_on_the_queue_are_left_alone(fire: Fire) -> None:
@@ -306,7 +306,7 @@ async def test_other_events_on_the_queue_are_left_alone(fire: Fire) -> None:
 
 
 async def test_one_message_runs_again_what_failed_and_nothing_else(fire: Fire) -> None:
-    """What an operator sends once the cause is mended."""
+    """As an operator sends it once the cause is fixed."""
     poison = {"version": 1, "container": "images", "name": "redrive/crashed.png"}
     for name in ("redrive/crashed.png", "redrive/good.png"):
         await fire.silent.get_blob_client("images", name).upload_blob(picture(), metadata={"instructions": name})

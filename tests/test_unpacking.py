@@ -1,4 +1,4 @@
-"""Compressed content is unpacked within its limit, whatever it claims."""
+"""Compressed content is unpacked within its limit, at any size that it claims."""
 
 import gzip
 import tracemalloc
@@ -16,7 +16,7 @@ PACKERS: list[Any] = [gzip.compress, zlib.compress]
 
 
 @given(st.binary(max_size=5000), st.sampled_from(PACKERS))
-def test_what_was_packed_comes_out(data: bytes, pack: Any) -> None:
+def test_compressed_bytes_are_unpacked_unchanged(data: bytes, pack: Any) -> None:
     assert unpacked(pack(data), len(data)) == data
 
 
@@ -28,7 +28,7 @@ def test_anything_else_stays_as_it_is(data: bytes) -> None:
 @given(st.sampled_from(["x ", "x^"]), st.text(st.characters(codec="utf-8"), max_size=2000))
 @example("x", " is the unknown here")
 @example("x", "^2 + y^2 = 1")
-def test_text_is_not_compressed_whatever_it_begins_with(start: str, text: str) -> None:
+def test_text_that_begins_like_compressed_data_is_left_as_it_is(start: str, text: str) -> None:
     data = start.encode() + text.encode()
     assert not is_packed(data)
     assert unpacked(data, 0) is data
@@ -52,7 +52,7 @@ PACKED = gzip.compress(bytes(range(256)) * 40)
         ),
     ],
 )
-def test_what_is_wrong_is_said_in_words(data: bytes, problem: str) -> None:
+def test_unpacking_errors_are_in_plain_words(data: bytes, problem: str) -> None:
     with pytest.raises(Broken, match=problem) as broken:
         unpacked(data, 100_000)
     assert "rror" not in str(broken.value)
@@ -64,18 +64,18 @@ def test_zlib_is_known_at_every_level(level: int) -> None:
 
 
 @given(st.binary(max_size=300))
-def test_damage_has_one_name(tail: bytes) -> None:
+def test_damaged_compression_raises_only_the_declared_errors(tail: bytes) -> None:
     for start in (b"\x1f\x8b\x08", b"\x78\x9c"):
         with suppress(Broken, TooLarge):
             unpacked(start + tail, 1000)
 
 
-def test_members_follow_each_other() -> None:
+def test_several_gzip_members_are_unpacked_as_one() -> None:
     assert unpacked(gzip.compress(b"one ") + gzip.compress(b"two") + b"\0" * 9, 100) == b"one two"
 
 
 @pytest.mark.parametrize("cut", [5, 20, -1])
-def test_what_ends_early_is_broken(cut: int) -> None:
+def test_compressed_data_that_ends_early_is_damaged(cut: int) -> None:
     with pytest.raises(Broken):
         unpacked(gzip.compress(bytes(range(256)))[:cut], 1000)
 

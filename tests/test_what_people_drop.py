@@ -76,7 +76,7 @@ async def test_every_image_format_is_sent_as_the_service_takes_it(person: Person
 
 @dataclass(frozen=True)
 class Row:
-    """What lies in the container, what comes of `image.png` in it."""
+    """The contents of the container, and the result of `image.png` in it."""
 
     expected: dict[str, Any]
     files: dict[str, bytes] = field(default_factory=dict)
@@ -101,7 +101,7 @@ ROWS = {
         {"image_sent.detail": "high", "answer.text": "You asked: Look"},
         metadata={"instructions": "Look", "detail": "high", "max_output_tokens": "77", "reasoning_effort": "low"},
     ),
-    "unknown deployment": Row(
+    "unknown detail": Row(
         {"error.code": "invalid_instructions"},
         metadata={"detail": "sharp"},
     ),
@@ -219,7 +219,7 @@ async def test_a_sidecar_that_comes_first_costs_nothing_extra(person: Person) ->
     assert len(person.asked("Early words")) == 1
 
 
-async def test_text_in_the_image_is_content_and_the_model_is_told_so(person: Person) -> None:
+async def test_the_model_is_instructed_that_text_in_the_image_is_content(person: Person) -> None:
     await person.drop("told.png", PNG, {"instructions": "Told?"})
     await person.result("told.png")
     [asked] = person.asked("Told?")

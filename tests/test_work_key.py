@@ -25,7 +25,7 @@ blobs = st.tuples(st.none() | st.text(), st.none() | st.text(), st.text())
 
 
 def test_everything_in_a_question_is_accounted_for() -> None:
-    assert set(CHANGES) == set(Question.__dataclass_fields__)
+    assert set(CHANGES) == set(Question.__dataclass_fields__) - {"most_output_tokens"}  # it only words a message
 
 
 @given(blobs, blobs, questions, questions)

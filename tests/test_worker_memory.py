@@ -20,7 +20,7 @@ from support.some_settings import ENOUGH
 
 from pipeline.app import app, settings
 from pipeline.images import PreparedImage
-from pipeline.instructions.sources import Instructions, Origin
+from pipeline.instructions import Instructions, Origin
 from pipeline.job.answering import CONVERSIONS, ModelAnswerer
 from pipeline.job.memory import Budget, Content
 from pipeline.job.work import Asked, Stopwatch
@@ -28,7 +28,7 @@ from pipeline.model.question import Question, Reply
 
 ROUNDS = 2
 AT_REST_BYTES = 100_000_000
-"""What docs/architecture.md allows a worker to keep of all its conversions."""
+"""Bytes that docs/architecture.md allows a worker to keep after all its conversions."""
 
 
 @pytest.mark.skipif(not CLEAR_REFS.exists(), reason="only Linux says what a process held at its peak")
@@ -40,9 +40,11 @@ AT_REST_BYTES = 100_000_000
 def test_mixed_conversions_stay_within_the_bounds_and_leave_nothing_behind(tmp_path: Path) -> None:
     """One process, large images of many formats and compressed bombs, all at once: two are converted at a time."""
     blank = Image.new("RGB", (9_000, 9_000), "teal")
+    teal = Image.new("P", blank.size)
+    teal.putpalette((0, 128, 128))
     files = {
         "png": encoded(blank, "PNG", compress_level=1),
-        "gif": encoded(blank.quantize(2), "GIF"),
+        "gif": encoded(teal, "GIF"),
         "tiff": encoded(blank, "TIFF", compression="tiff_lzw"),
         "jpeg": large_jpeg(12_000, 9_000),
         "webp": webp_of(6_000, 6_000),

@@ -1,7 +1,7 @@
 """Reads the Bicep templates as a security auditor: part of make check, or make check-infra alone.
 
 The auditor is checkov, in a virtual environment of its own (.venv-checkov), since it pins what others need newer. It
-ends well even when it could not read a file, so what it says is looked at here. Whatever it finds is mended, or is in
+ends well even when it could not read a file, so what it says is looked at here. Each finding is fixed, or is in
 ACCEPTED with the reason.
 """
 
@@ -25,14 +25,14 @@ ACCEPTED: Mapping[str, str] = {
     "CKV_AZURE_35": "the storage firewall denies with networkIsolation; without it, Entra tokens are the door",
     "CKV_AZURE_59": "Event Grid dead-letters through the firewall as a trusted service; see storage-account.bicep",
     "CKV_AZURE_206": "redundancy is the parameter storageSku; local redundancy is the cheap default",
-    "CKV_AZURE_238": "the Azure OpenAI account calls nobody, so it needs no identity",
+    "CKV_AZURE_238": "the Azure OpenAI account makes no calls, so it needs no identity",
     "CKV_AZURE_134": "public access to Azure OpenAI is off with networkIsolation; without it, tokens are the door",
     "CKV_AZURE_225": "a plan with always-ready instances can be zone redundant; the default has none",
     "CKV_AZURE_222": "Event Grid's webhook comes from outside, and asks for its key",
     "CKV_AZURE_17": "Event Grid's webhook brings no client certificate",
     "CKV_AZURE_212": "Flex Consumption has no number of instances: it scales to zero",
     "CKV_AZURE_213": "Flex Consumption has no health check: the platform replaces instances",
-    "CKV_AZURE_78": "Flex Consumption has no FTP; its passwords are off all the same (basicPublishing)",
+    "CKV_AZURE_78": "Flex Consumption has no FTP; its passwords are off anyway (basicPublishing)",
     # These take the resource of application settings for one of web settings.
     "CKV_AZURE_66": "not a setting of Flex Consumption",
     "CKV_AZURE_63": "not a setting of Flex Consumption",
@@ -52,7 +52,7 @@ def older(source: str) -> str:
 
 
 def complaints(report: Mapping[str, Any]) -> list[str]:
-    """What is wrong by checkov's JSON report: files it could not read, and checks that failed and are not accepted."""
+    """Complaints from checkov's JSON report: files it could not read, and checks that failed and are not accepted."""
     results, summary = report.get("results", {}), report.get("summary", report)
     found = [f"{name}: checkov can't read it" for name in results.get("parsing_errors", [])]
     if not found and summary.get("parsing_errors"):

@@ -14,7 +14,7 @@ NOTICE = timedelta(days=120)
 
 
 def complaint(today: date) -> str | None:
-    """What is wrong with the default model on this day; None for nothing."""
+    """The complaint about the default model on this day; None when there is none."""
     model = json.loads(MODEL.read_text(encoding="utf-8"))
     retires = date.fromisoformat(model["retires"])
     if retires - today > NOTICE:

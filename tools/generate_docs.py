@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo  # noqa: E402
 
 from blobsight.cli import blobsight  # noqa: E402
 from pipeline import result  # noqa: E402
-from pipeline.settings import DEFAULT_SYSTEM_PROMPT, ModelUrl, ServiceUrl, Settings, StorageName  # noqa: E402
+from pipeline.settings import DEFAULT_SYSTEM_PROMPT, Listed, ModelUrl, ServiceUrl, Settings, StorageName  # noqa: E402
 
 SETTINGS_HEAD = """# Settings
 
@@ -50,6 +50,8 @@ def _allowed(field: FieldInfo) -> str:
         return text
     parts = get_args(field.annotation) if get_origin(field.annotation) in {Union, UnionType} else (field.annotation,)
     kind = next(part for part in parts if part is not NoneType)
+    if get_origin(kind) is Listed:
+        return "some of " + ", ".join(f"`{value}`" for value in get_args(get_args(kind)[0].__value__))
     kind = getattr(kind, "__value__", kind)
     if get_origin(kind) is Literal:
         return ", ".join(f"`{value}`" for value in get_args(kind))
@@ -66,6 +68,7 @@ def _allowed(field: FieldInfo) -> str:
 _ALLOWED_TEXTS = {
     str(ServiceUrl): "an `https://` address; `http://` only of this machine",
     str(ModelUrl): "an `https://` address without a path, or with `/openai/v1`; `http://` only of this machine",
+    str(StorageName | None): "3 to 63 lowercase letters, digits and single hyphens",
     str(StorageName): "3 to 63 lowercase letters, digits and single hyphens",
 }
 
@@ -73,6 +76,8 @@ _ALLOWED_TEXTS = {
 def _shown(default: object) -> str:
     if default == DEFAULT_SYSTEM_PROMPT:
         return f"{DEFAULT_SYSTEM_PROMPT[:40]}…"
+    if isinstance(default, tuple):
+        return ",".join(default)
     return str(default).lower() if isinstance(default, bool) else str(default)
 
 

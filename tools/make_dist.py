@@ -17,7 +17,7 @@ DEPLOYED = ("function_app.py", "host.json", "requirements.txt", "pipeline", "LIC
 
 
 def notes(changelog: str, version: str) -> str | None:
-    """What the changelog says of `version`, without its heading; None when it has no section for it."""
+    """The changelog's section for `version`, without its heading; None when there is none."""
     found = re.search(rf"^## \[{re.escape(version)}\].*?\n(.*?)(?=^## \[|\Z)", changelog, re.MULTILINE | re.DOTALL)
     return found.group(1).strip() + "\n" if found else None
 

@@ -29,9 +29,9 @@ from playwright.async_api import Browser, Page
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from support.browser import browser_path, gallery, place_of  # noqa: E402 - after the path
+from support.browser import gallery, place_of  # noqa: E402 - after the path
 
-from bench.chromium import chromium  # noqa: E402
+from bench.chromium import browser_path, chromium  # noqa: E402
 from localcloud.cloud import LocalCloud  # noqa: E402
 from localcloud.model import Question  # noqa: E402
 
@@ -96,11 +96,14 @@ class Scripted:
 
 
 async def main() -> None:
+    path = browser_path()
+    if path is None:
+        sys.exit("error: there is no browser to take pictures with: install Chromium.")
     fonts = await asyncio.to_thread(_fonts)
     PICTURES.mkdir(exist_ok=True)
     async with (
         _answered() as connection,
-        chromium(browser_path()) as browser,
+        chromium(path) as browser,
         gallery(place_of(connection)) as (_, address),
     ):
         schemes: tuple[Literal["light", "dark"], ...] = ("light", "dark")

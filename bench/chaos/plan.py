@@ -114,7 +114,7 @@ class Item:
             case Kind.EMPTY:
                 return b""
             case Kind.NO_IMAGE:
-                return f"This is no image at all but text, number {marker}.\n".encode() * 5
+                return f"This is not an image but text, number {marker}.\n".encode() * 5
             case Kind.TRUNCATED:
                 whole = _picture(marker, "JPEG", 128)
                 return whole[: len(whole) // 2]

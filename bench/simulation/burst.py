@@ -241,7 +241,7 @@ class _Cloud:
                 self.requests,
                 QueuedMarks(account, config.state_container),  # type: ignore[arg-type]
                 governor,
-                deployment=config.openai_deployment,
+                deployments=config.deployments,
                 retry_for=config.retry_for_seconds,
                 now=date,
                 rng=rng,

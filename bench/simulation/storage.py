@@ -141,7 +141,7 @@ def _refused[Refusal: HttpResponseError](kind: type[Refusal], code: str) -> Refu
 
 
 class Images:
-    """The input container: an image of any name, all the same, with a question in its metadata."""
+    """The input container: the same image under any name, with a question in its metadata."""
 
     def __init__(self, operations: Operations, image: bytes) -> None:
         self.operations = operations

@@ -14,6 +14,7 @@ from blobsight.account import Place, account_options, explained
 from blobsight.doctor import azure_checks, storage_checks
 from blobsight.doctor.findings import Check, Finding, Patient, Verdict, failed, skipped
 from blobsight.doctor.resource_manager import PUBLIC, Deployed, Refused, ResourceManager
+from blobsight.running import run
 from blobsight.terminal import Exit, Trouble, out, printable, progress, table, write_json
 from pipeline.settings import ServiceUrl
 
@@ -26,6 +27,7 @@ STORAGE: Mapping[str, Check] = {
     "images: write": storage_checks.write_images,
     "results: read": storage_checks.read_results,
     "state: read": storage_checks.read_state,
+    "rates": storage_checks.rates_left,
     SENDING: storage_checks.send_requests,
     "requests: waiting": storage_checks.requests,
     "poison": storage_checks.poison,
@@ -91,7 +93,7 @@ def doctor(place: Place, /, resource_manager: str, host: str, *, as_json: bool, 
     set -a; eval "$(azd env get-values)"; set +a; blobsight doctor
     blobsight doctor --json | jq '.[] | select(.verdict == "failed")'
     """  # noqa: D301 - click's mark of lines to leave alone
-    return asyncio.run(_run(place, Deployed(**names), resource_manager, host, as_json=as_json))
+    return run(_run(place, Deployed(**names), resource_manager, host, as_json=as_json))
 
 
 async def _run(place: Place, deployed: Deployed, resource_manager: str, host: str, *, as_json: bool) -> Exit:

@@ -1,5 +1,7 @@
 """Check the person's rights on the storage account, by operations that leave no trace."""
 
+from datetime import UTC, datetime
+
 from azure.core import MatchConditions
 from azure.core.exceptions import (
     ClientAuthenticationError,
@@ -12,6 +14,7 @@ from azure.storage.queue import TextBase64EncodePolicy
 
 from blobsight.account import STORAGE_SCOPE, code
 from blobsight.doctor.findings import Finding, Patient, failed, ok, skipped
+from blobsight.rates import rates
 from blobsight.terminal import counted
 
 _NEW_ROLE = "A new role takes effect within ten minutes."
@@ -89,6 +92,17 @@ async def write_images(patient: Patient) -> Finding:
             _role(patient, "Storage Blob Data Contributor"),
         )
     return ok(f"you may write to '{container.container_name}'")
+
+
+async def rates_left(patient: Patient) -> Finding:
+    """Check that nothing waits since a rate of the operator's is used up."""
+    found = await rates(patient.account, datetime.now(UTC))
+    if found is None:
+        return skipped("you may not read the app's notes; only the app needs to", "See 'state: read'.")
+    said = " ".join(found.sentences())
+    if found.waiting or (found.limit is not None and found.spent >= found.limit):
+        return failed(said, "Wait, or raise the setting (docs/trust.md).")
+    return ok(said or "nothing waits for a rate")
 
 
 async def send_requests(patient: Patient) -> Finding:

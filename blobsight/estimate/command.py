@@ -1,6 +1,5 @@
 """`blobsight estimate`: the cost of images, before anything is paid."""
 
-import asyncio
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -26,6 +25,7 @@ from blobsight.estimate.prices import CURRENCY
 from blobsight.estimate.ranges import Range
 from blobsight.image_states import checked_prefix
 from blobsight.local_files import LeftOut, LocalFile, find_files, why_unreadable
+from blobsight.running import run
 from blobsight.terminal import Exit, Problem, Trouble, name_problems, one_line, progress, say, table, write_json
 from pipeline.names import wants_result
 from pipeline.settings import MOST_OUTPUT_TOKENS, Detail
@@ -84,7 +84,7 @@ def estimate(  # noqa: PLR0913, PLR0917 - click passes each option by name
     elif place is None:
         raise click.UsageError("--in-container needs an account: give --account NAME or --local.")
     else:
-        answer = asyncio.run(_of_prefix(place, prefix, assumptions))
+        answer = run(_of_prefix(place, prefix, assumptions))
     any_problems = bool(files or answer.problems)
     for file in files:
         say(f"{one_line(file.path)}: {one_line(file.reason)}", "red")
@@ -102,7 +102,7 @@ def estimate(  # noqa: PLR0913, PLR0917 - click passes each option by name
 def _of_files(
     place: Place | None, paths: Sequence[str], assumptions: Assumptions
 ) -> tuple[Estimate, Sequence[LeftOut]]:
-    experience, unread = asyncio.run(_experience_of(place, assumptions)) if place else (None, [])
+    experience, unread = run(_experience_of(place, assumptions)) if place else (None, [])
     problems: list[LeftOut] = []
     instruction_files = 0
 

@@ -9,9 +9,12 @@ from contextlib import suppress
 import click
 
 from blobsight.account import Place, account_options
-from blobsight.gallery.server import PORT, serving
 from blobsight.image_states import checked_prefix
+from blobsight.running import run
 from blobsight.terminal import Exit, Trouble, plain, say
+
+PORT = 7080
+"""Tried first, so that an address of yesterday still leads here."""
 
 
 @click.command()
@@ -32,16 +35,18 @@ def gallery(place: Place, prefix: str, *, read_only: bool, port: int | None, no_
     blobsight gallery
     blobsight gallery 2026/receipts/ --read-only
     """  # noqa: D301 - click's mark of lines to leave alone
-    return asyncio.run(_run(place, prefix, read_only=read_only, port=port, no_browser=no_browser))
+    return run(_run(place, prefix, read_only=read_only, port=port, no_browser=no_browser))
 
 
 async def _run(place: Place, prefix: str, *, read_only: bool, port: int | None, no_browser: bool) -> Exit:
+    from blobsight.gallery.server import serving  # noqa: PLC0415 - 150 ms that other commands don't need
+
     stopped = asyncio.Event()
     with suppress(NotImplementedError):  # on Windows
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
     async with place.opened() as account:
         try:
-            async with serving(account, prefix, port=port, read_only=read_only) as address:
+            async with serving(account, prefix, ports=[port] if port else [PORT, 0], read_only=read_only) as address:
                 plain(address)
                 sys.stdout.flush()
                 say("The gallery is open at this address. Ctrl-C stops it.")

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -19,8 +19,6 @@ from blobsight.pictures.pictures import Pictures
 
 PAGES = Path(__file__).with_name("static")
 MEDIA_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
-PORT = 7080
-"""Tried first, so that an address of yesterday still leads here."""
 MOST_BODY = 16 * 1024 * 1024
 """Bytes of a request, but for files that are uploaded."""
 
@@ -28,11 +26,17 @@ logger = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def serving(account: Account, prefix: str, *, port: int | None, read_only: bool) -> AsyncIterator[str]:
+async def serving(account: Account, prefix: str, *, ports: Sequence[int], read_only: bool) -> AsyncIterator[str]:
     """Serve the gallery of `account` while the context is open. Yields the address to open.
 
+    Args:
+        account: the account.
+        prefix: of the images' names.
+        ports: on 127.0.0.1, in the order in which they are tried; 0 is any free one.
+        read_only: leave out what changes something.
+
     Raises:
-        OSError: the port is taken.
+        OSError: none of the ports can be had.
     """
     guard = Guard()
     watching = Watching(account, prefix)
@@ -57,7 +61,7 @@ async def serving(account: Account, prefix: str, *, port: int | None, read_only:
         await runner.setup()
         listing = asyncio.create_task(watching.run())
         try:
-            guard.serve_on(await _listen(runner, port))
+            guard.serve_on(await _listen(runner, ports))
             yield guard.address
         finally:
             listing.cancel()
@@ -65,12 +69,14 @@ async def serving(account: Account, prefix: str, *, port: int | None, read_only:
             await runner.cleanup()
 
 
-async def _listen(runner: web.AppRunner, port: int | None) -> int:
-    """Listen on `port`; without one, on the usual port or, if that is taken, on any."""
-    for candidate in (port,) if port is not None else (PORT, 0):
-        with suppress(*([OSError] if port is None and candidate else [])):
-            await web.TCPSite(runner, "127.0.0.1", candidate).start()
+async def _listen(runner: web.AppRunner, ports: Sequence[int]) -> int:
+    """Listen on the first of `ports` that is free; 0 is any that is."""
+    for port in ports[:-1]:
+        with suppress(OSError):
+            await web.TCPSite(runner, "127.0.0.1", port).start()
             break
+    else:
+        await web.TCPSite(runner, "127.0.0.1", ports[-1]).start()
     return int(runner.addresses[0][1])
 
 

@@ -21,6 +21,7 @@ from blobsight.reading import Content, UnreadableError, side_by_side
 from blobsight.results.export import JSON_LINES, TABLES, Export, JsonLines, Table, new_file
 from blobsight.results.flattening import json_text
 from blobsight.results.page import PAGES, AnswersPage
+from blobsight.running import run
 from blobsight.stored_results import parse_result, read_result, read_stored
 from blobsight.terminal import (
     Bar,
@@ -110,14 +111,14 @@ def results(  # noqa: PLR0913 - one for each option
             "--succeeded and --failed exclude each other: give one of them, or neither for all results."
         )
     wanted = "succeeded" if succeeded else "failed" if failed else None
-    if is_blob_name(prefix) and output is None and wanted is None and asyncio.run(_show(place, prefix)):
+    if is_blob_name(prefix) and output is None and wanted is None and run(_show(place, prefix)):
         return Exit.DONE
     prefix = prefix.removesuffix("*")
     tally = Tally()
     try:
         with new_file(output) if output else _stdout() as export:
             with _bar(output) as bar:
-                asyncio.run(export_results(place, prefix, wanted, export, tally, bar))
+                run(export_results(place, prefix, wanted, export, tally, bar))
             if not tally.found:
                 raise Trouble(
                     f"'{place.results}' has no result"
@@ -293,7 +294,7 @@ async def _wanted(container: ContainerClient, prefix: str, wanted: str | None, t
 
 async def _count(container: ContainerClient, prefix: str, wanted: str | None, bar: Bar) -> None:
     pages = listed(container, metadata=True, prefix=prefix[:SHORTENED_AT])
-    bar.says(total=sum([len(_chosen(page, wanted)) async for page in pages]))
+    bar.expect(sum([len(_chosen(page, wanted)) async for page in pages]))
 
 
 def _chosen(page: Page, wanted: str | None) -> list[ListedBlob]:

@@ -104,14 +104,11 @@ class Columns:
     @property
     def kinds(self) -> dict[str, Kind]:
         """Each column's type, in the order of the table: the most important fields, the data, the rest."""
-        fixed = {name: FIXED[name] if not kinds & ~FIXED[name] else Kind.TEXT for name, kinds in self._fixed()}
+        fixed = {name: kind if not self._kinds[name] & ~kind else Kind.TEXT for name, kind in FIXED.items()}
         data = {name: kinds.common for name, kinds in self._kinds.items() if name not in FIXED}
         rest = {REST: Kind.TEXT} if self.without else {}
         first = {name: fixed.pop(name) for name in _FIRST}
         return first | data | rest | fixed
-
-    def _fixed(self) -> Iterator[tuple[str, Kind]]:
-        return ((name, kinds) for name, kinds in self._kinds.items() if name in FIXED)
 
 
 def flattened(result: Mapping[str, Any]) -> Iterator[tuple[str, Value]]:

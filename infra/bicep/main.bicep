@@ -23,7 +23,7 @@ param location string
 @description('Tags of every resource.')
 param tags { *: string } = {}
 
-@description('Who drops images and reads results: object id of a user, group or service principal. Empty for nobody.')
+@description('Object id of the user, group or service principal that drops images and reads results. Empty for none.')
 param userPrincipalId string = ''
 
 @description('What userPrincipalId is.')
@@ -143,7 +143,7 @@ param logDailyQuotaGb int = 1
 @description('Whether alerts are set up.')
 param alertsEnabled bool = true
 
-@description('Who gets an e-mail for an alert; empty for nobody: alerts are seen in the portal then.')
+@description('Who gets an e-mail for an alert; empty for none: alerts are seen in the portal then.')
 param alertEmail string = ''
 
 @description('Failed results in 15 minutes that are too many.')

@@ -111,14 +111,14 @@ def insufficient_quota() -> ErrorReply:
     )
 
 
-def request_too_large(limit: int = 30_000, requested: int = 36_278) -> ErrorReply:
+def request_too_large() -> ErrorReply:
     """429 for one request that no minute's quota covers."""
     return ErrorReply(
         429,
         {
             "error": {
-                "message": f"Request too large for gpt-5.4-mini on tokens per min (TPM): Limit {limit}, Requested "
-                f"{requested}. The input or output tokens must be reduced in order to run successfully.",
+                "message": "Request too large for gpt-5.4-mini on tokens per min (TPM): Limit 30000, Requested "
+                "36278. The input or output tokens must be reduced in order to run successfully.",
                 "type": "tokens",
                 "param": None,
                 "code": "rate_limit_exceeded",

@@ -45,10 +45,10 @@ class LocalModel:
 
     verify: see Verify. brain: who answers; by default one that reads text and measures pixels. upstream: the base URL
     of an OpenAI-compatible server that answers instead of the brain, e.g. http://localhost:11434/v1. deployments: the
-    names that requests may use as `model`. port: 0 for a free one.
+    names that requests may use as `model`.
     """
 
-    def __init__(  # noqa: PLR0913 - settings of one service, all but one by keyword
+    def __init__(
         self,
         certificates: Certificates,
         *,
@@ -56,7 +56,6 @@ class LocalModel:
         brain: Brain | None = None,
         upstream: str | None = None,
         deployments: Sequence[str] = ("vision",),
-        port: int = 0,
     ) -> None:
         self.script = Script()
         self.history: deque[Asked] = deque(maxlen=HISTORY)
@@ -68,7 +67,7 @@ class LocalModel:
         self._verify = verify
         self._brain = brain or HonestBrain()
         self._relay = Relay(upstream) if upstream else None
-        self._port = port
+        self._port = 0
         self._stack = AsyncExitStack()
         self._room = asyncio.Semaphore(BODIES_AT_ONCE)
         self._closing = asyncio.Event()

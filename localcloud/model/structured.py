@@ -1,15 +1,14 @@
-"""Build a value that meets a JSON Schema from what was found in a picture: the stand-in's structured output.
+"""Build a value of the shape of a JSON Schema from what was found in a picture: the stand-in's structured output.
 
-Understood: what the service's structured outputs allow (type, properties, required, items, enum, const, anyOf, $ref,
-format, pattern, the bounds of numbers, strings and arrays) and oneOf, allOf. A schema that this cannot meet ends in
-CannotAnswerError, never in a value that does not fit.
+Understood: what the app sends in strict mode (type, properties, items, enum, anyOf, $ref), and what guidance mostly
+consists of (required, const, oneOf, allOf). Bounds, patterns and formats are not looked at: strict mode has none of
+them, and a value that was only made up to fit would hide that nothing was found. The app checks each answer anyway.
 """
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeIs
 
 from localcloud.model.pixels import Facts
 from localcloud.model.reading import Row
@@ -24,20 +23,6 @@ DATE = re.compile(r"\b\d{4}-\d{2}-\d{2}\b")
 TIME = re.compile(r"\b\d{1,2}:\d{2}(?::\d{2})?\b")
 NUMBER = re.compile(r"-?\d+(?:[.,]\d{3})*(?:[.,]\d+)?")
 CURRENCY = re.compile(r"\b(?:EUR|USD|GBP|NOK|SEK|DKK|CHF|JPY|CNY|INR|CAD|AUD|PLN|CZK|BRL)\b|[€$£¥₹]")
-
-MADE_UP = {
-    "date-time": "1970-01-01T00:00:00Z",
-    "date": "1970-01-01",
-    "time": "00:00:00Z",
-    "duration": "PT0S",
-    "email": "nobody@example.org",
-    "hostname": "example.org",
-    "ipv4": "192.0.2.1",
-    "ipv6": "2001:db8::1",
-    "uuid": "00000000-0000-0000-0000-000000000000",
-    "uri": "https://example.org/",
-}
-"""Placeholder values for formats that an empty string does not meet."""
 
 NAMES_OF_THE_PLACE = frozenset(
     {"vendor", "merchant", "store", "shop", "seller", "supplier", "company", "brand", "title"}
@@ -71,6 +56,8 @@ class Findings:
         best, index = max(scored, default=(0, 0))
         if best:
             row = self.rows[-index]
+            if found := _of_a_kind(words, "  ".join(row)):
+                return found
             if len(row) > 1 and words & _words(row[0]):
                 return " ".join(row[1:])
             return _after_label(next(cell for cell in row if words & _words(cell)), words)
@@ -85,11 +72,7 @@ class Findings:
             return " ".join([*(fact.sentence() for fact in self.facts), self.remark])
         if self.facts and words <= {"width", "height", "format"} and len(words) == 1:
             return str(getattr(self.facts[0], *words))
-        for word, pattern in (("currency", CURRENCY), ("date", DATE), ("time", TIME)):
-            found = pattern.search(self.text) if word in words else None
-            if found:
-                return found[0]
-        return None
+        return _of_a_kind(words, self.text)
 
     def several(self, name: str) -> list[str]:
         """The strings for an array of that name."""
@@ -102,16 +85,24 @@ class Findings:
         return [found] if found else []
 
 
-def fill(schema: Schema | bool, found: Findings) -> Any:  # noqa: FBT001 - true and false are JSON Schemas
-    """A value for the schema. Raises CannotAnswerError."""
-    root = schema if isinstance(schema, Mapping) else {}
-    return _Filler(root, found).value(schema, "", 0)
+def fill(schema: Schema, found: Findings) -> Any:
+    """A value of the shape of the schema. Raises CannotAnswerError."""
+    return _Filler(schema, found).value(schema, "", 0)
 
 
 def _words(name: str) -> set[str]:
     """The words of a property's name or a label: camelCase, snake_case and plain text alike."""
     spaced = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", name)
     return set(re.findall(r"[^\W_]+", spaced.casefold()))
+
+
+def _of_a_kind(words: set[str], text: str) -> str | None:
+    """The first date, time or currency in `text`, if the words ask for one."""
+    for word, pattern in (("currency", CURRENCY), ("date", DATE), ("time", TIME)):
+        found = pattern.search(text) if word in words else None
+        if found:
+            return found[0]
+    return None
 
 
 def _after_label(cell: str, words: set[str]) -> str:
@@ -127,39 +118,29 @@ class _Filler:
         self._root = root
         self._found = found
 
-    def value(  # noqa: C901, PLR0911, PLR0912 - one case for each kind of schema
-        self,
-        schema: Schema | bool,  # noqa: FBT001 - as in fill
-        name: str,
-        depth: int,
-    ) -> Any:
-        if schema is False or depth > MAX_DEPTH:
+    def value(self, schema: Any, name: str, depth: int) -> Any:  # noqa: C901, PLR0911 - one case for each kind
+        if depth > MAX_DEPTH:
             raise CannotAnswerError(f"No value can meet the schema of '{name}'.")
-        if schema is True:
-            return self._found.about(name)
-        schema = self._resolved(schema)
+        schema = self._resolved(schema if _is_object(schema) else {})
         if "const" in schema:
             return schema["const"]
         if "enum" in schema:
             return self._choice(schema["enum"], name)
-        for union in ("anyOf", "oneOf"):
-            if union in schema:
-                rest = {key: part for key, part in schema.items() if key != union}
-                return self._first([_merged(rest, option) for option in schema[union]], name, depth)
-        kinds = schema.get("type")
+        if options := schema.get("anyOf") or schema.get("oneOf"):
+            rest = {key: part for key, part in schema.items() if key not in ("anyOf", "oneOf")}
+            return self._first([_merged(rest, option) for option in filter(_is_object, options)], name, depth)
+        kinds = schema.get("type") or _implied_type(schema)
         if isinstance(kinds, list):
             return self._first([{**schema, "type": kind} for kind in kinds], name, depth)
-        if kinds is None:
-            kinds = _implied_type(schema)
         match kinds:
             case "object":
                 return self._object(schema, depth)
             case "array":
-                return self._array(schema, name, depth)
+                return self._array(schema, name)
             case "string":
-                return self._string(schema, name)
+                return self._found.about(name) or ""
             case "integer" | "number":
-                return self._number(schema, name, whole=kinds == "integer")
+                return self._number(name, whole=kinds == "integer")
             case "boolean":
                 return self._yes_or_no(name) or False
             case _:
@@ -180,25 +161,22 @@ class _Filler:
             elif "allOf" in schema:
                 parts = schema["allOf"]
                 schema = {key: part for key, part in schema.items() if key != "allOf"}
-                for part in parts:
-                    schema = _merged(schema, self._resolved(part) if isinstance(part, Mapping) else part)
+                for part in filter(_is_object, parts):
+                    schema = _merged(schema, self._resolved(part))
             else:
                 return schema
         raise CannotAnswerError("The schema refers to itself without end.")
 
-    def _first(self, options: list[Schema | bool], name: str, depth: int) -> Any:
+    def _first(self, options: list[Schema], name: str, depth: int) -> Any:
         """Null if that is allowed and nothing was found; else the first option that can be met."""
         types = {kind for option in options for kind in _types(option)}
         if "null" in types and (depth >= DEEP or self._nothing_for(types - {"null"}, name)):
             return None
-        ordered = sorted(options, key=lambda option: isinstance(option, Mapping) and option.get("type") == "null")
-        for option in ordered:
+        for option in sorted(options, key=lambda option: option.get("type") == "null"):
             try:
-                value = self.value(option, name, depth + 1)
+                return self.value(option, name, depth + 1)
             except CannotAnswerError:
                 continue
-            made_up = isinstance(value, str) and value in MADE_UP.values()
-            return None if made_up and "null" in types else value
         raise CannotAnswerError(f"No value can meet the schema of '{name}'.")
 
     def _nothing_for(self, types: set[Any], name: str) -> bool:
@@ -235,76 +213,32 @@ class _Filler:
                     result[name] = self.value(part, name, depth + 1)
                 except CannotAnswerError:
                     continue  # it was optional
-        others = schema.get("additionalProperties", True)
         for name in required:
             if name not in properties:
-                result[name] = self.value(others, name, depth + 1)
+                result[name] = self._found.about(name)
         return result
 
-    def _array(self, schema: Schema, name: str, depth: int) -> list[Any]:
-        least = schema.get("minItems", 0)
-        most = schema.get("maxItems", math.inf)
-        first = list(schema.get("prefixItems", []))
-        items = schema.get("items", True)
-        result = [self.value(part, name, depth + 1) for part in first]
-        plain = self._resolved(items) if isinstance(items, Mapping) else {}
-        if plain.get("type") == "string" and not first and not plain.keys() & {"format", "enum", "const"}:
-            for text in self._found.several(name):
-                fitted = _fitted(text, plain)
-                if fitted is not None and fitted not in result:
-                    result.append(fitted)
-        result = result[: int(min(most, len(result)))]
-        while len(result) < least:
-            result.append(self.value(items, name, depth + 1))
-        if schema.get("uniqueItems") and len({repr(item) for item in result}) < len(result):
-            raise CannotAnswerError(f"Nothing distinct enough was found for '{name}'.")
-        return result
+    def _array(self, schema: Schema, name: str) -> list[Any]:
+        items = schema.get("items")
+        items = self._resolved(items) if _is_object(items) else {}
+        if items.get("type") == "string" and not items.keys() & {"enum", "const"}:
+            return list(dict.fromkeys(self._found.several(name)))
+        return []
 
-    def _string(self, schema: Schema, name: str) -> str:
-        said = self._found.about(name) or ""
-        finder = DATE if schema.get("format") == "date" else None
-        made_up = MADE_UP.get(schema.get("format", ""))
-        candidates = [said]
-        if finder:
-            candidates = [match[0] for match in finder.finditer(f"{said}\n{self._found.text}")]
-        elif made_up is not None:
-            candidates = [word for word in said.split() if schema.get("format") == "email" and "@" in word[1:-1]]
-        elif "pattern" in schema:
-            candidates += said.split() + [cell for row in self._found.rows for cell in row] + self._found.text.split()
-        candidates += [made_up] if made_up is not None else ["", "-"]
-        for candidate in candidates:
-            fitted = _fitted(candidate, schema)
-            if fitted is not None:
-                return fitted
-        raise CannotAnswerError(f"Nothing in the picture meets the schema of '{name}'.")
-
-    def _number(self, schema: Schema, name: str, *, whole: bool) -> float | int:
-        low, high = schema.get("minimum", -math.inf), schema.get("maximum", math.inf)
-        over, under = schema.get("exclusiveMinimum", -math.inf), schema.get("exclusiveMaximum", math.inf)
-        step = schema.get("multipleOf", 1 if whole else None)
+    def _number(self, name: str, *, whole: bool) -> float | int:
         said = NUMBER.findall(self._found.about(name) or "")
-        candidates: list[float] = [_amount(said[-1])] if said else []
-        candidates += [0, low, high, over + (step or 1), under - (step or 1), (low + high) / 2, (over + under) / 2]
-        candidates += [(max(low, over) + min(high, under)) / 2]
-        if step:
-            candidates += [math.ceil(low / step) * step if math.isfinite(low) else 0]
-            candidates += [(math.floor(over / step) + 1) * step if math.isfinite(over) else 0]
-            candidates += [math.floor(high / step) * step if math.isfinite(high) else 0]
-            candidates += [(math.ceil(under / step) - 1) * step if math.isfinite(under) else 0]
-        for value in candidates:
-            if not math.isfinite(value) or not low <= value <= high or not over < value < under:
-                continue
-            if whole and value != int(value):
-                continue
-            if step and value % step:
-                continue
-            return int(value) if value == int(value) else value
-        raise CannotAnswerError(f"No number can meet the schema of '{name}'.")
+        value = _amount(said[-1]) if said else 0
+        if value == int(value):
+            return int(value)
+        return 0 if whole else value
 
 
-def _merged(base: Schema, extra: Schema | bool) -> Schema:  # noqa: FBT001 - as in fill
-    if not isinstance(extra, Mapping):
-        return base if extra else {**base, "anyOf": []}
+def _is_object(schema: Any) -> TypeIs[Schema]:
+    """Not true, false, or a list of schemas, which are for guidance that has nothing to find."""
+    return isinstance(schema, Mapping)
+
+
+def _merged(base: Schema, extra: Schema) -> Schema:
     merged = {**base, **extra}
     if "properties" in base and "properties" in extra:
         merged["properties"] = {**base["properties"], **extra["properties"]}
@@ -314,28 +248,10 @@ def _merged(base: Schema, extra: Schema | bool) -> Schema:  # noqa: FBT001 - as 
 
 
 def _implied_type(schema: Schema) -> str:
-    """Guess the type of a schema without `type`; a string if nothing suggests another."""
-    for kind, keywords in (
-        ("object", ("properties", "required", "additionalProperties")),
-        ("array", ("items", "prefixItems", "minItems", "maxItems")),
-        ("number", ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")),
-    ):
-        if any(keyword in schema for keyword in keywords):
-            return kind
-    return "string"
-
-
-def _fitted(text: str, schema: Schema) -> str | None:
-    """The text within its bounds: cut when too long, padded when too short; None when a pattern does not take it."""
-    text = text.ljust(schema.get("minLength", 0), "-")[: schema.get("maxLength")]
-    pattern = schema.get("pattern")
-    if pattern is not None:
-        try:
-            if not re.search(pattern, text):
-                return None
-        except re.error:  # a JavaScript pattern that Python cannot read: nothing can be promised about it
-            return None
-    return text
+    """The type of a schema without `type`."""
+    if "properties" in schema:
+        return "object"
+    return "array" if "items" in schema else "string"
 
 
 def _amount(number: str) -> float:
@@ -352,7 +268,7 @@ def _amount(number: str) -> float:
     return float(re.sub(r"[.,]", "", whole) + "." + rest)
 
 
-def _types(schema: Any) -> list[Any]:
+def _types(schema: Schema) -> list[Any]:
     """The types that `schema` allows; [None] where it says none."""
-    kinds = schema.get("type") if isinstance(schema, Mapping) else None
+    kinds = schema.get("type")
     return kinds if isinstance(kinds, list) else [kinds]

@@ -22,17 +22,10 @@ _ENDS = {"jpeg": b"\xff\xd9", "png": b"IEND", "gif": b";"}
 _MAX_BEHIND = 1024
 
 
-def recognise(data: bytes) -> str:
-    """The image format of `data`: "jpeg", "png", "gif", "webp", "bmp", "tiff", "heic" or "avif".
-
-    Raises:
-        PermanentFailure: unsupported_image, naming what the file seems to be.
-    """
-    return find_picture(data)[0]
-
-
 def find_picture(data: bytes) -> tuple[str, int]:
-    """(format, offset at which the picture begins). It rarely is not 0.
+    """The format of the picture in `data`, and the offset at which it begins, nearly always 0.
+
+    The format is "jpeg", "png", "gif", "webp", "bmp", "tiff", "heic" or "avif".
 
     Raises:
         PermanentFailure: unsupported_image, naming what the file seems to be.

@@ -10,6 +10,7 @@ options.py         the options that may stand beside the text
 sources.py         the order above, and where the files lie
 """
 
-from pipeline.instructions.sources import BUILT_IN, Files, Instructions, InstructionSources, Origin
+from pipeline.instructions.authority import Authority, Origin
+from pipeline.instructions.sources import BUILT_IN, Files, Instructions, InstructionSources
 
-__all__ = ["BUILT_IN", "Files", "InstructionSources", "Instructions", "Origin"]
+__all__ = ["BUILT_IN", "Authority", "Files", "InstructionSources", "Instructions", "Origin"]

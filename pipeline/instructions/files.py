@@ -23,7 +23,7 @@ from pipeline.one_line import short
 from pipeline.unpacking import Broken, TooLarge, is_gzip, unpacked
 
 MAX_FILE_BYTES = 64 * 1024
-"""Far more than anybody asks of one image, and four times the tokens that an answer has by default."""
+"""Far more than people ask of one image, and four times the tokens that an answer has by default."""
 
 _MAX_DEPTH = 64
 _MAX_DIGITS = 1000

@@ -33,6 +33,10 @@ class Options(BaseModel):
     schema_: Annotated[dict[str, Any] | str | None, Field(alias="schema")] = None
     """A JSON Schema, or the name of a blob that holds one."""
 
+    def value_of(self, option: str) -> Any:
+        """The value of the option that people call `option`."""
+        return self.schema_ if option == "schema" else getattr(self, option)
+
     def over(self, other: "Options") -> "Options":
         """These options, and `other`'s where these say nothing."""
         return Options.model_construct(

@@ -1,9 +1,9 @@
-"""The sources of instructions, in order: the first one that has text wins.
+"""The sources of instructions, in the operator's order of authority: the first one that has text wins.
 
 Options are merged over the sources that were looked at: a key that an earlier source sets is not changed by a later
-one. Sources after the one that has the text are not looked at, so an image with instructions in its metadata costs no
-further storage operation. Otherwise the sidecar costs three (one for each ending), and each folder three, once in
-`CACHE_SECONDS` per instance.
+one. Once the text is found, only request and metadata are still looked at, since they are at hand: so an image with
+instructions in its metadata costs no further storage operation. Otherwise the sidecar costs three (one for each
+ending), and each folder three, once in `CACHE_SECONDS` per instance.
 """
 
 import asyncio
@@ -12,13 +12,13 @@ import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from functools import partial
 from typing import Any, Protocol
 
 from cachetools import TTLCache
 
 from pipeline.errors import ErrorCode, PermanentFailure
+from pipeline.instructions.authority import Authority, Origin
 from pipeline.instructions.files import (
     MAX_FILE_BYTES,
     InstructionFile,
@@ -38,6 +38,9 @@ from pipeline.schemas import AnswerSchema, InvalidSchema
 
 BUILT_IN = "Describe this image."
 
+_AT_HAND = frozenset({Origin.REQUEST, Origin.METADATA})
+"""Sources that cost no storage operation."""
+
 CACHE_SECONDS = 30
 """How long an instance goes by what a folder's instruction file (or a schema blob) said when it last looked."""
 CACHED_BYTES = 32 * 1024 * 1024
@@ -52,17 +55,6 @@ PARSED_AT_ONCE_BYTES = 8 * 1024
 
 _NEARLY_A_KEY = re.compile(r"_*instructions?_*(?P<base64>b(?:ase)?_?64)?_*")
 """Nothing that other tools write: they have `prompt`, `description` and the like."""
-
-
-class Origin(StrEnum):
-    """Which source the text came from, in order of precedence."""
-
-    REQUEST = "request"
-    METADATA = "metadata"
-    SIDECAR = "sidecar"
-    FOLDER = "folder"
-    SETTING = "setting"
-    BUILT_IN = "builtin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +75,7 @@ class Instructions:
 
 
 class Files(Protocol):
-    """The input container, as far as instruction files go."""
+    """The container of instruction files: the input container, unless there is one of its own."""
 
     async def read_start(self, name: str, length: int) -> bytes | None:
         """At most `length` bytes of the blob, None if there is none."""
@@ -92,8 +84,9 @@ class Files(Protocol):
 class InstructionSources:
     """Finds the instructions of images; one per process, since it remembers folder files."""
 
-    def __init__(self, files: Files, default_text: str | None) -> None:
+    def __init__(self, files: Files, default_text: str | None, authority: Authority | None = None) -> None:
         self._files = files
+        self._authority = authority or Authority()
         self._default_text = visible_text(default_text or "")
         self._remembered = _Remembered()
 
@@ -118,16 +111,17 @@ class InstructionSources:
             raise failure
         # Metadata keys keep the case they were written in, but Azure compares them without it.
         metadata = {key.lower(): value for key, value in metadata.items()}
-        options = (given or Options()).over(_metadata_options(metadata))
-        found = _from_request(request) or _from_metadata(metadata)
-        if found is None and name is not None:
-            async for origin, file_name, file in self._instruction_files(name):
-                options = options.over(file.options)
-                if file.text:
-                    found = file.text, origin, file_name
+        found: tuple[str, Origin, str | None] | None = None
+        options = Options()
+        for origin in self._authority.sources:
+            if found and origin not in _AT_HAND:
+                continue
+            async for said in self._said_by(origin, name, metadata, request, given, wants_text=found is None):
+                self._require_allowed(said, origin)
+                options = options.over(said.options)
+                if said.text and found is None:
+                    found = said.text, origin, said.name
                     break
-        if found is None and self._default_text:
-            found = self._default_text, Origin.SETTING, "DEFAULT_INSTRUCTIONS"
         text, origin, origin_name = found or (BUILT_IN, Origin.BUILT_IN, None)
         if not _is_encodable(text):
             raise _invalid(f"The instructions ({short(origin_name or origin)}) hold half a character: write it out.")
@@ -144,6 +138,8 @@ class InstructionSources:
         Raises:
             RetryableFailure: storage could not be read.
         """
+        if not self._authority.uploaders_files_count:
+            return None
         meant = misnamed(name)
         if meant and (meant.is_certain or meant.image is None):
             return _misnamed(name, meant)
@@ -161,16 +157,47 @@ class InstructionSources:
         there = next((other for other, start in zip(others, found, strict=True) if start is not None), None)
         return None if there is None else _of_another_writing(name, image, there, ending)
 
-    async def _instruction_files(self, name: str) -> AsyncIterator[tuple[Origin, str, InstructionFile]]:
-        for file in await self._read(sidecars(name)):
-            yield Origin.SIDECAR, *file
-        if (usual := usual_form(name)) != name:
+    async def _said_by(  # noqa: PLR0913 - all that is known of the image
+        self,
+        origin: Origin,
+        name: str | None,
+        metadata: Mapping[str, str],
+        request: str | None,
+        given: Options | None,
+        *,
+        wants_text: bool,
+    ) -> AsyncIterator["_Said"]:
+        match origin:
+            case Origin.REQUEST:
+                yield _Said(None, "The request", visible_text(request or ""), given or Options())
+            case Origin.METADATA:
+                options = _metadata_options(metadata)
+                key, text = (_metadata_text(metadata) if wants_text else None) or (None, "")
+                yield _Said(key, "The blob's metadata", text, options)
+            case Origin.SIDECAR if name is not None:
+                for file in await self._sidecars(name):
+                    yield _said_in(*file)
+            case Origin.FOLDER if name is not None:
+                for folder in folders_of(name):
+                    for file in await self._remembered.get(("folder", folder), partial(self._read_folder, folder)):
+                        yield _said_in(*file)
+            case Origin.SETTING:
+                yield _Said("DEFAULT_INSTRUCTIONS", "", self._default_text, Options())
+
+    def _require_allowed(self, said: "_Said", origin: Origin) -> None:
+        try:
+            self._authority.require_allowed(said.options, origin)
+        except InvalidOption as error:
+            raise _invalid(f"{said.called} can't be used: {error}.", option=error.option) from None
+
+    async def _sidecars(self, name: str) -> list[tuple[str, InstructionFile]]:
+        if found := await self._read(sidecars(name)):
+            return found
+        if not self._authority.files_are_the_operators and (usual := usual_form(name)) != name:
             # A sidecar in the usual form, which came first: its own event found no image. Few names are in another one.
             for file_name, _ in await self._read(sidecars(usual)):
                 raise _in_another_form(file_name, name + file_name.removeprefix(usual))
-        for folder in folders_of(name):
-            for file in await self._remembered.get(("folder", folder), partial(self._read_folder, folder)):
-                yield Origin.FOLDER, *file
+        return []
 
     async def _read_folder(self, folder: str) -> tuple[list[tuple[str, InstructionFile]], int]:
         """Its instruction files, and how many bytes they have."""
@@ -206,6 +233,20 @@ class InstructionSources:
         if len(data) > MAX_FILE_BYTES:
             raise _invalid(f"{called} is larger than the {MAX_FILE_BYTES:,} bytes that are read.", file=name)
         return await _compiled(_unpacked(called, name, data), called, file=name)
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """The contents of one source: a text, or "", and options. `called` begins a sentence about it."""
+
+    name: str | None
+    called: str
+    text: str
+    options: Options
+
+
+def _said_in(name: str, file: InstructionFile) -> _Said:
+    return _Said(name, f"The instruction file '{short(name)}'", file.text or "", file.options)
 
 
 async def _all_parsed(contents: Mapping[str, bytes]) -> list[tuple[str, InstructionFile]]:
@@ -339,19 +380,15 @@ def _held(loaded: _Loaded) -> int:
     return ENTRY_BYTES + HELD_PER_BYTE * loaded[1]
 
 
-def _from_request(request: str | None) -> tuple[str, Origin, str | None] | None:
-    text = visible_text(request or "")
-    return (text, Origin.REQUEST, None) if text else None
-
-
-def _from_metadata(metadata: Mapping[str, str]) -> tuple[str, Origin, str | None] | None:
+def _metadata_text(metadata: Mapping[str, str]) -> tuple[str, str] | None:
+    """The key that holds the instructions, and their text."""
     for key, decode in (("instructions_b64", decode_base64), ("instructions", decode_text)):
         try:
             text = visible_text(decode(metadata.get(key, "")))
         except UndecodableText as error:
             raise _invalid(f"The blob's metadata '{key}' can't be read: {error}.", metadata=key) from None
         if text:
-            return text, Origin.METADATA, key
+            return key, text
     for key, value in metadata.items():
         if value.strip() and (near := _NEARLY_A_KEY.fullmatch(key)) and key not in ("instructions", "instructions_b64"):
             right = "instructions_b64" if near["base64"] else "instructions"

@@ -16,6 +16,7 @@ from pipeline.job.reading import Reader, sha256
 from pipeline.job.requests import Request
 from pipeline.job.work import Asked, Stopwatch, Work, assemble, unknown_source
 from pipeline.names import image_of_sidecar, result_name, wants_result
+from pipeline.pacing.rates import Reanalyses
 from pipeline.result import Result
 from pipeline.settings import Settings
 from pipeline.storage.facts import Claim, ClaimedElsewhere, OpenedUpload, Upload, VersionGone
@@ -46,6 +47,7 @@ class Analyzer:
     ones. No image waits for one half while it holds part of the other, so they can't deadlock.
 
     Args:
+        instruction_files: where they are, if not beside the images.
         patience: seconds to wait for memory; an image that would wait longer gets `NoMemory`.
     """
 
@@ -57,6 +59,7 @@ class Analyzer:
         claims: Claims,
         model: VisionModel,
         *,
+        instruction_files: Files | None = None,
         patience: float = 30.0,
     ) -> None:
         self._uploads = uploads
@@ -64,7 +67,8 @@ class Analyzer:
         self._claims = claims
         self._slots = asyncio.Semaphore(settings.max_concurrency)
         memory = Budget(settings.image_memory_bytes // 2, patience=patience)
-        self._asking = Asking(settings, uploads)
+        self._asking = Asking(settings, instruction_files or uploads)
+        self._rate = Reanalyses(settings.reanalyses_per_hour)
         self._reader = Reader(settings, memory)
         self._model = ModelAnswerer(settings, model, memory)
 
@@ -181,6 +185,7 @@ class Analyzer:
                 claim=claim,
                 watch=watch,
                 is_still_asked=is_still_asked,
+                rate=self._rate,
             )
             record.number = race.attempts
             yield race

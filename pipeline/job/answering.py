@@ -183,8 +183,8 @@ class ModelAnswerer:
 def _truncated(question: Question) -> PermanentFailure:
     return PermanentFailure(
         ErrorCode.INVALID_ANSWER,
-        f"The answer ended at its limit of {question.max_output_tokens:,} tokens, before it met the schema: raise the"
-        " option max_output_tokens, or ask for less.",
+        f"The answer ended at its limit of {question.max_output_tokens:,} tokens, before it met the schema:"
+        f" {question.cure_of_truncation}, or ask for less.",
         {"max_output_tokens": question.max_output_tokens},
     )
 

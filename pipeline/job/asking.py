@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from pipeline.errors import PermanentFailure
-from pipeline.instructions import Files, InstructionSources
+from pipeline.instructions import Authority, Files, InstructionSources
 from pipeline.instructions.options import Options
 from pipeline.job.requests import Request
 from pipeline.job.work import Asked, NotAsked
@@ -12,11 +12,15 @@ from pipeline.settings import Settings
 
 
 class Asking:
-    """Finds what is asked. One per process: it remembers folders' instruction files for a while."""
+    """Finds what is asked. One per process: it remembers folders' instruction files for a while.
+
+    Args:
+        files: where instruction files are.
+    """
 
     def __init__(self, settings: Settings, files: Files) -> None:
         self._settings = settings
-        self._sources = InstructionSources(files, settings.default_instructions)
+        self._sources = InstructionSources(files, settings.default_instructions, Authority.of(settings))
 
     async def about(self, name: str, metadata: Mapping[str, str], request: Request) -> Asked | NotAsked:
         """Find what is asked about the image `name` with this `metadata`; what `request` asks comes first.
@@ -51,5 +55,6 @@ class Asking:
             max_output_tokens=options.max_output_tokens or settings.max_output_tokens,
             reasoning_effort=options.reasoning_effort or settings.reasoning_effort,
             schema=found.schema,
+            most_output_tokens=settings.max_output_tokens,
         )
         return Asked(found, question)

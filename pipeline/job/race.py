@@ -27,36 +27,29 @@ What was paid for is never thrown away:
 - when nothing at all can be written, the answer stays in memory, and writing is tried until the delivery's deadline.
 """
 
-import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
-from pipeline.errors import AnswerKept, ErrorCode, PermanentFailure, RetryableFailure
+from pipeline.errors import ErrorCode, PermanentFailure, RetryableFailure
 from pipeline.instructions import Origin
 from pipeline.instructions.options import Options
 from pipeline.job.answering import Answerer, Failing, Interrupted
-from pipeline.job.keeping import keep_replaced
+from pipeline.job.keeping import Keeper, keep_replaced
 from pipeline.job.memory import Content
 from pipeline.job.requests import Request
-from pipeline.job.work import GIVEN_UP, Stopwatch, Work, assemble, carried_over, reply_so_far
+from pipeline.job.work import GIVEN_UP, NotAsked, Stopwatch, Work, assemble, carried_over, reply_so_far
 from pipeline.names import image_of_sidecar, result_name
-from pipeline.one_line import one_line
+from pipeline.pacing.rates import Reanalyses
 from pipeline.result import MOST_REUSED_BYTES, PAID_FAILURES, Result, ResultMetadata, result_in
 from pipeline.storage.facts import Claim, StoredResult, Upload
-from pipeline.telemetry import count_lost_answer, count_reused_answer
-
-logger = logging.getLogger(__name__)
+from pipeline.telemetry import count_reused_answer
 
 MOST_RUNS = 5
 """Runs that may end without a word (a killed worker) before the work counts as what kills them. As many deliveries as
 the host gives."""
-FIRST_PAUSE = 1.0
-"""Seconds between two tries to write an answer while the whole account is away; doubled each time."""
-LONGEST_PAUSE = 30.0
-"""Seconds."""
 
 
 class Outcome(StrEnum):
@@ -110,6 +103,7 @@ class Race:
 
     Args:
         is_still_asked: whether the work is what is asked about the image as both are now.
+        rate: how often the image may be asked about again.
     """
 
     def __init__(  # noqa: PLR0913 - what one run is about, by keyword
@@ -123,6 +117,7 @@ class Race:
         claim: Claim,
         watch: Stopwatch,
         is_still_asked: Callable[[], Awaitable[bool]],
+        rate: Reanalyses,
     ) -> None:
         self._results = results
         self._versions = versions
@@ -132,7 +127,9 @@ class Race:
         self._claim = claim
         self._watch = watch
         self._is_still_asked = is_still_asked
+        self._rate = rate
         self._target = result_name(upload.name)
+        self._keeper = Keeper(claim, self._target)
         self.attempts = request.attempt + claim.runs - 1
 
     async def run(self, answerer: Answerer, content: Content) -> Ended:
@@ -140,14 +137,14 @@ class Race:
 
         Raises:
             AnswerKept: there is an answer, and its result can't be written now.
+            OverReanalyses: the image was asked about again too often.
             RetryableFailure: there is no answer yet.
         """
         begun = await self._begun()
         if isinstance(begun, Ended):
             return begun
         stored, earlier = begun
-        result = earlier or await self._answered(answerer, content)
-        pause = FIRST_PAUSE
+        result = earlier or await self._answered(answerer, content, stored)
         while True:
             try:
                 if ended := await self._deliver(result, stored):
@@ -155,13 +152,12 @@ class Race:
                 stored = await self._results.find(self._target)
                 if ended := await self._ended(stored, result):
                     if stored and stored.facts.work_key != self._work.key:
-                        await self._keep(result)
+                        await self._keeper.keep(result)
                     return ended
             except RetryableFailure as failure:
                 if not result.paid:
                     raise
-                await self._keep_or_wait(result, failure, pause)
-                pause = min(2 * pause, LONGEST_PAUSE)
+                await self._keeper.keep_or_wait(result, failure)
 
     async def _begun(self) -> Ended | tuple[StoredResult | None, Result | None]:
         """The result that is there, and this work's own if an earlier run has paid for its answer."""
@@ -200,19 +196,25 @@ class Race:
     async def _deliver(self, result: Result, stored: StoredResult | None) -> Ended | None:
         """Write the result, if it is still wanted; None when another run wrote one meanwhile."""
         if overtaken := await self._overtaken(stored):
-            await self._keep(result)
+            await self._keeper.keep(result)
             return Ended(overtaken)
         if stored and stored.facts.source_etag == self._upload.etag and not await self._is_still_asked():
-            await self._keep(result)
+            await self._keeper.keep(result)
             return Ended(Outcome.CHANGED)
         if stored and stored.facts.content_key != self._work.content_key and not self._is_outdated(stored, result):
             await keep_replaced(self._results, self._claim.keep_for, self._target, stored)
         content_key = self._work.content_key if self._work.source.sha256 else None
-        metadata = ResultMetadata.of(result, content_key).to_blob()
+        metadata = ResultMetadata.of(result, content_key, self._reanalyzed(result, stored)).to_blob()
         if await self._results.write(self._target, result.to_json(), metadata, replacing=stored):
             self._claim.discard()
             return Ended(Outcome(result.status), result.error.code if result.error else None)
         return None
+
+    def _reanalyzed(self, result: Result, stored: StoredResult | None) -> tuple[datetime, ...]:
+        if stored is None:
+            return ()
+        was_asked = result.timings_ms.model is not None
+        return (self._rate.with_one_more if was_asked else self._rate.still)(stored.facts.reanalyzed)
 
     def _is_outdated(self, stored: StoredResult, result: Result) -> bool:
         """Whether the answer in `stored` is about other bytes than the one that replaces it."""
@@ -254,52 +256,23 @@ class Race:
             and not (failed and (code not in PAID_FAILURES or is_rerun(self._request, stored)))
         )
 
-    async def _answered(self, answerer: Answerer, content: Content) -> Result:
+    async def _answered(self, answerer: Answerer, content: Content, stored: StoredResult | None) -> Result:
         if self._claim.runs > MOST_RUNS:
             answerer = Failing(_crashed(self._claim.runs - 1))
         await self._results.require_writable()
         kept = result_in(self._claim.kept) if self._claim.kept is not None else None
+        if stored and not (kept or isinstance(answerer, Failing) or isinstance(self._work.asked, NotAsked)):
+            self._rate.require_left(stored.facts.reanalyzed)
         try:
             answered = await answerer.answer(
                 self._work.asked, content, self._watch, reply_so_far(kept) if kept else None
             )
         except Interrupted as interrupted:
-            await self._keep(assemble(self._work, interrupted.answered, attempts=self.attempts, watch=self._watch))
+            await self._keeper.keep(
+                assemble(self._work, interrupted.answered, attempts=self.attempts, watch=self._watch)
+            )
             raise interrupted.cause from None
         return assemble(self._work, answered, attempts=self.attempts, watch=self._watch)
-
-    async def _keep(self, result: Result) -> None:
-        """Keep what was paid and has no use now: the same bytes may come again, or the question be asked once more."""
-        if not result.paid:
-            return
-        try:
-            await self._claim.keep(result.to_json())
-        except RetryableFailure as failure:
-            count_lost_answer()
-            logger.warning("%s: an answer that was paid for is lost: %s", one_line(self._target), failure.message)
-
-    async def _keep_or_wait(self, result: Result, failure: RetryableFailure, pause: float) -> None:
-        """Keep an answer that can't be delivered because of `failure`; wait when that is not possible either.
-
-        Raises:
-            AnswerKept: it is kept.
-        """
-        try:
-            await self._claim.keep(result.to_json())
-        except RetryableFailure as another:
-            logger.warning(
-                "%s: %s Nor can the answer be kept: %s", one_line(self._target), failure.message, another.message
-            )
-        else:
-            raise AnswerKept(failure.message, status=failure.status) from failure
-        try:
-            await asyncio.sleep(pause)
-        except asyncio.CancelledError:
-            count_lost_answer()
-            logger.error(  # noqa: TRY400 - the traceback of a cancellation says nothing
-                "%s: an answer that was paid for could not be stored anywhere and is lost", one_line(self._target)
-            )
-            raise
 
 
 def is_done(work: Work, request: Request, stored: StoredResult | None) -> bool:

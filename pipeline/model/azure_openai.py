@@ -98,8 +98,8 @@ class AzureOpenAIModel:
                     if wait is None or not isinstance(failure, RetryableFailure):
                         raise
                     earlier = failure
-                    told = {"deployment": question.deployment, "error_type": error_type(failure)}
-                    logger.info("Asking again: %s", failure.message, extra=told)
+                    fields = {"deployment": question.deployment, "error_type": error_type(failure)}
+                    logger.info("Asking again: %s", failure.message, extra=fields)
                 await asyncio.sleep(wait)
                 attempt += 1
         finally:
@@ -144,8 +144,8 @@ class AzureOpenAIModel:
             # An answer all the same: the service had room for the call, and none of this is an outage.
             turn.succeeded(headers)
             if isinstance(failure, PermanentFailure) and failure.code is not ErrorCode.MODEL_REFUSED:
-                told = {"deployment": question.deployment, "error_type": error_type(failure)}
-                logger.warning("No answer: %s", failure.message, extra=told)
+                fields = {"deployment": question.deployment, "error_type": error_type(failure)}
+                logger.warning("No answer: %s", failure.message, extra=fields)
             raise
         except RetryableFailure as failure:
             if failure.status == 429 and not isinstance(failure, OperatorFailure):

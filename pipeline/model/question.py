@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from pipeline.model.foreign_text import letters
 from pipeline.schemas import AnswerSchema
-from pipeline.settings import Detail, ReasoningEffort
+from pipeline.settings import MOST_OUTPUT_TOKENS, Detail, ReasoningEffort
 
 TRUNCATED = frozenset({"length", "modellength", "maxtokens", "maxoutputtokens", "maxcompletiontokens"})
 """`finish_reason`, as `letters`, of an answer that used up its tokens: OpenAI's, Mistral's, others'."""
@@ -21,6 +21,15 @@ class Question:
     max_output_tokens: int
     reasoning_effort: ReasoningEffort | None = None
     schema: AnswerSchema | None = None
+    most_output_tokens: int = MOST_OUTPUT_TOKENS
+    """Ceiling of `max_output_tokens`. It changes no answer."""
+
+    @property
+    def cure_of_truncation(self) -> str:
+        """What to do where an answer takes more tokens than it may."""
+        if self.max_output_tokens < self.most_output_tokens:
+            return f"raise max_output_tokens (now {self.max_output_tokens:,})"
+        return f"ask the app's operator to raise MAX_OUTPUT_TOKENS (now {self.max_output_tokens:,})"
 
     def identity(self) -> list[object]:
         """JSON that is equal for equal questions, and for no others."""

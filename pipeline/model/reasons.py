@@ -39,6 +39,8 @@ _FILTERED_WORDS = re.compile(
 """Words of a content filter, for where a proxy has replaced its code."""
 _REPEATING = frozenset({"input", "ctx", "body", "request", "messages", "prompt", "revised_prompt"})
 """Keys under which services repeat what they were asked."""
+_MOST_PARTS = 2000
+"""Of a document, in which keys are looked for."""
 _SAYING = ("error", "message", "msg", "detail", "errors", "error_description", "description", "title", "faultstring")
 """Keys under which an error has its words, or another error inside."""
 _CUT_SAYING = re.compile(r'"(?:message|msg|detail)"\s*:\s*"((?:[^"\\]|\\.)+)')
@@ -162,7 +164,7 @@ def _unwrapped(value: Any) -> Any:
     return _parsed(value) if isinstance(value, str) and value.lstrip()[:1] in ("{", "[") else value
 
 
-def _pairs(document: Any, most: int = 2000) -> Iterator[tuple[str, Any]]:
+def _pairs(document: Any) -> Iterator[tuple[str, Any]]:
     """Keys and values anywhere in `document`, the outer ones first, but not in what it repeats of the request."""
     nodes = [document]
     for node in nodes:
@@ -173,7 +175,7 @@ def _pairs(document: Any, most: int = 2000) -> Iterator[tuple[str, Any]]:
                     nodes.append(_unwrapped(value))
         elif isinstance(node, list):
             nodes += node[:100]
-        if len(nodes) > most:
+        if len(nodes) > _MOST_PARTS:
             return
 
 

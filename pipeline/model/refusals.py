@@ -219,10 +219,10 @@ def _beyond_throttling(reason: Reason, said: str, headers: Mapping[str, str], qu
     if "insufficientquota" in reason.codes:
         return _cause_of(429, said)
     again = _AGAIN_IN.search(said)
-    told = (seconds_of(headers.get("retry-after")) or 0.0, (seconds_of(again[1].rstrip(".")) or 0.0) if again else 0.0)
-    if max(told) >= LONGEST_THROTTLING:
+    waits = (seconds_of(headers.get("retry-after")) or 0.0, (seconds_of(again[1].rstrip(".")) or 0.0) if again else 0.0)
+    if max(waits) >= LONGEST_THROTTLING:
         return _Advice(
-            f"The deployment '{deployment}' asks to be left alone for {max(told) / 3600:.0f} hours, as it does when a"
+            f"The deployment '{deployment}' asks to be left alone for {max(waits) / 3600:.0f} hours, as it does when a"
             " quota by the day is used up, or when one request needs more tokens than it may take in a minute: raise"
             f" the deployment's quota, or {lower}.",
             QuotaUsedUp,

@@ -162,8 +162,8 @@ def _empty(reply: Reply, question: Question) -> PermanentFailure:
     effort = f" (now {question.reasoning_effort})" if question.reasoning_effort else ""
     return PermanentFailure(
         ErrorCode.EMPTY_ANSWER,
-        f"The model answered without a word. {what}: raise max_output_tokens (now {question.max_output_tokens:,}), or"
-        f" lower reasoning_effort{effort}{'' if reply.truncated else ', or put the question in other words'}.",
+        f"The model answered without a word. {what}: {question.cure_of_truncation}, or lower"
+        f" reasoning_effort{effort}{'' if reply.truncated else ', or put the question in other words'}.",
         {"finish_reason": reply.finish_reason, "reasoning_tokens": reply.reasoning_tokens},
     )
 

@@ -76,7 +76,7 @@ def calling_model(
 
 
 def _of_reply(reply: Reply) -> dict[str, Value | list[str]]:
-    told = {
+    attributes = {
         "gen_ai.response.model": reply.model,
         "gen_ai.response.finish_reasons": [reply.finish_reason] if reply.finish_reason else None,
         "azure.service.request.id": reply.request_id,
@@ -85,4 +85,4 @@ def _of_reply(reply: Reply) -> dict[str, Value | list[str]]:
         "gen_ai.usage.reasoning.output_tokens": reply.reasoning_tokens,
         "gen_ai.usage.cache_read.input_tokens": reply.cached_tokens,
     }
-    return {name: value for name, value in told.items() if value is not None}
+    return {name: value for name, value in attributes.items() if value is not None}

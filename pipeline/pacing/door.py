@@ -31,10 +31,6 @@ class Door:
     def outside(self) -> int:
         return len(self._outside)
 
-    @property
-    def idle(self) -> bool:
-        return not (self._inside or self._outside)
-
     async def come_in(self, hold: float, *, failed_before: bool) -> None:
         """Wait, at most `hold` seconds, until it is worthwhile to begin.
 

@@ -88,10 +88,6 @@ class Gate:
         return self.succeeded_at is not None and self._loop.time() - self.succeeded_at < LIVELY
 
     @property
-    def idle(self) -> bool:
-        return not (self.in_flight or self._waiters)
-
-    @property
     def limit(self) -> int:
         return int(self._limit)
 

@@ -18,7 +18,6 @@ other: each finds its share, since the one that calls more often is refused more
 One event loop, no threads: state changes between awaits only. Times are the loop's.
 """
 
-from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -26,9 +25,6 @@ from random import Random, SystemRandom
 
 from pipeline.pacing.door import Door
 from pipeline.pacing.gate import Gate, Turn
-
-MOST_DEPLOYMENTS = 64
-"""Instruction files may name any deployment; beyond this many, the one unused for longest is forgotten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +48,6 @@ class _Deployment:
     gate: Gate
     door: Door
 
-    @property
-    def idle(self) -> bool:
-        return self.gate.idle and self.door.idle
-
 
 class Governor:
     """One per process.
@@ -64,13 +56,15 @@ class Governor:
         most_in_flight: calls to one deployment under way at the same time.
         patience: seconds to wait for a turn; a caller that would wait longer gets `Busy` at once.
         rng: for the jitter.
+
+    Settings say which deployments may be asked (`ALLOWED_DEPLOYMENTS`), so they are few.
     """
 
     def __init__(self, *, most_in_flight: int, patience: float, rng: Random | None = None) -> None:
         self._most_in_flight = most_in_flight
         self._patience = patience
         self._rng = rng or SystemRandom()
-        self._deployments: OrderedDict[str, _Deployment] = OrderedDict()
+        self._deployments: dict[str, _Deployment] = {}
 
     @asynccontextmanager
     async def turn(self, deployment: str, cost: float = 1.0) -> AsyncIterator[Turn]:
@@ -148,15 +142,10 @@ class Governor:
         )
 
     def _used(self, deployment: str) -> _Deployment:
-        used = self._deployments.get(deployment) or self._new(deployment)
-        self._deployments[deployment] = used
-        self._deployments.move_to_end(deployment)
-        if len(self._deployments) > MOST_DEPLOYMENTS:
-            # Those in use are at most as many as the calls that the process holds.
-            forgotten = next((name for name, other in self._deployments.items() if other.idle and other != used), None)
-            if forgotten is not None:
-                del self._deployments[forgotten]
-        return used
+        known = self._deployments.get(deployment)
+        if known is None:
+            known = self._deployments[deployment] = self._new(deployment)
+        return known
 
     def _new(self, deployment: str) -> _Deployment:
         gate = Gate(deployment, self._most_in_flight, self._patience, self._rng)

@@ -115,7 +115,7 @@ def _guidance(document: Document) -> Schema:
     """The schema for `strict: false`. There, too, the root has to be a plain object: what else it says becomes text."""
     _, target = document.root_object()
     aside = {to[0]: document.root[to[0]] for to in document.targets if to}
-    schema = {key: value for key, value in (target | aside).items() if key not in ("$schema", "$id", "id")}
+    schema = {key: value for key, value in (target | aside).items() if key != "$schema"}
     combined = {key: schema.pop(key) for key in (*COMBINATIONS, "not", "enum", "const", "$ref") if key in schema}
     if combined:
         schema["description"] = with_note(schema.get("description"), f"Must also meet: {compact(combined)}")

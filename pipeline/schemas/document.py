@@ -70,16 +70,13 @@ class Document:
         _check_meta_schema(root, ())
         self.targets: set[Pointer] = set()
         """Where its `$ref`s lead."""
-        self._id = "id" if "draft-04" in root.get("$schema", "") else "$id"
         self._steps: dict[Pointer, list[tuple[Pointer, int]]] = {}
-        self._with_ids: list[Pointer] = []
         waiting: list[Pointer] = [()]
         while waiting:
             where = waiting.pop()
             if where not in self._steps:
                 self._steps[where] = []
                 waiting += self._parts_at(where)
-        self._drop_ids()
         self._check_in_place()
 
     def schemas(self) -> Iterator[tuple[Pointer, Any]]:
@@ -139,8 +136,6 @@ class Document:
             if key in schema:
                 raise InvalidSchema((*where, key), f'"{key}" is not supported: write "{instead}"')
         translate(schema)
-        if where and self._id in schema:
-            self._with_ids.append(where)
         for path, step in _parts(schema):
             if step is not None:
                 self._steps[where].append(((*where, *path), step))
@@ -171,13 +166,6 @@ class Document:
             # The meta-schema of the whole does not look into places that no keyword gives a meaning.
             _check_meta_schema(found | {"$schema": self.root.get("$schema", DIALECTS[0])}, to)
         return to
-
-    def _drop_ids(self) -> None:
-        """Ids say what `$ref`s are relative to: where there are none, those that generators write say nothing."""
-        for where in self._with_ids:
-            if self.targets:
-                raise InvalidSchema(where, "a schema inside a schema can't have an id of its own: remove it")
-            del self.at(where)[self._id]
 
     def _check_in_place(self) -> None:
         """No schema may lead back to itself, or too far, without looking deeper into the answer."""
@@ -214,11 +202,7 @@ def types_of(schema: Schema) -> list[str] | None:
 
 def values_of(schema: Schema) -> list[Any] | None:
     """The values that `schema` lists, if it does."""
-    listed = schema.get("enum")
-    if "const" not in schema:
-        return listed
-    only = schema["const"]
-    return [only] if listed is None or any(same(only, value) for value in listed) else []
+    return [schema["const"]] if "const" in schema else schema.get("enum")
 
 
 _TYPES_OF_VALUES: dict[type, str] = {
@@ -243,11 +227,6 @@ def has_type(value: Any, wanted: str) -> bool:
         or (kind == "integer" and wanted == "number")
         or (kind == "number" and wanted == "integer" and value.is_integer())
     )
-
-
-def same(one: Any, other: Any) -> bool:
-    """Equal as JSON has it, for values without parts: 1 is 1.0, but True is not 1."""
-    return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
 
 
 def _parts(schema: Schema) -> Iterator[tuple[Pointer, int | None]]:

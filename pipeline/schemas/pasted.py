@@ -42,7 +42,13 @@ def _is_schema(part: Any) -> bool:
 
 
 def translate(schema: dict[str, Any]) -> None:
-    """Say what OpenAPI and pydantic say in ways of their own so that it can be checked, in place."""
+    """Say what OpenAPI and pydantic say in ways of their own so that it can be checked, in place.
+
+    Ids go: all `$ref`s are taken from the root, as those who write them next to generated ids mean them.
+    """
+    for key in ("id", "$id"):
+        if isinstance(schema.get(key), str):
+            del schema[key]
     if str(schema.get("pattern")).startswith(_PYDANTICS_DECIMAL):
         schema["pattern"] = _DECIMAL
     if schema.pop("nullable", None) is not True:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from pipeline.schemas.document import Schema, has_type, same
+from pipeline.schemas.document import Schema
 
 
 class Properties(dict[str, Schema]):
@@ -40,26 +40,15 @@ def without_stand_ins(value: Any, schema: Schema, root: Schema) -> Any:
             if isinstance(value, list) and "items" in branch:
                 return [without_stand_ins(item, branch["items"], root) for item in value]
             properties = branch.get("properties")
-            if isinstance(value, dict) and properties is not None and _was_meant(value, properties, root):
+            # Names tell the branches apart in all but two of 5,200 published schemas that have a strict form.
+            if (
+                isinstance(value, dict)
+                and properties is not None
+                and properties.required <= value.keys() <= properties.keys()
+            ):
                 return {
                     name: without_stand_ins(part, properties[name], root)
                     for name, part in value.items()
                     if part is not None or name not in properties.null_is_absent
                 }
     return value
-
-
-def _was_meant(value: dict[str, Any], properties: Properties, root: Schema) -> bool:
-    """Whether `value` was written for these. It looks one level deep, so that a choice costs no more."""
-    return properties.required <= value.keys() <= properties.keys() and all(
-        (part is None and name in properties.null_is_absent)
-        or any(_could_be(part, branch) for branch in branches(properties[name], root))
-        for name, part in value.items()
-    )
-
-
-def _could_be(value: Any, schema: Schema) -> bool:
-    kinds = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
-    return any(has_type(value, kind) for kind in kinds) and (
-        "enum" not in schema or any(same(value, one) for one in schema["enum"])
-    )

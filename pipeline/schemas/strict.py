@@ -21,10 +21,7 @@ _ONLY_CHECKS = (
     "minProperties", "maxProperties", "propertyNames", "dependentRequired",
 )  # fmt: skip
 """A value that breaks one of these still has the right shape."""
-_INEXPRESSIBLE = (
-    "allOf", "not", "if", "then", "else", "patternProperties", "dependentSchemas", "dependencies", "prefixItems",
-    "additionalItems",
-)  # fmt: skip
+_INEXPRESSIBLE = ("allOf", "not", "if", "patternProperties", "dependentSchemas", "dependencies", "prefixItems")
 
 
 class NotStrict(Exception):
@@ -48,7 +45,6 @@ class StrictForm:
         self._document = document
         self._names: dict[Pointer, str] = {(): "#", where: "#"}
         self._taken: set[str] = set()
-        self._numbers: dict[str, int] = {}
         self._waiting: list[Pointer] = []
         definitions: dict[str, Schema] = {}
         root = self._adapt(target | {"type": "object"}, where)
@@ -88,11 +84,9 @@ class StrictForm:
     def _name_of(self, to: Pointer) -> str:
         """The name under `$defs` of what is there."""
         if to not in self._names:
-            stem = re.sub(r"[^a-zA-Z0-9_-]+", "_", to[-1])[:48] or "definition"
-            name = stem
+            name = re.sub(r"[^a-zA-Z0-9_-]+", "_", to[-1])[:48] or "definition"
             while name in self._taken:
-                number = self._numbers[stem] = self._numbers.get(stem, 1) + 1
-                name = f"{stem}_{number}"
+                name = f"{name}_{len(self._names)}"
             self._taken.add(name)
             self._names[to] = name
             self._waiting.append(to)

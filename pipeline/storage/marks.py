@@ -8,6 +8,9 @@ from azure.storage.blob.aio import BlobServiceClient
 
 from pipeline.storage.errors import translated
 
+PREFIX = "waiting/"
+"""Of the marks, in the state container."""
+
 LOST_AFTER_SECONDS = 3600
 """How long after its time a message may come late (a busy queue); later it counts as lost."""
 
@@ -21,11 +24,12 @@ class QueuedMarks:
     def __init__(self, service: BlobServiceClient, container: str) -> None:
         self._container = service.get_container_client(container)
 
-    async def mark(self, name: str, seconds: float) -> None:
-        """The upload `name` is on the queue, to be seen in `seconds`."""
+    async def mark(self, name: str, seconds: float, why: str = "") -> None:
+        """The upload `name` is on the queue, to be seen in `seconds`; `why` is a kind of failure."""
         with translated(f"marking {name} as waiting"):
             until = str(round(time.time() + seconds))
-            await self._container.upload_blob(_mark(name), b"", overwrite=True, metadata={"until": until})
+            said = {"until": until, "why": why} if why else {"until": until}
+            await self._container.upload_blob(_mark(name), b"", overwrite=True, metadata=said)
 
     async def clear(self, name: str) -> None:
         """The upload `name` waits no more."""
@@ -55,4 +59,4 @@ class QueuedMarks:
 
 
 def _mark(name: str) -> str:
-    return f"waiting/{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()}"
+    return f"{PREFIX}{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()}"

@@ -14,7 +14,7 @@ from the container's listing, or from the name alone.
 import asyncio
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import UTC, datetime, timedelta
 from random import Random, SystemRandom
@@ -36,6 +36,7 @@ from pipeline.job.race import Outcome
 from pipeline.job.requests import Request
 from pipeline.names import image_of_sidecar, wants_result
 from pipeline.one_line import blob_label, one_line, short
+from pipeline.pacing.rates import LONGEST_WAIT_SECONDS, DailyTokens, OverRate
 from pipeline.pacing.waits import DEFERRALS, deferral_delay
 from pipeline.storage.facts import ClaimedElsewhere
 from pipeline.telemetry import DeliveryRecord, count_deferred, error_type
@@ -62,7 +63,7 @@ class Queue(Protocol):
 class Marks(Protocol):
     """See `pipeline.storage.marks.QueuedMarks`."""
 
-    async def mark(self, name: str, seconds: float) -> None: ...
+    async def mark(self, name: str, seconds: float, why: str) -> None: ...
     async def clear(self, name: str) -> None: ...
 
 
@@ -79,8 +80,9 @@ class Deliveries:
 
     Args:
         pacing: decides when work that will call the deployment may begin.
-        deployment: the one that most images are for.
+        deployments: those that may be asked; the first is the one that most images are for.
         retry_for: seconds after which work that fails again and again becomes a failed result.
+        tokens: what is left of the day's; None: there is no limit.
         deadline: seconds for one delivery once it has begun; what takes longer is deferred.
         rng: for the jitter.
     """
@@ -93,8 +95,9 @@ class Deliveries:
         marks: Marks,
         pacing: Pacing,
         *,
-        deployment: str,
+        deployments: Sequence[str],
         retry_for: float,
+        tokens: DailyTokens | None = None,
         deadline: float = DEADLINE_SECONDS,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         rng: Random | None = None,
@@ -104,8 +107,9 @@ class Deliveries:
         self._queue = queue
         self._marks = marks
         self._pacing = pacing
-        self._deployment = deployment
+        self._deployments = deployments
         self._retry_for = timedelta(seconds=retry_for)
+        self._tokens = tokens
         self._deadline = deadline
         self._now = now
         self._rng = rng or SystemRandom()
@@ -119,6 +123,8 @@ class Deliveries:
         record = DeliveryRecord(request.container, request.name, request.attempt)
         begun = math.inf
         try:
+            if self._tokens and _calls_the_model(request):
+                await self._tokens.require_left()
             async with self._door(request), asyncio.timeout(self._deadline):
                 begun = asyncio.get_running_loop().time()
                 await self._analyzer.analyze(request, record=record)
@@ -132,8 +138,8 @@ class Deliveries:
                 await self.unmark(request.name)
 
     def _door(self, request: Request) -> AbstractAsyncContextManager[None]:
-        if not wants_result(image_of_sidecar(request.name) or request.name):
-            return nullcontext()  # the model is not asked
+        if not _calls_the_model(request):
+            return nullcontext()
         return self._pacing.door(self._deployment_of(request), HOLD_SECONDS, failed_before=request.attempt > 1)
 
     async def defer_or_give_up(
@@ -164,9 +170,9 @@ class Deliveries:
         delay = (
             deferral_delay(request.attempt, failure.retry_after, self._rng)
             if tried
-            else min(max(failure.retry_after or 1.0, 1.0), DEFERRALS[-1])
+            else min(max(failure.retry_after or 1.0, 1.0), _longest_wait(failure))
         )
-        await self.defer(later, delay)
+        await self.defer(later, delay, error_type(failure))
         count_deferred(failure)
         logger.warning(
             "%s: deferred for %.0f s: %s (%s)",
@@ -177,13 +183,13 @@ class Deliveries:
             extra={**record.fields(), "error_type": error_type(failure), "delay_s": round(delay)},
         )
 
-    async def defer(self, request: Request, delay: float) -> None:
-        """Put the work back on the request queue, to be delivered after `delay` seconds.
+    async def defer(self, request: Request, delay: float, why: str = "") -> None:
+        """Put the work back on the request queue, to be delivered after `delay` seconds. `why` is a kind of failure.
 
         Raises:
             RetryableFailure: the queue can't be reached.
         """
-        await self._mark(request.name, delay)
+        await self._mark(request.name, delay, why)
         await self._queue.send(request, delay)
 
     def _throttled_in_backlog(self, request: Request, failure: RetryableFailure) -> bool:
@@ -194,7 +200,9 @@ class Deliveries:
         return throttled and self._pacing.answers(self._deployment_of(request))
 
     def _deployment_of(self, request: Request) -> str:
-        return request.options.deployment or self._deployment
+        """The deployment to be asked, as far as the request says; it says it in vain where it may not."""
+        named = request.options.deployment
+        return named if named is not None and named in self._deployments else self._deployments[0]
 
     def _exhausted(self, request: Request, failure: RetryableFailure) -> PermanentFailure:
         hours = self._retry_for.total_seconds() / 3600
@@ -238,9 +246,9 @@ class Deliveries:
 
     # The marks only save reconcile from queueing what is queued: work must not fail because one is missing.
 
-    async def _mark(self, name: str, delay: float) -> None:
+    async def _mark(self, name: str, delay: float, why: str) -> None:
         try:
-            await self._marks.mark(name, delay)
+            await self._marks.mark(name, delay, why)
         except RetryableFailure as failure:
             logger.warning("%s is queued without its mark: %s", one_line(name), failure.message)
 
@@ -249,6 +257,14 @@ class Deliveries:
             await self._marks.clear(name)
         except RetryableFailure as failure:
             logger.warning("%s keeps its mark until that expires: %s", one_line(name), failure.message)
+
+
+def _calls_the_model(request: Request) -> bool:
+    return wants_result(image_of_sidecar(request.name) or request.name)
+
+
+def _longest_wait(failure: RetryableFailure) -> float:
+    return LONGEST_WAIT_SECONDS if isinstance(failure, OverRate) else DEFERRALS[-1]
 
 
 def _timed_out(deliveries: int, failure: RetryableFailure) -> PermanentFailure:

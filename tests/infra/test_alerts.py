@@ -1,7 +1,7 @@
 """Each alert goes off for what it is about and for nothing else: its query is run on rows as they are written.
 
 The pipeline's rows come through the exporter that the deployed app uses. The Functions host's are written by hand, as
-its exporter writes them; whoever deploys compares them with real ones (docs/deploy.md).
+its exporter writes them; an operator compares them with real ones after a deployment (docs/deploy.md).
 """
 
 import json
@@ -88,31 +88,31 @@ def none_but(**found: int) -> dict[str, int]:
     return dict.fromkeys(QUERIES, 0) | {name.replace("_", "-"): count for name, count in found.items()}
 
 
-def tell(tables: Tables, name: str, outcome: str, code: str | None = None) -> None:
+def record(tables: Tables, name: str, outcome: str, code: str | None = None) -> None:
     """The line about a delivery, as pipeline/job/analysis.py writes it."""
     attempt = DeliveryRecord("images", name, 1, work_key="1f2e3d4c", outcome=outcome, error_code=code)
     tables.pipeline("pipeline.analysis", logging.INFO, str(attempt), None, **attempt.fields())
 
 
 def test_a_crash_is_poison_and_a_failed_result(tables: Tables) -> None:
-    tell(tables, "a.jpg", "failed", "crashed")
+    record(tables, "a.jpg", "failed", "crashed")
     assert tables.found() == none_but(poison=1, failed_results=1)
 
 
 def test_a_failed_result_is_counted(tables: Tables) -> None:
-    tell(tables, "a.jpg", "failed", "corrupt_image")
-    tell(tables, "b.jpg", "failed", "too_large")
+    record(tables, "a.jpg", "failed", "corrupt_image")
+    record(tables, "b.jpg", "failed", "too_large")
     assert tables.found() == none_but(failed_results=2)
 
 
-def test_success_is_no_alert_whatever_the_file_is_called(tables: Tables) -> None:
-    tell(tables, TRICKY, "succeeded")
+def test_success_raises_no_alert_for_any_file_name(tables: Tables) -> None:
+    record(tables, TRICKY, "succeeded")
     tables.pipeline("pipeline.deliveries", logging.WARNING, f"images/{TRICKY}: deferred", blob=TRICKY, error_type="429")
     tables.request(TRICKY, success=True, function="analyze_image")
     assert tables.found() == none_but()
 
 
-def test_an_error_of_the_pipelines_own_is_no_stopped_host(tables: Tables) -> None:
+def test_an_error_of_the_pipeline_does_not_count_as_a_stopped_host(tables: Tables) -> None:
     tables.pipeline("pipeline.deliveries", logging.ERROR, f"images/{TRICKY}: a defect", ValueError(TRICKY), blob=TRICKY)
     assert tables.found() == none_but()
 
@@ -124,20 +124,20 @@ def test_a_function_that_fails_is_counted(tables: Tables) -> None:
     assert tables.found() == none_but(failing_functions=4)
 
 
-def test_what_strangers_send_to_the_app_is_no_failing_function(tables: Tables) -> None:
-    """404 for addresses that there are not, 401 for calls without a key: anybody can make thousands."""
+def test_bad_requests_from_outside_do_not_count_as_failing_functions(tables: Tables) -> None:
+    """404 for unknown addresses, 401 for calls without a key: a stranger can cause thousands."""
     for name in ("GET /", "GET /.env", "POST /api/process_image", "POST", "POST /runtime/webhooks/blobs"):
         tables.request(name, success=False)
     assert tables.found() == none_but()
 
 
-def test_a_failed_call_of_the_http_function_is_its_callers(tables: Tables) -> None:
+def test_a_failed_call_of_the_http_function_is_the_callers_problem(tables: Tables) -> None:
     tables.request("POST /api/process_image", success=False, function="process_image")
     assert tables.found() == none_but()
 
 
 @pytest.mark.parametrize("where", ["the exception's message", "a field", "a line"])
-def test_a_host_that_stops_is_found_wherever_its_words_are(tables: Tables, where: str) -> None:
+def test_a_stopped_host_is_found_in_every_field_that_may_name_it(tables: Tables, where: str) -> None:
     """Its line comes with an exception; which column then holds the line is the exporter's choice."""
     words = "An unhandled exception has occurred. Host is shutting down."
     if where == "a line":
@@ -149,7 +149,7 @@ def test_a_host_that_stops_is_found_wherever_its_words_are(tables: Tables, where
     assert tables.found() == none_but(stopped_hosts=1)
 
 
-def test_a_host_that_goes_as_it_should_is_no_alert(tables: Tables) -> None:
+def test_a_host_that_stops_as_it_should_raises_no_alert(tables: Tables) -> None:
     tables.host_line("Application is shutting down...", 1, CategoryName="Microsoft.Hosting.Lifetime")
     tables.host_line("Host is shutting down.", 1, CategoryName="Microsoft.Azure.WebJobs.Hosting")
     tables.host_exception("This request is not authorized.", FAILURE, CategoryName="Azure.Storage")
@@ -182,7 +182,7 @@ def goes_off(name: str, at: Iterable[int]) -> bool:
 def test_one_upload_that_stops_the_host_again_and_again_is_an_alert() -> None:
     assert goes_off("stopped-hosts", [60 + AGAIN_AFTER * n for n in range(ENDS)])
     assert goes_off("stopped-hosts", [60 + AGAIN_AFTER * n for n in range(3)]), "before the upload moves to the queue"
-    assert not goes_off("stopped-hosts", [60]), "one stop mends itself"
+    assert not goes_off("stopped-hosts", [60]), "the host recovers from one stop"
     for page, words in (
         ("deploy.md", "looks again every ten minutes, and after five stops the upload is moved"),
         ("operations.md", "every ten minutes, up to five times"),
@@ -223,7 +223,7 @@ def test_every_alert_leads_to_where_the_cause_is_seen() -> None:
         assert anchor in anchors, text
 
 
-def test_alerts_watch_metrics_that_there_are() -> None:
+def test_alerts_watch_metrics_that_exist() -> None:
     """As named in https://learn.microsoft.com/azure/azure-monitor/reference/supported-metrics/metrics-index."""
     watched = {}
     for alert in resources("Microsoft.Insights/metricAlerts"):

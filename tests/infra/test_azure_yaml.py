@@ -91,7 +91,7 @@ def project() -> Any:
     return yaml.safe_load((ROOT / "azure.yaml").read_text(encoding="utf-8"))
 
 
-def test_it_is_what_azd_understands(project: Any) -> None:
+def test_azure_yaml_meets_the_schema_of_azd(project: Any) -> None:
     jsonschema.validate(project, SCHEMA)
 
 
@@ -109,12 +109,12 @@ def test_it_is_what_azd_understands(project: Any) -> None:
     ],
     ids=str,
 )
-def test_a_mistake_is_found(project: Any, mistake: dict[str, Any]) -> None:
+def test_a_mistake_in_azure_yaml_is_found(project: Any, mistake: dict[str, Any]) -> None:
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({**project, **mistake}, SCHEMA)
 
 
-def test_it_points_at_what_is_there(project: Any) -> None:
+def test_azure_yaml_points_at_existing_files(project: Any) -> None:
     infra = ROOT / project["infra"]["path"]
     for ending in ("bicep", "bicepparam"):
         assert (infra / f"{project['infra']['module']}.{ending}").is_file()
@@ -134,7 +134,7 @@ def test_a_failing_hook_fails_the_deployment(project: Any) -> None:
             assert not script.get("continueOnError")
 
 
-def test_what_hooks_print_is_seen(project: Any) -> None:
+def test_output_of_hooks_is_shown(project: Any) -> None:
     """In `azd up`, azd throws away the output of a hook that is not interactive: it seems to hang for minutes."""
     scripts = [script for hook in project["hooks"].values() for script in hook.values()]
     assert [script["interactive"] for script in scripts] == [True] * 4

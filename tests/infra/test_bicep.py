@@ -53,7 +53,7 @@ API_VERSIONS = {
         "output a string = 'unfinished",
     ],
 )
-def test_the_reader_refuses_what_is_no_bicep(broken: str, tmp_path: Path) -> None:
+def test_the_reader_refuses_text_that_is_not_bicep(broken: str, tmp_path: Path) -> None:
     assert problems(broken)
     path = tmp_path / "broken.bicep"
     path.write_text(broken, encoding="utf-8")
@@ -74,7 +74,7 @@ def test_every_parameter_is_described(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_versions_of_resource_types_are_those_that_were_looked_up(name: str) -> None:
+def test_versions_of_resource_types_are_the_chosen_ones(name: str) -> None:
     for resource in TEMPLATES[name].resources:
         kind, _, version = resource.source.partition("@")
         assert API_VERSIONS[kind] == version, resource.symbol
@@ -82,7 +82,7 @@ def test_versions_of_resource_types_are_those_that_were_looked_up(name: str) -> 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_modules_get_the_parameters_that_they_declare(name: str) -> None:
-    """What the compiler would say first: no parameter too many, none missing, and outputs that are there."""
+    """As the compiler checks first: no parameter too many, none missing, and outputs that exist."""
     folder = Path(name).parent
     modules: dict[str, Template] = {}
     for module in TEMPLATES[name].modules:
@@ -103,7 +103,7 @@ def test_every_parameter_and_variable_is_used(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_nothing_waits_for_what_it_waits_for_anyway(name: str) -> None:
+def test_no_dependency_is_declared_twice(name: str) -> None:
     """The compiler's rule no-unnecessary-dependson, which was an error once and stopped every deployment."""
     assert needless_dependencies(source(name)) == []
 
@@ -122,7 +122,7 @@ def test_a_needless_dependency_is_found_through_variables_and_modules() -> None:
     assert needless_dependencies(loop) == []
 
 
-def test_no_rule_stops_a_deployment_of_those_who_use_the_templates() -> None:
+def test_no_linter_rule_stops_a_deployment() -> None:
     """A bicepconfig.json counts wherever the templates are compiled, by later compilers, too. CI has one of its own."""
     for config in (*BICEP.rglob("bicepconfig.json"), ROOT / "infra" / "bicepconfig.json", ROOT / "bicepconfig.json"):
         if config.exists():

@@ -17,7 +17,7 @@ _PARSER = Parser(Language(tree_sitter_powershell.language()))
 
 
 def problems(source: str) -> list[str]:
-    """Where `source` is no PowerShell."""
+    """Where `source` is not PowerShell."""
 
     def walk(node: Node) -> Iterator[Node]:
         yield node
@@ -58,12 +58,12 @@ def test_the_powershell_hook_is_powershell(name: str) -> None:
 
 
 @pytest.mark.parametrize("loses", ["}", "{", "'webhook'", "(Test-Key)"])
-def test_a_hook_that_loses_something_is_no_powershell(loses: str) -> None:
+def test_a_hook_that_loses_a_character_is_not_powershell(loses: str) -> None:
     assert problems(POWERSHELL["postdeploy"].replace(loses, loses[1:], 1))
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_both_call_azure_in_the_same_way(name: str) -> None:
+def test_both_shells_make_the_same_azure_calls(name: str) -> None:
     assert len(azure_calls(SH[name])) == {"predeploy": 3, "postdeploy": 6}[name]
     assert azure_calls(POWERSHELL[name]) == azure_calls(SH[name])
 
@@ -102,13 +102,13 @@ _SAYING = re.compile(
 
 
 def said(script: str) -> set[str]:
-    """What a person gets to read, without how a shell writes variables and quotes."""
+    """The messages for people, without a shell's variables and quotes."""
     lines = (_SAYING.search(line) for line in script.splitlines())
     return {re.sub(r"env:|script:|[\\`${}()]", "", line["words"]) for line in lines if line}
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_both_say_the_same_words(name: str) -> None:
+def test_both_shells_print_the_same_messages(name: str) -> None:
     sh, powershell = said(SH[name]), said(POWERSHELL[name])
     computed = {words for words in sh | powershell if words.startswith(("error: ", "the app reports: "))}
     assert sh - computed == powershell - computed

@@ -16,11 +16,11 @@ def report(*failed: str, unreadable: tuple[str, ...] = (), resources: int = 5) -
     }
 
 
-def test_what_is_accepted_is_no_complaint() -> None:
+def test_an_accepted_finding_is_not_a_complaint() -> None:
     assert complaints(report(*ACCEPTED)) == []
 
 
-def test_everything_accepted_has_its_reason() -> None:
+def test_every_accepted_finding_has_a_reason() -> None:
     assert all(len(reason) > 15 for reason in ACCEPTED.values())
 
 
@@ -44,7 +44,7 @@ def test_an_exception_that_nothing_needs_is_a_complaint() -> None:
     assert complaint.startswith(f"{needless} is accepted")
 
 
-def test_what_the_auditor_cannot_read_is_said_in_older_words() -> None:
+def test_syntax_that_the_auditor_cannot_read_is_rewritten() -> None:
     source = """@description('One.')
 type Endpoint = {
   @description('Its name.')

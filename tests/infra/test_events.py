@@ -31,7 +31,7 @@ def test_events_go_to_the_webhook_or_by_identity_to_the_queue() -> None:
     assert UPLOADS["eventDeliverySchema"] == "EventGridSchema", "which the blob extension and our own code read"
 
 
-def test_what_cannot_be_delivered_is_tried_for_a_day_and_then_kept() -> None:
+def test_undeliverable_events_are_tried_for_a_day_and_then_kept() -> None:
     assert UPLOADS["retryPolicy"] == {"maxDeliveryAttempts": 30, "eventTimeToLiveInMinutes": 1440}
     assert UPLOADS["deadLetterWithResourceIdentity"] == {
         "identity": BY_IDENTITY,

@@ -1,4 +1,4 @@
-"""The hooks around a deployment, with an Azure CLI that behaves as it is told."""
+"""The hooks around a deployment, with a fake Azure CLI."""
 
 import json
 import os
@@ -84,7 +84,7 @@ esac
 
 
 def record(**over: object) -> str:
-    """What the app writes once it has read images and written results: pipeline-state/readiness.json."""
+    """The app's note once it has read images and written results: pipeline-state/readiness.json."""
     said = {
         "version": 1,
         "pipeline_version": "0.1.0",
@@ -150,7 +150,7 @@ def looks_for_the_key(tmp_path: Path) -> list[str]:
     return [line for line in calls(tmp_path, "rest") if "listkeys" in line]
 
 
-def test_subscribes_once_the_key_is_there(hook: Hook, tmp_path: Path) -> None:
+def test_the_hook_subscribes_once_the_key_is_there(hook: Hook, tmp_path: Path) -> None:
     """The key comes late: it waits, says so, and never sees the key itself."""
     done = hook(FAKE_KEY_AFTER="2")
     assert done.returncode == 0, done.stderr
@@ -174,7 +174,7 @@ def test_subscribes_once_the_key_is_there(hook: Hook, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("delivery", ["webhook", "queue"])
-def test_a_warning_of_the_azure_cli_is_no_part_of_its_answer(hook: Hook, tmp_path: Path, delivery: str) -> None:
+def test_a_warning_of_the_azure_cli_is_not_part_of_its_answer(hook: Hook, tmp_path: Path, delivery: str) -> None:
     """It prints some to stderr and succeeds: an extension that is out of date, a preview, another version of Python."""
     done = hook(FAKE_WARNS="yes", AZURE_EVENT_DELIVERY=delivery, FAKE_RECORD_AFTER="1")
     assert done.returncode == 0, done.stderr
@@ -189,14 +189,14 @@ def test_a_warning_before_the_key_is_there_does_not_pass_for_it(hook: Hook, tmp_
     assert len(looks_for_the_key(tmp_path)) == 3
 
 
-def test_a_warning_before_code_was_deployed_is_no_function(before: Hook, tmp_path: Path) -> None:
+def test_a_warning_before_code_was_deployed_is_not_taken_for_a_function(before: Hook, tmp_path: Path) -> None:
     assert before(FAKE_WARNS="yes").stdout.endswith("The new roles count.\n")
     (tmp_path / "calls").unlink()
     done = before(FAKE_WARNS="yes", FAKE_FUNCTIONS="7")
     assert (done.returncode, done.stdout) == (0, "")
 
 
-def test_goes_on_when_azure_does_not_answer_at_first(hook: Hook, tmp_path: Path) -> None:
+def test_the_hook_goes_on_when_azure_does_not_answer_at_first(hook: Hook, tmp_path: Path) -> None:
     done = hook(FAKE_UNREACHABLE="2")
     assert done.returncode == 0, done.stderr
     assert len(calls(tmp_path, "deployment group create")) == 1
@@ -260,7 +260,7 @@ def test_a_missing_output_is_named(hook: Hook, tmp_path: Path) -> None:
     assert not calls(tmp_path)
 
 
-def test_whoever_is_not_signed_in_is_told_how(hook: Hook, tmp_path: Path) -> None:
+def test_a_person_who_is_not_signed_in_learns_how_to(hook: Hook, tmp_path: Path) -> None:
     done = hook(FAKE_NOT_LOGGED_IN="yes")
     assert done.returncode == 1
     assert "az login" in done.stderr
@@ -300,7 +300,7 @@ def test_any_record_counts_where_the_time_of_the_deployment_was_not_kept(hook: H
 
 @pytest.mark.parametrize("what", ["read_input", "write_results", "queue"])
 @pytest.mark.parametrize("indent", [None, 2])
-def test_what_the_app_cannot_do_yet_is_waited_for_and_told(hook: Hook, what: str, indent: int | None) -> None:
+def test_the_hook_waits_for_missing_permissions_and_names_them(hook: Hook, what: str, indent: int | None) -> None:
     words = "images: the app's identity may not do this [403]"
     earlier = json.dumps(json.loads(record(**{what: False}, problems=[words])), indent=indent)
     done = hook(FAKE_READY_AFTER="2", FAKE_EARLIER=earlier)
@@ -393,7 +393,7 @@ def test_a_later_deployment_does_not_wait_for_roles(before: Hook, tmp_path: Path
     assert not calls(tmp_path, "azd")
 
 
-def test_what_is_missing_is_said_before_anything_is_deployed(before: Hook) -> None:
+def test_a_missing_setting_or_login_is_named_before_anything_is_deployed(before: Hook) -> None:
     assert "AZURE_FUNCTION_APP_NAME is not set" in before(AZURE_FUNCTION_APP_NAME=None).stderr
     signed_out = before(FAKE_NOT_LOGGED_IN="yes")
     assert signed_out.returncode == 1

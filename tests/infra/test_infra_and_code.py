@@ -1,4 +1,4 @@
-"""What the templates set up is what the code, the hooks and the local cloud count on."""
+"""The templates set up what the code, the hooks and the local cloud count on."""
 
 import ast
 import re
@@ -49,7 +49,7 @@ PLATFORM = {
     "AzureFunctionsJobHost__telemetryMode": "OpenTelemetry",
     "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "azure_sdk,httpx2,requests,urllib,urllib3",
 }
-"""What the host, the worker and its exporter read. No plain AzureWebJobsStorage, even an empty one: it would win over
+"""Settings of the host, the worker and its exporter. No plain AzureWebJobsStorage, even an empty one: it would win over
 the identity. No FUNCTIONS_WORKER_RUNTIME: Flex Consumption refuses it."""
 
 
@@ -69,7 +69,7 @@ def triggers(kind: str) -> dict[str, dict[str, Any]]:
 
 
 def app_settings() -> dict[str, str]:
-    """All settings of the function app. Those of somebody else's choice can change advice, and none of the others."""
+    """All settings of the function app. Settings of other components can change, ours can't."""
     (app,) = (module for module in RESOURCES.modules if module.symbol == "app")
     advice, theirs, ours = union(app.body["params"]["pipelineSettings"])
     all_theirs, platform = union(read(BICEP / "modules" / "function-app.bicep").resource("settings")["properties"])
@@ -194,12 +194,12 @@ def test_the_parameter_file_fits_the_parameters() -> None:
         assert value == wrap[declared.type].format(unless_set(variable[1], default)), name
 
 
-def test_what_is_computed_is_compared_with_no_list() -> None:
+def test_computed_parameters_have_no_list_of_allowed_values() -> None:
     """The compiler takes int(), bool() and json() for any value of their type: no list takes that (BCP033)."""
     computed = [name for name, value in bicepparam().items() if re.match(r"(?:int|bool|json)\(", value)]
     assert len(computed) > 10
     assert not [name for name in computed if "allowed" in MAIN.parameters[name].decorators]
-    assert "allowed" in RESOURCES.parameters["instanceMemoryMB"].decorators, "it is checked all the same"
+    assert "allowed" in RESOURCES.parameters["instanceMemoryMB"].decorators, "it is still checked"
 
 
 def test_variables_of_the_parameter_file_are_in_the_documentation() -> None:
@@ -208,7 +208,7 @@ def test_variables_of_the_parameter_file_are_in_the_documentation() -> None:
     assert not [name for name in names if f"`{name}`" not in page]
 
 
-def test_variables_in_the_documentation_are_set_by_something() -> None:
+def test_every_documented_variable_is_set_somewhere() -> None:
     page = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
     used = set(re.findall(r"\$((?:AZURE|BLOBSIGHT)_[A-Z_]+)", page))
     assert used - {"AZURE_LOCATION", "AZURE_SUBSCRIPTION_ID"} <= set(MAIN.outputs)

@@ -13,7 +13,7 @@ ZONES = {
 """https://learn.microsoft.com/azure/private-link/private-endpoint-dns, by group id."""
 
 
-def test_whatever_the_app_calls_has_a_private_endpoint_in_its_zone() -> None:
+def test_every_service_that_the_app_calls_has_a_private_endpoint_in_its_zone() -> None:
     endpoints = [*RESOURCES.variables["storageEndpoints"], *RESOURCES.variables["openAiEndpoints"]]
     assert {(each["resourceId"], each["groupId"]) for each in endpoints} == {
         ("hostStorage.outputs.id", "blob"),
@@ -50,7 +50,7 @@ def test_private_endpoints_are_made_one_after_the_other() -> None:
 
 
 @pytest.mark.parametrize("kind", ["Microsoft.Storage/storageAccounts", "Microsoft.CognitiveServices/accounts"])
-def test_others_are_shut_out(kind: str) -> None:
+def test_the_public_network_is_shut_out(kind: str) -> None:
     (account,) = resources(kind)
     assert account.body["properties"]["networkAcls"]["defaultAction"] == "networkIsolation ? 'Deny' : 'Allow'"
 

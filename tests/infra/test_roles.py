@@ -1,4 +1,4 @@
-"""Who may do what: the least that works, each on one resource, never on a group, and nobody is Owner or Contributor."""
+"""Roles: the least that works, each on one resource, never on a group, and never Owner or Contributor."""
 
 import re
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class Grant:
     on: str
     roles: tuple[str, ...]
     kind: str = "ServicePrincipal"
-    """What `who` is: with it, Azure does not look up an identity that is seconds old and not known everywhere."""
+    """The principal's kind: given it, Azure does not look up an identity that is too new to be known everywhere."""
     condition: str | None = None
 
 
@@ -66,7 +66,7 @@ def assignments(name: str) -> list[Declaration]:
 
 
 def role(name: str, assignment: Declaration) -> str:
-    """What stands for the role: a variable, or the variable of a loop."""
+    """The expression for the role: a variable, or the variable of a loop."""
     definition = assignment.body["properties"]["roleDefinitionId"]
     found = re.fullmatch(r"subscriptionResourceId\('Microsoft.Authorization/roleDefinitions', (\w+)\)", definition)
     assert found, name
@@ -87,7 +87,7 @@ def grant(name: str, assignment: Declaration) -> Grant:
     )
 
 
-def test_grants_are_those_and_no_others() -> None:
+def test_only_the_listed_roles_are_granted() -> None:
     assert {each.symbol: grant(name, each) for name in FILES for each in assignments(name)} == GRANTS
     assert len(list(resources("Microsoft.Authorization/roleAssignments"))) == len(GRANTS), "none elsewhere"
 
@@ -132,7 +132,7 @@ def test_the_checklist_names_what_there_is_on_the_data_account() -> None:
     assert not [each for each in granted if places[each.on] not in expected]
 
 
-def test_scopes_are_what_they_are_called() -> None:
+def test_each_scope_is_the_resource_that_its_name_says() -> None:
     existing = [each for name in FILES for each in TEMPLATES[name].resources if each.existing]
     assert {each.symbol: each.body["name"] for each in existing if each.symbol in SCOPES} == SCOPES
     assert {each.on for each in GRANTS.values()} == set(SCOPES)

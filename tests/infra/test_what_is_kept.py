@@ -1,4 +1,4 @@
-"""What is deleted or overwritten can be brought back for a while, and nothing is kept, and paid for, for ever."""
+"""Deleted and overwritten blobs can be restored for a while, and nothing is kept, and paid for, for ever."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ def rules(name: str) -> dict[str, tuple[tuple[str, ...], dict[str, Any]]]:
     }
 
 
-def test_what_is_deleted_or_overwritten_can_be_brought_back() -> None:
+def test_deleted_and_overwritten_blobs_can_be_restored() -> None:
     (blobs,) = resources("Microsoft.Storage/storageAccounts/blobServices")
     for what in ("deleteRetentionPolicy", "containerDeleteRetentionPolicy"):
         assert blobs.body["properties"][what] == {"enabled": True, "days": "softDeleteDays"}
@@ -30,7 +30,7 @@ def test_what_is_deleted_or_overwritten_can_be_brought_back() -> None:
 
 
 def test_every_container_loses_its_old_versions() -> None:
-    """A blob that is deleted leaves a version behind: whoever deletes blobs has to delete versions, too."""
+    """A deleted blob leaves a version behind, so a rule that deletes blobs has to delete versions, too."""
     assert rules("standingRules") == {
         "old-versions": (("${inputContainer}/", "${outputContainer}/"), {"version": "versionDays"}),
         "pipeline-state": (("${stateContainer}/",), {"baseBlob": 90, "version": 1}),

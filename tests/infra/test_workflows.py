@@ -1,4 +1,4 @@
-"""What runs on GitHub, as far as it can be tried without it: the check of the templates by the real compiler."""
+"""The workflows, as far as they can be tried without GitHub: the check of the templates by the real compiler."""
 
 import json
 import os
@@ -24,7 +24,7 @@ FAKE_BICEP = r"""#!/bin/sh
 
 
 def run(tmp_path: Path, **over: str) -> tuple[subprocess.CompletedProcess[str], list[str]]:
-    """What the check says with a compiler that behaves as told, and how it called it."""
+    """The output of the check with a fake compiler, and its calls of that compiler."""
     bicep, calls = tmp_path / "bicep", tmp_path / "calls"
     bicep.write_text(FAKE_BICEP, encoding="utf-8")
     bicep.chmod(0o755)
@@ -50,7 +50,7 @@ def test_every_template_is_compiled_and_every_variant_resolved(tmp_path: Path) -
         assert any(value in variant for variant in variants), value
 
 
-def test_one_variant_has_every_variable_empty(tmp_path: Path) -> None:
+def test_one_variant_leaves_every_variable_empty(tmp_path: Path) -> None:
     text = (ROOT / "infra" / "bicep" / "main.bicepparam").read_text(encoding="utf-8")
     names = set(re.findall(r"readEnvironmentVariable\('(\w+)', ''\)", text))
     _, calls = run(tmp_path)
@@ -65,7 +65,7 @@ def test_any_complaint_is_a_failure(tmp_path: Path, command: str, how: str) -> N
     assert ("some-rule" in done.stderr) is (how == "COMPLAINS")
 
 
-def test_another_form_than_the_formatters_is_a_failure(tmp_path: Path) -> None:
+def test_a_template_that_is_not_formatted_fails_the_check(tmp_path: Path) -> None:
     done, _ = run(tmp_path, FORMATS="yes")
     assert done.returncode == 1
     assert "event-subscription.bicep: not as 'bicep format' writes it" in done.stderr
@@ -101,7 +101,7 @@ def test_the_template_is_validated_in_the_container_that_people_open() -> None:
 
 
 def test_every_action_is_pinned_by_its_commit() -> None:
-    """A tag may be moved to other code by whoever takes over an action; the version stands beside for people."""
+    """Someone who takes over an action can move its tag; the version next to the commit is for people."""
     for path in WORKFLOWS.values():
         for line in path.read_text(encoding="utf-8").splitlines():
             if "uses:" in line:

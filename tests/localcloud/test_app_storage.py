@@ -112,7 +112,7 @@ async def test_a_message_is_seen_with_the_upload_that_it_is_about(
     assert (sent.worker, sent.method, sent.done, sent.holds) == ("4711", "POST", True, frozenset({"größe/a.png"}))
 
 
-async def test_what_is_refused_does_not_happen(
+async def test_a_refused_request_has_no_effect(
     azurite: Azurite, certificates: Certificates, identity: IdentityEndpoint
 ) -> None:
     watch = Watch()
@@ -129,11 +129,11 @@ async def test_what_is_refused_does_not_happen(
 
 
 async def test_an_emulator_that_is_away_answers_nothing(
-    certificates: Certificates, identity: IdentityEndpoint, tmp_path: Path
+    emulator: type[Azurite], certificates: Certificates, identity: IdentityEndpoint, tmp_path: Path
 ) -> None:
     watch = Watch()
     async with (
-        Azurite(tmp_path, certificates, {ACCOUNT: "a2V5"}, in_memory=True) as azurite,
+        emulator(tmp_path, certificates, {ACCOUNT: "a2V5"}, in_memory=True) as azurite,
         app(azurite, certificates, identity, watch) as client,
     ):
         await client.create_container("away")
@@ -143,7 +143,7 @@ async def test_an_emulator_that_is_away_answers_nothing(
         assert watch.seen[-1] == ("4711", "PUT", "a", b"content", None, False)
 
 
-async def test_a_token_that_has_expired_names_nobody_and_is_the_emulators_to_refuse(
+async def test_an_expired_token_identifies_no_caller_and_the_emulator_refuses_it(
     azurite: Azurite, certificates: Certificates, identity: IdentityEndpoint
 ) -> None:
     watch = Watch()

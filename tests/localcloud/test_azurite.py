@@ -77,7 +77,9 @@ def test_a_wrong_token_is_refused(
         client.create_container("never")
 
 
-def test_accounts_are_apart(azurite: Azurite, certificates: Certificates, identity: IdentityEndpoint) -> None:
+def test_accounts_do_not_see_each_others_blobs(
+    azurite: Azurite, certificates: Certificates, identity: IdentityEndpoint
+) -> None:
     host = BlobServiceClient(
         azurite.blob_url("hoststorage"),
         credential=FixedToken(identity.token(STORAGE)),
@@ -93,10 +95,10 @@ def test_accounts_are_apart(azurite: Azurite, certificates: Certificates, identi
 
 
 async def test_a_restart_keeps_ports_and_data(
-    tmp_path: Path, certificates: Certificates, identity: IdentityEndpoint
+    emulator: type[Azurite], tmp_path: Path, certificates: Certificates, identity: IdentityEndpoint
 ) -> None:
     """The write just before it too, though the emulator saves its index only every 5 s."""
-    async with Azurite(tmp_path, certificates, KEYS, in_memory=False) as azurite:
+    async with emulator(tmp_path, certificates, KEYS, in_memory=False) as azurite:
         address, pid = azurite.blob_url(ACCOUNT), azurite.pid
         with sync_client(azurite, certificates, identity.token(STORAGE)) as client:
             client.create_container("images")
@@ -106,40 +108,46 @@ async def test_a_restart_keeps_ports_and_data(
             assert (azurite.blob_url(ACCOUNT), azurite.pid == pid) == (address, False)
             assert client.get_blob_client("images", "a.jpg").download_blob().readall() == b"picture"
 
-    async with Azurite(tmp_path, certificates, KEYS, in_memory=False) as azurite:
+    async with emulator(tmp_path, certificates, KEYS, in_memory=False) as azurite:
         with sync_client(azurite, certificates, identity.token(STORAGE)) as client:
             assert client.get_blob_client("images", "a.jpg").download_blob().readall() == b"picture"
         pid = azurite.pid
     assert not psutil.pid_exists(pid)
 
 
-async def test_one_directory_serves_one_emulator(tmp_path: Path, certificates: Certificates) -> None:
-    async with Azurite(tmp_path, certificates, KEYS, in_memory=False):
+async def test_one_directory_serves_one_emulator(
+    emulator: type[Azurite], tmp_path: Path, certificates: Certificates
+) -> None:
+    async with emulator(tmp_path, certificates, KEYS, in_memory=False):
         with pytest.raises(AzuriteError, match="Another storage emulator uses"):
-            await Azurite(tmp_path, certificates, KEYS, in_memory=False).__aenter__()
+            await emulator(tmp_path, certificates, KEYS, in_memory=False).__aenter__()
 
 
-async def test_not_installed_says_what_installs_it(tmp_path: Path, certificates: Certificates) -> None:
+async def test_a_missing_emulator_is_named_with_the_command_that_installs_it(
+    tmp_path: Path, certificates: Certificates
+) -> None:
     with pytest.raises(AzuriteError, match="`make demo` or `make test` installs it"):
         await Azurite(tmp_path, certificates, KEYS, in_memory=True, program=tmp_path / "azurite.js").__aenter__()
 
 
-async def test_death_at_start_shows_its_last_words(tmp_path: Path, certificates: Certificates) -> None:
+async def test_an_emulator_that_dies_at_its_start_shows_its_last_output(
+    emulator: type[Azurite], tmp_path: Path, certificates: Certificates
+) -> None:
     program = tmp_path / "azurite.js"
     program.write_text("console.error('no room on the disk'); process.exit(3)")
 
     with pytest.raises(AzuriteError, match=r"exit code 3\). Its output:\nno room on the disk"):
-        await Azurite(tmp_path, certificates, KEYS, in_memory=False, program=program).__aenter__()
+        await emulator(tmp_path, certificates, KEYS, in_memory=False, program=program).__aenter__()
 
     # The directory is free again.
-    async with Azurite(tmp_path, certificates, KEYS, in_memory=False):
+    async with emulator(tmp_path, certificates, KEYS, in_memory=False):
         pass
 
 
-async def test_death_by_itself_is_told(
-    tmp_path: Path, certificates: Certificates, caplog: pytest.LogCaptureFixture
+async def test_an_emulator_that_dies_is_reported(
+    emulator: type[Azurite], tmp_path: Path, certificates: Certificates, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with Azurite(tmp_path, certificates, KEYS, in_memory=True) as azurite:
+    async with emulator(tmp_path, certificates, KEYS, in_memory=True) as azurite:
         psutil.Process(azurite.pid).children()[0].kill()
         async with asyncio.timeout(10):
             while "ended unexpectedly" not in caplog.text:

@@ -82,5 +82,5 @@ for url in sys.argv[1:]:
         check=False,
     )
 
-    # 400: the TLS handshake is done, and a storage account's bare address is no request.
+    # 400: the TLS handshake is done, and a storage account's bare address is not a request.
     assert (done.stdout.splitlines(), done.stderr) == (["aiohttp 400", "httpx2 400", "requests 400"] * 2, "")

@@ -40,7 +40,7 @@ AWKWARD_NAMES = [
 
 @pytest.fixture(scope="module")
 def events() -> list[dict[str, Any]]:
-    """What the front of this module has published."""
+    """The events that the front of this module has published."""
     return []
 
 
@@ -64,7 +64,7 @@ async def container(front: StorageFront, events: list[dict[str, Any]]) -> AsyncI
         yield container
 
 
-def told(events: list[dict[str, Any]]) -> list[tuple[str, str, int]]:
+def summary(events: list[dict[str, Any]]) -> list[tuple[str, str, int]]:
     return [
         (
             event["data"]["api"],
@@ -117,7 +117,7 @@ async def test_an_upload_in_blocks_raises_one_event_with_the_whole_size(
         b"x" * 5_000_000, content_settings=ContentSettings(content_type="image/jpeg")
     )
 
-    assert told(events) == [("PutBlockList", "big.jpg", 5_000_000)]
+    assert summary(events) == [("PutBlockList", "big.jpg", 5_000_000)]
     assert (events[0]["data"]["contentType"], events[0]["data"]["blobType"]) == ("image/jpeg", "BlockBlob")
 
 
@@ -129,7 +129,7 @@ async def test_an_overwrite_raises_an_event_that_sorts_later(
     await blob.upload_blob(b"", overwrite=True)
 
     first, second = events
-    assert told(events) == [("PutBlob", "a.jpg", 3), ("PutBlob", "a.jpg", 0)]
+    assert summary(events) == [("PutBlob", "a.jpg", 3), ("PutBlob", "a.jpg", 0)]
     assert first["data"]["sequencer"] < second["data"]["sequencer"]
 
 
@@ -160,7 +160,7 @@ async def test_a_copy_between_blobs_of_the_front_works_and_raises_one_event(
 
     assert started["copy_status"] == "success"
     assert await (await copy.download_blob()).readall() == b"picture"
-    assert told(events) == [("CopyBlob", "copies/copy %.jpg", 7)]
+    assert summary(events) == [("CopyBlob", "copies/copy %.jpg", 7)]
 
 
 @pytest.mark.parametrize("name", AWKWARD_NAMES, ids=lambda name: name[:20])
@@ -174,7 +174,7 @@ async def test_any_name_goes_through_and_can_be_read_from_the_event(
     properties = await blob.get_blob_properties()
     assert (properties.name, properties.metadata) == (name, {"instructions": "100% of it"})
     assert await (await blob.download_blob()).readall() == b"picture"
-    assert told(events) == [("PutBlob", name, 7)]
+    assert summary(events) == [("PutBlob", name, 7)]
     async with BlobClient.from_blob_url(events[0]["data"]["url"]) as named:
         assert (named.account_name, named.container_name, named.blob_name) == (
             ACCOUNT,
@@ -254,7 +254,7 @@ async def test_large_blobs_arrive_whole(container: ContainerClient, events: list
     await blob.upload_blob(content, max_concurrency=4)
 
     assert await (await blob.download_blob(max_concurrency=4)).readall() == content
-    assert told(events) == [("PutBlockList", "large.bin", len(content))]
+    assert summary(events) == [("PutBlockList", "large.bin", len(content))]
 
 
 async def test_stored_compression_is_handed_on_as_it_is(container: ContainerClient) -> None:
@@ -321,7 +321,7 @@ async def connect(front: StorageFront) -> tuple[asyncio.StreamReader, asyncio.St
     return await asyncio.open_connection("127.0.0.1", port, limit=2**16)
 
 
-async def test_what_was_signed_arrives_unchanged_in_both_directions(certificates: Certificates) -> None:
+async def test_signed_requests_and_responses_arrive_unchanged(certificates: Certificates) -> None:
     """Path, query, header spelling and order; no header added, the hop's own ones dropped."""
     received: list[bytes] = []
 
@@ -362,7 +362,7 @@ async def stalls(step: Callable[[], Awaitable[int]], most: int) -> int:
             moved += await asyncio.wait_for(step(), timeout=0.5)
         except TimeoutError:
             return moved
-    pytest.fail(f"More than {most} bytes were taken in with nobody to hand them to.")
+    pytest.fail(f"More than {most} bytes were accepted with no service to forward them to.")
 
 
 # What the sockets between client, front and service hold in the kernel, with a margin.
@@ -442,7 +442,7 @@ async def _hang_up(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter)
     """Close the connection without a word."""
 
 
-async def test_a_client_that_goes_away_is_no_outage(
+async def test_a_client_that_goes_away_is_not_an_outage(
     certificates: Certificates, caplog: pytest.LogCaptureFixture
 ) -> None:
     ended = asyncio.Event()
@@ -484,7 +484,7 @@ async def test_half_an_answer_is_no_answer(certificates: Certificates) -> None:
     ],
     ids=["metadata in Latin-1", "no path"],
 )
-async def test_what_cannot_be_forwarded_is_refused(
+async def test_requests_that_cannot_be_forwarded_are_refused(
     certificates: Certificates, request_head: bytes, status: int
 ) -> None:
     async with front_of(certificates, _hang_up) as front:
@@ -517,7 +517,7 @@ async def test_what_cannot_be_forwarded_is_refused(
         ("GET", "/devstoreaccount1/c/b", {}, None),
     ],
 )
-def test_which_requests_create_a_blob(
+def test_only_requests_that_create_a_blob_are_taken_for_one(
     method: str, target: str, headers: dict[str, str], expected: tuple[str, str, str] | None
 ) -> None:
     write = blob_write(method, target, CIMultiDict(headers), ACCOUNT)

@@ -42,7 +42,7 @@ DAYS_7 = timedelta(days=7)
 async def test_an_event_runs_the_function_with_the_blobs_container_and_decoded_name(
     running: Running, name: str
 ) -> None:
-    """The SDK's BlobClient gets the name as it was uploaded, whatever the URL had to encode; the loop is uvloop's."""
+    """The SDK's BlobClient gets the name as it was uploaded, without the URL's encoding; the loop is uvloop's."""
     cloud, host = running
     created = await cloud.upload(name)
     assert await notify(host, created) == 202
@@ -286,7 +286,7 @@ async def test_a_failing_message_is_dequeued_five_times_then_goes_to_its_queues_
     assert [record["dequeue_count"] for record in cloud.seen("on_message")] == [1, 2, 3, 4, 5]
 
 
-async def test_what_is_no_text_reaches_only_a_function_that_takes_bytes(cloud: Cloud) -> None:
+async def test_a_message_that_is_not_text_reaches_only_a_function_that_takes_bytes(cloud: Cloud) -> None:
     """A trigger of text fails before any worker hears of it; what is not Base64 goes to the poison queue at once."""
     await cloud.queues.create_queue(f"{cloud.orders}-bytes")
     await cloud.order(b"\xff text", queue=f"{cloud.orders}-bytes")
@@ -400,7 +400,7 @@ async def test_http_statuses_are_the_platforms(running: Running) -> None:
 # --- admin
 
 
-async def test_functions_run_by_hand(running: Running) -> None:
+async def test_functions_can_be_run_by_hand(running: Running) -> None:
     """POST /admin/functions/<name>, with the master key; a blob's path, a message's text, or nothing for a timer."""
     cloud, host = running
     url, master = f"{host.url}/admin/functions", {"x-functions-key": host.master_key}
@@ -430,7 +430,7 @@ async def test_functions_run_by_hand(running: Running) -> None:
     assert json.loads(key) == {"name": "blobs_extension", "value": host.blobs_extension_key}
 
 
-async def test_the_status_tells_id_state_and_workers(running: Running) -> None:
+async def test_the_status_has_id_state_and_workers(running: Running) -> None:
     """Without a key, as with Core Tools; so does ping."""
     _, host = running
     facts = await status(host)
@@ -581,7 +581,7 @@ async def test_stopping_lets_running_invocations_end(cloud: Cloud) -> None:
         await cloud.internal_queue_is_empty()
 
 
-async def test_what_does_not_end_in_the_grace_time_is_killed_and_visible_again_at_once(cloud: Cloud) -> None:
+async def test_an_invocation_beyond_the_grace_time_is_killed_and_its_message_visible_at_once(cloud: Cloud) -> None:
     """Nothing is cancelled and no atexit runs; but the person who pressed Ctrl-C does not wait for ten minutes, and no
     attempt of five is the last one.
     """
@@ -596,7 +596,7 @@ async def test_what_does_not_end_in_the_grace_time_is_killed_and_visible_again_a
 
 
 def test_the_library_calls_a_start_that_failed_a_success_without_functions(tmp_path: Path) -> None:
-    """What the platform's host then goes by: the app's own message is in its log only."""
+    """The platform's host then sees no more than that: the app's own message is in its log only."""
     app = variant(tmp_path / "app", "raise ValueError('a setting is missing')")
     program = """
 import asyncio, sys

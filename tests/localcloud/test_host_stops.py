@@ -1,4 +1,4 @@
-"""What stops the platform's host stops this one: whole, with its workers, and another is started."""
+"""Failures that stop the platform's host stop this one: whole, with its workers, and another is started."""
 
 import asyncio
 import base64
@@ -67,7 +67,7 @@ def on(path: str, fault: Fault) -> Callable[[str, str], Fault | None]:
 
 @pytest.mark.parametrize("fault", ["refused", "unreachable", "unavailable"])
 async def test_a_look_at_the_blob_that_fails_stops_the_host(harmed: Harmed, fault: Fault) -> None:
-    """Refused at once, whatever else six tries later. All invocations end with it, and both messages stay hidden."""
+    """The host stops: when refused at once, otherwise after six tries. Invocations end; both messages stay hidden."""
     cloud, host = harmed.cloud, harmed.host
     bystander, created = await cloud.upload(f"hang-{fault}"), await cloud.upload(f"look-{fault}")
     ends, pid, url, keys = len(host.ends), host.pid, host.url, (host.master_key, host.blobs_extension_key)
@@ -80,7 +80,7 @@ async def test_a_look_at_the_blob_that_fails_stops_the_host(harmed: Harmed, faul
     await host.restarted(ends)
     harmed.blobs.heal()
     assert host.ends[ends].exit_code == STOPPED_ITSELF
-    # An HTTP client may send a request again by itself when the connection it had kept is gone.
+    # An HTTP client may repeat a request automatically when the connection it had kept is gone.
     assert harmed.blobs.met[fault] in ({1} if fault == "refused" else range(6, 13))
     await until(lambda: is_gone(busy["pid"]) and is_gone(pid))
     assert cloud.seen("end") == [], "something was cancelled"
@@ -117,7 +117,7 @@ def test_storage_is_tried_for_25_seconds() -> None:
     assert retries.total_retries == retries.connect_retries == retries.read_retries == retries.status_retries == 5
 
 
-async def test_a_time_that_is_no_number_is_named(cloud: Cloud) -> None:
+async def test_a_time_that_is_not_a_number_is_named(cloud: Cloud) -> None:
     with pytest.raises(HostError, match="LOCAL_HOST_HIDDEN_SECONDS is '10 min'; it must be a number of seconds"):
         async with cloud.host(settings={"LOCAL_HOST_HIDDEN_SECONDS": "10 min"}):
             pass
@@ -138,7 +138,7 @@ async def test_a_queue_that_answers_503_is_polled_again(harmed: Harmed) -> None:
 async def test_a_message_of_the_blob_triggers_own_queue_that_can_not_be_read_stops_the_host(
     harmed: Harmed, text: str
 ) -> None:
-    """What is no JSON, or names no function."""
+    """A body that is not JSON, or names no function."""
     ends, hidden = len(harmed.host.ends), await harmed.hidden()
     await harmed.cloud.internal_queue().send_message(base64.b64encode(text.encode()).decode())
     await harmed.host.restarted(ends)
@@ -169,7 +169,7 @@ async def test_a_message_that_stopped_the_host_too_often_goes_to_the_poison_queu
 
 
 async def test_a_killed_host_is_started_again_and_its_messages_are_back_once_they_are_visible(cloud: Cloud) -> None:
-    """What chaos calls: host and workers are killed in mid-work, even a worker whose event loop is blocked."""
+    """As chaos does: host and workers are killed in the middle of work, even a worker whose event loop is blocked."""
     created = await cloud.upload("block-1")
     async with cloud.host(grace=0.1, settings={"LOCAL_HOST_HIDDEN_SECONDS": "2"}) as host:
         await notify(host, created)

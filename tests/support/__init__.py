@@ -1,1 +1,1 @@
-"""What tests share: people, pictures, clouds, faults."""
+"""Helpers that tests share: people, pictures, clouds, faults."""

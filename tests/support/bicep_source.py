@@ -1,4 +1,4 @@
-"""What a Bicep file says, read with tree-sitter: Bicep's own compiler is a download that tests do without.
+"""A Bicep file as data, read with tree-sitter: Bicep's own compiler is a download that tests do without.
 
 It reads declarations and literals. An expression stays the text it is.
 """
@@ -62,7 +62,7 @@ class Template:
 
 
 def problems(source: str) -> list[str]:
-    """Where `source` is no Bicep; empty when it is."""
+    """Where `source` is not Bicep; empty when it is."""
     return [
         f"line {node.start_point.row + 1}: {node.type} {_text(node)[:60]!r}"
         for node in _walk(_PARSER.parse(source.encode()).root_node)
@@ -74,7 +74,7 @@ def read(path: Path) -> Template:
     """The template in the file `path`.
 
     Raises:
-        SyntaxError: it is no Bicep.
+        SyntaxError: it is not Bicep.
     """
     source = path.read_text(encoding="utf-8")
     if found := problems(source):
@@ -114,7 +114,7 @@ def read(path: Path) -> Template:
 
 
 def union(call: Expression) -> list[Any]:
-    """What a call of union puts together: objects as such, everything else as it is written."""
+    """The parts of a call of union: objects as such, everything else as it is written."""
     (declaration,) = _named(_PARSER.parse(f"var call = {call}".encode()).root_node)
     arguments = [node for node in _named(_named(_named(declaration)[-1])[-1]) if node.type != "comment"]
     return [_value(node) if node.type == "object" else _text(node) for node in arguments]

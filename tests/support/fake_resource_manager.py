@@ -47,7 +47,7 @@ def role(scope: str, identifier: str) -> dict[str, Any]:
 
 
 def healthy(app_settings: dict[str, str]) -> dict[str, Any]:
-    """What each path answers when all is well; for tests to change."""
+    """The answers of each path when all is well; for tests to change."""
     return {
         APP: {
             "id": APP,
@@ -141,7 +141,7 @@ def healthy(app_settings: dict[str, str]) -> dict[str, Any]:
 
 
 class FakeResourceManager:
-    """Answers with `answers`, by path, to whoever brings a token for it; lists two to a page."""
+    """Answers with `answers`, by path, to requests with a token for it; lists two to a page."""
 
     def __init__(self, verify: Callable[[str, str], object], answers: dict[str, Any]) -> None:
         self.answers = answers

@@ -1,4 +1,4 @@
-"""The emulator with a doorkeeper: it refuses as Azure does, or answers by itself."""
+"""The emulator with a doorkeeper: it refuses as Azure does, or answers in its place."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager

@@ -34,14 +34,14 @@ async def until[T](look: Callable[[], T], seconds: float = 60) -> T:
     """The first true thing that `look` returns."""
     deadline = time.monotonic() + seconds
     while not (seen := look()):
-        assert time.monotonic() < deadline, f"waited {seconds} s for it in vain"
+        assert time.monotonic() < deadline, f"waited {seconds} s for it"
         await asyncio.sleep(0.02)
     return seen
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What a host needs of the session's cloud."""
+    """The parts of the session's cloud that a host needs."""
 
     azurite: Azurite
     account_keys: dict[str, str]
@@ -71,7 +71,7 @@ class Cloud:
             yield process
 
     def seen(self, function: str, of: str = "") -> list[dict[str, Any]]:
-        """What the runs of a function wrote down, in the order of time; `of`: those for such a name or message."""
+        """The records of a function's runs, in the order of time; `of`: those for such a name or message."""
         records = [json.loads(path.read_bytes()) for path in self.records.glob(f"{function}-*.json")]
         its = [record for record in records if of in record.get("name", record.get("text", ""))]
         return sorted(its, key=lambda record: record["at"])
@@ -187,7 +187,7 @@ async def notify(host: FunctionsHostProcess, *events: dict[str, Any], function: 
 
 
 async def notification(host: FunctionsHostProcess, content: object, function: str = "on_blob") -> tuple[int, bytes]:
-    """What the webhook answers to a notification: its status and body. `content` may be bytes that are no JSON."""
+    """Send a notification to the webhook and return its status and body. `content` may be bytes that are not JSON."""
     headers = {"aeg-event-type": "Notification"}
     data = content if isinstance(content, bytes) else json.dumps(content).encode()
     return await call(host.webhook_url(function), "POST", data=data, headers=headers)

@@ -1,4 +1,4 @@
-"""What model services have been met to say instead of an answer, and what each means.
+"""Responses of model services that are not plain answers, as met in the wild, and what each means.
 
 From public bug reports, of Azure OpenAI, API Management, Front Door and Application Gateway, OpenAI, OpenRouter,
 LiteLLM, vLLM, Ollama, LM Studio and Google.

@@ -40,7 +40,7 @@ class Person:
     patience: float = 30
     """Seconds for one result to come."""
     scripts: defaultdict[str, deque[Behaviour]] = field(default_factory=lambda: defaultdict(deque))
-    """What the model does with each request, by the instructions it is asked; afterwards it just answers."""
+    """The model's behaviours for the next requests, by their instructions; after those it answers."""
 
     async def drop(self, name: str, data: bytes, metadata: Mapping[str, str] | None = None, **options: Any) -> str:
         """Upload; the new blob's ETag as results have it."""
@@ -77,7 +77,7 @@ class Person:
             await asyncio.sleep(0.05)
 
     def asked(self, instructions: str) -> list[Asked]:
-        """What the model was asked with these instructions."""
+        """The requests that the model got with these instructions."""
         return [asked for asked in self.cloud.model.history if asked.instructions == instructions]
 
     def tail(self) -> str:
@@ -92,7 +92,7 @@ type People = Callable[..., AbstractAsyncContextManager[Person]]
 
 
 @asynccontextmanager
-async def somebody(directory: Path, settings: Mapping[str, str] | None = None) -> AsyncIterator[Person]:
+async def a_person(directory: Path, settings: Mapping[str, str] | None = None) -> AsyncIterator[Person]:
     """A person with a local cloud of their own, and short times in it."""
     log = directory / "functions.log"
     quick = {
@@ -132,7 +132,7 @@ def blob_created(name: str, container: str = "images", kind: str = "Microsoft.St
 
 
 async def deliver_again(person: Person, name: str, container: str = "images") -> None:
-    """What Event Grid does when it is not sure that the first delivery arrived."""
+    """Deliver an event again, as Event Grid does when it is not sure that the first delivery arrived."""
     url = person.cloud.functions.webhook_url("analyze_image")
     async with (
         aiohttp.ClientSession() as http,

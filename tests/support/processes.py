@@ -20,5 +20,5 @@ def descendants(process: subprocess.Popen[str], at_least: int) -> list[psutil.Pr
 
 
 def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
-    """Those that still run; one that has ended and that nobody has asked about does not."""
+    """Those that still run; a zombie does not count."""
     return [process for process in processes if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]

@@ -59,5 +59,5 @@ def failed(name: str | None, code: str = "corrupt_image") -> Result:
 
 async def put_result(container: ContainerClient, name: str, result: Result, **metadata: str) -> None:
     """As the result of the image `name`."""
-    told = {"status": result.status} | metadata
-    await container.upload_blob(result_name(name), result.to_json(), metadata=told, overwrite=True)
+    stored = {"status": result.status} | metadata
+    await container.upload_blob(result_name(name), result.to_json(), metadata=stored, overwrite=True)

@@ -17,7 +17,7 @@ def source(name: str) -> str:
 
 
 def resources(kind: str) -> Iterator[Declaration]:
-    """What is created of this type, in any template."""
+    """The resources of this type, in all templates."""
     return (each for template in TEMPLATES.values() for each in template.created(kind))
 
 

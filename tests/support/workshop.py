@@ -1,4 +1,4 @@
-"""The app's own parts at work on the emulator in this process, with a model to script: what tests look inside of."""
+"""The app's own parts in this process, on the emulator and with a scripted model: for tests that look inside."""
 
 import asyncio
 import base64
@@ -44,7 +44,7 @@ RETRY_FOR = timedelta(hours=24)
 
 @dataclass
 class Model:
-    """Does what it is told to, in this order; then it answers."""
+    """Follows its scripted behaviours in order, then answers."""
 
     behaviours: deque[Callable[[], Any]] = field(default_factory=deque)
     replies: deque[Reply] = field(default_factory=deque)
@@ -118,7 +118,7 @@ class Workshop:
     retry_for: timedelta = RETRY_FOR
 
     def __post_init__(self) -> None:
-        self.settings = Settings.from_environment(self.person.cloud.app_settings())
+        self.settings = Settings.from_environment(self.person.cloud.app_settings() | {"ALLOWED_DEPLOYMENTS": "another"})
         self.marks = QueuedMarks(self.service, "shop-state")
 
     @property
@@ -147,7 +147,7 @@ class Workshop:
             self.queue,
             self.marks,
             pacing or Governor(most_in_flight=8, patience=30),
-            deployment=self.settings.openai_deployment,
+            deployments=self.settings.deployments,
             retry_for=self.retry_for.total_seconds(),
             now=lambda: self.time,
             **options,
@@ -190,7 +190,7 @@ class Workshop:
         return [name.partition("/")[0] async for name in container.list_blob_names()]
 
     async def die_in_mid_call(self, request: Request) -> None:
-        """What is left of a worker that is killed while the model is asked."""
+        """Leave behind what a worker leaves that is killed while the model is asked."""
 
         async def die() -> NoReturn:
             self.connection.is_down = True
@@ -211,7 +211,7 @@ class Workshop:
             ).approximate_message_count or 0
 
     async def queued(self) -> list[Request | Redrive]:
-        """What is visible on the queue, and taken from it."""
+        """Take the visible messages from the queue."""
         async with QueueServiceClient.from_connection_string(self.person.cloud.front.connection_string) as service:
             client = service.get_queue_client("shop-requests")
             found: list[Request | Redrive] = []

@@ -9,7 +9,7 @@ param location string
 @description('Tags of every resource.')
 param tags { *: string }
 
-@description('Who is told; empty for nobody: the alerts are seen in the portal then.')
+@description('Who gets an e-mail for an alert; empty for none: alerts are seen in the portal then.')
 param email string
 
 @description('Resource id of the Application Insights component.')

@@ -54,7 +54,7 @@ resource network 'Microsoft.Network/virtualNetworks@2025-07-01' = {
         name: 'app'
         properties: {
           addressPrefix: appSubnetPrefix
-          // Entra, Application Insights and an Azure OpenAI account of somebody else's are on the public network.
+          // Entra, Application Insights and an Azure OpenAI account outside this deployment are on the public network.
           defaultOutboundAccess: true
           networkSecurityGroup: {
             id: securityGroup.id

@@ -30,7 +30,7 @@ param appPrincipalId string
 @description('Object id of the Event Grid topic\'s identity.')
 param eventGridPrincipalId string
 
-@description('Object id of whoever drops images and reads results; empty for nobody.')
+@description('Object id of the user, group or service principal that drops images and reads results. Empty for none.')
 param userPrincipalId string
 
 @description('What userPrincipalId is.')

@@ -95,7 +95,7 @@ var standingRules = [
     }
   }
   {
-    // Each image leaves versions of its claim behind. A claim or a mark of 90 days is a dead run's: nobody's.
+    // Each image leaves versions of its claim behind. A claim or a mark of 90 days is left by a dead run.
     name: 'pipeline-state'
     enabled: true
     type: 'Lifecycle'

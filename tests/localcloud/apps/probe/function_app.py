@@ -36,7 +36,9 @@ async def obey(order: str) -> None:
             raise RuntimeError(f"told to fail by {order}")
         case "exit":
             os._exit(3)
-        case "quit":  # the first time only: quitting each time uses up the attempts of what runs beside it, too
+        case (
+            "quit"
+        ):  # the first time only: quitting each time uses up the attempts of the messages that run next to it, too
             quits = Path(os.environ["RECORDS"]) / f"{order}.quit"
             if not quits.exists():
                 quits.touch()

@@ -1,0 +1,24 @@
+"""How much memory a conversion takes, in a process that does nothing else."""
+
+import gc
+
+from PIL import Image
+
+from pipeline.images import ImageLimits
+from support.damaged_images import encoded
+from support.preparing import inspected, prepare
+from support.process_memory import CLEAR_REFS, held
+
+ANY_SIZE = ImageLimits(2**40, 2**40, 2**40)
+
+
+def peak_and_estimate(data: bytes) -> tuple[int, int]:
+    """(what the conversion held at its peak beside the file, what was estimated) in bytes, after one to warm up."""
+    inspection = inspected(data, ANY_SIZE)
+    kind = inspection.facts.format.upper().replace("HEIC", "HEIF")
+    prepare(encoded(Image.new("RGB", (2_100, 64), "teal"), kind))
+    gc.collect()
+    CLEAR_REFS.write_text("5", encoding="ascii")  # the peak starts over: proc_pid_clear_refs(5)
+    before = held("VmRSS")
+    prepare(data, ANY_SIZE)
+    return held("VmHWM") - before, inspection.conversion_bytes
