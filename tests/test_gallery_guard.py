@@ -15,6 +15,7 @@ from support.person import Person
 from support.pictures import picture
 
 from blobsight.gallery.guard import SECURITY_HEADERS
+from blobsight.gallery.server import serving
 from localcloud.model import Answer
 
 ESCAPES = "\x1b[31mred\x1b]0;title\x07\u202eesrever\u2066"
@@ -45,6 +46,36 @@ async def test_the_address_lets_in_and_becomes_a_strict_cookie(person: Person) -
         assert len(secret) >= 43  # 32 random bytes
         assert secret not in await answer.text()
         assert urlsplit(address).hostname == "127.0.0.1"
+
+
+async def test_an_address_for_a_browsers_command_line_lets_in_once(person: Person) -> None:
+    async with (
+        place_in(person).opened(sign_in=False) as account,
+        serving(account, "", ports=[0], read_only=True) as guard,
+        aiohttp.ClientSession() as http,
+    ):
+        once = guard.address_once()
+        assert once != guard.address
+        statuses = []
+        for _ in range(2):
+            async with http.get(once) as answer:
+                statuses.append(answer.status)
+        assert statuses == [200, 401]
+
+
+async def test_a_link_on_another_site_still_opens_it(person: Person, browser: Browser) -> None:
+    """As in a web mail or a terminal in the browser: the person clicked."""
+    async with gallery(place_in(person), "g-link/") as (_, address):
+        context = await browser.new_context()
+        try:
+            page = await context.new_page()
+            await page.goto("data:text/html,<a id=x>go</a>")
+            await page.evaluate("address => { document.getElementById('x').href = address }", address)
+            await page.locator("#x").click()
+            await expect(page.get_by_role("heading", name="There are no images yet")).to_be_visible()
+            assert page.url == f"{address.partition('/open/')[0]}/"
+        finally:
+            await context.close()
 
 
 @pytest.mark.parametrize("path", ["/", "/api/session", "/api/images", "/static/js/main.js", "/thumbnail?name=a.png"])

@@ -113,6 +113,13 @@ async def test_a_missing_container_is_named(person: Person, browser: Browser) ->
         await expect(visit.page.get_by_role("alert").filter(has_text="no container 'no-such-images'")).to_be_visible()
 
 
+async def test_an_account_that_cannot_be_reached_is_named(browser: Browser) -> None:
+    nobody = "AccountName=a;AccountKey=a2V5;BlobEndpoint=http://127.0.0.1:9/a;QueueEndpoint=http://127.0.0.1:9/a"
+    async with visiting(browser, place_of(nobody)) as visit:
+        alert = visit.page.get_by_role("alert").filter(has_text="can't be reached")
+        await expect(alert).to_contain_text("Is `make up` running?")
+
+
 async def test_a_gallery_that_was_stopped_is_noticed(person: Person, browser: Browser) -> None:
     context = await browser.new_context()
     try:

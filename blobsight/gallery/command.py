@@ -1,6 +1,7 @@
 """`blobsight gallery`: images and answers side by side, in a browser."""
 
 import asyncio
+import os
 import signal
 import sys
 import webbrowser
@@ -46,12 +47,12 @@ async def _run(place: Place, prefix: str, *, read_only: bool, port: int | None, 
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
     async with place.opened() as account:
         try:
-            async with serving(account, prefix, ports=[port] if port else [PORT, 0], read_only=read_only) as address:
-                plain(address)
+            async with serving(account, prefix, ports=[port] if port else [PORT, 0], read_only=read_only) as guard:
+                plain(guard.address)
                 sys.stdout.flush()
                 say("The gallery is open at this address. Ctrl-C stops it.")
-                if not no_browser:
-                    await asyncio.to_thread(webbrowser.open, address)
+                if not no_browser and _has_browser():
+                    await asyncio.to_thread(webbrowser.open, guard.address_once())
                 await stopped.wait()
         except OSError as error:
             if port is None or isinstance(error, BrokenPipeError):
@@ -60,3 +61,8 @@ async def _run(place: Place, prefix: str, *, read_only: bool, port: int | None, 
                 f"Port {port} can't be used ({error.strerror or error}): give another with --port."
             ) from error
     return Exit.DONE
+
+
+def _has_browser() -> bool:
+    """Whether a browser can show itself: on a bare terminal, one for text would take it over."""
+    return sys.platform != "linux" or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")))

@@ -77,7 +77,8 @@ async def _selected(gallery: Gallery, body: Mapping[str, Any]) -> list[ImageStat
     match body:
         case {"view": dict(view)}:
             index, rows = await gallery.rows(view_in(view, gallery.prefix))
-            return [index.state(row) for row in rows]
+            left_out = set(map(str, body.get("except") or ()))
+            return [index.state(row) for row in rows if not left_out or index.name(row) not in left_out]
         case {"names": list(names)}:
             index = gallery.watching.index
             rows = [row for name in names if isinstance(name, str) and (row := index.find(name)) is not None]

@@ -47,6 +47,7 @@ class Guard:
 
     def __init__(self) -> None:
         self._secret = secrets.token_urlsafe(32)
+        self._ticket: str | None = None
         self._port = 0
 
     def serve_on(self, port: int) -> None:
@@ -57,6 +58,11 @@ class Guard:
     def address(self) -> str:
         """The address to open, with the secret."""
         return f"http://127.0.0.1:{self._port}{OPEN}{self._secret}"
+
+    def address_once(self) -> str:
+        """An address that lets in once: for the command line of a browser, which every user of the machine can see."""
+        self._ticket = secrets.token_urlsafe(32)
+        return f"http://127.0.0.1:{self._port}{OPEN}{self._ticket}"
 
     @property
     def _cookie(self) -> str:
@@ -94,12 +100,17 @@ class Guard:
         )
 
     def _enter(self, request: web.Request) -> web.Response:
-        given = request.path.removeprefix(OPEN)
-        if not hmac.compare_digest(given.encode(), self._secret.encode()):
+        if not self._lets_in(request.path.removeprefix(OPEN)):
             return secured(web.Response(status=401, text=LOCKED, content_type="text/html"))
         answer = secured(web.Response(text=ENTERED.format(target="/"), content_type="text/html"))
         answer.set_cookie(self._cookie, self._secret, httponly=True, samesite="Strict", path="/")
         return answer
+
+    def _lets_in(self, given: str) -> bool:
+        if self._ticket is not None and hmac.compare_digest(given.encode(), self._ticket.encode()):
+            self._ticket = None
+            return True
+        return hmac.compare_digest(given.encode(), self._secret.encode())
 
 
 def secured(response: web.Response) -> web.Response:

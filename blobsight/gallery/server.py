@@ -26,8 +26,8 @@ logger = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def serving(account: Account, prefix: str, *, ports: Sequence[int], read_only: bool) -> AsyncIterator[str]:
-    """Serve the gallery of `account` while the context is open. Yields the address to open.
+async def serving(account: Account, prefix: str, *, ports: Sequence[int], read_only: bool) -> AsyncIterator[Guard]:
+    """Serve the gallery of `account` while the context is open. Yields the guard, which has the address.
 
     Args:
         account: the account.
@@ -62,7 +62,7 @@ async def serving(account: Account, prefix: str, *, ports: Sequence[int], read_o
         listing = asyncio.create_task(watching.run())
         try:
             guard.serve_on(await _listen(runner, ports))
-            yield guard.address
+            yield guard
         finally:
             listing.cancel()
             await asyncio.gather(listing, return_exceptions=True)

@@ -67,9 +67,9 @@ async def gallery(place: Place, prefix: str = "", *, read_only: bool = False) ->
     """A gallery in this process, on any free port: its account, and its address."""
     async with (
         place.opened(sign_in=False) as account,
-        serving(account, prefix, ports=[0], read_only=read_only) as address,
+        serving(account, prefix, ports=[0], read_only=read_only) as guard,
     ):
-        yield account, address
+        yield account, guard.address
 
 
 @asynccontextmanager

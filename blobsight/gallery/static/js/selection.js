@@ -6,6 +6,7 @@ import { $, counted, number, say } from "./page.js";
 import { post } from "./server.js";
 
 export class Selection {
+  /** Those that are picked; or, if all are, those that are not. */
   #names = new Set();
   #all = false;
   #ask;
@@ -33,26 +34,22 @@ export class Selection {
   }
 
   get #size() {
-    return this.#all ? this.on.total() : this.#names.size;
+    return this.#all ? this.on.total() - this.#names.size : this.#names.size;
   }
 
   has(name) {
-    return this.#all || this.#names.has(name);
+    return this.#names.has(name) !== this.#all;
   }
 
   pick(name, isPicked) {
-    if (this.#all) {
-      // All but one is not what can be said to the server: what is in sight stays picked.
-      this.#all = false;
-      this.#names = new Set([...document.querySelectorAll(".pick input")].map((box) => box.dataset.name).filter(Boolean));
-    }
-    if (isPicked) this.#names.add(name);
+    if (isPicked !== this.#all) this.#names.add(name);
     else this.#names.delete(name);
     this.#draw();
   }
 
   all() {
     if (!this.on.total()) return;
+    this.#names.clear();
     this.#all = true;
     this.#draw();
   }
@@ -73,7 +70,8 @@ export class Selection {
   }
 
   #what() {
-    return this.#all ? { view: Object.fromEntries(query(this.view())) } : { names: [...this.#names] };
+    const names = [...this.#names];
+    return this.#all ? { view: Object.fromEntries(query(this.view())), except: names } : { names };
   }
 
   #draw() {
