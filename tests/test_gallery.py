@@ -101,6 +101,28 @@ async def test_new_images_and_their_answers_appear_by_themselves(person: Person,
         await expect(visit.page.locator("#count")).to_have_text("2 images")
 
 
+async def test_who_has_scrolled_down_goes_on_seeing_the_same(person: Person, browser: Browser) -> None:
+    names = [f"g-hold/{number:02}.png" for number in range(36)]
+    await asyncio.gather(*(person.drop(name, picture(), {"instructions": "Hold?"}) for name in names))
+    await asyncio.gather(*map(person.result, names))
+    async with visiting(browser, place_in(person), "g-hold/") as visit:
+        page = visit.page
+        await expect(page.locator("#count")).to_have_text("36 images")
+        await page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
+        names_in_sight = """() => {
+            const tiles = [...document.querySelectorAll(".tile:not(.blank):not([hidden])")];
+            const seen = tiles.filter((tile) => tile.getBoundingClientRect().top > 100);
+            return seen.map((tile) => tile.querySelector(".tile-name").textContent).slice(0, 4).join();
+        }"""
+        before = await (await page.wait_for_function(names_in_sight)).json_value()
+        new = [f"g-hold/new-{number}.png" for number in range(4)]  # a whole row
+        await asyncio.gather(*(person.drop(name, picture(), {"instructions": "Hold?"}) for name in new))
+        await asyncio.gather(*map(person.result, new))
+        await expect(page.locator("#count")).to_have_text("40 images", timeout=20_000)
+        await expect(page.get_by_role("link", name="Answered 40 images")).to_be_visible(timeout=20_000)
+        await page.wait_for_function(f"before => ({names_in_sight})() === before", arg=before)
+
+
 async def test_one_image_with_everything_about_it(person: Person, browser: Browser) -> None:
     person.scripts["g-one: read it"] = deque([Answer(json.dumps({"total": 18.4, "items": ["tea", "scone"]}))])
     await person.drop("g-one/bill.schema.json", json.dumps(SCHEMA).encode())

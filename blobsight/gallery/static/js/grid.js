@@ -4,8 +4,9 @@ import "./process.js";
 import {
   Virtualizer, observeWindowOffset, observeWindowRect, windowScroll,
 } from "../vendor/tanstack-virtual-core-3.19.11/index.js";
-import { href } from "./address.js";
+import { href, query } from "./address.js";
 import { $, STATE_NAMES, calmly, leaf, number, printable } from "./page.js";
+import { get } from "./server.js";
 import { Windows } from "./windows.js";
 
 const NARROWEST = 216;
@@ -51,9 +52,29 @@ export class Grid {
 
   /** Something has changed on the server: bring what is in sight up to date. */
   async refresh() {
+    await this.#hold();
     const [first, last] = this.#sight();
     await this.#windows.refresh(first, Math.max(first, last));
     this.need();
+  }
+
+  /** Who has scrolled down goes on seeing the same images when others arrive before them. */
+  async #hold() {
+    const { top } = this.element.getBoundingClientRect();
+    if (top > 0 || !this.#columns) return;
+    const line = this.height + GAP;
+    const position = Math.ceil(-top / line) * this.#columns;
+    const image = this.#windows.image(position);
+    if (!image) return;
+    const parameters = query(this.#view);
+    parameters.set("name", image.name);
+    const found = await get("/api/position", parameters);
+    if (found.position === null) return;
+    const moved = Math.floor(found.position / this.#columns) - Math.floor(position / this.#columns);
+    this.#windows.total = found.total;
+    this.#virtualizer.setOptions(this.#options());
+    this.#draw();
+    if (moved) scrollBy({ top: moved * line, behavior: "instant" });
   }
 
   /** Draw what is selected. */
