@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from blobsight.gallery.index import FIXED_BYTES, KEPT_VIEWS, MOST_CODES, MOST_FOLDERS, OTHER_CODE, Index, Sort, View
+from blobsight.gallery.columns import FIXED_BYTES, MOST_CODES, OTHER_CODE
+from blobsight.gallery.index import KEPT_VIEWS, MOST_FOLDERS, Index, Sort, View
 from blobsight.image_states import ImageState, State
 from pipeline.storage.facts import ListedBlob
 
@@ -41,12 +42,12 @@ def unread(_name: str) -> None:
 
 
 def names(index: Index, **view: object) -> list[str]:
-    return [index.name(row) for row in index.rows(View(**view), unread)]  # type: ignore[arg-type] # a View's
+    return [index.columns.name(row) for row in index.rows(View(**view), unread)]  # type: ignore[arg-type] # a View's
 
 
 def test_an_image_keeps_what_was_listed_of_it() -> None:
     index = index_of(image("a/b.png", State.FAILED, code="crashed", minute=1, tokens=12, etag="W/odd-1"))
-    shown = index.shown(0)
+    shown = index.columns.shown(0)
     assert shown.to_json() == {
         "name": "a/b.png",
         "state": "failed",
@@ -59,7 +60,7 @@ def test_an_image_keeps_what_was_listed_of_it() -> None:
         "result_etag": "0x8DE0000000000B2",
         "expected": False,
     }
-    state = index.state(0)
+    state = index.columns.state(0)
     assert (state.image.name, state.state, state.result_etag) == ("a/b.png", State.FAILED, "0x8DE0000000000B2")
 
 
@@ -70,7 +71,7 @@ def test_a_pending_image_is_corrected_when_its_result_is_listed() -> None:
     assert (len(index), index.pending) == (2, 2)
     index.add(image("a.png", tokens=5), is_final=True)
     index.add(image("b.png", State.PENDING), is_final=True)
-    assert (len(index), index.pending, index.shown(0).tokens) == (2, 1, 5)
+    assert (len(index), index.pending, index.columns.shown(0).tokens) == (2, 1, 5)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +111,7 @@ def test_the_text_is_searched_in_answers_that_were_read() -> None:
     index = index_of(image("a.png"), image("b.png"))
     answers = {"b.png": "a receipt for tea"}
     view = View(text="RECEIPT")
-    assert [index.name(row) for row in index.rows(view, answers.get)] == ["b.png"]
+    assert [index.columns.name(row) for row in index.rows(view, answers.get)] == ["b.png"]
     answers["a.png"] = "another receipt"  # read since
     assert len(index.rows(view, answers.get)) == 2
 
@@ -140,20 +141,21 @@ def test_what_strangers_wrote_is_bounded() -> None:
     assert overview.codes.total() == MOST_CODES + 500
     assert len(overview.folders) == MOST_FOLDERS
     long = index_of(image("a.png", State.FAILED, code="x" * 5000 + "\x1b"))
-    assert len(long.shown(0).code or "") <= 60
+    assert len(long.columns.shown(0).code or "") <= 60
 
 
 def test_a_name_is_found_and_not_one_that_holds_it() -> None:
     index = index_of(image("a/b.png.bak"), image("b.png"), image("xa/b.png"), image("a/b.png"), image("日本.png"))
-    assert [index.find(name) for name in ("a/b.png", "b.png", "日本.png", "b.pn")] == [3, 1, 4, None]
+    assert [index.columns.find(name) for name in ("a/b.png", "b.png", "日本.png", "b.pn")] == [3, 1, 4, None]
 
 
 def test_two_listings_of_the_same_are_alike() -> None:
     one, other = index_of(image("a.png"), image("b.png")), index_of(image("a.png"), image("b.png"))
-    assert one.is_like(other)
+    assert one.columns == other.columns
     other.add(image("c.png"), is_final=True)
-    assert not one.is_like(other)
-    assert not index_of(image("a.png")).is_like(index_of(image("a.png", etag="0x8DD0000000000A2")))
+    assert one.columns != other.columns
+    changed = index_of(image("a.png", etag="0x8DD0000000000A2"))
+    assert index_of(image("a.png")).columns != changed.columns
 
 
 def test_an_image_takes_the_bytes_that_are_stated() -> None:

@@ -9,7 +9,7 @@ from azure.core.exceptions import ResourceNotFoundError
 from azure.storage.blob.aio import ContainerClient
 
 from blobsight.account import affects_all
-from blobsight.gallery.index import Shown
+from blobsight.gallery.columns import Shown
 from blobsight.reading import side_by_side
 from blobsight.stored_results import read_result
 from blobsight.terminal import Unknown

@@ -78,11 +78,11 @@ async def _selected(gallery: Gallery, body: Mapping[str, Any]) -> list[ImageStat
         case {"view": dict(view)}:
             index, rows = await gallery.rows(view_in(view, gallery.prefix))
             left_out = set(map(str, body.get("except") or ()))
-            return [index.state(row) for row in rows if not left_out or index.name(row) not in left_out]
+            return [index.columns.state(row) for row in rows if not left_out or index.columns.name(row) not in left_out]
         case {"names": list(names)}:
             index = gallery.watching.index
-            rows = [row for name in names if isinstance(name, str) and (row := index.find(name)) is not None]
-            return [index.state(row) for row in rows]
+            rows = [row for name in names if isinstance(name, str) and (row := index.columns.find(name)) is not None]
+            return [index.columns.state(row) for row in rows]
         case _:
             raise web.HTTPBadRequest(text="the request names no images")
 

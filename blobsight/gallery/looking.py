@@ -50,8 +50,8 @@ class Gallery:
             web.HTTPBadRequest, web.HTTPNotFound: it names none.
         """
         name, index = name_in(request), self.watching.index
-        if (row := index.find(name)) is not None:
-            shown = index.shown(row)
+        if (row := index.columns.find(name)) is not None:
+            shown = index.columns.shown(row)
             return Image(name, shown.etag, shown.size)
         found = await properties_of(self.account.images, name)
         if found is None:
@@ -140,7 +140,7 @@ async def images(request: web.Request) -> web.Response:
     index, rows = await gallery.rows(view)
     start = _number(request.query.get("start"), 0, len(rows))
     count = _number(request.query.get("count"), MOST_ROWS, MOST_ROWS)
-    shown = [watching.marked(index.shown(row)).to_json() for row in rows[start : start + count]]
+    shown = [watching.marked(index.columns.shown(row)).to_json() for row in rows[start : start + count]]
     return web.json_response({"version": version, "total": len(rows), "start": start, "images": shown})
 
 
@@ -168,7 +168,7 @@ async def position(request: web.Request) -> web.Response:
     """Where an image is in a view, and its neighbours."""
     gallery = request.app[GALLERY]
     index, rows = await gallery.rows(view_in(request.query, gallery.prefix))
-    row = index.find(name_in(request))
+    row = index.columns.find(name_in(request))
     at = await asyncio.to_thread(rows.index, row) if row in rows else None
     if at is None:
         return web.json_response({"position": None, "total": len(rows), "previous": None, "next": None})
@@ -176,8 +176,8 @@ async def position(request: web.Request) -> web.Response:
         {
             "position": at,
             "total": len(rows),
-            "previous": index.name(rows[at - 1]) if at else None,
-            "next": index.name(rows[at + 1]) if at + 1 < len(rows) else None,
+            "previous": index.columns.name(rows[at - 1]) if at else None,
+            "next": index.columns.name(rows[at + 1]) if at + 1 < len(rows) else None,
         }
     )
 
@@ -190,8 +190,8 @@ async def answers(request: web.Request) -> web.Response:
     if not isinstance(names, list) or len(names) > MOST_ROWS:
         return refused(400, f"Name at most {MOST_ROWS} images.")
     index = gallery.watching.index
-    rows = [row for name in names if isinstance(name, str) and (row := index.find(name)) is not None]
-    return web.json_response(await gallery.answers.beginnings(map(index.shown, rows)))
+    rows = [row for name in names if isinstance(name, str) and (row := index.columns.find(name)) is not None]
+    return web.json_response(await gallery.answers.beginnings(map(index.columns.shown, rows)))
 
 
 @routes.post("/api/answers/read")
@@ -204,7 +204,7 @@ async def read_answers(request: web.Request) -> web.StreamResponse:
     done = 0
     for start in range(0, len(rows), MOST_ROWS):
         part = rows[start : start + MOST_ROWS]
-        await gallery.answers.beginnings(map(index.shown, part))
+        await gallery.answers.beginnings(map(index.columns.shown, part))
         done += len(part)
         await response.write(json.dumps({"done": done, "of": len(rows)}).encode() + b"\n")
     return response

@@ -12,7 +12,8 @@ from dataclasses import replace
 from time import monotonic
 
 from blobsight.account import Account, explained
-from blobsight.gallery.index import Index, Shown
+from blobsight.gallery.columns import Shown
+from blobsight.gallery.index import Index
 from blobsight.image_states import ImageState, states_as_listed
 from blobsight.terminal import Problem, Trouble
 
@@ -118,9 +119,8 @@ class Watching:
         index.complete()
         self.problems = problems
         self._forget()
-        is_news = (
-            self._is_news or is_first or self.is_listing or self.trouble is not None or not index.is_like(self.index)
-        )
+        is_change = index.columns != self.index.columns
+        is_news = self._is_news or is_first or self.is_listing or self.trouble is not None or is_change
         if is_news:
             self._last_change = monotonic()
         self._is_news = False
