@@ -16,7 +16,7 @@ from blobsight.results.command import results
 from blobsight.retry import retry
 from blobsight.show import show
 from blobsight.status import status
-from blobsight.terminal import Exit, Unknown, say, write_json
+from blobsight.terminal import Exit, Unknown, say, talk, write_json
 from blobsight.upload import upload
 from pipeline import __version__
 
@@ -84,8 +84,9 @@ def _run() -> int:
             sys.stdout.flush()
         return error.exit_code
     except (KeyboardInterrupt, asyncio.CancelledError, click.Abort) as error:
-        # A terminal shows ^C without ending its line.
-        say("\nStopped." if isinstance(error, KeyboardInterrupt) else "Stopped.")
+        if isinstance(error, KeyboardInterrupt):
+            talk.print()  # a terminal shows ^C without ending its line
+        say("Stopped.")
         return Exit.INTERRUPTED
     except BrokenPipeError:
         raise

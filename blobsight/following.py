@@ -14,7 +14,7 @@ from blobsight.account import Account
 from blobsight.image_states import SHORTENED_AT, State, odd_ones
 from blobsight.reading import metadata_of, properties_of, side_by_side
 from blobsight.stored_results import read_result
-from blobsight.terminal import Problem, Unknown, counted, one_line, progress, say, shortened, table
+from blobsight.terminal import MOST_OF_A_MESSAGE, Problem, Unknown, counted, one_line, progress, say, shortened, table
 from pipeline.names import result_name
 from pipeline.storage.listing import listed
 
@@ -181,5 +181,5 @@ def why_failed(result: Mapping[str, Any] | Unknown) -> tuple[str | None, str]:
 def summary_of(result: Mapping[str, Any] | Unknown) -> str:
     """The answer, or what is wrong and what to do."""
     if isinstance(result, Unknown) or result["status"] == "failed":
-        return ": ".join(filter(None, why_failed(result))) or "(no message)"
+        return shortened(": ".join(filter(None, why_failed(result))) or "(no message)", MOST_OF_A_MESSAGE)
     return str(result["answer"]["text"]) or "(no text)"

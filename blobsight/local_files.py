@@ -13,10 +13,16 @@ from fnmatch import fnmatch
 from pathlib import Path, PurePath
 from typing import TextIO
 
+import click
+
 from blobsight.terminal import Unknown
 from pipeline.instructions.misnamed import misnamed
 from pipeline.junk import has_image_ending, is_junk, placeholder_of
 from pipeline.names import MAX_BLOB_NAME, is_blob_name, is_instruction_file
+
+links_option = click.option(
+    "--follow-links", is_flag=True, help="Follow links that lead out of the folder they are found in, too."
+)
 
 STDIN = "-"
 HIDDEN = "hidden"
@@ -52,18 +58,22 @@ class LeftOut:
         return {"path": self.path, "error": Unknown(self.reason, self.code).to_json()}
 
 
-def find_files(paths: Sequence[str], stdin: TextIO, prefix: str = "") -> Iterator[LocalFile | LeftOut]:
+def find_files(
+    paths: Sequence[str], stdin: TextIO, prefix: str = "", *, follow_links: bool = False
+) -> Iterator[LocalFile | LeftOut]:
     """Yield every file that `paths` mean, each name once, in a stable order; and each path that can't be sent.
 
-    Symbolic links are followed, each folder once. Hidden and junk files and folders are left out.
+    Links are followed, each folder once, as long as they stay in the folder that was named; the folder may be another
+    person's, and its links lead to any file of the caller's. Hidden and junk files and folders are left out.
 
     Args:
         paths: files, folders, globs (for shells that expand none), or `-`.
         stdin: a list of paths for `-`, one a line, or separated by NUL characters.
         prefix: goes before every name.
+        follow_links: wherever they lead.
     """
     named: dict[str, Path] = {}
-    for path, name in _candidates(paths, stdin):
+    for path, name in _candidates(paths, stdin, follow_links=follow_links):
         if isinstance(path, LeftOut):
             yield path
             continue
@@ -79,18 +89,34 @@ def find_files(paths: Sequence[str], stdin: TextIO, prefix: str = "") -> Iterato
         yield found
 
 
-def _candidates(paths: Sequence[str], stdin: TextIO) -> Iterator[tuple[Path | LeftOut, str]]:
+def _candidates(paths: Sequence[str], stdin: TextIO, *, follow_links: bool) -> Iterator[tuple[Path | LeftOut, str]]:
     for given in paths:
         path = Path(given)
         if given == STDIN:
-            yield from _listed(stdin)
+            for listed, name in _listed(stdin):
+                yield listed if follow_links else _staying_in(_path_of(listed).parent, listed), name
         elif os.path.isdir(path):  # noqa: PTH112 - `Path.is_dir` raises where it can't find out
-            for file in _below(path):
+            for file in _below(path, follow_links=follow_links):
                 yield file, "" if isinstance(file, LeftOut) else file.relative_to(path).as_posix()
         elif not os.path.lexists(path) and glob.has_magic(given):
-            yield from _matching(given)
-        else:
-            yield path, path.name
+            start = _start_of(given)
+            for match, name in _matching(given, start):
+                yield match if follow_links else _staying_in(start, match), name
+        else:  # it may be a shell that has found it, for a glob
+            yield path if follow_links else _staying_in(path.parent, path), path.name
+
+
+def _staying_in(folder: Path, found: Path | LeftOut) -> Path | LeftOut:
+    """`found`, left out if it is, or lies behind, a link that leads out of `folder`."""
+    if isinstance(found, LeftOut):
+        return found
+    # Not `Path.resolve`, which raises for a link to itself.
+    target = os.path.realpath(found)
+    if Path(target).is_relative_to(os.path.realpath(folder)):
+        return found
+    return LeftOut(
+        str(found), f"it is a link out of '{folder}', to '{target}': give --follow-links if that is to be sent"
+    )
 
 
 def _listed(stdin: TextIO) -> Iterator[tuple[Path | LeftOut, str]]:
@@ -115,11 +141,14 @@ def name_in_list(path: PurePath) -> str | None:
     return None if ".." in name.parts else name.as_posix()
 
 
-def _matching(pattern: str) -> Iterator[tuple[Path | LeftOut, str]]:
+def _start_of(pattern: str) -> Path:
+    """The part of a glob without wildcards."""
     parts = Path(pattern).parts
-    fixed = next(number for number, part in enumerate(parts) if glob.has_magic(part))
-    start = Path(*parts[:fixed])
-    matches = sorted(set(_at(start, parts[fixed:])), key=_path_of)
+    return Path(*parts[: next(number for number, part in enumerate(parts) if glob.has_magic(part))])
+
+
+def _matching(pattern: str, start: Path) -> Iterator[tuple[Path | LeftOut, str]]:
+    matches = sorted(set(_at(start, Path(pattern).parts[len(start.parts) :])), key=_path_of)
     found = [match for match in matches if not _is_hidden(_below_start(match, start))]
     if not found:
         yield LeftOut(pattern, "no file matches it"), ""
@@ -147,7 +176,7 @@ def _matches(folder: Path, parts: Sequence[str]) -> Iterator[Path | LeftOut]:
         for entry in _entries(folder):
             if isinstance(entry, LeftOut):
                 yield entry
-            elif _is_folder(entry) and not entry.is_symlink():
+            elif _is_folder(entry) and not _is_link(entry):
                 yield from _matches(folder / entry.name, parts)
     elif glob.has_magic(part):
         for entry in _entries(folder):
@@ -202,7 +231,11 @@ def _is_hidden(name: str) -> bool:
     return is_hidden and not is_junk(name) and misnamed(name) is None
 
 
-def _below(folder: Path) -> Iterator[Path | LeftOut]:
+def _is_link(entry: os.DirEntry[str]) -> bool:
+    return entry.is_symlink() or entry.is_junction()
+
+
+def _below(folder: Path, *, follow_links: bool) -> Iterator[Path | LeftOut]:
     """Yield the files in `folder` and all folders below it."""
     seen: set[tuple[int, int]] = set()
     todo = [folder]
@@ -224,20 +257,24 @@ def _below(folder: Path) -> Iterator[Path | LeftOut]:
                 continue
             path = current / entry.name
             name = path.relative_to(folder).as_posix()
+            staying = _staying_in(folder, path) if _is_link(entry) and not follow_links else path
             if _is_folder(entry) and is_junk(f"{name}/"):
                 yield from _junk_folder(path)
             elif _is_hidden(name):
                 yield LeftOut(str(path), HIDDEN, problem=False)
+            elif isinstance(staying, LeftOut):
+                yield staying
             elif _is_folder(entry):
                 folders.append(entry)
             else:
                 yield path
         # Last in, first out; links come after the folders that they may lead to.
-        todo += [current / folder.name for folder in sorted(folders, key=os.DirEntry.is_symlink)[::-1]]
+        todo += [current / folder.name for folder in sorted(folders, key=_is_link)[::-1]]
 
 
 def _junk_folder(folder: Path) -> Iterator[LeftOut]:
-    files = sum(len(names) for _, _, names in os.walk(folder))  # unreadable folders don't matter here
+    is_link = folder.is_symlink() or folder.is_junction()  # which may lead to the root of this machine
+    files = 1 if is_link else sum(len(names) for _, _, names in os.walk(folder))  # unreadable ones don't matter here
     if files:
         yield LeftOut(str(folder), JUNK, problem=False, files=files)
 

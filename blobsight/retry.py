@@ -165,8 +165,8 @@ async def _look(place: Place, choice: Choice, problems: list[Problem]) -> tuple[
     """Find the images to run again and estimate their cost. Both are also shown."""
     async with place.opened() as account:
         found, left_alone = await _find(account, choice, problems)
-        if left_alone:
-            say(left_alone)
+        for sentence in left_alone:
+            say(sentence)
         if not found:
             say("No image is to be run again.")
             return found, None
@@ -178,8 +178,8 @@ async def _look(place: Place, choice: Choice, problems: list[Problem]) -> tuple[
 # Choosing images.
 
 
-async def _find(account: Account, choice: Choice, problems: list[Problem]) -> tuple[list[ImageState], str | None]:
-    """Return the images to run again, by name; and a message about others that one might expect among them."""
+async def _find(account: Account, choice: Choice, problems: list[Problem]) -> tuple[list[ImageState], list[str]]:
+    """Return the images to run again, by name; and sentences on others that one might expect among them."""
     youngest = datetime.now(UTC) - choice.older_than
     found: list[ImageState] = []
     left: Counter[str] = Counter()
@@ -200,7 +200,7 @@ async def _find(account: Account, choice: Choice, problems: list[Problem]) -> tu
         found, waiting = await _without_waiting(account, found, problems)
         left["are on the queue already"] += waiting
     found.sort(key=lambda state: state.image.name)
-    return found, "\n".join(f"Left out: {count:,} that {reason}." for reason, count in left.items() if count) or None
+    return found, [f"Left out: {count:,} that {reason}." for reason, count in left.items() if count]
 
 
 def _is_chosen(state: ImageState, choice: Choice) -> bool:

@@ -12,7 +12,6 @@ import click
 from azure.core.exceptions import AzureError, ResourceNotFoundError
 from azure.storage.blob import BlobProperties
 from azure.storage.blob.aio import ContainerClient
-from rich.padding import Padding
 from rich.text import Text
 
 from blobsight.account import (
@@ -28,7 +27,7 @@ from blobsight.account import (
 from blobsight.reading import Tries, metadata_of, properties_of, read_blob
 from blobsight.running import run
 from blobsight.stored_results import read_result
-from blobsight.terminal import Exit, Trouble, Unknown, one_line, out, plain, write_json
+from blobsight.terminal import MOST_OF_A_MESSAGE, Exit, Trouble, Unknown, one_line, out, plain, shortened, write_json
 from pipeline.errors import PermanentFailure, RetryableFailure
 from pipeline.images import ImageLimits, inspect
 from pipeline.instructions import Instructions, InstructionSources, Origin
@@ -42,6 +41,8 @@ HEADER_BYTES = 256 * 1024
 """Bytes read of an image without a result, to find its format and size. Some cameras put long previews in front."""
 _ANY_SIZE = ImageLimits(max_bytes=HEADER_BYTES, max_pixels=2**62)
 """No limits: the app decides what it accepts, this command only shows."""
+MOST_OF_A_DETAIL = 2000
+"""Characters of an entry of an error's details."""
 MAY_NOT_READ_STATE = "you may not read the state container (role Storage Blob Data Reader)"
 
 
@@ -324,12 +325,27 @@ def _print(found: Found) -> None:
             _print_line(line)
 
 
+class Quoted(str):
+    """A line that other people or a model wrote. It is indented further than ours, so that it can't pass for one."""
+
+    __slots__ = ()
+
+
+def _quoted(text: str) -> list[str]:
+    return [Quoted(line) for line in text.splitlines()]
+
+
+def _details(error: Mapping[str, Any]) -> list[str]:
+    details = error.get("details") or {}
+    return [Quoted(shortened(f"{key}: {value}", MOST_OF_A_DETAIL)) for key, value in details.items()]
+
+
 def _print_line(line: str) -> None:
-    """Print a line indented, even where it wraps: text of an image or a model must not look like a section of ours."""
-    if out.is_terminal:
-        out.print(Padding(Text(one_line(line)), (0, 0, 0, 2), expand=False))
-    else:
-        plain(f"  {one_line(line)}".rstrip())
+    """Print a line indented, and further where it wraps: what it quotes must not look like a line of ours."""
+    indent = 4 if isinstance(line, Quoted) else 2
+    text = Text(one_line(line))
+    for number, part in enumerate(text.wrap(out, max(out.width - 6, 1)) if out.is_terminal else [text]):
+        plain(f"{' ' * (indent if number == 0 else 4)}{part.plain}".rstrip())
 
 
 def _sections(found: Found) -> Iterator[tuple[str, list[str]]]:
@@ -360,7 +376,8 @@ def _image_lines(found: Found) -> list[str]:
     if isinstance(facts, Unknown):
         kind = f"can't be read: {facts.reason}"
     elif facts.get("format"):
-        pixels = f"{facts['width']:,} x {facts['height']:,} pixels" if facts.get("width") else None
+        sides = [facts.get("width"), facts.get("height")]
+        pixels = f"{' x '.join(f'{side:,}' for side in sides)} pixels" if all(sides) else None
         kind = ", ".join(filter(None, [facts["format"], pixels]))
     else:
         kind = facts.get("problem") or "no format or size in the first part of the file"
@@ -380,7 +397,7 @@ def _asked_lines(asked: Instructions | PermanentFailure | Unknown) -> list[str]:
         lines = ["The app's default: the image has no instructions, and the app's setting DEFAULT_INSTRUCTIONS"]
         lines.append("can't be seen from here.")
     else:
-        lines = [*asked.text.splitlines(), f"({asked.origin}{f' {asked.origin_name}' if asked.origin_name else ''})"]
+        lines = [*_quoted(asked.text), f"({asked.origin}{f' {asked.origin_name}' if asked.origin_name else ''})"]
     options = asked.options.model_dump(by_alias=True, exclude_none=True)
     return lines + [f"{name}: {value}" for name, value in options.items()]
 
@@ -389,14 +406,13 @@ def _result_sections(result: Mapping[str, Any]) -> Iterator[tuple[str, list[str]
     asked, answer, error = (_of(result, section) for section in ("instructions", "answer", "error"))
     if asked.get("text") is not None:
         origin = " ".join(filter(None, [asked.get("origin"), asked.get("origin_name")]))
-        yield "Asked", [*asked["text"].splitlines(), f"({origin})"]
+        yield "Asked", [*_quoted(asked["text"]), f"({origin})"]
     if answer.get("text") is not None:
         ending = ["(cut off at the limit on output tokens)"] if answer.get("truncated") else []
-        yield "Answer", [*answer["text"].splitlines(), *ending]
+        yield "Answer", [*_quoted(answer["text"]), *ending]
     if error:
-        details = error.get("details") or {}
         what = ": ".join(filter(None, [error.get("code"), error.get("message")]))
-        yield "Error", [what, *(f"{key}: {details[key]}" for key in details)]
+        yield "Error", [shortened(what, MOST_OF_A_MESSAGE), *_details(error)]
     yield "Cost", _cost_lines(_of(result, "usage"), _of(result, "timings_ms"), _of(result, "model"))
 
 
@@ -421,7 +437,8 @@ def _history_lines(found: Found) -> list[str]:
         lines.append(f"earlier results: {found.earlier.reason}")
     else:
         lines += [
-            f"earlier: {' '.join(filter(None, [version.status, version.error_code]))} {_moment(version.written)}"
+            f"earlier: {shortened(' '.join(filter(None, [version.status, version.error_code])), 60)}"
+            f" {_moment(version.written)}"
             for version in found.earlier
         ]
     if isinstance(found.in_work, Unknown) and found.in_work == found.waits_until:

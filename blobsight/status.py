@@ -24,6 +24,7 @@ from blobsight.reading import side_by_side
 from blobsight.running import run
 from blobsight.stored_results import read_result
 from blobsight.terminal import (
+    MOST_OF_A_MESSAGE,
     Exit,
     Problem,
     Unknown,
@@ -183,7 +184,10 @@ async def _list_failed(account: Account, names: list[str], problems: Sequence[Pr
         for problem in problems:
             write_json(problem.to_json())
     else:
-        rows = [(one_line(name), f"{code}: {message}" if code else message) for name, code, message in failures]
+        rows = [
+            (one_line(name), shortened(f"{code}: {message}" if code else message, MOST_OF_A_MESSAGE))
+            for name, code, message in failures
+        ]
         table(("image", "why"), rows)
     return not unread
 

@@ -171,8 +171,8 @@ def write_json(value: object, indent: int | None = None) -> None:
 
 
 def say(line: str, style: str | None = None) -> None:
-    """Write a message to stderr: wrapped between words on a terminal, on one line in a pipe."""
-    talk.print(Text(printable(line)), style=style, soft_wrap=not talk.is_terminal)
+    """Write a message to stderr: wrapped between words on a terminal, on one line in a pipe, whatever it quotes."""
+    talk.print(Text(one_line(line)), style=style, soft_wrap=not talk.is_terminal)
 
 
 def counted(number: int, noun: str) -> str:
@@ -180,20 +180,28 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-_STEERING = {"Cc", "Cs", "Zl", "Zp", "Co", "Cn"}
-_BIDI = frozenset("\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
+MOST_OF_A_MESSAGE = 2000
+"""Characters of an error's message: twice what the app writes. A result may be another program's."""
+_HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp", "Co", "Cn"}
+"""Categories of characters that steer a terminal, change the order of others, or don't show at all."""
+_JOINERS = "\u200c\u200d"
+"""They shape letters and emoji; between letters of ASCII they only hide."""
 
 
 def printable(text: str) -> str:
-    """Escape characters that control a terminal, and those it can't show (half characters)."""
+    """Escape characters that control a terminal, that don't show, and that it can't show (half characters)."""
     if text.isprintable():
         return text
     return "".join(
-        character.encode("unicode_escape", "surrogatepass").decode()
-        if character not in "\n\t" and (category(character) in _STEERING or character in _BIDI)
-        else character
-        for character in text
+        character.encode("unicode_escape", "surrogatepass").decode() if _is_hidden(character, before) else character
+        for before, character in zip(f" {text}", text, strict=False)
     )
+
+
+def _is_hidden(character: str, before: str) -> bool:
+    if character in _JOINERS:
+        return before.isascii()
+    return character not in "\n\t" and category(character) in _HIDDEN
 
 
 def one_line(text: str) -> str:

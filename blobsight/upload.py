@@ -1,7 +1,7 @@
 """`blobsight upload`: send files to the input container, each once.
 
-A blob is compared by its content (the MD5 that the service keeps) and by the question in its metadata. So a second run,
-on any machine, sends only what is missing or has changed, however the first one ended. Each blob is written on
+A blob is compared by its content (see `unchanged.py`) and by the question in its metadata. So a second run, on any
+machine, sends only what is missing or has changed, however the first one ended. Each blob is written on
 condition that no other program has written it meanwhile: two runs at once send nothing twice.
 """
 
@@ -29,7 +29,7 @@ from blobsight.asking import ASKING_KEYS, Asked, asking_options
 from blobsight.following import Finished, follow, show_finished, tally
 from blobsight.image_states import State
 from blobsight.instruction_names import Named, is_same_text, malformed, rightly_named
-from blobsight.local_files import HIDDEN, JUNK, LeftOut, LocalFile, find_files, why_unreadable
+from blobsight.local_files import HIDDEN, JUNK, LeftOut, LocalFile, find_files, links_option, why_unreadable
 from blobsight.reading import metadata_of, properties_of, side_by_side
 from blobsight.running import run
 from blobsight.terminal import (
@@ -45,6 +45,7 @@ from blobsight.terminal import (
     table,
     write_json,
 )
+from blobsight.unchanged import DigestsOfApp, holds
 from pipeline.errors import PermanentFailure
 from pipeline.images.recognise import find_picture
 from pipeline.instructions import Origin
@@ -100,6 +101,7 @@ class There:
     """A blob that is in the container already."""
 
     etag: str
+    size: int
     md5: str | None
     metadata: Mapping[str, str]
 
@@ -139,11 +141,20 @@ class Report:
 @click.option("--prefix", default="", help="Put before each name, for example a folder: 2026/.")
 @click.option("--wait", is_flag=True, help="Wait until every image has its result, and show the results.")
 @click.option("--dry-run", is_flag=True, help="Show what would be sent, and send nothing.")
+@links_option
 @click.option("--json", "as_json", is_flag=True, help="Outcome of every file, as one JSON object on stdout.")
 @asking_options
 @account_options
 def upload(  # noqa: PLR0913 - one for each option
-    place: Place, asked: Asked, paths: Sequence[str], *, prefix: str, wait: bool, dry_run: bool, as_json: bool
+    place: Place,
+    asked: Asked,
+    paths: Sequence[str],
+    *,
+    prefix: str,
+    wait: bool,
+    dry_run: bool,
+    follow_links: bool,
+    as_json: bool,
 ) -> Exit:
     """Put images into the input container.
 
@@ -158,7 +169,7 @@ def upload(  # noqa: PLR0913 - one for each option
     """  # noqa: D301 - click's mark of lines to leave alone
     metadata = asked.metadata()
     # Outside an event loop: within one, Ctrl-C would wait for the end of the search, or of stdin.
-    report, found = _find(paths, prefix)
+    report, found = _find(paths, prefix, follow_links=follow_links)
     files = to_send(asked, found, report)
     return run(_run(place, asked, metadata, files, report, wait=wait, dry_run=dry_run, as_json=as_json))
 
@@ -187,11 +198,11 @@ def to_send(asked: Asked, found: Sequence[LocalFile], report: Report, say: Say =
     return files
 
 
-def _find(paths: Sequence[str], prefix: str) -> tuple[Report, list[LocalFile]]:
+def _find(paths: Sequence[str], prefix: str, *, follow_links: bool) -> tuple[Report, list[LocalFile]]:
     report = Report()
     files: list[LocalFile] = []
     with progress("Looking for files") as bar:
-        for found in find_files(paths, sys.stdin, prefix):
+        for found in find_files(paths, sys.stdin, prefix, follow_links=follow_links):
             if isinstance(found, LeftOut):
                 report.add(found)
             else:
@@ -367,6 +378,7 @@ class Sending:
         self._dry_run = dry_run
         self._memory = Budget(MEMORY_BYTES)
         self._listed: Mapping[str, There] | None = None
+        self._digests = DigestsOfApp(account.results)
 
     async def run(self, files: Sequence[LocalFile]) -> None:
         """Send `files`, instruction files first; the report gets the outcome of each.
@@ -376,6 +388,7 @@ class Sending:
         """
         if len(files) > ASKED_ONE_BY_ONE:
             self._listed = await self._list({file.name for file in files})
+            await self._digests.list([name for name in self._listed if wants_result(name)])
         # Instruction files have to be there before the images that they apply to.
         instructing = [file for file in files if not wants_result(file.name)]
         with self._progress("Uploading", len(files)) as bar:
@@ -398,7 +411,9 @@ class Sending:
         with self._progress("Listing what is there already", None) as bar:
             async for page in listed(self._account.images, metadata=bool(self._metadata), prefix=prefix):
                 found |= {
-                    blob.name: There(blob.etag, blob.md5, blob.metadata) for blob in page.blobs if blob.name in names
+                    blob.name: There(blob.etag, blob.size, blob.md5, blob.metadata)
+                    for blob in page.blobs
+                    if blob.name in names
                 }
                 bar.advance(len(page.blobs))
         return found
@@ -435,7 +450,7 @@ class Sending:
         """
         content = await asyncio.to_thread(_read, file)
         there = self._listed.get(file.name) if self._listed is not None else await self._ask(file.name)
-        if there is None or not self._is_same(file, content, there):
+        if there is None or not await self._is_same(file, content, there):
             if self._dry_run:
                 self._report.sent_bytes += content.size
                 self._report.would_be_sent.append((str(file.path), file.name))
@@ -444,7 +459,7 @@ class Sending:
                 self._note(file, await self._send(file, content, there))
             except (ResourceExistsError, ResourceModifiedError):
                 there = await self._ask(file.name)
-                if there is None or not self._is_same(file, content, there):
+                if there is None or not await self._is_same(file, content, there):
                     raise
                 # Another run has sent it, or a request of our own whose answer was lost.
             else:
@@ -483,10 +498,22 @@ class Sending:
     def _metadata_for(self, file: LocalFile) -> dict[str, str]:
         return dict(self._metadata) if wants_result(file.name) else {}
 
-    def _is_same(self, file: LocalFile, content: "_Content", there: There) -> bool:
-        """Whether the blob that is there has this content and this question."""
-        if there.md5 != content.md5:
+    async def _is_same(self, file: LocalFile, content: "_Content", there: There) -> bool:
+        """Whether the blob that is there has this content and this question.
+
+        Raises:
+            OSError: the file can't be read again.
+            AzureError: the blob can't be read.
+        """
+        if (there.size, there.md5) != (content.size, content.md5) or not self._asks_the_same(file, there):
             return False
+        if not wants_result(file.name):
+            data = await asyncio.to_thread(file.path.read_bytes) if content.data is None else content.data
+            return await holds(self._account.images, file.name, data)
+        seen = await self._digests.of(file.name, there.etag)
+        return seen is None or seen == await asyncio.to_thread(_sha256, file, content)
+
+    def _asks_the_same(self, file: LocalFile, there: There) -> bool:
         ours = self._metadata_for(file)
         return not ours or ours == {key: value for key, value in there.metadata.items() if key in ASKING_KEYS}
 
@@ -495,7 +522,9 @@ class Sending:
         if found is None:
             return None
         md5 = found.content_settings.content_md5
-        return There(found.etag.strip('"'), base64.b64encode(md5).decode() if md5 else None, metadata_of(found))
+        return There(
+            found.etag.strip('"'), found.size, base64.b64encode(md5).decode() if md5 else None, metadata_of(found)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -530,6 +559,13 @@ def _read(file: LocalFile) -> _Content:
         opened.seek(0)
         digest = hashlib.file_digest(opened, lambda: hashlib.md5(usedforsecurity=False))
         return _Content(None, opened.tell(), _base64(digest), media_type)
+
+
+def _sha256(file: LocalFile, content: _Content) -> str:
+    if content.data is not None:
+        return hashlib.sha256(content.data).hexdigest()
+    with file.path.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _base64(digest: "hashlib._Hash") -> str:

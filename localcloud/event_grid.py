@@ -206,7 +206,7 @@ class EventGrid:
             if failure is None:
                 return
             outcome, is_final = failure
-            _LOG.info("%s: attempt %d for %s: %s", subscription.name, attempt, event["subject"], outcome)
+            _LOG.info("%s: attempt %d for %r: %s", subscription.name, attempt, event["subject"], outcome)
             # "A small randomization" of all steps, as documented.
             delay = self._schedule[min(attempt, len(self._schedule)) - 1] * random.uniform(0.9, 1.1)  # noqa: S311 - no secret
             reason: Reason | None = None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
-from pipeline.one_line import blob_label, one_line
+from pipeline.one_line import blob_label, short
 from pipeline.settings import Settings
 from pipeline.triggers.invocation import uncancelled
 
@@ -276,6 +276,6 @@ async def _handle(request: "Request") -> None:
         logger.warning(
             "Ignored an event of container %s: only uploads to %s are analyzed. Set the event subscription's"
             " subjectBeginsWith filter.",
-            one_line(request.container),
+            short(request.container),
             expected,
         )

@@ -119,7 +119,7 @@ def _bounded(details: Any) -> Any:
     if isinstance(details, str):
         return details if len(details) <= MOST_DETAIL else f"{details[: MOST_DETAIL - 1]}…"
     if isinstance(details, Mapping):
-        return {key: _bounded(value) for key, value in list(details.items())[:MOST_DETAILS]}
+        return {_bounded(key): _bounded(value) for key, value in list(details.items())[:MOST_DETAILS]}
     if isinstance(details, list | tuple):
         return [_bounded(value) for value in details[:MOST_DETAILS]]
     return details

@@ -14,5 +14,5 @@ def short(text: str, limit: int = 120) -> str:
 
 
 def blob_label(container: str, name: str) -> str:
-    """How log lines name a blob: whole, since people search for it."""
-    return one_line(f"{container}/{name}")
+    """How log lines name a blob: whole, since people search for it. A container's name has at most 63 characters."""
+    return f"{short(container, 63)}/{one_line(name)}"

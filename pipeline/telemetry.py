@@ -19,7 +19,7 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
 from pipeline import __version__
 from pipeline.errors import OperatorFailure, PermanentFailure, RetryableFailure, TimedOut
-from pipeline.one_line import blob_label
+from pipeline.one_line import blob_label, short
 
 _tracer = trace.get_tracer("pipeline", __version__)
 meter = metrics.get_meter("pipeline", __version__)
@@ -65,7 +65,7 @@ class DeliveryRecord:
     def fields(self) -> dict[str, Value]:
         """For a log record's `extra`: what is a column of its own in Application Insights (customDimensions)."""
         known: dict[str, Value | None] = {
-            "container": self.container,
+            "container": short(self.container, 63),
             "blob": self.name,
             "attempt": self.number,
             "work_key": self.work_key,

@@ -242,7 +242,7 @@ async def test_a_result_of_an_older_version_is_shown(storage: str, full: tuple[s
     """Fields that are not there are not there, and nothing stumbles over that."""
     ran = await run(storage, "show", *full, "of an older version")
     assert ran.status == 0
-    assert "\nAnswer\n  An image.\n" in ran.out
+    assert "\nAnswer\n    An image.\n" in ran.out
     assert "  deployment not recorded\n" in ran.out
 
 

@@ -235,7 +235,7 @@ async def two(container: ContainerClient) -> None:
 async def test_csv_is_written_for_spreadsheets(run: Callable[..., Any], tmp_path: Path) -> None:
     file = tmp_path / "a.CSV"
     assert (await run("-o", str(file))).status == 0
-    assert file.read_bytes().startswith(b"\xef\xbb\xbfsource.name,status,answer.text,")
+    assert file.read_bytes().startswith(b'\xef\xbb\xbf"source.name","status","answer.text",')
     first, second, third = read_csv(file)
     assert list(first)[:5] == ["source.name", "status", "answer.text", "error.code", "error.message"]
     assert FIXED.keys() <= first.keys()

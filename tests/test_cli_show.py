@@ -16,7 +16,7 @@ from azure.storage.blob import BlobProperties
 from support.guarded_storage import guarded
 from support.person import ROOT, Person
 from support.pictures import picture
-from support.some_results import failed
+from support.some_results import failed, result_of
 from support.terminal import blobsight
 from support.workshop import Workshop, workshop
 
@@ -113,7 +113,7 @@ async def test_without_a_result_show_says_what_would_be_asked(quiet: Person) -> 
         "options": {"detail": "low", "max_output_tokens": 50},
     }
     ran = await blobsight(quiet, "show", "f/deep/a.jpg", *QUIET)
-    assert "  And where?\n  (folder f/_instructions.md)\n  detail: low\n" in ran.out
+    assert "    And where?\n  (folder f/_instructions.md)\n  detail: low\n" in ran.out
     assert "  neither in progress nor on the queue, as far as can be seen\n" in ran.out
 
 
@@ -308,6 +308,29 @@ async def test_nothing_in_a_result_can_be_taken_for_a_section_heading(quiet: Per
         "History",
     ]
     assert at_the_margin[0].startswith("forged\\n\\nAnswer")
+    await result.delete_blob()
+
+
+@pytest.mark.parametrize("columns", [None, 40], ids=["pipe", "terminal"])
+async def test_nothing_in_an_answer_looks_like_a_remark_of_ours(quiet: Person, columns: int | None) -> None:
+    """What is quoted is indented further than what the command says, wherever the terminal breaks its lines."""
+    text = "Yes.\n(cut off at the limit on output tokens)\n" + "\u200b\U000e0041 milliseconds: 0 " * 5
+    document = json.loads(result_of("remark.png", instructions={"text": "Safe?\n(setting DEFAULT)"}).to_json())
+    document["answer"]["text"] = text
+    document["model"]["model"] = "gpt " + "tokens: none " * 20
+    document["error"] = {"code": "x", "message": "y", "details": {"tokens": "none", "z" * 5000: "9" * 5000}}
+    await put(quiet, "remark.png", picture())
+    result = quiet.blobs.get_blob_client("show-results", "remark.png.json")
+    await result.upload_blob(json.dumps(document).encode(), overwrite=True)
+    if columns is None:
+        shown = (await blobsight(quiet, "show", "remark.png", *QUIET)).out
+    else:
+        shown = await at_a_terminal(quiet, columns, "show", "remark.png", *QUIET)
+    ours = [line for line in shown.splitlines() if re.match("  [^ ]", line)]
+    assert not [line for line in ours if line.startswith(("  (cut off", "  (setting", "  tokens: none", "  z", "  9"))]
+    assert [line[:27] for line in ours if "milliseconds" in line] == ["  milliseconds: download 1,"]
+    assert ("\u200b" in shown, "\U000e0041" in shown) == (False, False)
+    assert len(shown) < 10_000
     await result.delete_blob()
 
 

@@ -123,11 +123,12 @@ async def test_other_things_in_the_result_container_are_listed_as_such(
     [
         ("Combien\u00a0? 漢字 😀 \u202f\u200d", "Combien\u00a0? 漢字 😀 \u202f\u200d"),
         ("a\x1b[31m\x9b\u202eb", "a\\x1b[31m\\x9b\\u202eb"),
+        ("a\u200db\u200b\u00ad\U000e0041👨\u200d👩", "a\\u200db\\u200b\\xad\\U000e0041👨\u200d👩"),
         ("\ud800\x00", "\\ud800\\x00"),
         ("two\nlines", "two\nlines"),
     ],
 )
-def test_only_terminal_control_characters_are_escaped(text: str, shown: str) -> None:
+def test_only_terminal_control_and_hidden_characters_are_escaped(text: str, shown: str) -> None:
     assert printable(text) == shown
 
 

@@ -1,6 +1,7 @@
 """`blobsight upload`: files into the container, each once, also when interrupted."""
 
 import asyncio
+import hashlib
 import os
 import signal
 from collections.abc import Callable
@@ -8,8 +9,10 @@ from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 from types import SimpleNamespace
 
 import pytest
+from azure.storage.blob import BlobBlock, ContentSettings
 from hypothesis import given
 from hypothesis import strategies as st
+from support.guarded_storage import guarded
 from support.person import Person
 from support.pictures import picture
 from support.terminal import blobsight, started
@@ -115,7 +118,7 @@ async def test_other_files_are_left_out_and_unreadable_ones_listed(person: Perso
     (path / "dangling.png").symlink_to(path / "nowhere")
     (path / "broken.png").symlink_to("/proc/self/mem")  # on Linux, a regular file that fails when it is read
     os.mkfifo(path / "pipe.png")
-    ran = await blobsight(person, "upload", str(path), "--prefix", "odd/", "--json")
+    ran = await blobsight(person, "upload", str(path), "--prefix", "odd/", "--follow-links", "--json")
     assert ran.status == 1
     assert ran.json()["sent"] == 2
     problems = {
@@ -132,6 +135,59 @@ async def test_other_files_are_left_out_and_unreadable_ones_listed(person: Perso
         "broken.png": (True, UNREADABLE),
         "pipe.png": (True, "it is not a regular file"),
     }
+
+
+@pytest.mark.parametrize("many", [False, True], ids=["asked", "listed"])
+async def test_a_made_up_md5_hides_no_change(person: Person, folder: Folder, *, many: bool) -> None:
+    """Another uploader has put something else there, of the same size, and stated the MD5 of what the caller has."""
+    prefix = f"forged-{many}/"
+    path = folder("a.png", *(f"{number}.png" for number in range(101 * many)), _instructions__md="What is it?")
+    for name in ("a.png", "_instructions.md"):
+        ours = (path / name).read_bytes()
+        theirs = ours[:-1] + bytes([ours[-1] ^ 1])
+        md5 = ContentSettings(content_md5=bytearray(hashlib.md5(ours, usedforsecurity=False).digest()))
+        blob = person.blobs.get_blob_client("images", prefix + name)
+        await blob.stage_block("1", theirs)
+        await blob.commit_block_list([BlobBlock("1")], content_settings=md5)
+    await person.result(f"{prefix}a.png", etag=(await etags(person, prefix))[f"{prefix}a.png"].strip('"'))
+    ran = await blobsight(person, "upload", str(path), "--prefix", prefix)
+    assert (ran.status, " 0 unchanged" in ran.talk) == (0, True)
+    for name in ("a.png", "_instructions.md"):
+        blob = person.blobs.get_blob_client("images", prefix + name)
+        assert await (await blob.download_blob()).readall() == (path / name).read_bytes()
+    await person.result(f"{prefix}a.png", etag=(await etags(person, prefix))[f"{prefix}a.png"].strip('"'))
+    again = await blobsight(person, "upload", str(path), "--prefix", prefix)
+    assert again.talk.startswith("0 sent (0 bytes), ")
+
+
+async def test_without_the_right_to_read_results_md5s_have_to_do(person: Person, folder: Folder) -> None:
+    """As it is for those who may only upload; the command says so, once."""
+    path = str(folder("a.png", "b.png"))
+    async with guarded(person, lambda _method, path: "/results" in path) as account:
+        arguments = ("upload", path, "--prefix", "blind/", "--connection-string", account)
+        assert "compared" not in (await blobsight(None, *arguments)).talk
+        ran = await blobsight(None, *arguments)
+    assert (ran.status, "2 unchanged" in ran.talk, ran.talk.count("by size and MD5 alone")) == (0, True, 1)
+
+
+async def test_a_strangers_folder_uploads_nothing_from_elsewhere(
+    person: Person, folder: Folder, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A photo, a folder of photos, a question: each a link to the caller's own."""
+    mine = tmp_path_factory.mktemp("mine")
+    (mine / "passport.png").write_bytes(picture())
+    (mine / "key.txt").write_text("my secret")
+    path = folder("a.png")
+    (path / "b.png").symlink_to(mine / "passport.png")
+    (path / "album").symlink_to(mine)
+    (path / "a.png.instructions.txt").symlink_to(mine / "key.txt")
+    ran = await blobsight(person, "upload", str(path), "--prefix", "stranger/", "--wait")
+    assert (ran.status, set(await etags(person, "stranger/"))) == (1, {"stranger/a.png"})
+    assert ran.talk.count("it is a link out of") == 3
+    assert person.asked("my secret") == []
+    asked_for = await blobsight(person, "upload", str(path), "--prefix", "stranger/", "--follow-links")
+    assert asked_for.status == 0
+    assert {"stranger/b.png", "stranger/album/passport.png"} < set(await etags(person, "stranger/"))
 
 
 async def test_a_list_of_files_from_windows_is_read(person: Person, folder: Folder) -> None:

@@ -4,6 +4,7 @@ import ctypes
 import io
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import threading
@@ -23,9 +24,9 @@ NOBODY = 65534
 NO_RIGHT = "it can't be read: you lack the permission"
 
 
-def found_by(*paths: str) -> tuple[set[str], dict[str, str]]:
+def found_by(*paths: str, stdin: str = "", follow_links: bool = False) -> tuple[set[str], dict[str, str]]:
     """Names of the files, and why others are left out, by their paths."""
-    found = list(find_files(paths, io.StringIO()))
+    found = list(find_files(paths, io.StringIO(stdin), follow_links=follow_links))
     names = {file.name for file in found if isinstance(file, LocalFile)}
     return names, {left.path: left.reason for left in found if isinstance(left, LeftOut)}
 
@@ -132,6 +133,96 @@ def test_links_and_special_files_are_named_and_stop_nothing(tmp_path: Path) -> N
         "it can't be read (Too many levels of symbolic links)",
         "no file matches it",
     ]
+
+
+@pytest.fixture
+def strangers(tmp_path: Path) -> Path:
+    """A folder with links of all kinds out of it, and some that stay."""
+    (tmp_path / "mine" / "deep").mkdir(parents=True)
+    for name in ("secret.png", "deep/secret.png"):
+        (tmp_path / "mine" / name).write_bytes(b"x")
+    folder = tmp_path / "theirs"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "a.png").write_bytes(b"x")
+    (folder / "sub" / "b.png").write_bytes(b"x")
+    (folder / "inside.png").symlink_to("sub/../a.png")
+    (folder / "sub" / "up.png").symlink_to(folder / "a.png")
+    for name, target in {
+        "absolute.png": str(tmp_path / "mine" / "secret.png"),
+        "relative.png": "../mine/secret.png",
+        "chain.png": "sub/link.png",
+        "sub/link.png": "../../mine/secret.png",
+        "folder": "../mine",
+        "sub/folder": str(tmp_path / "mine" / "deep"),
+        "above": "..",
+        "gone.png": "../nowhere/at/all.png",
+        "_instructions.md": "/etc/passwd",
+        "proc.png": "/proc/self/environ",
+        "@eaDir": "/",
+    }.items():
+        (folder / name).symlink_to(target)
+    return folder
+
+
+INSIDE = {"a.png", "inside.png", "sub/b.png", "sub/up.png"}
+
+
+def test_links_out_of_a_folder_are_named_and_not_followed(strangers: Path) -> None:
+    names, left_out = found_by(str(strangers))
+    assert names == INSIDE
+    assert left_out.pop(str(strangers / "@eaDir")) == "junk", "and not counted: it is the whole machine"
+    assert {Path(path).relative_to(strangers).as_posix() for path in left_out} == {
+        *("absolute.png", "relative.png", "chain.png", "sub/link.png", "folder", "sub/folder", "above", "gone.png"),
+        *("_instructions.md", "proc.png"),
+    }
+    for path, reason in left_out.items():
+        target = os.path.realpath(path)
+        assert reason == f"it is a link out of '{strangers}', to '{target}': give --follow-links if that is to be sent"
+
+
+def test_links_are_followed_where_the_caller_says_so(strangers: Path) -> None:
+    (strangers / "above").unlink()
+    (strangers / "@eaDir").unlink()
+    names, left_out = found_by(str(strangers), follow_links=True)
+    assert names >= INSIDE | {"absolute.png", "chain.png", "folder/secret.png", "sub/folder/secret.png"}
+    assert not any("--follow-links" in reason for reason in left_out.values())
+
+
+@pytest.mark.parametrize(
+    "pattern", ["*.png", "**/*.png", "*/*.png", "folder/*.png", "*/folder/*.png", "fold[e]r/deep/*"]
+)
+def test_nor_are_they_for_a_glob(strangers: Path, pattern: str) -> None:
+    """Of ours, or of a shell, which names each of its finds; a folder that is named itself may be a link."""
+    names, _ = found_by(str(strangers / pattern))
+    if "/" not in pattern:
+        names |= found_by(*map(str, strangers.glob(pattern)))[0]
+    listed = {Path(name).name for name in names}
+    assert ("secret.png" in listed) is (pattern == "folder/*.png"), "in a folder that the caller has named"
+    assert listed - {"secret.png"} <= {Path(name).name for name in INSIDE}
+
+
+def test_nor_are_they_for_a_list(strangers: Path) -> None:
+    lines = "\n".join(
+        str(strangers / name) for name in ("a.png", "inside.png", "absolute.png", "chain.png", "sub/link.png")
+    )
+    names, left_out = found_by("-", stdin=lines)
+    assert {Path(name).name for name in names} == {"a.png", "inside.png"}
+    assert len(left_out) == 3
+
+
+def test_a_folder_that_is_named_may_be_a_link_itself(strangers: Path) -> None:
+    shortcut = strangers.parent / "shortcut"
+    shortcut.symlink_to(strangers)
+    assert found_by(str(shortcut))[0] == INSIDE
+
+
+@pytest.mark.skipif(sys.platform != "win32", reason="only Windows has junctions")
+def test_a_junction_is_a_link(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "secret.png").write_bytes(b"x")
+    (tmp_path / "theirs").mkdir()
+    subprocess.run(["cmd", "/c", "mklink", "/J", tmp_path / "theirs" / "in", tmp_path / "mine"], check=True)
+    assert found_by(str(tmp_path / "theirs"))[0] == set()
 
 
 def test_files_that_vanish_during_the_scan_are_named(tmp_path: Path) -> None:

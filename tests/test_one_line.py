@@ -1,11 +1,14 @@
 """Whatever people call their files, log lines and messages are lines."""
 
+import json
+from typing import Any
+
 import pytest
 from azure.core.exceptions import HttpResponseError
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pipeline.errors import MOST_OF_A_MESSAGE, ErrorCode, PermanentFailure, RetryableFailure
+from pipeline.errors import MOST_DETAIL, MOST_DETAILS, MOST_OF_A_MESSAGE, ErrorCode, PermanentFailure, RetryableFailure
 from pipeline.one_line import blob_label, one_line, short
 from pipeline.storage.errors import translated
 from pipeline.telemetry import DeliveryRecord
@@ -22,6 +25,15 @@ def test_a_message_is_one_short_printable_line(text: str) -> None:
         assert failure.message == str(failure)
         assert failure.message.isprintable()
         assert len(failure.message) <= MOST_OF_A_MESSAGE
+
+
+@given(st.dictionaries(texts, st.recursive(texts, lambda inner: st.lists(inner) | st.dictionaries(texts, inner))))
+@example({"k" * 5000: {"k" * 5000: ["v" * 5000] * 150}} | {str(number): "v" for number in range(150)})
+def test_details_are_bounded_with_their_keys(details: dict[str, Any]) -> None:
+    kept = PermanentFailure(ErrorCode.CRASHED, "x", details).details
+    assert len(json.dumps(kept, ensure_ascii=False)) <= 2 * MOST_DETAIL * MOST_DETAILS * 3
+    if len(json.dumps(details)) < MOST_DETAIL and len(details) <= MOST_DETAILS:
+        assert kept == details
 
 
 @given(texts)

@@ -2,8 +2,11 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from copy import deepcopy
 from datetime import UTC, datetime
+from io import StringIO
+from time import tzset
 from typing import Any
 
 import pytest
@@ -15,7 +18,7 @@ from support.some_results import failed, result_of
 from blobsight.following import summary_of
 from blobsight.reading import Content, UnreadableError
 from blobsight.results.flattening import Columns, json_text
-from blobsight.show import Found, _sections, to_json
+from blobsight.show import Found, _print, _sections, to_json
 from blobsight.stored_results import parse_result
 
 WHOLE = [json.loads(result.to_json()) for result in (result_of("a.png"), failed("b.png"))]
@@ -57,7 +60,21 @@ def image() -> BlobProperties:
     return blob
 
 
+@pytest.fixture(params=["Pacific/Kiritimati", "Etc/GMT+12"])
+def anywhere(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The first and the last place where a day begins."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TZ", request.param)
+        tzset()
+        yield
+    tzset()
+
+
+@pytest.mark.usefixtures("anywhere")
 @given(damaged())
+@example({"status": "succeeded", "source": {"format": "png", "width": 7}, "answer": {"text": "a\x1b\u2028\u202e"}})
+@example({"status": "succeeded", "source": {}, "answer": {"text": ""}, "created_at": "0001-01-01T00:00:00Z"})
+@example({"status": "succeeded", "source": {}, "answer": {"text": ""}, "created_at": "9999-12-31T23:59:59Z"})
 @example({"status": "failed", "source": {}, "answer": {}, "error": {"code": "", "message": ""}})
 @example({"status": "succeeded", "source": {}, "answer": {"text": ""}, "error": {"other": None}})
 def test_every_stored_result_can_be_shown_summed_up_and_exported(document: Any) -> None:
@@ -66,12 +83,22 @@ def test_every_stored_result_can_be_shown_summed_up_and_exported(document: Any) 
     except UnreadableError:
         return
     assert result == document
-    found = Found("a.png", image(), {"format": "png", "width": 1, "height": 1}, result)
-    assert [title for title, _ in _sections(found)][-1] == "History"
+    for facts in ({"format": "png", "width": 1, "height": 1}, result["source"]):
+        found = Found("a.png", image(), facts, result)
+        assert [title for title, _ in _sections(found)][-1] == "History"
+        with redirect_stdout(StringIO()) as shown:
+            _print(found)
+        assert shown.getvalue().replace("\n", "").isprintable() or "\u200d" in shown.getvalue()
     json.dumps(to_json(found), allow_nan=False)
     assert summary_of(result)
     json_text(result)
     Columns().row(result)
+
+
+@given(VALUES)
+def test_whatever_json(document: Any) -> None:
+    with pytest.raises(UnreadableError, match="it is "):
+        parse_result(Content(json.dumps(document).encode(), None))
 
 
 @given(st.binary(), st.sampled_from([None, "gzip", "br"]))

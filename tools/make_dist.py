@@ -1,4 +1,5 @@
-"""Write what a release consists of into dist/: the command line's wheel, the deployable package, the notes.
+"""Write what a release consists of into dist/: the command line's wheel, the deployable package, what that is made of
+(CycloneDX), the notes.
 
 python tools/make_dist.py [vX.Y.Z]: with a tag, only if it names this version and CHANGELOG.md has a section for it.
 """
@@ -20,6 +21,14 @@ def notes(changelog: str, version: str) -> str | None:
     """The changelog's section for `version`, without its heading; None when there is none."""
     found = re.search(rf"^## \[{re.escape(version)}\].*?\n(.*?)(?=^## \[|\Z)", changelog, re.MULTILINE | re.DOTALL)
     return found.group(1).strip() + "\n" if found else None
+
+
+def bill_of_materials(path: Path) -> None:
+    """Write what is deployed, from the pinned requirements: names, versions and hashes."""
+    program = str(ROOT / ".venv-ci" / "bin" / "cyclonedx-py")
+    project = ["--pyproject", "pyproject.toml", "--mc-type", "application"]
+    output = ["--output-reproducible", "--output-file", str(path)]
+    subprocess.run([program, "requirements", "requirements.txt", *project, *output], cwd=ROOT, check=True)
 
 
 def main(tag: str | None) -> None:
@@ -44,6 +53,7 @@ def main(tag: str | None) -> None:
     subprocess.run(
         ["git", "archive", "--format=zip", f"--output={package}", tag or "HEAD", *DEPLOYED], cwd=ROOT, check=True
     )
+    bill_of_materials(dist / f"blobsight-app-{__version__}.cdx.json")
     (dist / "NOTES.md").write_text(said, encoding="utf-8")
 
 

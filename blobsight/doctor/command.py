@@ -90,7 +90,8 @@ def doctor(place: Place, /, resource_manager: str, host: str, *, as_json: bool, 
 
     \b
     blobsight doctor --local
-    set -a; eval "$(azd env get-values)"; set +a; blobsight doctor
+    eval "$(azd env get-values --output json | python3 tools/exports.py)"
+    blobsight doctor
     blobsight doctor --json | jq '.[] | select(.verdict == "failed")'
     """  # noqa: D301 - click's mark of lines to leave alone
     return run(_run(place, Deployed(**names), resource_manager, host, as_json=as_json))
@@ -133,7 +134,7 @@ async def _checks(patient: Patient) -> dict[str, Check | Finding]:
     elif patient.deployed.missing:
         missing = skipped(
             f"not set: {', '.join(patient.deployed.missing)}",
-            'set -a; eval "$(azd env get-values)"; set +a, or give the options',
+            'eval "$(azd env get-values --output json | python3 tools/exports.py)", or give the options',
         )
         checks |= dict.fromkeys(AZURE, missing)
     else:

@@ -24,7 +24,7 @@ from blobsight.estimate.measuring import Size, file_sizes
 from blobsight.estimate.prices import CURRENCY
 from blobsight.estimate.ranges import Range
 from blobsight.image_states import checked_prefix
-from blobsight.local_files import LeftOut, LocalFile, find_files, why_unreadable
+from blobsight.local_files import LeftOut, LocalFile, find_files, links_option, why_unreadable
 from blobsight.running import run
 from blobsight.terminal import Exit, Problem, Trouble, name_problems, one_line, progress, say, table, write_json
 from pipeline.names import wants_result
@@ -49,6 +49,7 @@ from pipeline.settings import MOST_OUTPUT_TOKENS, Detail
     show_default=True,
 )
 @click.option("-i", "--instructions", help="The question that will be asked.")
+@links_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 @optional_account
 def estimate(  # noqa: PLR0913, PLR0917 - click passes each option by name
@@ -60,6 +61,7 @@ def estimate(  # noqa: PLR0913, PLR0917 - click passes each option by name
     max_output_tokens: int,
     instructions: str | None,
     *,
+    follow_links: bool,
     as_json: bool,
 ) -> Exit:
     """Estimate what images will cost: tokens and money.
@@ -80,7 +82,7 @@ def estimate(  # noqa: PLR0913, PLR0917 - click passes each option by name
     )
     files: Sequence[LeftOut] = ()
     if prefix is None:
-        answer, files = _of_files(place, paths, assumptions)
+        answer, files = _of_files(place, paths, assumptions, follow_links=follow_links)
     elif place is None:
         raise click.UsageError("--in-container needs an account: give --account NAME or --local.")
     else:
@@ -100,7 +102,7 @@ def estimate(  # noqa: PLR0913, PLR0917 - click passes each option by name
 
 
 def _of_files(
-    place: Place | None, paths: Sequence[str], assumptions: Assumptions
+    place: Place | None, paths: Sequence[str], assumptions: Assumptions, *, follow_links: bool
 ) -> tuple[Estimate, Sequence[LeftOut]]:
     experience, unread = run(_experience_of(place, assumptions)) if place else (None, [])
     problems: list[LeftOut] = []
@@ -108,7 +110,7 @@ def _of_files(
 
     def images() -> Iterator[LocalFile]:
         nonlocal instruction_files
-        for found in find_files(paths, sys.stdin):
+        for found in find_files(paths, sys.stdin, follow_links=follow_links):
             if isinstance(found, LeftOut):
                 if found.problem:
                     problems.append(found)

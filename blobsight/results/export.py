@@ -6,7 +6,6 @@ the new one or the previous. Until then the rows of a table wait in a temporary 
 
 import csv
 import json
-import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,16 +14,13 @@ from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from blobsight.results.flattening import Columns, Kind, Row, Value, as_kind, json_text
+from blobsight.results.formulas import guarded
 from blobsight.results.page import PAGES, AnswersPage
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 type Advance = Callable[[], None]
-
-# Characters that start a formula in spreadsheets, also in their full-width form; and the apostrophe, so that ours can
-# be distinguished from the text's own. https://owasp.org/www-community/attacks/CSV_Injection
-_GUARDED = re.compile(r"[=+\-@\t\r\n'＝＋－＠]")  # noqa: RUF001 - these are the full-width ones
 
 _GROUP_ROWS = 10_000
 _GROUP_BYTES = 16_000_000
@@ -92,26 +88,22 @@ type TableWriter = Callable[[Path, Mapping[str, Kind], Iterator[tuple[Row, int]]
 def write_csv(path: Path, columns: Mapping[str, Kind], rows: Iterator[tuple[Row, int]]) -> None:
     """Write a CSV file for spreadsheets: UTF-8 with the mark that Excel needs, and no text that acts as a formula.
 
-    A program that reads it removes one apostrophe from the front of each text that has one.
+    A program that reads it gets the texts back by `formulas.unguarded`.
     """
     with path.open("w", encoding="utf-8-sig", errors="backslashreplace", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow([_guarded(name) for name in columns])
+        writer = csv.writer(file, quoting=csv.QUOTE_ALL)
+        writer.writerow([guarded(name) for name in columns])
         for row, _ in rows:
             writer.writerow([_cell(row.get(name), kind) for name, kind in columns.items()])
 
 
 def _cell(value: Value, kind: Kind) -> str:
     if isinstance(value, str):
-        return _guarded(value)  # times too, as they were written
+        return guarded(value)  # times too, as they were written
     if value is None:
         return ""
     fitting = as_kind(value, kind)
     return fitting if isinstance(fitting, str) else json_text(fitting)
-
-
-def _guarded(text: str) -> str:
-    return f"'{text}" if _GUARDED.match(text) else text
 
 
 def write_parquet(path: Path, columns: Mapping[str, Kind], rows: Iterator[tuple[Row, int]]) -> None:

@@ -367,6 +367,8 @@ module app 'modules/function-app.bicep' = {
       {
         // A quarter of the instance's memory, and conversions take twice that. Of 512 MB an eighth: host and worker need more
         // than the last quarter.
+        // Larger bodies are refused by the host, before it reads them; MAX_IMAGE_BYTES is the app's own limit.
+        FUNCTIONS_REQUEST_BODY_SIZE_LIMIT: '52428800'
         IMAGE_MEMORY_BYTES: string(instanceMemoryMB * (instanceMemoryMB > 512 ? 262144 : 131072))
       },
       pipelineSettings,

@@ -3,7 +3,7 @@
 # for the app's own record that it reads images and writes results; then deploys infra/bicep/event-subscription.bicep. An
 # event that comes while the app may not look at the upload yet stops its whole host. azd runs it after each deployment; it
 # can be run again at any time:
-#   eval "$(azd env get-values | sed 's/^/export /')" && sh infra/hooks/postdeploy.sh
+#   eval "$(azd env get-values --output json | python3 tools/exports.py)" && sh infra/hooks/postdeploy.sh
 # The key itself never comes here: Azure is only asked whether it is there. Keep it in step with postdeploy.ps1.
 set -u
 cd "$(dirname "$0")/../.." || exit 1

@@ -11,6 +11,15 @@ Any other exception that leaves a listener stops the whole host: see queue_liste
 
 from localcloud.errors import LocalCloudError
 
+MOST_SHOWN = 1000
+"""Characters of a failure's message in the log. The function may quote whatever people write."""
+
+
+def first_line(error: Exception) -> str:
+    """The first line of the message of `error`, without what steers a terminal."""
+    line = (str(error).splitlines() or [type(error).__name__])[0][:MOST_SHOWN]
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line)
+
 
 class HostError(LocalCloudError):
     """The host cannot start. `problems` has one line for each thing to fix."""

@@ -24,7 +24,7 @@ from localcloud.functions_host.errors import HostError
 from localcloud.functions_host.keys import Keys
 from localcloud.functions_host.platform_times import PlatformTimes
 from localcloud.functions_host.queue_listener import QueueWatcher
-from localcloud.functions_host.site import HostSite, HostState
+from localcloud.functions_host.site import HostSite, HostState, request_bytes
 from localcloud.functions_host.trigger_context import TriggerContext
 from localcloud.functions_host.worker_pool import Input, Returned, WorkerPool
 
@@ -63,7 +63,7 @@ class FunctionsHost:
         self._debug = debug
         self._keys = keys
         self._state = HostState(port=port)
-        self._site = HostSite(self._state, keys, self._invoke)
+        self._site = HostSite(self._state, keys, self._invoke, request_bytes(settings))
         self._pollers: list[asyncio.Task[None]] = []
         self._invocations: set[asyncio.Task[Returned | None]] = set()
         self._stack = contextlib.AsyncExitStack()

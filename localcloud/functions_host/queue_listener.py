@@ -29,7 +29,7 @@ from azure.core.exceptions import HttpResponseError, ResourceExistsError, Resour
 from azure.storage.queue import QueueMessage
 from azure.storage.queue.aio import QueueClient
 
-from localcloud.functions_host.errors import FunctionError, InvocationError
+from localcloud.functions_host.errors import FunctionError, InvocationError, first_line
 
 _LOG = logging.getLogger(__name__)
 
@@ -186,7 +186,7 @@ class QueueListener:
             elif (error.status_code or 0) >= HTTPStatus.INTERNAL_SERVER_ERROR or error_code(
                 error
             ) == "QueueBeingDeleted":
-                _LOG.warning("cannot read the queue %s, trying again: %s", self._queue.queue_name, _first_line(error))
+                _LOG.warning("cannot read the queue %s, trying again: %s", self._queue.queue_name, first_line(error))
             else:
                 raise
             return []
@@ -209,7 +209,7 @@ class QueueListener:
             async with self._kept_hidden(message):
                 await self._process(message)
         except PoisonMessage as error:
-            _LOG.warning("%s, message %s: %s", self._queue.queue_name, message.id, error)
+            _LOG.warning("%s, message %s: %s", self._queue.queue_name, message.id, first_line(error))
             await self._to_poison(message)
         except InvocationError as error:
             self._report(message, error)
@@ -227,7 +227,7 @@ class QueueListener:
             message.id,
             message.dequeue_count,
             self._options.max_dequeue_count,
-            _first_line(error),
+            first_line(error),
         )
         if isinstance(error, FunctionError):
             _LOG.debug("%s", error.stack_trace)
@@ -284,7 +284,3 @@ def _taken_over_is_fine() -> Iterator[None]:
     except HttpResponseError as error:
         if error_code(error) not in {"MessageNotFound", "QueueNotFound", "QueueBeingDeleted", "PopReceiptMismatch"}:
             raise
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -15,6 +15,7 @@ import json
 import logging
 import os
 import time
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Literal
@@ -26,7 +27,7 @@ from azure.core.exceptions import AzureError
 from localcloud.functions_host import http_routes, queue_trigger, timer
 from localcloud.functions_host.bindings import BlobTrigger, Function, HttpTrigger, QueueTrigger, TimerTrigger
 from localcloud.functions_host.blob_trigger import BlobTriggers
-from localcloud.functions_host.errors import FunctionError, HostError, InvocationError
+from localcloud.functions_host.errors import FunctionError, HostError, InvocationError, first_line
 from localcloud.functions_host.keys import BLOBS_EXTENSION, Keys
 from localcloud.functions_host.queue_listener import QueueListener
 from localcloud.functions_host.trigger_context import Invoke
@@ -36,7 +37,8 @@ _LOG = logging.getLogger(__name__)
 
 VERSION = "4.0.0-local"
 MAXIMUM_REQUEST_BYTES = 210_000_000
-"""The platform's limit for a request's body."""
+"""The platform's limit for a request's body, unless FUNCTIONS_REQUEST_BODY_SIZE_LIMIT sets another.
+https://learn.microsoft.com/azure/azure-functions/functions-app-settings#functions_request_body_size_limit"""
 _ADDRESS = "127.0.0.1"
 
 
@@ -62,14 +64,16 @@ class HostState:
 
 
 class HostSite:
-    def __init__(self, state: HostState, keys: Keys, invoke: Invoke) -> None:
+    def __init__(self, state: HostState, keys: Keys, invoke: Invoke, most_bytes: int) -> None:
         """A site that does not serve yet.
 
         Args:
             state: the host's.
             keys: the ones that callers need.
             invoke: runs a function.
+            most_bytes: of a request's body. A larger one is refused by its Content-Length, before it is read.
         """
+        self._most_bytes = most_bytes
         self._state = state
         self._keys = keys
         self._invoke = invoke
@@ -82,7 +86,7 @@ class HostSite:
         Raises:
             HostError: the port can't be had.
         """
-        site = web.Application(client_max_size=MAXIMUM_REQUEST_BYTES)
+        site = web.Application(client_max_size=self._most_bytes)
         site.add_routes(
             [
                 web.post("/runtime/webhooks/blobs", self._webhook),
@@ -141,6 +145,8 @@ class HostSite:
         route, parameters = found
         if not self._keys.allow_route(request, route.trigger.auth_level):
             return web.Response(status=401)
+        if (request.content_length or 0) > self._most_bytes:
+            return web.Response(status=413)
         given = await http_routes.http_input(route.function, request, parameters)
         try:
             return http_routes.response(await self._invoke(route.function, given))
@@ -149,7 +155,7 @@ class HostSite:
             return web.Response(status=500)
 
     def _report(self, function: Function, error: InvocationError) -> None:
-        _LOG.warning("function %s failed: %s", function.name, error)
+        _LOG.warning("function %s failed: %s", function.name, first_line(error))
         if isinstance(error, FunctionError):
             _LOG.debug("%s", error.stack_trace)
 
@@ -236,6 +242,12 @@ class HostSite:
             await self._invoke(function, given)
         except InvocationError as error:
             self._report(function, error)
+
+
+def request_bytes(settings: Mapping[str, str]) -> int:
+    """The most bytes of a request's body. As on the platform, a value that is not a number counts as none."""
+    text = settings.get("FUNCTIONS_REQUEST_BODY_SIZE_LIMIT", "")
+    return int(text) if text.isdecimal() else MAXIMUM_REQUEST_BYTES
 
 
 def _without_request(record: logging.LogRecord) -> bool:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from croniter import croniter
 
 from localcloud.functions_host.bindings import Function, TimerTrigger
-from localcloud.functions_host.errors import InvocationError
+from localcloud.functions_host.errors import InvocationError, first_line
 from localcloud.functions_host.trigger_context import Invoke
 from localcloud.functions_host.worker_pool import Input
 
@@ -40,6 +40,6 @@ async def run(function: Function, trigger: TimerTrigger, invoke: Invoke) -> None
         try:
             await invoke(function, timer_input(function))
         except InvocationError as error:
-            _LOG.warning("timer %s failed: %s", function.name, error)
+            _LOG.warning("timer %s failed: %s", function.name, first_line(error))
         # From the due moment at the earliest: a clock that woke a moment early must not run it twice.
         due = next_run(trigger.schedule, max(due, time.time()))

@@ -30,6 +30,13 @@ async def process_image(analyzer: "Analyzer", request: func.HttpRequest) -> func
     and a message in the same form: 400, 413, 415 and 422 for what the client sent, 503 with Retry-After for
     what may work later, 502 for what an operator has to fix.
     """
+    response = await _answer(analyzer, request)
+    # A browser must not take an answer, which repeats what an image says, for a page.
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    return response
+
+
+async def _answer(analyzer: "Analyzer", request: func.HttpRequest) -> func.HttpResponse:
     as_json = "application/json" in request.headers.get("accept", "")
     try:
         with uncancelled("process_image"):

@@ -47,6 +47,7 @@ PLATFORM = {
     "PYTHON_APPLICATIONINSIGHTS_ENABLE_TELEMETRY": "true",
     "PYTHON_APPLICATIONINSIGHTS_LOGGER_NAME": "pipeline",
     "AzureFunctionsJobHost__telemetryMode": "OpenTelemetry",
+    "FUNCTIONS_REQUEST_BODY_SIZE_LIMIT": str(Settings.model_fields["max_image_bytes"].default),
     "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "azure_sdk,httpx2,requests,urllib,urllib3",
 }
 """Settings of the host, the worker and its exporter. No plain AzureWebJobsStorage, even an empty one: it would win over

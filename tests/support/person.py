@@ -68,10 +68,10 @@ class Person:
             name async for name in self.blobs.get_container_client("results").list_blob_names(name_starts_with=prefix)
         ]
 
-    async def logged(self, *texts: str) -> None:
-        """Wait until the app's log holds one of `texts`."""
+    async def logged(self, *texts: str, since: int = 0) -> None:
+        """Wait until the app's log holds one of `texts`, behind its first `since` bytes."""
         deadline = monotonic() + self.patience
-        while not any(text in self.log.read_text(encoding="utf-8") for text in texts):
+        while not any(text in self.log.read_bytes()[since:].decode() for text in texts):
             if monotonic() > deadline:
                 raise AssertionError(f"not logged: {' / '.join(texts)}\nThe app's log ends:\n{self.tail()}")
             await asyncio.sleep(0.05)
