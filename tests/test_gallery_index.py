@@ -1,14 +1,19 @@
 """The gallery's index: order, filters and counts of listed images, and the bytes that they take."""
 
+import re
 import tracemalloc
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
+import click
 import pytest
 
+from blobsight.asking import ASKING_OPTIONS
 from blobsight.gallery.columns import FIXED_BYTES, MOST_CODES, OTHER_CODE
 from blobsight.gallery.index import KEPT_VIEWS, MOST_FOLDERS, Index, Sort, View
+from blobsight.gallery.server import PAGES
 from blobsight.image_states import ImageState, State
+from blobsight.upload import upload
 from pipeline.storage.facts import ListedBlob
 
 NOON = datetime(2026, 11, 27, 12, tzinfo=UTC)
@@ -181,3 +186,16 @@ def test_an_image_takes_the_bytes_that_are_stated() -> None:
     stated = FIXED_BYTES + length + 4 * KEPT_VIEWS
     # Arrays grow by an eighth at a time, and there are a few objects besides.
     assert taken / count < stated * 1.2
+
+
+def test_the_form_offers_the_options_of_the_command_line() -> None:
+    """Each choice that `upload` and `retry` take, and nothing else."""
+    page = (PAGES / "index.html").read_text(encoding="utf-8")
+    choices = {option.name: option.type.choices for option in upload.params if isinstance(option.type, click.Choice)}
+    assert set(choices) == {"detail", "reasoning_effort"}
+    for name, values in choices.items():
+        select = re.search(rf'<select name="{name}">(.*?)</select>', page, re.DOTALL)
+        assert select
+        assert re.findall(r"<option>(.*?)</option>", select[1]) == list(values)
+    fields = set(re.findall(r'name="(\w+)"', page)) - {"viewport"}
+    assert fields >= set(ASKING_OPTIONS) - {"instructions_file"}
