@@ -35,6 +35,7 @@ def blobsight() -> None:
     blobsight upload photos/ --instructions "What is in this picture?" --wait
     blobsight status
     blobsight results -o answers.csv
+    blobsight gallery
 
     Name the storage account with --account (in Azure, as `az login` signed in) or --local (the cloud of `make up`),
     or set BLOBSIGHT_ACCOUNT in the environment once.

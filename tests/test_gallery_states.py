@@ -16,6 +16,7 @@ from support.listings import Listings
 from support.person import Person
 from support.pictures import picture
 
+from blobsight.gallery.watching import Watching
 from localcloud.model import Answer
 from localcloud.model.script import Refusal
 
@@ -60,22 +61,28 @@ async def test_the_first_page_of_the_listing_is_shown_before_the_rest_is_listed(
         await expect(visit.page.locator("#count")).to_have_text("10,000 images")
 
 
-async def test_while_nobody_looks_nothing_is_listed(person: Person, browser: Browser) -> None:
-    listings = Listings(20, answered=False)  # pending: it would be listed every few seconds
-    async with answering(person, listings) as connection, visiting(browser, place_of(connection)) as visit:
-        await expect(visit.page.locator("#count")).to_have_text("20 images")
-        before = listings.asked
-        await expect(visit.page.locator("#count")).to_have_text("20 images")
-        async with asyncio.timeout(30):
-            while listings.asked < before + 2:
-                await asyncio.sleep(0.05)
-        await visit.page.goto("about:blank")
-        async with asyncio.timeout(60):
-            while True:
-                count = listings.asked
-                await asyncio.sleep(6)  # longer than the pause between two passes
-                if listings.asked == count:
-                    break
+async def test_a_pass_costs_two_listings_for_each_five_thousand_and_none_while_nobody_looks(person: Person) -> None:
+    listings = Listings(MANY)
+    async with answering(person, listings) as connection, place_of(connection).opened(sign_in=False) as account:
+        watching = Watching(account, "", pause=0.01)
+        running = asyncio.create_task(watching.run())
+        try:
+            async with asyncio.timeout(60):
+                async with watching.looking():
+                    await watching.change_after(watching.version)  # it has begun
+                    while watching.is_listing:
+                        await asyncio.sleep(0.01)
+                    assert listings.asked == 4
+                while not watching.is_resting:
+                    await asyncio.sleep(0.01)
+                before = listings.asked
+                assert before % 4 == 0
+                async with watching.looking():
+                    while listings.asked == before:
+                        await asyncio.sleep(0.01)
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
 
 
 async def test_an_empty_container_says_what_to_do(person: Person, browser: Browser) -> None:
@@ -111,6 +118,14 @@ async def test_a_missing_container_is_named(person: Person, browser: Browser) ->
     place = place_of(person.cloud.front.connection_string, images="no-such-images")
     async with visiting(browser, place) as visit:
         await expect(visit.page.get_by_role("alert").filter(has_text="no container 'no-such-images'")).to_be_visible()
+
+
+async def test_entries_that_make_no_sense_are_named(person: Person, browser: Browser) -> None:
+    listings = Listings(3, name=lambda _, number: f"f/{number}.png" if number else "../x")
+    async with answering(person, listings) as connection, visiting(browser, place_of(connection)) as visit:
+        await expect(visit.page.locator("#count")).to_have_text("2 images")
+        await visit.page.get_by_text("2 entries of the listings are left out").click()
+        await expect(visit.page.locator("#odd")).to_contain_text("../x: it is left out: no blob can have this name")
 
 
 async def test_an_account_that_cannot_be_reached_is_named(browser: Browser) -> None:

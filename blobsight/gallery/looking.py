@@ -23,6 +23,8 @@ from pipeline.names import is_blob_name
 
 MOST_ROWS = 200
 """Images that are sent at a time."""
+MOST_NAMED = 20
+"""Entries of the listings that can't be understood and are named."""
 MOST_TEXT = 200
 """Characters of a search."""
 HEARTBEAT_SECONDS = 15.0
@@ -215,7 +217,11 @@ async def image(request: web.Request) -> web.Response:
     """Everything about one image."""
     gallery = request.app[GALLERY]
     found = to_json(await find_image(gallery.account, name_in(request)))
-    return web.json_response(found | {"cost": await asyncio.to_thread(_cost, found.get("result"))})
+    index = gallery.watching.index
+    row = index.columns.find(found["name"])
+    is_expected = row is not None and gallery.watching.marked(index.columns.shown(row)).is_expected
+    cost = await asyncio.to_thread(_cost, found.get("result"))
+    return web.json_response(found | {"cost": cost, "expected": is_expected})
 
 
 def _cost(result: Any) -> dict[str, Any] | None:
@@ -300,5 +306,6 @@ def _news(watching: Watching) -> dict[str, Any]:
         "images": len(watching.index),
         "listing": watching.is_listing,
         "trouble": {"message": trouble.message, "code": trouble.code} if trouble else None,
-        "problems": [problem.to_json() for problem in watching.problems[:20]],
+        "problems": [problem.to_json() for problem in watching.problems[:MOST_NAMED]],
+        "problem_count": len(watching.problems),
     }

@@ -35,8 +35,9 @@ YIELDS_EVERY = 1000
 class Watching:
     """Lists, and notifies those who listen."""
 
-    def __init__(self, account: Account, prefix: str) -> None:
+    def __init__(self, account: Account, prefix: str, *, pause: float = PAUSE_SECONDS) -> None:
         self._account = account
+        self._pause_seconds = pause
         self._prefix = prefix
         self.index = Index()
         self.version = 0
@@ -47,6 +48,8 @@ class Watching:
         """Whether the first pass is still under way."""
         self.problems: list[Problem] = []
         """Entries of the listings that can't be understood, of the last whole pass."""
+        self.is_resting = False
+        """Whether nothing is listed until somebody looks."""
         self._changed = asyncio.Condition()
         self._wanted = asyncio.Event()
         self._lookers = 0
@@ -141,10 +144,12 @@ class Watching:
     async def _pause(self, lasted: float) -> None:
         self._wanted.clear()
         is_lively = self.index.pending or monotonic() - self._last_change < LIVELY_SECONDS
-        seconds = max(PAUSE_SECONDS if is_lively else CALM_PAUSE_SECONDS, PAUSE_PER_PASS * lasted)
+        seconds = max(self._pause_seconds if is_lively else CALM_PAUSE_SECONDS, PAUSE_PER_PASS * lasted)
         try:
             async with asyncio.timeout(seconds):
                 await self._wanted.wait()
         except TimeoutError:
             if not self._lookers:
+                self.is_resting = True
                 await self._wanted.wait()
+                self.is_resting = False

@@ -32,7 +32,7 @@ class Listings:
     """Answers listings of the input container with `count` images, and of the result container with their results."""
 
     count: int
-    name: Callable[[int], str] = "folder-{0:02}/IMG_{1:06}.jpg".format
+    name: Callable[[int, int], str] = "folder-{0:02}/IMG_{1:06}.jpg".format
     answered: bool = True
     gate: asyncio.Event | None = None
     """Pages but the first of each container come when it is set."""
@@ -41,7 +41,7 @@ class Listings:
     names: list[str] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.names = sorted(self.name(number % 40, number) for number in range(self.count))  # type: ignore[call-arg]
+        self.names = sorted(self.name(number % 40, number) for number in range(self.count))
 
     def __call__(self, request: web.BaseRequest) -> web.StreamResponse | None:
         query = parse_qs(urlsplit(request.raw_path).query)

@@ -133,8 +133,8 @@ export class Detail {
   #showFound(found) {
     const result = found.result?.status ? found.result : null;
     const badge = $("detail-state");
-    badge.className = `badge ${found.status}`;
-    badge.textContent = STATE_NAMES[found.status] ?? found.status;
+    badge.className = `badge ${found.expected ? "pending" : found.status}`;
+    badge.textContent = found.expected ? "Asked again" : (STATE_NAMES[found.status] ?? found.status);
     this.#showQuestion(found, result);
     this.#showAnswer(found, result);
     $("error-part").hidden = !result?.error;

@@ -1,11 +1,11 @@
 /** The page: what the address says is shown; what is chosen goes into the address. */
 
-import { href, isSameList, query, read } from "./address.js";
+import { href, isSameList, read } from "./address.js";
 import { Detail } from "./detail.js";
 import { Filters } from "./filters.js";
 import { Grid } from "./grid.js";
 import { Live } from "./live.js";
-import { $, calmly, counted, leaf, number, say, warn } from "./page.js";
+import { $, calmly, counted, leaf, make, number, printable, warn } from "./page.js";
 import { Selection } from "./selection.js";
 import { get, stream } from "./server.js";
 import { Upload } from "./upload.js";
@@ -13,7 +13,6 @@ import { Upload } from "./upload.js";
 const failed = (trouble) => warn(trouble.message, () => location.reload());
 let view = null;
 let news = { images: 0, listing: true };
-let scrolledTo = 0;
 
 const session = await get("/api/session").catch(failed);
 if (session) start();
@@ -56,7 +55,6 @@ function start() {
   }
 
   function open(name) {
-    scrolledTo = scrollY;
     go({ ...view, image: name });
   }
 
@@ -95,6 +93,7 @@ function start() {
   new Live((heard) => {
     news = heard;
     warn(heard.trouble?.message ?? null, heard.trouble ? () => location.reload() : null);
+    nameOddOnes(heard.problems, heard.problem_count);
     if (view) refresh();
   });
   $("sort").addEventListener("change", ({ target }) => go({ ...view, sort: target.value, image: null }));
@@ -113,6 +112,10 @@ function start() {
     }
     button.disabled = false;
   });
+  if (session.read_only) {
+    // Left alone, the browser would leave the page and show the file.
+    for (const kind of ["dragover", "drop"]) addEventListener(kind, (event) => event.preventDefault());
+  }
   addEventListener("popstate", () => show(read()).catch(failed));
   document.addEventListener("keydown", (event) => {
     if (event.key === "/" && !event.target.closest("input, textarea, select, dialog")) {
@@ -121,4 +124,11 @@ function start() {
     }
   });
   show(read()).catch(failed);
+}
+
+/** Entries of the listings that can't be understood: they are not among the images. */
+function nameOddOnes(problems, count) {
+  $("odd").hidden = !count;
+  $("odd-title").textContent = `${count === 1 ? "1 entry" : `${number(count)} entries`} of the listings ${count === 1 ? "is" : "are"} left out`;
+  $("odd-list").replaceChildren(...problems.map(({ name, error }) => make("li", {}, `${printable(name)}: ${error.message}`)));
 }
