@@ -27,7 +27,14 @@ async def analyze_image(upload: BlobName) -> None:
     arg_name="request", queue_name="%REQUESTS_QUEUE%", connection="DataStorage", data_type=func.DataType.BINARY
 )
 async def analyze_request(request: func.QueueMessage) -> None:
-    await pipeline.app.handle_message(request.get_body().decode(errors="backslashreplace"))
+    await pipeline.app.handle_request(request.get_body().decode(errors="backslashreplace"))
+
+
+@app.queue_trigger(
+    arg_name="work", queue_name="%DEFERRED_QUEUE%", connection="DataStorage", data_type=func.DataType.BINARY
+)
+async def analyze_deferred(work: func.QueueMessage) -> None:
+    await pipeline.app.handle_deferred(work.get_body().decode(errors="backslashreplace"))
 
 
 @app.queue_trigger(
@@ -45,6 +52,13 @@ async def record_poison_upload(poison: func.QueueMessage) -> None:
 )
 async def record_poison_request(poison: func.QueueMessage) -> None:
     await pipeline.app.handle_poison_request(poison.get_body().decode(errors="backslashreplace"))
+
+
+@app.queue_trigger(
+    arg_name="poison", queue_name="%DEFERRED_QUEUE%-poison", connection="DataStorage", data_type=func.DataType.BINARY
+)
+async def record_poison_deferred(poison: func.QueueMessage) -> None:
+    await pipeline.app.handle_poison_deferred(poison.get_body().decode(errors="backslashreplace"))
 
 
 @app.timer_trigger(arg_name="timer", schedule="0 5/15 * * * *")

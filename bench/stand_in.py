@@ -169,6 +169,7 @@ def _settings(url: str, identity: IdentityEndpoint, certificates: Certificates) 
     return {
         "INPUT_CONTAINER": "images",
         "REQUESTS_QUEUE": "analysis-requests",
+        "DEFERRED_QUEUE": "deferred-work",
         "DataStorage__blobServiceUri": f"{url}/{ACCOUNT}",
         "DataStorage__queueServiceUri": f"{url}/{ACCOUNT}",
         "DataStorage__credential": "managedidentity",

@@ -33,7 +33,7 @@ from azure.storage.queue.aio import QueueServiceClient
 
 from blobsight.terminal import Trouble, Unknown, shortened
 from pipeline.errors import RetryableFailure
-from pipeline.storage.queue import RequestQueue
+from pipeline.storage.queue import MessageQueue
 
 EMULATOR = (
     "DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;"
@@ -57,7 +57,7 @@ _NAME = re.compile(r"[a-z0-9]{3,24}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """An account by name, and the containers and the queue in it that Blobsight uses."""
+    """An account by name, and the containers and queues in it that Blobsight uses."""
 
     account: str | None
     """Its name, or the address of its blob service; None with a connection string."""
@@ -67,6 +67,8 @@ class Place:
     results: str
     state: str
     requests: str
+    deferred: str = "deferred-work"
+    """The app's own queue, which is only counted."""
 
     @property
     def blob_url(self) -> str | None:
@@ -159,7 +161,7 @@ class Account:
         return self.blobs.get_container_client(self.place.state)
 
     @property
-    def requests(self) -> RequestQueue:
+    def requests(self) -> MessageQueue:
         """The app's request queue.
 
         Raises:
@@ -169,7 +171,7 @@ class Account:
             raise Trouble(
                 f"The address of {self.place.account}'s queue service is not known: give it with --queue-endpoint."
             )
-        return RequestQueue(self.queues, self.place.requests)
+        return MessageQueue(self.queues, self.place.requests)
 
 
 def account_options[**P, R](command: Callable[Concatenate[Place, P], R]) -> Callable[P, R]:
@@ -206,7 +208,17 @@ def _with_options[**P, R](command: Callable[..., R], given: Callable[P, R]) -> C
     return given
 
 
-_NAMES = ("account", "connection_string", "local", "queue_endpoint", "images", "results", "state", "requests")
+_NAMES = (
+    "account",
+    "connection_string",
+    "local",
+    "queue_endpoint",
+    "images",
+    "results",
+    "state",
+    "requests",
+    "deferred",
+)
 _OPTIONS = (
     click.option("-a", "--account", help="Storage account in Azure: its name or the address of its blob service."),
     click.option("--connection-string", help="Instead of an account, for an emulator."),
@@ -236,6 +248,13 @@ _OPTIONS = (
         "requests",
         envvar=["BLOBSIGHT_REQUESTS_QUEUE", "REQUESTS_QUEUE"],
         default="analysis-requests",
+        hidden=True,
+    ),
+    click.option(
+        "--deferred-queue",
+        "deferred",
+        envvar=["BLOBSIGHT_DEFERRED_QUEUE", "DEFERRED_QUEUE"],
+        default="deferred-work",
         hidden=True,
     ),
 )

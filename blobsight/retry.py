@@ -36,14 +36,11 @@ from blobsight.terminal import (
 )
 from pipeline.errors import ErrorCode, RetryableFailure
 from pipeline.instructions import Origin
-from pipeline.job.requests import Request
+from pipeline.job.public import MOST_BYTES, PublicRequest
 from pipeline.storage.marks import QueuedMarks
 
 OLDER_THAN_MINUTES = 15
 """Minutes within which an image without a result may still be in progress."""
-MESSAGE_BYTES = 48 * 1024
-"""Bytes that a message can hold: 64 KiB as Base64.
-https://learn.microsoft.com/azure/storage/queues/scalability-targets"""
 
 
 class Chosen(StrEnum):
@@ -317,27 +314,24 @@ def _as_json(
 # Queueing.
 
 
-def request_for(container: str, name: str, choice: Choice, failed: str | None) -> Request:
+def request_for(container: str, name: str, choice: Choice, failed: str | None) -> PublicRequest:
     """Build the request. `failed` is the ETag of the result to replace, if that is a failed one."""
-    return Request(
+    return PublicRequest(
         container=container,
         name=name,
-        # So that the mark of a lost message is removed when the work is done.
-        since=datetime.now(UTC) if choice.chosen is Chosen.MISSING else None,
         instructions=choice.asked.text,
         options=choice.asked.options,
-        rerun_failed=failed is not None,
         rerun_of=failed,
     )
 
 
-def too_large_for_queue(request: Request) -> str | None:
+def too_large_for_queue(request: PublicRequest) -> str | None:
     """Explain that a request does not fit into a message, if it does not."""
-    size = len(request.to_message().encode())
-    if size <= MESSAGE_BYTES:
+    size = request.work_bytes
+    if size <= MOST_BYTES:
         return None
     return (
-        f"The request for one image has {size:,} bytes, and a queue message holds {MESSAGE_BYTES:,}. Put long"
+        f"The request for one image takes {size:,} bytes, and may take {MOST_BYTES:,}. Put long"
         " instructions into the folder as _instructions.md, then run `blobsight retry --all` without --instructions."
     )
 

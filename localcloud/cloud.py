@@ -30,7 +30,13 @@ https://learn.microsoft.com/azure/storage/common/storage-connect-azurite"""
 HOST_ACCOUNT = "hoststorage"
 DEPLOYMENT = "vision"
 CONTAINERS = ("images", "results", "pipeline-state")
-QUEUES = ("analysis-requests", "analysis-requests-poison", "webjobs-blobtrigger-poison")
+QUEUES = (
+    "analysis-requests",
+    "analysis-requests-poison",
+    "deferred-work",
+    "deferred-work-poison",
+    "webjobs-blobtrigger-poison",
+)
 
 # Event Grid raises several events for a blob that is uploaded in pieces; these calls complete one.
 COMPLETING_CALLS = ("PutBlob", "PutBlockList", "CopyBlob", "FlushWithClose")
@@ -150,6 +156,7 @@ class LocalCloud:
             "OUTPUT_CONTAINER": "results",
             "STATE_CONTAINER": "pipeline-state",
             "REQUESTS_QUEUE": "analysis-requests",
+            "DEFERRED_QUEUE": "deferred-work",
             "AZURE_CLIENT_ID": self.identity.client_id,
             "AZURE_OPENAI_ENDPOINT": self.model.endpoint,
             "AZURE_OPENAI_DEPLOYMENT": DEPLOYMENT,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
-from pipeline.one_line import blob_label, short
+from pipeline.one_line import blob_label
 from pipeline.settings import Settings
 from pipeline.triggers.invocation import uncancelled
 
@@ -17,16 +17,12 @@ if TYPE_CHECKING:
 
     from pipeline.job.analysis import Analyzer
     from pipeline.job.answering import VisionModel
-    from pipeline.job.requests import Request
     from pipeline.pacing.governor import Governor
     from pipeline.pacing.rates import DailyTokens
-    from pipeline.triggers.deliveries import Deliveries
+    from pipeline.triggers.messages import Messages
     from pipeline.triggers.poison import Poison
     from pipeline.upkeep.readiness import Readiness
     from pipeline.upkeep.reconcile import Reconciler
-    from pipeline.upkeep.redrive import Redriver
-
-logger = logging.getLogger(__name__)
 
 # At import, since with telemetry an exporter is at work long before the first invocation. At the level that the
 # platform records, each of its transmissions is a line, which it transmits, and so on every second; the SDKs log each
@@ -61,10 +57,9 @@ class App:
     """The parts that the functions call."""
 
     analyzer: "Analyzer"
-    deliveries: "Deliveries"
+    messages: "Messages"
     poison: "Poison"
     reconciler: "Reconciler"
-    redriver: "Redriver"
     readiness: "Readiness"
 
 
@@ -78,17 +73,19 @@ def app() -> App:
     from pipeline.images.allocator import return_freed_memory
     from pipeline.job.analysis import Analyzer
     from pipeline.job.last_resort import LastResort
+    from pipeline.job.public import Allowed
     from pipeline.pacing.gauges import watch
     from pipeline.pacing.governor import Governor
     from pipeline.pacing.rates import DailyTokens
     from pipeline.storage.claims import Claims
     from pipeline.storage.marks import QueuedMarks
     from pipeline.storage.notes import Notes
-    from pipeline.storage.queue import RequestQueue
+    from pipeline.storage.queue import MessageQueue
     from pipeline.storage.results import Results
     from pipeline.storage.spending import Spending
     from pipeline.storage.uploads import Uploads
     from pipeline.triggers.deliveries import Deliveries
+    from pipeline.triggers.messages import Messages
     from pipeline.triggers.poison import Poison
     from pipeline.upkeep.readiness import Readiness
     from pipeline.upkeep.reconcile import Reconciler
@@ -98,7 +95,8 @@ def app() -> App:
     config = settings()
     credential, blobs, queues = _clients(config)
     uploads, results = Uploads(blobs, config.input_container), Results(blobs, config.output_container)
-    queue, marks = RequestQueue(queues, config.requests_queue), QueuedMarks(blobs, config.state_container)
+    deferred, requests = MessageQueue(queues, config.deferred_queue), MessageQueue(queues, config.requests_queue)
+    marks = QueuedMarks(blobs, config.state_container)
     governor = Governor(most_in_flight=config.max_concurrency, patience=PATIENCE_SECONDS)
     watch(governor)
     tokens = None
@@ -120,28 +118,31 @@ def app() -> App:
     deliveries = Deliveries(
         analyzer,
         last_resort,
-        queue,
+        deferred,
         marks,
         governor,
         deployments=config.deployments,
         retry_for=config.retry_for_seconds,
         tokens=tokens,
     )
+    images = config.input_container
+    allowed = Allowed(questions=config.questions_by_message, redrives=config.requests_may_redrive)
+    redriver = Redriver(blobs, results, deferred, marks, images=images)
     return App(
         analyzer,
-        deliveries,
-        Poison(deliveries, last_resort),
+        Messages(deliveries, redriver, deferred, images=images, allowed=allowed),
+        Poison(deliveries, last_resort, deferred, images=images, allowed=allowed),
         Reconciler(
             blobs,
             results,
-            queue,
+            deferred,
+            requests,
             marks,
-            images=config.input_container,
+            images=images,
             state=config.state_container,
             dead_letters=config.dead_letter_container,
         ),
-        Redriver(blobs, results, queue, marks, images=config.input_container),
-        Readiness(Notes(blobs, config.state_container), uploads, results, queue),
+        Readiness(Notes(blobs, config.state_container), uploads, results, deferred, requests),
     )
 
 
@@ -204,27 +205,30 @@ async def handle_upload(container: str, name: str) -> None:
         RetryableFailure: storage can't be reached; the host delivers the event again.
         InvocationCancelled: likewise.
     """
-    from pipeline.job.requests import Request
-
     with uncancelled(blob_label(container, name)):
-        await _handle(Request(container=container, name=name))
+        await app().messages.handle_upload(container, name)
 
 
-async def handle_message(message: str) -> None:
+async def handle_request(message: str) -> None:
     """Handle one message of the request queue.
 
     Raises:
-        InvalidRequest: it can't be understood; the host will call it poison.
+        InvalidRequest: it can't be understood, or is not allowed; the host will call it poison.
         RetryableFailure, InvocationCancelled: as for `handle_upload`.
     """
-    from pipeline.job.requests import Redrive, parse_message
-
     with uncancelled("a request"):
-        for request in parse_message(message):
-            if isinstance(request, Redrive):
-                await app().redriver.run(request)
-            else:
-                await _handle(request)
+        await app().messages.handle_request(message)
+
+
+async def handle_deferred(message: str) -> None:
+    """Handle one message of the deferred queue.
+
+    Raises:
+        InvalidRequest: the app did not write it; the host will call it poison.
+        RetryableFailure, InvocationCancelled: as for `handle_upload`.
+    """
+    with uncancelled("deferred work"):
+        await app().messages.handle_deferred(message)
 
 
 async def handle_poison_upload(message: str) -> None:
@@ -238,12 +242,22 @@ async def handle_poison_upload(message: str) -> None:
 
 
 async def handle_poison_request(message: str) -> None:
-    """Write the failed result of a request that used up its deliveries.
+    """Take up what a request asks for that the host gave up on.
+
+    Raises:
+        RetryableFailure, InvocationCancelled: it can't be queued now.
+    """
+    with uncancelled("a poison request"):
+        await app().poison.requeue_request(message)
+
+
+async def handle_poison_deferred(message: str) -> None:
+    """Write the failed result of deferred work that used up its deliveries.
 
     Raises:
         RetryableFailure, InvocationCancelled: its result can't be written now.
     """
-    with uncancelled("a poison request"):
+    with uncancelled("poison work"):
         await app().poison.record_crash(message)
 
 
@@ -265,17 +279,3 @@ async def note_readiness() -> None:
     """
     with uncancelled("readiness"):
         await app().readiness.note()
-
-
-async def _handle(request: "Request") -> None:
-    expected = settings().input_container
-    if request.container == expected:
-        await app().deliveries.handle(request)
-    else:
-        # A subscription without a subject filter sends every container's events, our own results' too.
-        logger.warning(
-            "Ignored an event of container %s: only uploads to %s are analyzed. Set the event subscription's"
-            " subjectBeginsWith filter.",
-            short(request.container),
-            expected,
-        )

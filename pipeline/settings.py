@@ -127,7 +127,15 @@ class Settings(BaseModel):
     dead_letter_container: StorageName = Field("dead-letters", alias="DEAD_LETTER_CONTAINER", examples=["dead-letters"])
     """Where Event Grid puts events that it gave up on."""
     requests_queue: StorageName = Field("analysis-requests", alias="REQUESTS_QUEUE", examples=["analysis-requests"])
-    """On the data account."""
+    """On the data account: where other programs ask for analyses, and Event Grid may deliver."""
+    deferred_queue: StorageName = Field("deferred-work", alias="DEFERRED_QUEUE", examples=["deferred-work"])
+    """On the data account: work that the app defers. Nobody else should be able to send to it."""
+    requests_may_ask: bool = Field(True, alias="REQUESTS_MAY_ASK", examples=["false"])
+    """Whether a message on the request queue may have instructions and options of its own. Otherwise it only names an
+    image."""
+    requests_may_redrive: bool = Field(False, alias="REQUESTS_MAY_REDRIVE", examples=["true"])
+    """Whether a message on the request queue may have all failed images run again ([redrive](operations.md#redrive)).
+    `blobsight retry` needs no such message."""
 
     # The model. The 2024 tutorial's names go on working.
     openai_endpoint: ModelUrl = Field(
@@ -236,10 +244,27 @@ class Settings(BaseModel):
             )
         return self
 
+    @model_validator(mode="after")
+    def _queues_differ(self) -> Self:
+        queues = {self.requests_queue, self.deferred_queue}
+        poison = {f"{queue}-poison" for queue in queues} | {"webjobs-blobtrigger-poison"}
+        if len(queues) < 2 or queues & poison:
+            raise PydanticCustomError(
+                "queues",
+                "REQUESTS_QUEUE and DEFERRED_QUEUE must differ, also from the host's poison queues, or what others send"
+                " would be taken for the app's own work. Give each its own queue",
+            )
+        return self
+
     @property
     def deployments(self) -> tuple[str, ...]:
         """Those that may be asked; the first is the app's own."""
         return self.openai_deployment, *(self.allowed_deployments or ())
+
+    @property
+    def questions_by_message(self) -> bool:
+        """Whether a message may have a question: one that would not be looked at is refused."""
+        return self.requests_may_ask and "request" in self.instruction_sources
 
     @property
     def identity_client_id(self) -> str | None:

@@ -26,7 +26,7 @@ meter = metrics.get_meter("pipeline", __version__)
 
 _outcomes = meter.create_counter("blobsight.outcomes", unit="{delivery}", description="How deliveries ended.")
 _deferred = meter.create_counter(
-    "blobsight.attempts.deferred", unit="{attempt}", description="Attempts that went back to the request queue."
+    "blobsight.attempts.deferred", unit="{attempt}", description="Attempts that were deferred."
 )
 _taken_over = meter.create_counter(
     "blobsight.claims.taken_over", unit="{claim}", description="Claims taken over from a run that ended without a word."

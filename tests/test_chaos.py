@@ -178,7 +178,7 @@ def test_a_claim_left_behind_is_explained_only_by_a_fault_of_its_own_process(
 
 
 def sends(at: float, worker: str, upload: str, *, status: int | None = 201) -> Operation:
-    return Operation(at, worker, "POST", "analysis-requests", "messages", status, holds=frozenset({upload}))
+    return Operation(at, worker, "POST", "deferred-work", "messages", status, holds=frozenset({upload}))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """`blobsight doctor`: each line is green where all is well, red where it is not, and says what to do."""
 
 import json
+import re
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -14,7 +15,7 @@ from azure.storage.blob.aio import BlobServiceClient
 from azure.storage.queue.aio import QueueServiceClient
 from support.fake_resource_manager import APP, GROUP, MODEL, NAMES, STORAGE, TOPIC, FakeResourceManager, healthy
 from support.guarded_storage import guarded
-from support.person import Person
+from support.person import ROOT, Person
 from support.terminal import blobsight
 from support.workshop import Identity
 
@@ -180,7 +181,8 @@ async def test_no_token_is_sent_in_the_clear_over_the_network() -> None:
         ("results: read", "GET", "/results?", Verdict.FAILED, "Storage Blob Data Reader"),
         ("state: read", "GET", "/pipeline-state?", Verdict.SKIPPED, "Storage Blob Data Reader"),
         ("requests: send", "POST", "/analysis-requests/messages", Verdict.FAILED, "Storage Queue Data Message Sender"),
-        ("requests: waiting", "GET", "/analysis-requests?", Verdict.SKIPPED, "Storage Queue Data Reader"),
+        ("queues: waiting", "GET", "/analysis-requests?", Verdict.SKIPPED, "Storage Queue Data Reader"),
+        ("queues: waiting", "GET", "/deferred-work?", Verdict.SKIPPED, "Storage Queue Data Reader"),
         ("poison", "GET", "-poison?", Verdict.SKIPPED, "Storage Queue Data Reader"),
     ],
 )
@@ -209,7 +211,7 @@ async def test_a_missing_container_or_queue_is_named(person: Person) -> None:
         "images: write": "the account has no container 'no-images'",
         "results: read": "the account has no container 'no-results'",
         "requests: send": "the account has no queue 'no-queue'",
-        "requests: waiting": "the account has no queue 'no-queue'",
+        "queues: waiting": "the account has no queue 'no-queue'",
     }
 
 
@@ -228,11 +230,31 @@ async def test_dead_letters_are_counted(person: Person) -> None:
 async def test_poison_that_stays_is_red(person: Person) -> None:
     account = person.cloud.front.connection_string
     async with QueueServiceClient.from_connection_string(account) as queues:
-        await queues.create_queue("sick-poison")
-        await queues.get_queue_client("sick-poison").send_message("x")
-        ran = await blobsight(None, "doctor", "--connection-string", account, "--queue", "sick")
-        await queues.delete_queue("sick-poison")
-    assert "failed\tpoison\t1 message on 'sick-poison'\t" in ran.out
+        for name in ("sick-poison", "ill-poison"):
+            await queues.create_queue(name)
+            await queues.get_queue_client(name).send_message("x")
+        ran = await blobsight(
+            None, "doctor", "--connection-string", account, "--queue", "sick", "--deferred-queue", "ill"
+        )
+        for name in ("sick-poison", "ill-poison"):
+            await queues.delete_queue(name)
+    assert "failed\tpoison\t1 message on 'sick-poison', 1 message on 'ill-poison'\t" in ran.out
+
+
+async def test_messages_that_wait_are_counted_on_both_queues(person: Person) -> None:
+    account = person.cloud.front.connection_string
+    async with QueueServiceClient.from_connection_string(account) as queues:
+        for name, messages in (("some-requests", 1), ("some-deferred", 2)):
+            await queues.create_queue(name)
+            for _ in range(messages):
+                await queues.get_queue_client(name).send_message("x", visibility_timeout=600)
+        ran = await blobsight(
+            None, "doctor", "--connection-string", account, "--queue", "some-requests",
+            "--deferred-queue", "some-deferred",
+        )  # fmt: skip
+        for name in ("some-requests", "some-deferred"):
+            await queues.delete_queue(name)
+    assert "ok\tqueues: waiting\t1 message on 'some-requests' and 2 messages on 'some-deferred'\t" in ran.out
 
 
 # Azure: one thing wrong at a time.
@@ -332,14 +354,20 @@ def unfinished_subscription(answers: dict[str, Any]) -> None:
     subscription(answers)["provisioningState"] = "AwaitingManualAction"
 
 
+def test_the_settings_that_the_triggers_name_are_looked_for() -> None:
+    named = re.findall(r"%(\w+)%", (ROOT / "function_app.py").read_text(encoding="utf-8"))
+    assert set(named) == azure_checks.TRIGGERS_SETTINGS
+
+
 @pytest.mark.parametrize(
     ("check", "change", "seen", "cure"),
     [
         ("function app", stopped, "func-blobsight is stopped", "az functionapp start"),
-        ("function app", without_code, "without analyze_image, analyze_request", "azd deploy"),
+        ("function app", without_code, "without analyze_deferred, analyze_image, analyze_request", "azd deploy"),
         ("app settings", two_bad_settings, "MAX_OUTPUT_TOKENS is 'many'", "docs/settings.md"),
         ("app settings", two_bad_settings, "AZURE_OPENAI_DEPLOYMENT is missing", "docs/settings.md"),
         ("app settings", setting("AzureWebJobsStorage", ""), "AzureWebJobsStorage is set", "azd up"),
+        ("app settings", setting("DEFERRED_QUEUE", None), "DEFERRED_QUEUE is not set", "azd up"),
         ("app settings", setting("INPUT_CONTAINER", "pictures"), "INPUT_CONTAINER of the app is pictures", "azd up"),
         ("app roles", without_role(STORAGE), "'Storage Queue Data Contributor' on devstoreaccount1", "az role"),
         ("app roles", without_role(MODEL), "'Cognitive Services OpenAI User' on oai-blobsight", f"--scope {MODEL}"),

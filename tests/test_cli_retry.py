@@ -157,7 +157,6 @@ async def test_missing_images_have_no_result_and_are_not_queued(shop: Workshop) 
     assert "Left out: 1 that are on the queue already." in ran.talk
     found = await shop.queued()
     assert sorted(request.name for request in found if isinstance(request, Request)) == ["lost.png", "overwritten.png"]
-    assert all(isinstance(request, Request) and request.since is not None for request in found)
 
 
 async def test_without_access_to_the_marks_retry_warns_and_goes_on(shop: Workshop) -> None:

@@ -229,7 +229,7 @@ async def test_an_option_that_is_wrong_is_named_before_anything_is_queued(person
         question = form.get_by_label("Question", exact=True)
         await expect(question).to_have_value("Which animal?")
         await question.fill("x" * 60_000)
-        await expect(form.get_by_role("alert")).to_contain_text("a queue message holds")
+        await expect(form.get_by_role("alert")).to_contain_text("The request for one image takes")
         await expect(form.get_by_role("button", name="Ask about 1 image")).to_be_disabled()
 
 

@@ -319,7 +319,7 @@ async def test_a_message_that_cannot_be_read_becomes_a_failed_result(shop: Works
 
 async def test_messages_are_hidden_for_their_delay_and_come_back_as_they_were(shop: Workshop) -> None:
     request = Request(container="shop-images", name="grüße 漢字/😀.png", attempt=3, since=shop.time, instructions="Wo?")
-    await shop.requests.send(request, 1)
+    await shop.deferred.send(request, 1)
     assert await shop.queued() == []
     await asyncio.sleep(1.5)
     assert await shop.queued() == [request]

@@ -15,7 +15,7 @@ from support.person import Person
 from support.workshop import Workshop, workshop
 
 from pipeline.storage.notes import Notes
-from pipeline.storage.queue import RequestQueue
+from pipeline.storage.queue import MessageQueue
 from pipeline.storage.results import Results
 from pipeline.storage.uploads import Uploads
 from pipeline.upkeep.readiness import NOTE, Readiness
@@ -47,7 +47,8 @@ async def test_a_missing_role_is_noted_until_it_counts(shop: Workshop) -> None:
             Notes(blobs, "shop-state"),
             Uploads(blobs, "shop-images"),
             Results(blobs, "shop-results"),
-            RequestQueue(queues, "shop-requests"),
+            MessageQueue(queues, "shop-deferred"),
+            MessageQueue(queues, "shop-requests"),
         )
         await readiness.note()
         found = await note(shop.person, "shop-state")

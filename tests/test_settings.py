@@ -44,6 +44,35 @@ Blobsight cannot start, settings to fix: 1
 """)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"REQUESTS_QUEUE": "deferred-work"},
+        {"DEFERRED_QUEUE": "analysis-requests-poison"},
+        {"REQUESTS_QUEUE": "deferred-work-poison"},
+        {"REQUESTS_QUEUE": "webjobs-blobtrigger-poison"},
+    ],
+)
+def test_queues_must_differ_or_what_others_send_would_be_believed(changes: dict[str, str]) -> None:
+    assert message_for(changes) == snapshot("""\
+Blobsight cannot start, settings to fix: 1
+  - REQUESTS_QUEUE and DEFERRED_QUEUE must differ, also from the host's poison queues, or what others send would be taken for the app's own work. Give each its own queue.\
+""")
+
+
+@pytest.mark.parametrize(
+    ("changes", "may"),
+    [
+        ({}, True),
+        ({"REQUESTS_MAY_ASK": "false"}, False),
+        ({"INSTRUCTION_SOURCES": "folder,metadata"}, False),
+        ({"INSTRUCTION_SOURCES": "folder,request"}, True),
+    ],
+)
+def test_a_question_by_message_is_refused_where_it_would_not_count(changes: dict[str, str], *, may: bool) -> None:
+    assert Settings.from_environment(ENOUGH | changes).questions_by_message is may
+
+
 def test_two_identities_are_refused() -> None:
     assert message_for({"AZURE_CLIENT_ID": "one", "DataStorage__clientId": "two"}) == snapshot("""\
 Blobsight cannot start, settings to fix: 1
@@ -65,6 +94,9 @@ def test_defaults_are_the_contract() -> None:
             "state_container": "pipeline-state",
             "dead_letter_container": "dead-letters",
             "requests_queue": "analysis-requests",
+            "deferred_queue": "deferred-work",
+            "requests_may_ask": True,
+            "requests_may_redrive": False,
             "openai_endpoint": "https://ai.openai.azure.com",
             "openai_deployment": "vision",
             "default_instructions": None,

@@ -57,7 +57,8 @@ from localcloud.model import (
     Verbatim,
 )
 from pipeline.errors import ErrorCode, OperatorFailure, PermanentFailure, RetryableFailure
-from pipeline.job.requests import Redrive, parse_message
+from pipeline.job.public import Allowed, parse_public
+from pipeline.job.requests import Redrive
 from pipeline.model.azure_openai import UNREADABLE_TRIES
 from pipeline.model.question import Reply
 from pipeline.model.refusals import QuotaUsedUp
@@ -239,7 +240,7 @@ async def everything(person: Person, host: FunctionsHostProcess) -> None:
 
 async def messages(person: Person) -> None:
     async with QueueServiceClient.from_connection_string(person.cloud.front.connection_string) as queues:
-        for queue in ("analysis-requests", "analysis-requests-poison"):
+        for queue in ("analysis-requests", "analysis-requests-poison", "deferred-work-poison"):
             client = queues.get_queue_client(queue, message_encode_policy=TextBase64EncodePolicy())
             for message in (
                 json.dumps({"version": 1, "container": "images", "instructions": prompt("malformed")}),
@@ -247,7 +248,7 @@ async def messages(person: Person) -> None:
                 json.dumps({"container": "images", "name": "sidecar.png", "instructions": prompt("request")}),
             ):
                 await client.send_message(message)
-    await person.logged("a message on the request queue can't be understood")
+    await person.logged("a queue message was refused")
     await person.logged("images/sidecar.png: succeeded", "images/sidecar.png: already done")
 
 
@@ -626,7 +627,7 @@ async def test_the_documented_queries_ask_for_fields_that_are_sent(run: Run) -> 
 
 def test_the_documented_redrive_is_understood() -> None:
     [shown] = re.findall(r"printf '%s' '([^']+)'", PAGE)
-    [redrive] = parse_message(shown)
+    [redrive] = parse_public(shown, Allowed(redrives=True))
     assert isinstance(redrive, Redrive)
     assert set(redrive.redrive) == {ErrorCode.RETRIES_EXHAUSTED, ErrorCode.CRASHED}
 

@@ -1,101 +1,29 @@
 """The running app while its workers are killed, its host is stopped and its messages are spoilt."""
 
 import asyncio
-import base64
 import hashlib
 import json
-import os
-import signal
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
 from pathlib import Path
-from time import monotonic, time
+from time import monotonic
 from typing import Any
 
-import aiohttp
 import pytest
 from azure.storage.blob.aio import BlobServiceClient
 from azure.storage.queue.aio import QueueServiceClient
-from support.person import ROOT, Echo, Person, blob_created
+from support.fire import Fire, fire_in, impatient_app
+from support.person import Echo, Person, blob_created
 from support.pictures import picture
-from support.workshop import Identity
 
 from bench.chaos.explanations import Cause, Witness
-from bench.chaos.faults import Kill, call_of
-from bench.chaos.ledger import Ledger
+from bench.chaos.faults import call_of
 from localcloud.app_storage import StorageRefusal, StorageRequest, StorageWatch
-from localcloud.cloud import DATA_ACCOUNT, LocalCloud
+from localcloud.cloud import LocalCloud
 from localcloud.event_grid import StorageQueue
 from localcloud.model import Slow
 from pipeline.errors import ErrorCode
 
-CLAIM_SECONDS = 2
 IMAGES = "/blobServices/default/containers/images/blobs/"
-
-
-@dataclass
-class Fire:
-    """A person with a cloud of their own, which they may harm; two workers run the app."""
-
-    person: Person
-    queues: QueueServiceClient
-    silent: BlobServiceClient
-    """Straight to the emulator, as the app's identity, so that no event is raised."""
-    ledger: Ledger
-    """The workers' operations on blobs."""
-    killed: list[Kill] = field(default_factory=list)
-
-    async def workers(self) -> dict[int, int]:
-        """Each worker's process and how many functions it runs."""
-        functions = self.person.cloud.functions
-        headers = {"x-functions-key": functions.master_key}
-        async with (
-            aiohttp.ClientSession() as http,
-            http.get(f"{functions.url}/admin/host/status", headers=headers) as got,
-        ):
-            return {worker["pid"]: worker["running"] for worker in (await got.json())["local"]["workers"]}
-
-    async def asked(self, instructions: str, *, times: int = 1) -> None:
-        """Wait until the model was asked that often."""
-        await until(lambda: len(self.person.asked(instructions)) >= times, f"the model was not asked {instructions!r}")
-
-    async def kill_busy_workers(self) -> None:
-        for pid, running in (await self.workers()).items():
-            if running:
-                os.kill(pid, signal.SIGKILL)
-                self.killed.append(Kill(time(), str(pid), running))
-
-    async def send(self, queue: str, message: str | bytes) -> None:
-        text = message.encode() if isinstance(message, str) else message
-        await self.queues.get_queue_client(queue).send_message(base64.b64encode(text).decode())
-
-    async def drained(self, *queues: str) -> None:
-        """Wait until these queues hold no message, visible or not."""
-        deadline = monotonic() + 30
-        for queue in queues:
-            client = self.queues.get_queue_client(queue)
-            while (await client.get_queue_properties()).approximate_message_count:
-                assert monotonic() < deadline, f"{queue} is not empty\n{self.person.tail()}"
-                await asyncio.sleep(0.1)
-
-    async def deliver(self, name: str, *, copies: int) -> None:
-        """Event Grid, not sure that its first delivery arrived."""
-        url = self.person.cloud.functions.webhook_url("analyze_image")
-        async with aiohttp.ClientSession() as http:
-            for _ in range(copies):
-                answer = await http.post(url, json=[blob_created(name)], headers={"aeg-event-type": "Notification"})
-                assert answer.status == 202
-
-    async def claims(self) -> list[str]:
-        container = self.person.blobs.get_container_client("pipeline-state")
-        return [name async for name in container.list_blob_names(name_starts_with="claims/")]
-
-
-async def until(condition: Any, problem: str) -> None:
-    deadline = monotonic() + 30
-    while not condition():
-        assert monotonic() < deadline, problem
-        await asyncio.sleep(0.02)
 
 
 def cloud_event(name: str) -> dict[str, Any]:
@@ -111,56 +39,11 @@ def cloud_event(name: str) -> dict[str, Any]:
     }
 
 
-def impatient_app(directory: Path, *, deliveries: int = 5) -> Path:
-    """The app, with a host that waits one second, not thirty, between two tries of a message.
-
-    `deliveries`: of an upload, before the host calls it poison.
-    """
-    directory.mkdir()
-    for part in ("function_app.py", "pipeline"):
-        (directory / part).symlink_to(ROOT / part)
-    host = json.loads((ROOT / "host.json").read_text(encoding="utf-8"))
-    host["extensions"]["queues"]["visibilityTimeout"] = "00:00:01"
-    host["extensions"]["blobs"]["poisonBlobThreshold"] = deliveries
-    (directory / "host.json").write_text(json.dumps(host), encoding="utf-8")
-    return directory
-
-
 @pytest.fixture(scope="module")
 async def fire(tmp_path_factory: pytest.TempPathFactory, local_cloud: type[LocalCloud]) -> AsyncIterator[Fire]:
-    directory = tmp_path_factory.mktemp("fire")
-    log = directory / "functions.log"
-    settings: Mapping[str, str] = {
-        "FUNCTIONS_WORKER_PROCESS_COUNT": "2",
-        "CLAIM_SECONDS": str(CLAIM_SECONDS),
-        "MODEL_TIMEOUT_SECONDS": "20",
-        "LOCAL_HOST_HIDDEN_SECONDS": "3",
-        "LOCAL_HOST_RESTART_SECONDS": "0.1",
-    }
-    ledger = Ledger()
-    cloud = local_cloud(
-        directory=directory,
-        app=impatient_app(directory / "app"),
-        log=log,
-        brain=Echo(),
-        settings=settings,
-        storage_watch=ledger,
-    )
-    async with cloud:
-        front = cloud.front.connection_string
-        async with (
-            BlobServiceClient.from_connection_string(front) as blobs,
-            QueueServiceClient.from_connection_string(front) as queues,
-            BlobServiceClient(
-                cloud.azurite.blob_url(DATA_ACCOUNT), Identity(cloud), connection_verify=str(cloud.certificates.bundle)
-            ) as silent,
-        ):
-            person = Person(cloud, blobs, log)
-            cloud.model.script.policy = person.behave
-            fire = Fire(person, queues, silent, ledger)
-            while len(await fire.workers()) < 2:
-                await asyncio.sleep(0.1)
-            yield fire
+    settings = {"REQUESTS_MAY_REDRIVE": "true"}
+    async with fire_in(tmp_path_factory.mktemp("fire"), local_cloud, settings) as fire:
+        yield fire
 
 
 async def test_two_worker_processes_at_the_same_work_make_one_call(fire: Fire) -> None:
@@ -169,7 +52,7 @@ async def test_two_worker_processes_at_the_same_work_make_one_call(fire: Fire) -
     await fire.deliver("twice.png", copies=6)
     await fire.asked("Twice?")
     await fire.person.result("twice.png")
-    await fire.drained("analysis-requests")
+    await fire.drained()
     assert len(fire.person.asked("Twice?")) == 1
     log = fire.person.log.read_text(encoding="utf-8")
     lines = [line for line in log.splitlines() if "twice.png" in line and " worker " in line]
@@ -184,7 +67,7 @@ async def test_work_whose_worker_was_killed_is_done_once_its_claim_has_expired(f
     await fire.kill_busy_workers()
     result = await fire.person.result("killed.png")
     assert (result["status"], result["attempts"]) == ("succeeded", 2)
-    await fire.drained("analysis-requests")
+    await fire.drained()
     assert (len(fire.person.asked("Killed?")), await fire.claims()) == (2, [])
 
 
@@ -233,7 +116,7 @@ async def test_work_that_kills_its_worker_each_time_ends_in_a_failed_result(fire
         fire.person.scripts.clear()
     assert (result["status"], result["error"]["code"]) == ("failed", "crashed")
     assert len(fire.person.asked("Deadly?")) <= 5
-    await fire.drained("analysis-requests", "analysis-requests-poison", "webjobs-blobtrigger-poison")
+    await fire.drained()
     assert await fire.claims() == []
 
 
@@ -258,7 +141,7 @@ async def test_messages_that_can_not_be_understood_end_in_failed_results(fire: F
     assert {error["code"] for error in errors} == {"crashed"}
     recorded = {error["details"]["message"] for error in errors}
     assert recorded == {message.decode(errors="backslashreplace") for message in messages}
-    await fire.drained("analysis-requests", "analysis-requests-poison")
+    await fire.drained()
 
 
 async def test_an_upload_that_the_host_calls_poison_is_queued_again(fire: Fire) -> None:
@@ -267,10 +150,10 @@ async def test_an_upload_that_the_host_calls_poison_is_queued_again(fire: Fire) 
     poison = {"Type": "BlobTrigger", "FunctionId": "Host.Functions.analyze_image", "BlobType": "Block"}
     poison |= {"ContainerName": "images", "BlobName": "poison.png", "ETag": '"0x0"'}
     await fire.send("webjobs-blobtrigger-poison", json.dumps(poison))
-    await fire.drained("webjobs-blobtrigger-poison")
-    requests = fire.queues.get_queue_client("analysis-requests")
-    assert (await requests.get_queue_properties()).approximate_message_count == 1
-    await requests.clear_messages()
+    await fire.person.logged("images/poison.png: given up by the host, and queued again")
+    deferred = fire.queues.get_queue_client("deferred-work")
+    assert (await deferred.get_queue_properties()).approximate_message_count == 1
+    await deferred.clear_messages()
 
 
 async def test_events_on_the_queue_are_analyzed_without_any_key(fire: Fire) -> None:
@@ -292,7 +175,7 @@ async def test_a_subscription_may_deliver_to_the_queue_instead_of_the_webhook(fi
     await cloud.events.subscribe("to-queue", destination, subject_begins_with=f"{IMAGES}keyless/")
     await fire.person.drop("keyless/subscribed.png", picture(), {"instructions": "Subscribed?"})
     assert (await fire.person.result("keyless/subscribed.png"))["status"] == "succeeded"
-    await fire.drained("analysis-requests")
+    await fire.drained()
     assert len(fire.person.asked("Subscribed?")) == 1  # though both subscriptions delivered it
 
 
@@ -301,7 +184,7 @@ async def test_other_events_on_the_queue_are_left_alone(fire: Fire) -> None:
     await fire.send("analysis-requests", json.dumps(blob_created("left.png", kind="Microsoft.Storage.BlobDeleted")))
     await fire.send("analysis-requests", json.dumps(blob_created("left.png", container="elsewhere")))
     await fire.person.logged("Ignored an event of container elsewhere")
-    await fire.drained("analysis-requests", "analysis-requests-poison")
+    await fire.drained()
     assert await fire.person.result_names("left.png") == []
 
 
@@ -310,7 +193,7 @@ async def test_one_message_runs_again_what_failed_and_nothing_else(fire: Fire) -
     poison = {"version": 1, "container": "images", "name": "redrive/crashed.png"}
     for name in ("redrive/crashed.png", "redrive/good.png"):
         await fire.silent.get_blob_client("images", name).upload_blob(picture(), metadata={"instructions": name})
-    await fire.send("analysis-requests-poison", json.dumps(poison))
+    await fire.send("deferred-work-poison", json.dumps(poison))
     await fire.send("analysis-requests", json.dumps(blob_created("redrive/good.png")))
     await fire.person.drop("redrive/text.png", b"no image")
     before = {name: await fire.person.result(f"redrive/{name}.png") for name in ("crashed", "good", "text")}
@@ -319,7 +202,7 @@ async def test_one_message_runs_again_what_failed_and_nothing_else(fire: Fire) -
     while (await fire.person.result("redrive/crashed.png"))["status"] == "failed":
         assert monotonic() < deadline, fire.person.tail()
         await asyncio.sleep(0.1)
-    await fire.drained("analysis-requests")
+    await fire.drained()
     after = {name: await fire.person.result(f"redrive/{name}.png") for name in ("good", "text")}
     assert after == {name: before[name] for name in after}
     assert len(fire.person.asked("redrive/good.png")) == 1
@@ -333,7 +216,7 @@ async def test_a_host_that_stops_whole_in_mid_work_loses_nothing(fire: Fire) -> 
     await fire.person.cloud.functions.kill()
     result = await fire.person.result("stopped.png")
     assert (result["status"], len(fire.person.asked("Stopped?"))) == ("succeeded", 2)
-    await fire.drained("analysis-requests")
+    await fire.drained()
     assert await fire.claims() == []
 
 
@@ -363,10 +246,10 @@ async def test_an_upload_that_the_trigger_may_not_look_at_waits_and_is_not_calle
         BlobServiceClient.from_connection_string(cloud.front.connection_string) as blobs,
         QueueServiceClient.from_connection_string(cloud.front.connection_string) as queues,
     ):
-        person, requests = Person(cloud, blobs, tmp_path / "log"), queues.get_queue_client("analysis-requests")
+        person, deferred = Person(cloud, blobs, tmp_path / "log"), queues.get_queue_client("deferred-work")
         await person.drop("refused.png", picture())
         deadline = monotonic() + 60
-        while not (await requests.get_queue_properties()).approximate_message_count:
+        while not (await deferred.get_queue_properties()).approximate_message_count:
             assert monotonic() < deadline, person.tail()
             await asyncio.sleep(0.1)
         assert (len(cloud.functions.ends), await person.result_names("refused.png")) == (2, [])

@@ -23,7 +23,7 @@ from localcloud.cloud import HOST_ACCOUNT, QUEUES, LocalCloud
 from localcloud.model import Question
 from pipeline.names import result_name, wants_result
 from pipeline.storage.marks import QueuedMarks
-from pipeline.storage.queue import RequestQueue
+from pipeline.storage.queue import MessageQueue
 from pipeline.storage.results import Results
 from pipeline.upkeep.reconcile import Reconciler
 
@@ -218,7 +218,8 @@ class Campaign:
         return Reconciler(
             self.blobs,
             Results(self.blobs, "results"),
-            RequestQueue(self.queues, "analysis-requests"),
+            MessageQueue(self.queues, "deferred-work"),
+            MessageQueue(self.queues, "analysis-requests"),
             QueuedMarks(self.blobs, "pipeline-state"),
             images="images",
             state="pipeline-state",

@@ -14,7 +14,7 @@ from enum import StrEnum
 from itertools import pairwise
 
 from bench.chaos.faults import Call, Kill, Work
-from bench.chaos.ledger import IMAGES, MESSAGES, REQUESTS, RESULTS, STATE, Ledger, Operation
+from bench.chaos.ledger import DEFERRED, IMAGES, MESSAGES, RESULTS, STATE, Ledger, Operation
 from localcloud.functions_host.process import HostEnd
 from pipeline.names import result_name
 
@@ -136,7 +136,7 @@ class Witness:
             return None
         sent = any(
             blob == f"waiting/{hashlib.sha256(upload.encode()).hexdigest()}"
-            for done in self.ledger.on(REQUESTS, MESSAGES)
+            for done in self.ledger.on(DEFERRED, MESSAGES)
             if done.method == "POST" and done.done and done.worker == writer.worker and done.at > writer.at
             for upload in done.holds
         )

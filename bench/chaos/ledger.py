@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from localcloud.app_storage import StorageRefusal, StorageRequest
 
 IMAGES, RESULTS, STATE = "images", "results", "pipeline-state"
-REQUESTS, MESSAGES = "analysis-requests", "messages"
+DEFERRED, MESSAGES = "deferred-work", "messages"
 """The app's own queue, as operations name it: container and blob."""
 
 _REQUEST_ID = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -71,7 +71,7 @@ class Ledger:
 
     def ended(self, request: StorageRequest, status: int | None, *, refused: bool) -> None:
         owner = request.headers.get("x-ms-meta-owner")
-        found = _uploads(request.body) if request.container == REQUESTS else _REQUEST_ID.findall(request.body)
+        found = _uploads(request.body) if request.container == DEFERRED else _REQUEST_ID.findall(request.body)
         self.add(
             Operation(
                 at=time.time(),

@@ -76,7 +76,7 @@ class Sample:
     uploads: int
     """Messages on the blob trigger's queue."""
     requests: int
-    """On the request queue."""
+    """On the deferred queue."""
     in_work: int
     results: int
 
@@ -99,7 +99,7 @@ class Report:
     most_waiting: int
     """On both queues."""
     most_requests: int
-    """On the request queue."""
+    """On the deferred queue."""
     deliveries: int
     deferred: int
     most_attempts: int

@@ -74,7 +74,7 @@ class Queue:
         self.most_attempts = 1
 
     async def send(self, request: Request | Redrive, delay: float) -> None:
-        """As `pipeline.storage.queue.RequestQueue`."""
+        """As `pipeline.storage.queue.MessageQueue`."""
         assert isinstance(request, Request)  # noqa: S101 - redrives are not simulated
         await self._operations.one("queue")
         self.sent += 1

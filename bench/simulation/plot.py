@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from bench.simulation.burst import Report
 
-LAYERS = {"queue of uploads": "#2a9d8f", "request queue": "#d1495b", "in the instances' hands": "#c9c9c9"}
+LAYERS = {"queue of uploads": "#2a9d8f", "deferred queue": "#d1495b", "in the instances' hands": "#c9c9c9"}
 IDEAL = "#444444"
 
 

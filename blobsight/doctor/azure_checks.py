@@ -9,7 +9,7 @@ import aiohttp
 
 from blobsight.doctor.findings import Finding, Patient, failed, ok, skipped
 from blobsight.doctor.resource_manager import Refused, ResourceManager
-from pipeline.job.requests import BLOB_CREATED
+from pipeline.job.public import BLOB_CREATED
 from pipeline.settings import Settings, SettingsError
 
 MODEL_SCOPE = "https://cognitiveservices.azure.com/.default"
@@ -18,7 +18,17 @@ NEAR_RETIREMENT = timedelta(days=120)
 https://learn.microsoft.com/azure/foundry/openai/concepts/model-retirements"""
 COMPLETING_CALLS = {"PutBlob", "PutBlockList", "CopyBlob", "FlushWithClose"}
 """The storage calls that complete an upload, as in infra/bicep/event-subscription.bicep."""
-FUNCTIONS = {"analyze_image", "analyze_request", "record_poison_upload", "record_poison_request", "reconcile"}
+FUNCTIONS = {
+    "analyze_image",
+    "analyze_request",
+    "analyze_deferred",
+    "record_poison_upload",
+    "record_poison_request",
+    "record_poison_deferred",
+    "reconcile",
+}
+TRIGGERS_SETTINGS = {"INPUT_CONTAINER", "REQUESTS_QUEUE", "DEFERRED_QUEUE"}
+"""Settings that function_app.py names in its triggers."""
 
 # https://learn.microsoft.com/azure/role-based-access-control/built-in-roles
 _BLOB_OWNER = {"b7e6dc6d-f1e8-4753-8033-0f276bb0955b"}
@@ -85,6 +95,10 @@ async def app_settings(patient: Patient) -> Finding:
         problems += [line.removeprefix("  - ") for line in str(error).splitlines()[1:]]
     if "AzureWebJobsStorage" in given:
         problems.append("AzureWebJobsStorage is set and overrides AzureWebJobsStorage__…: delete it.")
+    problems += [
+        f"{name} is not set: the host, which knows no default, needs it for its triggers."
+        for name in sorted(TRIGGERS_SETTINGS - set(given))
+    ]
     if settings is not None:
         problems += _elsewhere(patient, settings)
     if problems:
@@ -101,6 +115,7 @@ def _elsewhere(patient: Patient, settings: Settings) -> Iterator[str]:
         "INPUT_CONTAINER": (settings.input_container, place.images),
         "OUTPUT_CONTAINER": (settings.output_container, place.results),
         "REQUESTS_QUEUE": (settings.requests_queue, place.requests),
+        "DEFERRED_QUEUE": (settings.deferred_queue, place.deferred),
         "DataStorage__blobServiceUri": (settings.blob_service_uri, (place.blob_url or "").rstrip("/")),
     }
     deployed = patient.deployed

@@ -29,7 +29,7 @@ STORAGE: Mapping[str, Check] = {
     "state: read": storage_checks.read_state,
     "rates": storage_checks.rates_left,
     SENDING: storage_checks.send_requests,
-    "requests: waiting": storage_checks.requests,
+    "queues: waiting": storage_checks.waiting,
     "poison": storage_checks.poison,
     "dead letters": storage_checks.dead_letters,
 }

@@ -125,19 +125,22 @@ async def send_requests(patient: Patient) -> Finding:
     return ok(f"you may send to '{name}'")
 
 
-async def requests(patient: Patient) -> Finding:
-    """Count the messages on the request queue."""
-    name = patient.account.place.requests
-    count = await _count(patient, name)
-    return (
-        count if isinstance(count, Finding) else ok(f"{counted(count, 'message')} on '{name}', including deferred ones")
-    )
+async def waiting(patient: Patient) -> Finding:
+    """Count the messages that wait: requests, and work that the app deferred."""
+    place, found = patient.account.place, []
+    for name in (place.requests, place.deferred):
+        count = await _count(patient, name)
+        if isinstance(count, Finding):
+            return count
+        found.append(f"{counted(count, 'message')} on '{name}'")
+    return ok(" and ".join(found))
 
 
 async def poison(patient: Patient) -> Finding:
     """Count the messages that used up their deliveries. The app empties these queues."""
     found = []
-    for name in ("webjobs-blobtrigger-poison", f"{patient.account.place.requests}-poison"):
+    place = patient.account.place
+    for name in ("webjobs-blobtrigger-poison", f"{place.requests}-poison", f"{place.deferred}-poison"):
         count = await _count(patient, name)
         if isinstance(count, Finding):
             return count
@@ -183,9 +186,12 @@ async def _count(patient: Patient, name: str) -> int | Finding:
     try:
         properties = await queues.get_queue_client(name).get_queue_properties()
     except ResourceNotFoundError:
-        if name == patient.account.place.requests:
+        place = patient.account.place
+        options = {place.requests: "--queue", place.deferred: "--deferred-queue"}
+        if name in options:
             return failed(
-                f"the account has no queue '{name}'", "Create it (docs/deploy.md), or name yours with --queue."
+                f"the account has no queue '{name}'",
+                f"Create it (docs/deploy.md), or name yours with {options[name]}.",
             )
         return 0  # the host creates it with the first message
     except HttpResponseError as error:

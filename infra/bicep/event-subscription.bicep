@@ -21,7 +21,7 @@ param eventDelivery string = 'webhook'
 @description('Container where images are dropped.')
 param inputContainer string = 'images'
 
-@description('Queue of work that waits, for delivery by queue.')
+@description('Queue of requests, for delivery by queue.')
 param requestsQueue string = 'analysis-requests'
 
 @description('Container of events that could not be delivered.')

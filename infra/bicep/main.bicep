@@ -230,7 +230,7 @@ output BLOBSIGHT_INPUT_CONTAINER string = resources.outputs.BLOBSIGHT_INPUT_CONT
 @description('Container where results appear.')
 output BLOBSIGHT_OUTPUT_CONTAINER string = resources.outputs.BLOBSIGHT_OUTPUT_CONTAINER
 
-@description('Queue of work that waits.')
+@description('Queue of requests, and of events when they are delivered by queue.')
 output BLOBSIGHT_REQUESTS_QUEUE string = resources.outputs.BLOBSIGHT_REQUESTS_QUEUE
 
 @description('Container of the pipeline\'s own notes, readiness.json among them.')

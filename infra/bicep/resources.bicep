@@ -158,6 +158,7 @@ var deploymentContainer = 'deployments'
 var stateContainer = 'pipeline-state'
 var deadLetterContainer = 'dead-letters'
 var requestsQueue = 'analysis-requests'
+var deferredQueue = 'deferred-work'
 
 var openAiIsNew = empty(existingOpenAiName)
 var openAiName = openAiIsNew ? 'oai-blobsight-${token}' : existingOpenAiName
@@ -209,6 +210,7 @@ module dataStorage 'modules/storage-data.bicep' = {
     stateContainer: stateContainer
     deadLetterContainer: deadLetterContainer
     requestsQueue: requestsQueue
+    deferredQueue: deferredQueue
     softDeleteDays: softDeleteDays
     versionDays: versionDays
     keepDays: keepDays
@@ -378,6 +380,7 @@ module app 'modules/function-app.bicep' = {
         STATE_CONTAINER: stateContainer
         DEAD_LETTER_CONTAINER: deadLetterContainer
         REQUESTS_QUEUE: requestsQueue
+        DEFERRED_QUEUE: deferredQueue
         DataStorage__blobServiceUri: dataStorage.outputs.blobEndpoint
         DataStorage__queueServiceUri: dataStorage.outputs.queueEndpoint
         AZURE_OPENAI_ENDPOINT: openAiAccess.outputs.endpoint
@@ -431,7 +434,7 @@ output BLOBSIGHT_INPUT_CONTAINER string = inputContainer
 @description('Container where results appear.')
 output BLOBSIGHT_OUTPUT_CONTAINER string = outputContainer
 
-@description('Queue of work that waits.')
+@description('Queue of requests, and of events when they are delivered by queue.')
 output BLOBSIGHT_REQUESTS_QUEUE string = requestsQueue
 
 @description('Container of the pipeline\'s own notes, readiness.json among them.')

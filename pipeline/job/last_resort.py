@@ -82,7 +82,7 @@ class LastResort:
                 return Outcome.FAILED
 
     async def record_unreadable(self, message: str, problem: str) -> None:
-        """Write a failed result for a request that names no upload, so that people find it.
+        """Write a failed result for a message that names no upload or is not allowed, so that people find it.
 
         Raises:
             RetryableFailure: the result can't be written.
@@ -90,14 +90,14 @@ class LastResort:
         digest = hashlib.sha256(message.encode("utf-8", "surrogatepass")).hexdigest()
         failure = PermanentFailure(
             ErrorCode.CRASHED,
-            f"A message on the request queue can't be understood: {problem}. Correct whatever sends it.",
+            f"A queue message was refused: {problem}. Correct whatever sends it.",
             {"message": message[:1000]},
         )
         work = Work(unknown_source(None, None), digest, NotAsked(self._deployment, failure))
         name = f"unreadable-requests/{digest}.json"
         await self._write(name, assemble(work, Answered(failure), attempts=1, watch=Stopwatch()), replacing=None)
         logger.error(
-            "%s: a message on the request queue can't be understood",
+            "%s: a queue message was refused",
             one_line(name),
             extra={"error_code": ErrorCode.CRASHED.value},
         )

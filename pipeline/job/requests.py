@@ -1,19 +1,16 @@
-"""Messages on the request queue: deferred work, re-analyses, redrives, and Event Grid's own events. Pure.
+"""One piece of work, and the app's own messages on the deferred queue. Pure.
 
-Our own message is a JSON object, version 1:
+A JSON object, version 1, that only the app writes; what others may ask for is `pipeline.job.public`:
 
     {"version": 1, "container": "images", "name": "a/b.jpg",
-     "attempt": 2, "since": "2026-03-01T12:00:00Z", "timed_out": 0,     work that was deferred
+     "attempt": 2, "since": "2026-03-01T12:00:00Z", "timed_out": 0,     the state of work that was deferred
      "instructions": "What is this?", "options": {"detail": "high"},    a re-analysis, asked differently
      "rerun_failed": true,                                              a failed result does not count as done,
      "rerun_of": "0x8DE…"}                                              but only the one with this ETag: so that what
                                                                         is queued twice is run again once
 
-    {"version": 1, "redrive": ["retries_exhausted", "crashed"]}         all that failed so, once the cause is fixed
-
-Everything but `version`, `container` and `name` may be left out. An Event Grid event (`BlobCreated`, the Event Grid or
-the CloudEvents schema, one or an array) asks for the analysis of its blob, so a subscription can deliver straight to
-the queue and needs no webhook key.
+    {"version": 1, "redrive": ["retries_exhausted", "crashed"],         all that failed so, once the cause is fixed
+     "token": "…"}                                                      and where to go on
 """
 
 import json
@@ -26,17 +23,22 @@ from pipeline.errors import ErrorCode, Failure
 from pipeline.instructions.options import Options
 from pipeline.names import is_blob_name
 
-BLOB_CREATED = "Microsoft.Storage.BlobCreated"
+MESSAGE_BYTES = 48 * 1024
+"""Bytes that a message can hold: 64 KiB as Base64.
+https://learn.microsoft.com/azure/storage/queues/scalability-targets"""
 
 
 class InvalidRequest(Failure):
-    """The message is none of the above; the message says what is wrong with it."""
+    """The message is not what its queue is for; this one's message says what is wrong with it."""
 
 
 def _blob_name(name: str) -> str:
     if not is_blob_name(name):
         raise ValueError("it is not a blob's name")
     return name
+
+
+type BlobName = Annotated[str, AfterValidator(_blob_name)]
 
 
 class Request(BaseModel):
@@ -46,7 +48,7 @@ class Request(BaseModel):
 
     version: Literal[1] = 1
     container: str = Field(min_length=1)
-    name: Annotated[str, AfterValidator(_blob_name)]
+    name: BlobName
     attempt: int = Field(1, ge=1)
     """Which try this is."""
     since: AwareDatetime | None = None
@@ -68,39 +70,49 @@ class Request(BaseModel):
 
 
 class Redrive(BaseModel):
-    """Run again all that failed with one of these error codes: what an operator sends once the cause is fixed."""
+    """Run again all that failed with one of these error codes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     version: Literal[1] = 1
     redrive: list[ErrorCode] = Field(min_length=1)
     token: str | None = None
-    """Where to go on, in a message that we sent ourselves."""
+    """Where to go on."""
 
     def to_message(self) -> str:
         return self.model_dump_json(exclude_none=True)
 
 
-def parse_message(text: str) -> list[Request | Redrive]:
-    """The work that a queue message asks for; none for an event of another kind.
+def parse_deferred(text: str) -> Request | Redrive:
+    """The work that a message on the deferred queue holds.
 
     Raises:
-        InvalidRequest: it can't be understood.
+        InvalidRequest: the app did not write it.
+    """
+    content = loaded(text)
+    if isinstance(content, dict) and "redrive" in content:
+        return validated(Redrive, content)
+    return validated(Request, content)
+
+
+def loaded(text: str) -> Any:
+    """The JSON in a message.
+
+    Raises:
+        InvalidRequest: it is not JSON.
     """
     try:
-        content = json.loads(text)
+        return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InvalidRequest(f"the message is not JSON ({error})") from None
-    if isinstance(content, list):
-        return [request for event in content for request in _of_event(event)]
-    if isinstance(content, dict) and ("eventType" in content or "specversion" in content):
-        return _of_event(content)
-    if isinstance(content, dict) and "redrive" in content:
-        return [_validated(Redrive, content)]
-    return [_validated(Request, content)]
 
 
-def _validated[T: BaseModel](kind: type[T], content: Any) -> T:
+def validated[T: BaseModel](kind: type[T], content: Any) -> T:
+    """The message as a `kind`.
+
+    Raises:
+        InvalidRequest: it is not one; the message names the first field that is wrong.
+    """
     try:
         return kind.model_validate(content)
     except ValidationError as error:
@@ -108,24 +120,3 @@ def _validated[T: BaseModel](kind: type[T], content: Any) -> T:
         # A key may be anything that JSON can escape, even what no result could hold.
         where = ".".join(ascii(part)[1:-1] if isinstance(part, str) else str(part) for part in problem["loc"])
         raise InvalidRequest(f"the message is not a request: {where or 'message'}: {problem['msg']}") from None
-
-
-def _of_event(event: Any) -> list[Request | Redrive]:
-    if not isinstance(event, dict):
-        raise InvalidRequest("the message is an array of something else than events")
-    if event.get("eventType", event.get("type")) != BLOB_CREATED:
-        return []
-    container, name = _blob_of_subject(event.get("subject"))
-    return [_validated(Request, {"container": container, "name": name})]
-
-
-def _blob_of_subject(subject: object) -> tuple[str, str]:
-    """Container and name in `/blobServices/default/containers/images/blobs/a/b.jpg`.
-
-    The event's url holds them too, but a '#' in a name is not always encoded there.
-    """
-    _, found, rest = str(subject).partition("/containers/")
-    container, between, name = rest.partition("/blobs/")
-    if not (found and between and container and name):
-        raise InvalidRequest(f"the event's subject names no blob: {subject!r}")
-    return container, name

@@ -1,1 +1,1 @@
-"""Azure Storage: uploads, results, claims, marks and the request queue; and the facts that they hand over."""
+"""Azure Storage: uploads, results, claims, marks and queues; and the facts that they hand over."""

@@ -1,4 +1,4 @@
-"""Marks of the uploads that wait on the request queue, so that they are not queued again."""
+"""Marks of the uploads that wait on the deferred queue, so that they are not queued again."""
 
 import hashlib
 import time

@@ -1,4 +1,4 @@
-"""The request queue, as the app writes to it."""
+"""The queues of messages on the data account: others' requests, and the app's own deferred work."""
 
 from typing import Protocol
 
@@ -18,13 +18,13 @@ _ROLE = "Storage Queue Data Contributor"
 
 
 class Message(Protocol):
-    """See `pipeline.job.requests`."""
+    """See `pipeline.job.requests` and `pipeline.job.public`."""
 
     def to_message(self) -> str: ...
 
 
-class RequestQueue:
-    """The queue that `analyze_request` is triggered by."""
+class MessageQueue:
+    """One queue, as its senders use it."""
 
     def __init__(self, service: QueueServiceClient, queue: str) -> None:
         self._name = queue
@@ -39,8 +39,8 @@ class RequestQueue:
         with translated(f"counting the messages of the queue {self._name}", _ROLE):
             return (await self._client.get_queue_properties()).approximate_message_count or 0
 
-    async def send(self, request: Message, delay: float) -> None:
-        """Put `request` on the queue, to be seen after `delay` seconds. One storage request.
+    async def send(self, message: Message, delay: float) -> None:
+        """Put `message` on the queue, to be seen after `delay` seconds. One storage request.
 
         Raises:
             RetryableFailure: the queue can't be reached.
@@ -48,7 +48,7 @@ class RequestQueue:
         with translated(f"putting a message on the queue {self._name}", _ROLE):
             try:
                 await self._client.send_message(
-                    request.to_message(),
+                    message.to_message(),
                     visibility_timeout=min(round(delay), MAX_DELAY_SECONDS),
                     time_to_live=-1,  # work is not forgotten because it waited for long
                 )

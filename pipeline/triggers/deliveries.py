@@ -1,8 +1,8 @@
 """Deliveries: each is brought to a result, deferred or given up. Nothing is lost.
 
 The host tries a failed blob trigger again five times within a second and then calls it poison: no outage is that short.
-So work that may succeed later is put on the request queue with a growing delay instead, until it succeeds or has waited
-for RETRY_FOR_SECONDS; raising into the host is left for when the queue itself can't be reached.
+So work that may succeed later is put on the deferred queue with a growing delay instead, until it succeeds or has
+waited for RETRY_FOR_SECONDS; raising into the host is left for when the queue itself can't be reached.
 
 Work for which there is no place yet is held, not deferred: the host takes only so many deliveries at a time, so
 a backlog stays on its queue, where it costs nothing.
@@ -55,9 +55,9 @@ MOST_TIME_OUTS = 5
 
 
 class Queue(Protocol):
-    """See `pipeline.storage.queue.RequestQueue`."""
+    """See `pipeline.storage.queue.MessageQueue`."""
 
-    async def send(self, request: Request, delay: float) -> None: ...
+    async def send(self, message: Request, delay: float) -> None: ...
 
 
 class Marks(Protocol):
@@ -184,7 +184,7 @@ class Deliveries:
         )
 
     async def defer(self, request: Request, delay: float, why: str = "") -> None:
-        """Put the work back on the request queue, to be delivered after `delay` seconds. `why` is a kind of failure.
+        """Put the work on the deferred queue, to be delivered after `delay` seconds. `why` is a kind of failure.
 
         Raises:
             RetryableFailure: the queue can't be reached.

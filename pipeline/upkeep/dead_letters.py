@@ -14,7 +14,8 @@ from datetime import UTC, datetime, timedelta
 from pydantic import TypeAdapter
 
 from pipeline.errors import PermanentFailure
-from pipeline.job.requests import InvalidRequest, Request, parse_message
+from pipeline.job.public import uploads_in_events
+from pipeline.job.requests import InvalidRequest, Request
 from pipeline.one_line import blob_label
 from pipeline.storage.facts import ContainerMissing, ListedBlob
 from pipeline.storage.listing import ContainerListing
@@ -97,7 +98,7 @@ class DeadLetters:
     async def _uploads_in(self, letter: ListedBlob) -> list[Request]:
         try:
             text = (await self._letters.read_start(letter.name, MOST_BYTES) or b"").decode(errors="replace")
-            return [request for request in parse_message(text) if isinstance(request, Request)]
+            return uploads_in_events(text)
         except (InvalidRequest, PermanentFailure) as problem:
             logger.warning("The dead letter %s can't be read: %s", blob_label(self._listing.name, letter.name), problem)
             return []

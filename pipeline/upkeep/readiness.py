@@ -1,4 +1,4 @@
-"""A note of what the app's own identity may do: read the input, write results, use the queue.
+"""A note of what the app's own identity may do: read the input, write results, use the queues.
 
 Roles count minutes after they were given, and an event that arrives before makes the blob trigger stop the whole host.
 So a deployment waits for this note before it subscribes to events (infra/hooks).
@@ -6,7 +6,7 @@ So a deployment waits for this note before it subscribes to events (infra/hooks)
 
 import json
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -39,7 +39,7 @@ class Results(Protocol):
 
 
 class Queue(Protocol):
-    """See `pipeline.storage.queue.RequestQueue`."""
+    """See `pipeline.storage.queue.MessageQueue`."""
 
     async def length(self) -> int: ...
 
@@ -47,15 +47,15 @@ class Queue(Protocol):
 class Readiness:
     """Tries what the app needs of storage, and writes down what it found."""
 
-    def __init__(self, notes: Notes, uploads: Uploads, results: Results, queue: Queue) -> None:
+    def __init__(self, notes: Notes, uploads: Uploads, results: Results, *queues: Queue) -> None:
         self._notes = notes
         self._uploads = uploads
         self._results = results
-        self._queue = queue
+        self._queues = queues
         self._noted = False
 
     async def note(self) -> None:
-        """Write the note, once in the life of a process unless something does not work yet. Four storage operations.
+        """Write the note, once in the life of a process unless something does not work yet. Five storage operations.
 
         Raises:
             RetryableFailure: the state container can't be written.
@@ -65,7 +65,7 @@ class Readiness:
         problems = {
             "read_input": await _problem(self._uploads.read_start(_PROBE, 1)),
             "write_results": await _problem(self._results.try_writing()),
-            "queue": await _problem(self._queue.length()),
+            "queue": await _first_problem(queue.length() for queue in self._queues),
         }
         met = [problem for problem in problems.values() if problem]
         found = {
@@ -79,6 +79,13 @@ class Readiness:
         for problem in met:
             logger.warning("Not ready: %s", problem)
         self._noted = not met
+
+
+async def _first_problem(attempts: Iterable[Awaitable[object]]) -> str | None:
+    for attempt in attempts:
+        if problem := await _problem(attempt):
+            return problem
+    return None
 
 
 async def _problem(attempt: Awaitable[object]) -> str | None:

@@ -10,7 +10,7 @@ from pipeline.names import wants_result
 from pipeline.storage.listing import ContainerListing
 from pipeline.storage.marks import QueuedMarks
 from pipeline.storage.notes import Notes
-from pipeline.storage.queue import RequestQueue
+from pipeline.storage.queue import MessageQueue
 from pipeline.storage.results import Results
 from pipeline.storage.uploads import Uploads
 from pipeline.upkeep.dead_letters import DeadLetters
@@ -24,8 +24,9 @@ GRACE = timedelta(hours=1)
 """Age from which an upload without a result counts as lost. Ordinary work in progress is younger, or it waits behind
 others; an event that was lost can wait as long."""
 MOST_QUEUED = 10_000
-"""Requests that wait, beyond which reconcile adds none. In a backlog of hours the images that wait on the host's own
-queue have neither result nor mark: without this limit, each of them would be queued once more, every hour."""
+"""Messages that wait on both queues, beyond which reconcile adds none. In a backlog of hours the images that wait on
+the host's own queue, or as events on the request queue, have neither result nor mark: without this limit, each of them
+would be queued once more, every hour."""
 _PROGRESS = "reconciliation.json"
 
 
@@ -36,7 +37,8 @@ class Reconciler:
         self,
         service: BlobServiceClient,
         results: Results,
-        queue: RequestQueue,
+        deferred: MessageQueue,
+        requests: MessageQueue,
         marks: QueuedMarks,
         *,
         images: str,
@@ -47,7 +49,8 @@ class Reconciler:
     ) -> None:
         self._images = images
         self._results = results
-        self._queue = queue
+        self._deferred = deferred
+        self._requests = requests
         self._marks = marks
         self._most_queued = most_queued
         self._notes = Notes(service, state)
@@ -70,9 +73,9 @@ class Reconciler:
         Raises:
             RetryableFailure: storage can't be reached; the next run goes on.
         """
-        queued = await self._queue.length()
+        queued = await self._deferred.length() + await self._requests.length()
         if queued >= self._most_queued:
-            logger.info("not reconciled: %d requests wait already", queued)
+            logger.info("not reconciled: %d messages wait already", queued)
             return
         allowance = self._most_queued - queued
         lost = await self._dead_letters.queue_new(self._queue_lost, most=allowance)
@@ -103,4 +106,4 @@ class Reconciler:
 
     async def _queue_upload(self, name: str, _etag: str) -> None:
         await self._marks.mark(name, 0)
-        await self._queue.send(Request(container=self._images, name=name, since=datetime.now(UTC)), 0)
+        await self._deferred.send(Request(container=self._images, name=name, since=datetime.now(UTC)), 0)

@@ -1,6 +1,5 @@
 """Queueing failed work to run again, when an operator asks for it."""
 
-import json
 import logging
 from datetime import UTC, datetime
 from time import monotonic
@@ -9,11 +8,12 @@ from azure.storage.blob.aio import BlobServiceClient
 
 from pipeline.errors import RetryableFailure
 from pipeline.job.requests import Redrive, Request
-from pipeline.names import image_of_result
+from pipeline.names import image_of_result, result_name
+from pipeline.result import result_in
 from pipeline.storage.facts import ListedBlob, TokenRefused
 from pipeline.storage.listing import ContainerListing
 from pipeline.storage.marks import QueuedMarks
-from pipeline.storage.queue import RequestQueue
+from pipeline.storage.queue import MessageQueue
 from pipeline.storage.results import Results
 
 logger = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ class Redriver:
     """Goes through all results for those that failed."""
 
     def __init__(
-        self, service: BlobServiceClient, results: Results, queue: RequestQueue, marks: QueuedMarks, *, images: str
+        self, service: BlobServiceClient, results: Results, queue: MessageQueue, marks: QueuedMarks, *, images: str
     ) -> None:
         self._images = images
         self._results = results
@@ -79,9 +79,13 @@ class Redriver:
         return True
 
     async def _image_of(self, result: ListedBlob) -> str | None:
-        """The image's name, from the result's; a shortened one is in the result itself."""
+        """The image's name, from the result's; a shortened one is in the result itself.
+
+        None where the result is another program's, or of another container.
+        """
         name = image_of_result(result.name)
         if name is None:
             body = await self._results.read(result.name)
-            name = json.loads(body)["source"]["name"] if body else None
-        return name
+            found = result_in(body) if body else None
+            name = found.source.name if found and found.source.container == self._images else None
+        return name if name is not None and result_name(name) == result.name else None

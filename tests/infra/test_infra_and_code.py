@@ -27,6 +27,7 @@ SETTINGS = {
     "STATE_CONTAINER": "stateContainer",
     "DEAD_LETTER_CONTAINER": "deadLetterContainer",
     "REQUESTS_QUEUE": "requestsQueue",
+    "DEFERRED_QUEUE": "deferredQueue",
     "DataStorage__blobServiceUri": "dataStorage.outputs.blobEndpoint",
     "DataStorage__queueServiceUri": "dataStorage.outputs.queueEndpoint",
     "DataStorage__credential": "managedidentity",
@@ -109,13 +110,13 @@ def test_triggers_use_the_connection_that_is_set() -> None:
 
 def test_the_queues_that_functions_wait_at_are_there() -> None:
     """The host makes missing ones, but an event that is delivered by queue must not come too early."""
-    requests = RESOURCES.variables["requestsQueue"]
     (account,) = read(BICEP / "modules" / "storage-data.bicep").modules
-    made = {str(name).strip("'").replace("${requestsQueue}", requests) for name in account.body["params"]["queues"]}
-    made = {requests if name == "requestsQueue" else name for name in made}
-    waited_at = {
-        each["queue_name"].replace("%REQUESTS_QUEUE%", requests) for each in triggers("queue_trigger").values()
-    }
+    made = {str(name).strip("'") for name in account.body["params"]["queues"]}
+    waited_at = {each["queue_name"] for each in triggers("queue_trigger").values()}
+    for setting, variable in (("REQUESTS_QUEUE", "requestsQueue"), ("DEFERRED_QUEUE", "deferredQueue")):
+        queue = str(RESOURCES.variables[variable])
+        made = {queue if name == variable else name.replace(f"${{{variable}}}", queue) for name in made}
+        waited_at = {name.replace(f"%{setting}%", queue) for name in waited_at}
     assert made == waited_at == set(QUEUES)
 
 
@@ -153,6 +154,7 @@ def test_settings_that_the_templates_give_start_the_app() -> None:
         "STATE_CONTAINER": RESOURCES.variables["stateContainer"],
         "DEAD_LETTER_CONTAINER": RESOURCES.variables["deadLetterContainer"],
         "REQUESTS_QUEUE": RESOURCES.variables["requestsQueue"],
+        "DEFERRED_QUEUE": RESOURCES.variables["deferredQueue"],
         "PROCESS_IMAGE_ENABLED": "false",
         "IMAGE_MEMORY_BYTES": str(512 * 131072),
     }

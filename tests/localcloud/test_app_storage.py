@@ -18,13 +18,13 @@ from azure.core.exceptions import (
 from azure.storage.blob.aio import BlobServiceClient
 from azure.storage.queue.aio import QueueServiceClient
 
-from bench.chaos.ledger import MESSAGES, REQUESTS, Ledger
+from bench.chaos.ledger import DEFERRED, MESSAGES, Ledger
 from localcloud.app_storage import AUDIENCE, AppStorage, StorageRefusal, StorageRequest
 from localcloud.azurite import Azurite
 from localcloud.certificates import Certificates
 from localcloud.identity import IdentityEndpoint
 from pipeline.job.requests import Request
-from pipeline.storage.queue import RequestQueue
+from pipeline.storage.queue import MessageQueue
 
 ACCOUNT = "devstoreaccount1"
 
@@ -106,9 +106,9 @@ async def test_a_message_is_seen_with_the_upload_that_it_is_about(
             storage.url, Token(identity.token(AUDIENCE, caller="4711")), connection_verify=str(certificates.bundle)
         ) as queues,
     ):
-        await queues.create_queue(REQUESTS)
-        await RequestQueue(queues, REQUESTS).send(Request(container="images", name="größe/a.png"), 60)
-    (sent,) = ledger.on(REQUESTS, MESSAGES)
+        await queues.create_queue(DEFERRED)
+        await MessageQueue(queues, DEFERRED).send(Request(container="images", name="größe/a.png"), 60)
+    (sent,) = ledger.on(DEFERRED, MESSAGES)
     assert (sent.worker, sent.method, sent.done, sent.holds) == ("4711", "POST", True, frozenset({"größe/a.png"}))
 
 

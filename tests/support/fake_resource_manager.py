@@ -64,8 +64,10 @@ def healthy(app_settings: dict[str, str]) -> dict[str, Any]:
                 for name in (
                     "analyze_image",
                     "analyze_request",
+                    "analyze_deferred",
                     "record_poison_upload",
                     "record_poison_request",
+                    "record_poison_deferred",
                     "reconcile",
                 )
             )

@@ -22,17 +22,19 @@ from pipeline.errors import RetryableFailure
 from pipeline.images import PreparedImage
 from pipeline.job.analysis import Analyzer
 from pipeline.job.last_resort import LastResort
-from pipeline.job.requests import Redrive, Request, parse_message
+from pipeline.job.public import Allowed, parse_public
+from pipeline.job.requests import Redrive, Request, parse_deferred
 from pipeline.model.question import Question, Reply
 from pipeline.pacing.gate import Busy
 from pipeline.pacing.governor import Governor
 from pipeline.settings import Settings
 from pipeline.storage.claims import Claims
 from pipeline.storage.marks import QueuedMarks
-from pipeline.storage.queue import RequestQueue
+from pipeline.storage.queue import MessageQueue
 from pipeline.storage.results import Results
 from pipeline.storage.uploads import Uploads
 from pipeline.triggers.deliveries import Deliveries, Pacing
+from pipeline.triggers.messages import Messages
 from pipeline.triggers.poison import Poison
 from pipeline.upkeep.reconcile import Reconciler
 from pipeline.upkeep.redrive import Redriver
@@ -77,10 +79,10 @@ class Queue:
     sent: list[tuple[Request, float]] = field(default_factory=list)
     refuses: bool = False
 
-    async def send(self, request: Request, delay: float) -> None:
+    async def send(self, message: Any, delay: float) -> None:
         if self.refuses:
             raise RetryableFailure("The queue can't be reached.")
-        self.sent.append((request, delay))
+        self.sent.append((message, delay))
 
 
 class Connection(AioHttpTransport):  # type: ignore[misc]  # the SDK hands it out lazily, untyped
@@ -110,7 +112,8 @@ class Workshop:
     person: Person
     service: BlobServiceClient
     connection: Connection
-    requests: RequestQueue
+    requests: MessageQueue
+    deferred: MessageQueue
     queue: Queue = field(default_factory=Queue)
     model: Model = field(default_factory=Model)
     time: datetime = datetime(2026, 3, 14, tzinfo=UTC)
@@ -138,7 +141,19 @@ class Workshop:
 
     @property
     def poison(self) -> Poison:
-        return Poison(self.deliveries(), self.last_resort, now=lambda: self.time)
+        return Poison(
+            self.deliveries(),
+            self.last_resort,
+            self.queue,
+            images="shop-images",
+            allowed=Allowed(),
+            now=lambda: self.time,
+        )
+
+    def messages(self, allowed: Allowed | None = None) -> Messages:
+        return Messages(
+            self.deliveries(), self.redriver, self.queue, images="shop-images", allowed=allowed or Allowed()
+        )
 
     def deliveries(self, pacing: Pacing | None = None, **options: Any) -> Deliveries:
         return Deliveries(
@@ -157,6 +172,7 @@ class Workshop:
         return Reconciler(
             self.service,
             Results(self.service, "shop-results"),
+            self.deferred,
             self.requests,
             self.marks,
             images="shop-images",
@@ -169,7 +185,7 @@ class Workshop:
     @property
     def redriver(self) -> Redriver:
         results = Results(self.service, "shop-results")
-        return Redriver(self.service, results, self.requests, self.marks, images="shop-images")
+        return Redriver(self.service, results, self.deferred, self.marks, images="shop-images")
 
     async def drop(self, name: str) -> Request:
         await self.person.blobs.get_blob_client("shop-images", name).upload_blob(
@@ -204,25 +220,24 @@ class Workshop:
             self.connection.is_down = False
 
     async def hidden(self) -> int:
-        """How many messages the queue holds, those that are not visible yet included."""
-        async with QueueServiceClient.from_connection_string(self.person.cloud.front.connection_string) as service:
-            return (
-                await service.get_queue_client("shop-requests").get_queue_properties()
-            ).approximate_message_count or 0
+        """How many messages the queues hold, those that are not visible yet included."""
+        return await self.requests.length() + await self.deferred.length()
 
     async def queued(self) -> list[Request | Redrive]:
-        """Take the visible messages from the queue."""
+        """Take the visible work from the queues."""
         async with QueueServiceClient.from_connection_string(self.person.cloud.front.connection_string) as service:
-            client = service.get_queue_client("shop-requests")
             found: list[Request | Redrive] = []
-            async for message in client.receive_messages(messages_per_page=32):
-                found += parse_message(_decoded(message.content))
-                await client.delete_message(message)
-        return found
+            for text in await _taken(service, "shop-requests"):
+                found += parse_public(text, Allowed())
+            return found + [parse_deferred(text) for text in await _taken(service, "shop-deferred")]
 
 
-def _decoded(content: str) -> str:
-    return base64.b64decode(content).decode()
+async def _taken(service: QueueServiceClient, queue: str) -> list[str]:
+    client, found = service.get_queue_client(queue), []
+    async for message in client.receive_messages(messages_per_page=32):
+        found.append(base64.b64decode(message.content).decode())
+        await client.delete_message(message)
+    return found
 
 
 CONTAINERS = ("shop-images", "shop-results", "shop-state")
@@ -239,11 +254,19 @@ async def workshop(person: Person) -> AsyncIterator[Workshop]:
     ):
         for container in CONTAINERS:
             await person.blobs.create_container(container)
-        await queues.create_queue("shop-requests")
+        for queue in ("shop-requests", "shop-deferred"):
+            await queues.create_queue(queue)
         try:
-            yield Workshop(person, service, connection, RequestQueue(queues, "shop-requests"))
+            yield Workshop(
+                person,
+                service,
+                connection,
+                MessageQueue(queues, "shop-requests"),
+                MessageQueue(queues, "shop-deferred"),
+            )
         finally:
-            await queues.delete_queue("shop-requests")
+            for queue in ("shop-requests", "shop-deferred"):
+                await queues.delete_queue(queue)
             for container in CONTAINERS:
                 await person.blobs.delete_container(container)
 

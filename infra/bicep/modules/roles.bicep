@@ -21,7 +21,7 @@ param stateContainer string
 @description('Container of events that could not be delivered.')
 param deadLetterContainer string
 
-@description('Queue of work that waits.')
+@description('Queue of what others ask for.')
 param requestsQueue string
 
 @description('Object id of the function app\'s identity.')

@@ -24,8 +24,11 @@ param stateContainer string
 @description('Container of events that Event Grid could not deliver.')
 param deadLetterContainer string
 
-@description('Queue of work that waits: retries, re-analysis, redrive, and events when they are delivered by queue.')
+@description('Queue of what others ask for, and of events when they are delivered by queue.')
 param requestsQueue string
+
+@description('Queue of the app\'s own work that waits. Nobody else is given a role on it.')
+param deferredQueue string
 
 @description('For how many days deleted blobs and containers can be brought back.')
 param softDeleteDays int
@@ -60,6 +63,8 @@ module account 'storage-account.bicep' = {
     queues: [
       requestsQueue
       '${requestsQueue}-poison' // the host moves a message here that failed five times
+      deferredQueue
+      '${deferredQueue}-poison'
       'webjobs-blobtrigger-poison' // the same for the blob trigger; its name is the host's choice
     ]
     versioning: true
