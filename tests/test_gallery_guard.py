@@ -1,5 +1,6 @@
 """Who may talk to the gallery, and what hostile names, answers and files can do there: nothing."""
 
+import asyncio
 import json
 from collections import deque
 from collections.abc import AsyncIterator
@@ -13,6 +14,7 @@ from playwright.async_api import Browser, expect
 from support.browser import gallery, place_in, visiting
 from support.person import Person
 from support.pictures import picture
+from yarl import URL
 
 from blobsight.gallery.guard import SECURITY_HEADERS
 from blobsight.gallery.server import serving
@@ -263,6 +265,35 @@ async def test_only_recognised_pictures_are_shown_and_all_else_is_a_download(per
             assert answer.content_type == "application/octet-stream"
             assert answer.headers["Content-Disposition"].startswith("attachment;")
             assert await answer.read() == data
+
+
+async def test_half_of_a_file_is_not_sent(person: Person) -> None:
+    """The browser is closed, or the machine sleeps, in the middle of one of two files."""
+    whole = picture()
+    async with entered(person) as (http, site, address):
+        headers = {"Origin": site}
+        begin = {"paths": ["half.png", "whole.png"], "prefix": "g-half"}
+        async with http.post(f"{site}/api/uploads", json=begin, headers=headers) as answer:
+            url = f"/api/uploads/{(await answer.json())['id']}"
+        async with http.put(f"{site}{url}", params={"path": "whole.png"}, data=whole, headers=headers) as answer:
+            assert answer.status == 204
+        port = urlsplit(address).port
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        cookie = http.cookie_jar.filter_cookies(URL(site)).output(attrs=[], header="", sep=";")
+        head = (
+            f"PUT {url}?path=half.png HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nOrigin: {site}\r\n"
+            f"Cookie: {cookie.strip()}\r\nContent-Length: {len(whole)}\r\n\r\n"
+        )
+        writer.write(head.encode() + whole[: len(whole) // 2])
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+        assert reader
+        async with http.post(f"{site}{url}/send", json={}, headers=headers) as answer:
+            lines = [json.loads(line) async for line in answer.content]
+        assert lines[-1]["report"]["sent"] == 1
+    assert (await person.result("g-half/whole.png"))["status"] == "succeeded"
+    assert await person.result_names("g-half/half") == []
 
 
 async def test_paths_of_dropped_files_stay_in_their_folder(person: Person) -> None:

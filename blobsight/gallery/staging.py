@@ -4,6 +4,8 @@ So names, junk files, near misses of instruction files and unchanged files are t
 as soon as they are sent.
 """
 
+import asyncio
+import secrets
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -34,16 +36,21 @@ class BadPathError(Exception):
 
 @dataclass(slots=True)
 class Stage:
-    """One upload: its question, and the folder with its files."""
+    """One upload: its question, and the folder with its files. A file that is still coming lies beside the folder."""
 
     asked: Asked
     metadata: Mapping[str, str]
     prefix: str
-    folder: Path = field(default_factory=lambda: Path(mkdtemp(prefix="blobsight-")))
+    base: Path = field(default_factory=lambda: Path(mkdtemp(prefix="blobsight-")))
+    folder: Path = field(init=False)
     lines: list[tuple[str, str | None]] = field(default_factory=list)
     """What was said, with its style."""
     report: Report = field(default_factory=Report)
     refused: list[LeftOut] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.folder = self.base / "files"
+        self.folder.mkdir()
 
     def expect(self, paths: Sequence[str]) -> list[int]:
         """Return which of `paths` are wanted, by their number. Junk is not: its name is enough to count it."""
@@ -67,16 +74,19 @@ class Stage:
             BadPathError: it can't be kept here.
         """
         target = self._target(path)
+        partial = self.base / f"{secrets.token_hex(8)}.part"
         try:
-            with target.open("xb") as file:
+            with partial.open("xb") as file:
                 async for chunk in chunks:
-                    if shutil.disk_usage(self.folder).free < SPARE_BYTES + len(chunk):
-                        raise BadPathError("the disk with the folder for temporary files is full: free some of it")
+                    self._require_space(len(chunk))
                     file.write(chunk)
-        except FileExistsError:
-            raise BadPathError("there is another file of this name, as this machine compares names") from None
+            _settle(partial, target)
         except OSError as error:
             raise BadPathError(f"it can't be kept here ({error.strerror or error})") from error
+
+    def _require_space(self, size: int) -> None:
+        if shutil.disk_usage(self.base).free < SPARE_BYTES + size:
+            raise BadPathError("the disk with the folder for temporary files is full: free some of it")
 
     async def send(self, account: Account, notify: Notify) -> None:
         """Send all files, and say in `lines` what became of them.
@@ -84,15 +94,7 @@ class Stage:
         Raises:
             Trouble: they can't be sent; `lines` may name the files.
         """
-        files: list[LocalFile] = []
-        for problem in self.refused:
-            self.report.add(problem)
-        for found in find_files([str(self.folder)], StringIO(), self.prefix):
-            if isinstance(found, LeftOut):
-                self.report.add(found)
-            else:
-                files.append(found)
-        chosen = to_send(self.asked, files, self.report, self._say)
+        chosen = await asyncio.to_thread(self._found)
 
         @contextmanager
         def progress(what: str, total: int | None) -> Iterator[_Advancing]:
@@ -103,8 +105,24 @@ class Stage:
         finally:
             say_what_became(self.report, self._say)
 
+    def _found(self) -> Sequence[LocalFile]:
+        """Find the files to send, as `blobsight upload` finds those of a folder.
+
+        Raises:
+            Trouble: they can't be sent.
+        """
+        files: list[LocalFile] = []
+        for problem in self.refused:
+            self.report.add(problem)
+        for found in find_files([str(self.folder)], StringIO(), self.prefix):
+            if isinstance(found, LeftOut):
+                self.report.add(found)
+            else:
+                files.append(found)
+        return to_send(self.asked, files, self.report, self._say)
+
     def discard(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.rmtree(self.base, ignore_errors=True)
 
     def _say(self, text: str, style: str | None) -> None:
         # The person knows the files by their paths in the browser.
@@ -125,6 +143,12 @@ class Stage:
         except OSError as error:
             raise BadPathError(f"its folder can't be made here ({error.strerror or error})") from error
         return target
+
+
+def _settle(partial: Path, target: Path) -> None:
+    if target.exists():
+        raise BadPathError("there is another file of this name, as this machine compares names")
+    partial.rename(target)
 
 
 @dataclass(slots=True)
