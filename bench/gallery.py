@@ -68,8 +68,8 @@ def run(repeats: int, quick: bool, say: Say) -> list[Row]:  # noqa: FBT001 - the
         )
         for size in sizes
     ]  # fmt: skip
-    server = [(more.server - less.server) / (large - small) for more, less in _pairs(found[large], found[small])]
-    page = [(more.page - less.page) / (large - small) for more, less in _pairs(found[large], found[small])]
+    server = [_each(more.server - less.server, large - small) for more, less in _pairs(found[large], found[small])]
+    page = [_each(more.page - less.page, large - small) for more, less in _pairs(found[large], found[small])]
     return [
         *rows,
         row(
@@ -85,6 +85,11 @@ def run(repeats: int, quick: bool, say: Say) -> list[Row]:  # noqa: FBT001 - the
             [one.server / 1e6 for one in found[FEW]], baseline_name=f"{FEW} images",
         ),
     ]  # fmt: skip
+
+
+def _each(grown: int, images: int) -> float:
+    """Bytes for each image; chance may make the smaller of two take more."""
+    return max(0.0, grown / images)
 
 
 def _pairs(many: list[Measured], few: list[Measured]) -> Iterator[tuple[Measured, Measured]]:
