@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,6 +15,7 @@ from playwright.async_api import Browser, expect
 from support.browser import gallery, place_in, visiting
 from support.person import Person
 from support.pictures import picture
+from support.terminal import blobsight, started
 from yarl import URL
 
 from blobsight.gallery.guard import SECURITY_HEADERS
@@ -265,6 +267,23 @@ async def test_only_recognised_pictures_are_shown_and_all_else_is_a_download(per
             assert answer.content_type == "application/octet-stream"
             assert answer.headers["Content-Disposition"].startswith("attachment;")
             assert await answer.read() == data
+
+
+async def test_the_command_prints_its_address_and_ends_on_ctrl_c(person: Person) -> None:
+    process = await started(person, "gallery", "--no-browser")
+    assert process.stdout
+    address = (await process.stdout.readline()).decode().strip()
+    port = urlsplit(address).port
+    async with aiohttp.ClientSession() as http, http.get(address) as answer:
+        assert answer.status == 200
+    taken = await blobsight(person, "gallery", "--no-browser", "--port", str(port))
+    assert (taken.status, taken.out) == (3, "")
+    assert f"Port {port} can't be used" in taken.talk
+    assert "give another with --port" in taken.talk
+    process.send_signal(signal.SIGINT)
+    out, talk = await process.communicate()
+    assert (process.returncode, out) == (130, b"")
+    assert talk.decode() == "The gallery is open at this address. Ctrl-C stops it.\n\nStopped.\n"
 
 
 async def test_half_of_a_file_is_not_sent(person: Person) -> None:

@@ -23,9 +23,10 @@ export async function put(path, parameters, body, signal = undefined) {
 export async function stream(path, body, take, signal = undefined) {
   const headers = { "Content-Type": "application/json" };
   const response = await checked(fetch(path, { method: "POST", headers, body: JSON.stringify(body), signal }));
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
-  for await (const part of response.body.pipeThrough(new TextDecoderStream())) {
-    const lines = (rest + part).split("\n");
+  for (let part = await reader.read(); !part.done; part = await reader.read()) {
+    const lines = (rest + part.value).split("\n");
     rest = lines.pop();
     for (const line of lines) take(JSON.parse(line));
   }
