@@ -27,14 +27,27 @@ PROMISED_SECONDS = 1.0
 PROMISED_SERVER_BYTES = 1000
 """For each listed image, at the peak: while a pass builds its index beside the one that is shown."""
 PROMISED_PAGE_BYTES = 200
+PROMISED_FRAME_MS = 1000 / 30
+"""Of nineteen frames in twenty while it is scrolled."""
 PATIENCE_SECONDS = 120
+FRAMES = """async () => {
+    const took = [];
+    for (let last = performance.now(), frame = 0; frame < 300; frame++) {
+        scrollBy(0, 120);
+        await new Promise(requestAnimationFrame);
+        took.push(performance.now() - last);
+        last = performance.now();
+    }
+    return took.sort((one, other) => one - other)[Math.floor(took.length * 0.95)];
+}"""
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One gallery: seconds to the first screen, and bytes at the end."""
+    """One gallery: seconds to the first screen, milliseconds of a frame while it is scrolled, bytes at the end."""
 
     first_screen: float
+    frame: float
     server: int
     page: int
 
@@ -73,6 +86,10 @@ def run(repeats: int, quick: bool, say: Say) -> list[Row]:  # noqa: FBT001 - the
     return [
         *rows,
         row(
+            NAME, f"{large:,} images, a frame while scrolling", "ms", [one.frame for one in found[large]],
+            [PROMISED_FRAME_MS] * repeats, baseline_name="the promise", at_most=1,
+        ),
+        row(
             NAME, f"each image from {small:,} to {large:,}, server", "bytes", server,
             [PROMISED_SERVER_BYTES] * repeats, baseline_name="the promise", at_most=1,
         ),
@@ -109,13 +126,14 @@ async def _measure(browser: Browser, size: int) -> Measured:
             await page.locator(".tile:not(.blank)").first.wait_for()
             first_screen = perf_counter() - began
             await page.get_by_text(f"{size:,} images", exact=True).wait_for(timeout=PATIENCE_SECONDS * 1000)
+            frame = float(await page.evaluate(FRAMES))
             await _scroll_to_the_end(page)
             session = await context.new_cdp_session(page)
             await session.send("HeapProfiler.collectGarbage")
             heap = int((await session.send("Runtime.getHeapUsage"))["usedSize"])
         finally:
             await context.close()
-        return Measured(first_screen, _peak(process), heap)
+        return Measured(first_screen, frame, _peak(process), heap)
 
 
 async def _scroll_to_the_end(page: Page) -> None:
