@@ -31,6 +31,7 @@ from azure.core.exceptions import (
 from azure.storage.blob.aio import BlobServiceClient, ContainerClient, ExponentialRetry
 from azure.storage.queue.aio import QueueServiceClient
 
+from blobsight.hosts import STORAGE, require_trusted
 from blobsight.terminal import Trouble, Unknown, shortened
 from pipeline.errors import RetryableFailure
 from pipeline.storage.queue import MessageQueue
@@ -69,6 +70,8 @@ class Place:
     requests: str
     deferred: str = "deferred-work"
     """The app's own queue, which is only counted."""
+    trusted_hosts: tuple[str, ...] = ()
+    """Hosts that get the sign-in's token though they are not Azure's."""
 
     @property
     def blob_url(self) -> str | None:
@@ -212,6 +215,7 @@ _NAMES = (
     "account",
     "connection_string",
     "local",
+    "trusted_hosts",
     "queue_endpoint",
     "images",
     "results",
@@ -223,6 +227,14 @@ _OPTIONS = (
     click.option("-a", "--account", help="Storage account in Azure: its name or the address of its blob service."),
     click.option("--connection-string", help="Instead of an account, for an emulator."),
     click.option("--local", is_flag=True, help="The cloud that `make up` runs on this machine."),
+    click.option(
+        "--trust-host",
+        "trusted_hosts",
+        multiple=True,
+        metavar="HOST",
+        envvar="BLOBSIGHT_TRUST_HOST",
+        help="Send your sign-in's token to this host too, which is not one of Azure's.",
+    ),
     click.option(
         "--queue-endpoint",
         envvar="AZURE_STORAGE_QUEUE_ENDPOINT",
@@ -274,7 +286,11 @@ def _place(given: Mapping[str, Any]) -> Place:
     if account is not None:
         account = _checked(account)
     names = {name: given[name] for name in _NAMES[3:]}
-    return Place(account=account, connection_string=connection_string, **names)
+    place = Place(account=account, connection_string=connection_string, **names)
+    if account is not None:
+        for url, option in ((place.blob_url, "--account"), (place.queue_url, "--queue-endpoint")):
+            require_trusted(url or "", STORAGE, place.trusted_hosts, option)
+    return place
 
 
 def _is_named(given: Mapping[str, Any]) -> bool:

@@ -12,6 +12,7 @@ import click
 from blobsight.doctor.command import doctor
 from blobsight.estimate.command import estimate
 from blobsight.gallery.command import gallery
+from blobsight.invite import invite
 from blobsight.results.command import results
 from blobsight.retry import retry
 from blobsight.show import show
@@ -47,6 +48,7 @@ def blobsight() -> None:
 
 blobsight.add_command(doctor)
 blobsight.add_command(estimate)
+blobsight.add_command(invite)
 blobsight.add_command(gallery)
 blobsight.add_command(results)
 blobsight.add_command(retry)

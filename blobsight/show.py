@@ -407,6 +407,8 @@ def _result_sections(result: Mapping[str, Any]) -> Iterator[tuple[str, list[str]
     if asked.get("text") is not None:
         origin = " ".join(filter(None, [asked.get("origin"), asked.get("origin_name")]))
         yield "Asked", [*_quoted(asked["text"]), f"({origin})"]
+    if len(pages := _pages_sent(result)) > 1:
+        yield "Pages sent", [f"{', '.join(pages)} of {_of(result, 'source').get('pages')}"]
     if answer.get("text") is not None:
         ending = ["(cut off at the limit on output tokens)"] if answer.get("truncated") else []
         yield "Answer", [*_quoted(answer["text"]), *ending]
@@ -414,6 +416,11 @@ def _result_sections(result: Mapping[str, Any]) -> Iterator[tuple[str, list[str]
         what = ": ".join(filter(None, [error.get("code"), error.get("message")]))
         yield "Error", [shortened(what, MOST_OF_A_MESSAGE), *_details(error)]
     yield "Cost", _cost_lines(_of(result, "usage"), _of(result, "timings_ms"), _of(result, "model"))
+
+
+def _pages_sent(result: Mapping[str, Any]) -> list[str]:
+    sent = result.get("pages_sent")
+    return [str(page.get("number")) for page in sent if isinstance(page, Mapping)] if isinstance(sent, list) else []
 
 
 def _cost_lines(usage: Mapping[str, Any], times: Mapping[str, Any], model: Mapping[str, Any]) -> list[str]:

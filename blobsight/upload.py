@@ -46,6 +46,7 @@ from blobsight.terminal import (
     write_json,
 )
 from blobsight.unchanged import DigestsOfApp, holds
+from pipeline.documents.pdf import is_pdf
 from pipeline.errors import PermanentFailure
 from pipeline.images.recognise import find_picture
 from pipeline.instructions import Origin
@@ -574,6 +575,8 @@ def _base64(digest: "hashlib._Hash") -> str:
 
 def _media_type(file: LocalFile, start: bytes) -> str:
     if wants_result(file.name):
+        if is_pdf(start):
+            return "application/pdf"
         return f"image/{find_picture(start)[0]}"
     return TEXT_TYPES.get(file.path.suffix.lower(), "application/octet-stream")
 

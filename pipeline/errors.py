@@ -47,6 +47,7 @@ class ErrorCode(StrEnum):
     UNREADABLE_BLOB = "unreadable_blob"
     IMAGE_TOO_LARGE = "image_too_large"
     CORRUPT_IMAGE = "corrupt_image"
+    TOO_MANY_PAGES = "too_many_pages"
     INVALID_INSTRUCTIONS = "invalid_instructions"
     CONTENT_FILTERED = "content_filtered"
     MODEL_REFUSED = "model_refused"

@@ -65,7 +65,8 @@ class Source(_Section):
     """Pixels, as stored, before any rotation."""
     height: int | None = None
     pages: int | None = None
-    """Pages of a TIFF, of which the first was looked at; null for formats without pages."""
+    """Pages of a PDF or TIFF, frames of an animation or pictures of an image sequence; null for other files. Which of
+    them were looked at: `pages_sent`."""
 
 
 class InstructionsUsed(_Section):
@@ -81,7 +82,7 @@ class InstructionsUsed(_Section):
 
 
 class ImageSent(_Section):
-    """The image as the model got it. Null when none was sent."""
+    """The image as the model got it. Null when none was sent, or more than one: see `pages_sent`."""
 
     format: str | None = None
     width: int | None = None
@@ -92,26 +93,17 @@ class ImageSent(_Section):
     detail: Detail | None = None
 
 
-class Answer(_Section):
-    text: str
-    data: Any = None
-    """The parsed object when a JSON Schema was asked for."""
-    finish_reason: str | None
-    """As the model gave it: stop, length, …"""
-    truncated: bool
-    """The answer hit the ceiling on output tokens and ends early."""
-    reused_from: str | None = None
-    """The ETag of the earlier version that this answer was paid for: the same bytes, asked the same question. Null when
-    the model was asked for this version."""
+class PageSent(_Section):
+    """A page as the model got it; of an image without pages, the image."""
 
-
-class ModelUsed(_Section):
-    deployment: str
-    """The deployment that was asked."""
-    model: str | None = None
-    """The model and version that really answered."""
-    request_id: str | None = None
-    """The service's id of the call, for support requests."""
+    number: int
+    """From 1."""
+    format: str
+    width: int
+    height: int
+    size_bytes: int
+    transformed: bool
+    """False: the uploaded bytes themselves were sent."""
 
 
 class Usage(_Section):
@@ -124,6 +116,52 @@ class Usage(_Section):
     cached_tokens: int | None = None
 
 
+class ResultError(_Section):
+    code: ErrorCode
+    message: str
+    """For the person who dropped the file: what is wrong and what to do."""
+    details: dict[str, Any] | None
+    """What a program may want to know beyond the message."""
+
+
+class PageAnswer(_Section):
+    """The answer about one page, with the option `per_page`."""
+
+    number: int
+    text: str | None
+    data: Any = None
+    finish_reason: str | None
+    truncated: bool
+    request_id: str | None
+    usage: Usage
+    error: ResultError | None
+
+
+class Answer(_Section):
+    text: str
+    """With the option `per_page`, those of all pages, with an empty line between them."""
+    data: Any = None
+    """The parsed object when a JSON Schema was asked for."""
+    finish_reason: str | None
+    """As the model gave it: stop, length, …"""
+    truncated: bool
+    """The answer hit the ceiling on output tokens and ends early."""
+    reused_from: str | None = None
+    """The ETag of the earlier version that this answer was paid for: the same bytes, asked the same question. Null when
+    the model was asked for this version."""
+    pages: list[PageAnswer] | None = None
+    """With the option `per_page`: the answer about each page. `data` and `finish_reason` are there then."""
+
+
+class ModelUsed(_Section):
+    deployment: str
+    """The deployment that was asked."""
+    model: str | None = None
+    """The model and version that really answered."""
+    request_id: str | None = None
+    """The service's id of the call, for support requests."""
+
+
 class TimingsMs(_Section):
     """Milliseconds; null for a step that was not reached."""
 
@@ -131,14 +169,6 @@ class TimingsMs(_Section):
     prepare: int | None = None
     model: int | None = None
     total: int
-
-
-class ResultError(_Section):
-    code: ErrorCode
-    message: str
-    """For the person who dropped the file: what is wrong and what to do."""
-    details: dict[str, Any] | None
-    """What a program may want to know beyond the message."""
 
 
 class Result(_Section):
@@ -155,6 +185,8 @@ class Result(_Section):
     source: Source
     instructions: InstructionsUsed
     image_sent: ImageSent
+    pages_sent: list[PageSent] = []
+    """The pages that were sent, in order; of an image without pages, the image."""
     answer: Answer | None
     """Null when there is none."""
     model: ModelUsed

@@ -88,7 +88,9 @@ def _without_repetition[T](values: tuple[T, ...]) -> tuple[T, ...]:
 type Detail = Literal["auto", "low", "high"]
 type ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
 type InstructionSource = Literal["request", "metadata", "sidecar", "folder", "setting"]
-type OptionName = Literal["detail", "max_output_tokens", "reasoning_effort", "deployment", "schema"]
+type OptionName = Literal[
+    "detail", "max_output_tokens", "reasoning_effort", "deployment", "pages", "per_page", "schema"
+]
 type Listed[T] = Annotated[tuple[T, ...], BeforeValidator(_list_in_lower_case), AfterValidator(_without_repetition)]
 
 
@@ -199,6 +201,9 @@ class Settings(BaseModel):
     """Width times height; checked before anything is decoded. This limits conversion time. Memory is limited by
     `IMAGE_MEMORY_BYTES`, which may refuse smaller images
     ([how large each format can be](architecture.md#what-an-upload-costs-in-memory))."""
+    max_pages: int = Field(10, alias="MAX_PAGES", gt=0, le=50, examples=["10"])
+    """Pages of a document that are looked at, all of them or those that the option `pages` names. More is a failed
+    result that says how many there are, never a cut."""
     max_concurrency: int = Field(32, alias="MAX_CONCURRENCY", gt=0, le=MOST_CONCURRENCY, examples=["32"])
     """Images in progress at the same time per instance."""
     image_memory_bytes: int = Field(536_870_912, alias="IMAGE_MEMORY_BYTES", ge=33_554_432, examples=["536870912"])

@@ -92,7 +92,12 @@ ABOVE = {
     "reasoning_effort": ("xhigh", {"ALLOWED_EFFORTS": "none,low"}, "ALLOWED_EFFORTS"),
     "deployment": ("dear", {}, "ALLOWED_DEPLOYMENTS"),
 }
-LOCKED = {**{name: value for name, (value, *_) in ABOVE.items()}, "schema": {"type": "object"}}
+LOCKED = {
+    **{name: value for name, (value, *_) in ABOVE.items()},
+    "pages": "1-3",
+    "per_page": True,
+    "schema": {"type": "object"},
+}
 
 
 def in_each_source(option: str, value: Any) -> list[dict[str, Any]]:

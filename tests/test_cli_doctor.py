@@ -13,7 +13,7 @@ from aiohttp import web
 from azure.core.credentials import AccessToken
 from azure.storage.blob.aio import BlobServiceClient
 from azure.storage.queue.aio import QueueServiceClient
-from support.fake_resource_manager import APP, GROUP, MODEL, NAMES, STORAGE, TOPIC, FakeResourceManager, healthy
+from support.fake_resource_manager import APP, GROUP, MODEL, NAMES, STORAGE, TOPIC, FakeResourceManager, healthy, role
 from support.guarded_storage import guarded
 from support.person import ROOT, Person
 from support.terminal import blobsight
@@ -300,6 +300,18 @@ def without_role(scope: str) -> Callable[[dict[str, Any]], None]:
     return change
 
 
+def a_role_above(scope: str) -> Callable[[dict[str, Any]], None]:
+    """On the account, for all queues at once: that will do. A role of another kind will not."""
+
+    def change(answers: dict[str, Any]) -> None:
+        roles = answers[f"{scope}/providers/Microsoft.Authorization/roleAssignments"]
+        of_queues = role(scope, "974c5e8b-45b9-4653-ba55-5f855dd0fb88")
+        reader = role(f"{scope}/blobServices/default/containers/images", "acdd72a7-3385-48ef-bd42-f606fba81ae7")
+        roles["value"] = [reader, *roles["value"][1:3], of_queues]
+
+    return change
+
+
 def without_identity(answers: dict[str, Any]) -> None:
     answers[APP]["identity"] = None
 
@@ -369,7 +381,8 @@ def test_the_settings_that_the_triggers_name_are_looked_for() -> None:
         ("app settings", setting("AzureWebJobsStorage", ""), "AzureWebJobsStorage is set", "azd up"),
         ("app settings", setting("DEFERRED_QUEUE", None), "DEFERRED_QUEUE is not set", "azd up"),
         ("app settings", setting("INPUT_CONTAINER", "pictures"), "INPUT_CONTAINER of the app is pictures", "azd up"),
-        ("app roles", without_role(STORAGE), "'Storage Queue Data Contributor' on devstoreaccount1", "az role"),
+        ("app roles", without_role(STORAGE), "lacks 'Storage Queue Data Contributor' on analysis-requests", "az role"),
+        ("app roles", a_role_above(STORAGE), "lacks 'Storage Blob Data Reader' on images", f"{STORAGE}/blobServices"),
         ("app roles", without_role(MODEL), "'Cognitive Services OpenAI User' on oai-blobsight", f"--scope {MODEL}"),
         ("app roles", without_identity, "has no identity", "azd up"),
         ("model deployment", other_deployment, "has no deployment 'vision'", "It has another"),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from azure.storage.blob.aio import ContainerClient
+from support.documents import pdf, tiff
 from support.person import Person
 from support.pictures import picture
 from support.some_results import failed, put_result, result_of
@@ -177,23 +178,41 @@ def test_sizes_are_read_wherever_the_header_is(tmp_path: Path) -> None:
         path = tmp_path / f"{len(files)}.{kind.lower()}"
         path.write_bytes(encoded(300, 200, kind, before))
         files.append(LocalFile(path, path.name, path.stat().st_size))
-    assert [size for _, size in file_sizes(files)] == [(300, 200)] * len(files)
+    assert [size for _, size in file_sizes(files)] == [Size(300, 200)] * len(files)
+
+
+def test_each_page_of_a_document_is_counted(tmp_path: Path) -> None:
+    documents = {
+        "a.pdf": pdf(["1", "2", "3"]),
+        "b.pdf": pdf(["1"] * 51),
+        "c.pdf": b"%PDF-1.7",
+        "d.tif": tiff(["1", "2"]),
+    }
+    files = []
+    for name, data in documents.items():
+        (tmp_path / name).write_bytes(data)
+        files.append(LocalFile(tmp_path / name, name, len(data)))
+    assert [size for _, size in file_sizes(files)] == [Size(1447, 2048, 3), None, None, Size(620, 877, 2)]
+    one, three = (
+        estimated(Counter({Size(1447, 2048, n): 1}), 1, 0, Assumptions(model="gpt-5.1")).image_tokens for n in (1, 3)
+    )
+    assert three == one.scaled(3)
 
 
 def test_half_of_a_sample_that_are_images_means_half_of_all() -> None:
-    sizes: Counter[Size | None] = Counter({(1024, 1024): 50, None: 50})
+    sizes: Counter[Size | None] = Counter({Size(1024, 1024): 50, None: 50})
     answer = estimated(sizes, 1_000_000, 7, Assumptions(model="gpt-5.1"))
     assert (answer.images, answer.left_out) == (500_000, 500_007)
     assert answer.output_tokens == ASSUMED_OUTPUT.scaled(500_000)
     # A million requests are a million small prices: no tier for long texts.
-    one = estimated(Counter({(1024, 1024): 1}), 1, 0, Assumptions(model="gpt-5.1"))
+    one = estimated(Counter({Size(1024, 1024): 1}), 1, 0, Assumptions(model="gpt-5.1"))
     assert answer.money
     assert one.money
     assert answer.money.high == pytest.approx(one.money.high * 500_000)
 
 
 def test_a_mixed_sample_leaves_a_doubt_that_all_of_them_do_not() -> None:
-    sizes: Counter[Size | None] = Counter({(500, 500): 50, (1024, 1024): 50})
+    sizes: Counter[Size | None] = Counter({Size(500, 500): 50, Size(1024, 1024): 50})
     sample = estimated(sizes, 10_000, 0, Assumptions(model="gpt-5.1"))
     everything = estimated(sizes, 100, 0, Assumptions(model="gpt-5.1"))
     assert sample.image_tokens.low < 10_000 * (210 + SQUARE) / 2 < sample.image_tokens.high
@@ -201,7 +220,7 @@ def test_a_mixed_sample_leaves_a_doubt_that_all_of_them_do_not() -> None:
 
 
 def test_an_answer_never_costs_more_than_its_ceiling() -> None:
-    answer = estimated(Counter({(8, 8): 1}), 1, 0, Assumptions(model="gpt-5.1", max_output_tokens=10))
+    answer = estimated(Counter({Size(8, 8): 1}), 1, 0, Assumptions(model="gpt-5.1", max_output_tokens=10))
     assert answer.output_tokens == Range(10, 10)
 
 
@@ -215,7 +234,7 @@ def test_experience_is_learned_from_results() -> None:
     unlike = learned([*results, other], instructions="Other?")
     assert unlike
     assert (unlike.model, unlike.output_tokens, unlike.image_factor) == ("gpt-5.1", None, experience.image_factor)
-    asked_anew = estimated(Counter({(8, 8): 1}), 1, 0, Assumptions(instructions="Other?"), unlike)
+    asked_anew = estimated(Counter({Size(8, 8): 1}), 1, 0, Assumptions(instructions="Other?"), unlike)
     assert (asked_anew.model, asked_anew.output_tokens) == ("gpt-5.1", ASSUMED_OUTPUT)
     assert learned(results, model="gpt-5.1-2025-11-13", instructions="Describe this image.") == experience
     charged = [result_of(f"{n}.png", usage={"input_tokens": 3 * SQUARE + 70}) for n in range(4)]
@@ -223,5 +242,5 @@ def test_experience_is_learned_from_results() -> None:
     assert more
     assert more.image_factor
     assert more.image_factor.low == pytest.approx(3, rel=0.05)
-    dearer = estimated(Counter({(1024, 1024): 1}), 1, 0, Assumptions(), more)
+    dearer = estimated(Counter({Size(1024, 1024): 1}), 1, 0, Assumptions(), more)
     assert dearer.image_tokens.high == pytest.approx(3 * SQUARE, rel=0.05)

@@ -111,7 +111,7 @@ async def test_waiting_ends_with_what_came_of_each_image(person: Person, folder:
 
 
 async def test_other_files_are_left_out_and_unreadable_ones_listed(person: Person, folder: Folder) -> None:
-    path = folder("a.png", "sub/b.png", notes__pdf="%PDF-1.7", empty__png="", page__jpg="<html>")
+    path = folder("a.png", "sub/b.png", notes__docx="PK\x03\x04", empty__png="", page__jpg="<html>")
     (path / ".DS_Store").write_bytes(b"junk")
     (path / ".hidden.png").write_bytes(picture())
     (path / "sub" / "back").symlink_to(path)
@@ -128,7 +128,7 @@ async def test_other_files_are_left_out_and_unreadable_ones_listed(person: Perso
         ".DS_Store": (False, "junk"),
         ".hidden.png": (False, "hidden"),
         "back": (False, "a link to a folder that is included already"),
-        "notes.pdf": (False, "not an image: it seems to be a PDF document"),
+        "notes.docx": (False, "not an image: it seems to be a ZIP archive"),
         "page.jpg": (False, "not an image: it seems to be an HTML page"),
         "empty.png": (True, "it is empty: save it again, or download it where a cloud service holds it"),
         "dangling.png": (True, "it does not exist"),

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from support.conversion_peak import peak_and_estimate
 from support.damaged_images import encoded
+from support.documents import psd
 from support.odd_images import large_jpeg
 from support.process_memory import CLEAR_REFS
 
@@ -51,6 +52,8 @@ KINDS: dict[str, Callable[[], bytes]] = {
     # These take long to encode, so they are smaller: their estimates were measured by hand at 48 megapixels.
     "heic with alpha": lambda: encoded(_with_alpha().crop((0, 0, 2_400, 1_800)), "HEIF", quality=10),
     "avif": lambda: encoded(_scene().crop(SMALLER), "AVIF", speed=10, quality=20, subsampling="4:4:4"),
+    "jpeg2000": lambda: encoded(_scene().crop(SMALLER), "JPEG2000", irreversible=True),
+    "psd": lambda: psd(_scene()),
     "webp": lambda: encoded(_scene(), "WEBP", method=0),
     "webp lossless with alpha": lambda: encoded(_with_alpha(), "WEBP", lossless=True, method=0, quality=0),
 }

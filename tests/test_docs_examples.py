@@ -470,7 +470,10 @@ async def shown(person: Person) -> list[dict[str, Any]]:
     await person.drop("receipts/receipt.schema.json", RECEIPT)
     await person.drop("receipts/_instructions.md", b"---\nschema: receipts/receipt\n---\nRead this receipt.\n")
     person.scripts["Read this receipt."] = deque([Answer(DATA_ANSWERS["Read this receipt."])])
-    uploads = [(ROOT / "samples" / "receipt.jpg").read_bytes(), b"%PDF-1.7\n" + bytes(500)]
+    uploads = [
+        (ROOT / "samples" / "receipt.jpg").read_bytes(),
+        b"PK\x03\x04" + bytes(26) + b"word/document.xml" + bytes(462),
+    ]
     results = []
     for block, data in zip(SHOWN_RESULTS, uploads, strict=True):
         assert block.name is not None

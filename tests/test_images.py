@@ -4,14 +4,16 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from struct import pack
 from typing import TYPE_CHECKING, cast
 
 import pytest
 from PIL import Image, ImageCms
 from support.damaged_images import bombs, drawing, encoded, exif, photo, samples
+from support.documents import psd
 from support.preparing import LIMITS, assert_alike, failure, opened, prepare
 
-from pipeline.errors import ErrorCode
+from pipeline.errors import ErrorCode, PermanentFailure
 from pipeline.images import ImageFacts, ImageLimits, PreparedImage, as_stored, inspect
 
 if TYPE_CHECKING:
@@ -95,7 +97,7 @@ def test_every_image_arrives_upright(kind: str, orientation: int) -> None:
     assert_alike(prepared, scene)
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "JPEG2000"])
 def test_a_large_image_is_scaled_to_what_the_model_sees(kind: str) -> None:
     scene = photo(3000, 2000)
     data = encoded(scene, kind)
@@ -103,6 +105,30 @@ def test_a_large_image_is_scaled_to_what_the_model_sees(kind: str) -> None:
     prepared = prepare(data)
     assert (prepared.width, prepared.height, prepared.transformed) == (2048, 1365, True)
     assert_alike(prepared, scene)
+
+
+def test_of_a_photoshop_document_the_composite_is_sent() -> None:
+    scene = photo(300, 200)
+    data = psd(scene)
+    assert inspect(data, LIMITS).facts == ImageFacts("psd", 300, 200)
+    assert_alike(prepare(data), scene)
+
+
+@pytest.mark.parametrize(
+    ("data", "what"),
+    [
+        (psd(photo(30, 20), composite=False), "of layers only. Save it with"),
+        (psd(photo(30, 20), version=2), r"a large Photoshop document \(PSB\)"),
+        (psd(photo(30, 20), depth=16), "of an unusual kind"),
+        (psd(photo(30, 20), mode=7), "of an unusual kind"),
+        (b"\xff\x4f\xff\x51" + pack(">HH8IH", 47, 0, 900, 900, 0, 0, 1, 1, 0, 0, 3), "an unusual structure"),
+    ],
+    ids=["layers", "large", "deep", "multichannel", "a million tiles"],
+)
+def test_what_no_decoder_here_draws_is_named(data: bytes, what: str) -> None:
+    with pytest.raises(PermanentFailure, match=what) as failed:
+        inspect(data, LIMITS)
+    assert failed.value.code == "unsupported_image"
 
 
 @pytest.mark.parametrize(

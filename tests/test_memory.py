@@ -17,7 +17,7 @@ from support.odd_images import large_jpeg
 from support.person import Person
 from support.pictures import picture
 
-from pipeline.images import PreparedImage
+from pipeline.documents.facts import Picture, sent_pages
 from pipeline.job.analysis import Analyzer
 from pipeline.job.memory import Budget, NoMemory
 from pipeline.job.race import Outcome
@@ -107,14 +107,15 @@ class Shop:
     async def keep_for(self, key: str, answer: bytes) -> None:
         raise AssertionError(key, answer)
 
-    async def ask(self, question: Question, image: PreparedImage) -> Reply:  # noqa: ARG002 - any answer does
+    async def ask(self, question: Question, image: Picture) -> Reply:  # noqa: ARG002 - any answer does
         self.asked += 1
         if self.answers:
             await self.answers.wait()
         for _ in range(5):
             await asyncio.sleep(0)
-        if not image.transformed:
-            self.held.remove(len(image.data))
+        (sent,) = sent_pages(image)
+        if not sent.image.transformed:
+            self.held.remove(len(sent.image.data))
         return Reply("An answer.", "stop", "fake", None, 1, 1, None, None)
 
 

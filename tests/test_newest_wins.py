@@ -20,8 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.pictures import picture
 
+from pipeline.documents.facts import Picture, sent_pages
 from pipeline.errors import RetryableFailure
-from pipeline.images import PreparedImage
 from pipeline.job.analysis import Analyzer
 from pipeline.job.race import Outcome
 from pipeline.job.requests import Request
@@ -209,8 +209,8 @@ class Storage:
             self.claims[key] = Held(1, None, answer)
 
     # VisionModel
-    async def ask(self, question: Question, image: PreparedImage) -> Reply:
-        assert image.data == IMAGES[CURRENT.get().read]
+    async def ask(self, question: Question, image: Picture) -> Reply:
+        assert sent_pages(image)[0].image.data == IMAGES[CURRENT.get().read]
         await self.turn()
         if self.refusals:
             self.refusals -= 1

@@ -68,8 +68,6 @@ FILES = [
     (b"ID3\x03\0\0\0\0\0\x7fAPIC\0\0\0\x50\0\0\0image/jpeg\0" + JPEG, "an MP3 sound file"),
     (b"\x7fELF\2\1\1" + bytes(50), "a program (ELF)"),
     (b"MZ\x90\0" + bytes(50), "a Windows program"),
-    (b"8BPS\0\1" + bytes(50), "a Photoshop document (PSD)"),
-    (b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(50), "a JPEG 2000 image"),
     (b"\xff\x0a\xfa\x1f" + bytes(50), "a JPEG XL image"),
     (b"II\xbc\x01" + bytes(50), "a JPEG XR image"),
     (b"\xc5\xd0\xd3\xc6\x1e\0\0\0" + bytes(50), "an Encapsulated PostScript drawing (EPS)"),

@@ -53,7 +53,7 @@ async def test_a_missing_role_is_noted_until_it_counts(shop: Workshop) -> None:
         await readiness.note()
         found = await note(shop.person, "shop-state")
         assert (found["read_input"], found["write_results"], found["queue"]) == (True, False, True)
-        assert "Give it the role 'Storage Blob Data Owner'" in found["problems"][0]
+        assert "Give it the role 'Storage Blob Data Contributor'" in found["problems"][0]
         refused = False
         await readiness.note()
         found = await note(shop.person, "shop-state")

@@ -113,6 +113,7 @@ def test_defaults_are_the_contract() -> None:
             "reanalyses_per_hour": None,
             "max_image_bytes": 52428800,
             "max_image_pixels": 250000000,
+            "max_pages": 10,
             "max_concurrency": 32,
             "image_memory_bytes": 536870912,
             "model_timeout_seconds": 120,
@@ -136,7 +137,7 @@ def test_the_ranges_in_the_documentation_are_the_ones_that_hold() -> None:
     rows = re.findall(
         r"^\| `(\w+)` \| `[^|]*` \| (above )?([\d,]+) (?:to ([\d,]+)|or more) \| [^|]* \|", page, re.MULTILINE
     )
-    assert len(rows) == 9
+    assert len(rows) == 10
     for name, above, low, high in rows:
         least = int(low.replace(",", ""))
         refused = [str(least if above else least - 1)]

@@ -12,7 +12,7 @@ from azure.storage.blob.aio import BlobServiceClient
 from support.person import Person
 from support.pictures import picture
 
-from pipeline.images import PreparedImage
+from pipeline.documents.facts import Picture, sent_pages
 from pipeline.job.analysis import Analyzer
 from pipeline.job.race import Outcome
 from pipeline.job.requests import Request
@@ -36,8 +36,10 @@ class Counter:
 
 
 class Model:
-    async def ask(self, question: Question, image: PreparedImage) -> Reply:
-        return Reply(f"{question.instructions} {image.width}", "stop", "fake", None, 1, 1, None, None)
+    async def ask(self, question: Question, image: Picture) -> Reply:
+        return Reply(
+            f"{question.instructions} {sent_pages(image)[0].image.width}", "stop", "fake", None, 1, 1, None, None
+        )
 
 
 @dataclass

@@ -101,12 +101,23 @@ async def test_an_image_becomes_a_result(person: Person) -> None:
                 "transformed": False,
                 "detail": "auto",
             },
+            "pages_sent": [
+                {
+                    "number": 1,
+                    "format": "png",
+                    "width": 64,
+                    "height": 48,
+                    "size_bytes": 137,
+                    "transformed": False,
+                }
+            ],
             "answer": {
                 "text": "You asked: What is this?",
                 "data": None,
                 "finish_reason": "stop",
                 "truncated": False,
                 "reused_from": None,
+                "pages": None,
             },
             "model": {"deployment": "vision", "model": "blobsight-local-ocr"},
             "usage": {"input_tokens": 264, "output_tokens": 6, "reasoning_tokens": 0, "cached_tokens": 0},
@@ -203,9 +214,13 @@ async def test_a_document_of_several_pages_says_how_many_there_are(person: Perso
     await person.drop("scan.tif", scan, {"instructions": "Pages?"})
     result = await person.result("scan.tif")
     jsonschema.validate(result, SCHEMA)
-    source, sent = result["source"], result["image_sent"]
+    source, sent = result["source"], result["pages_sent"]
     assert (source["format"], source["width"], source["height"], source["pages"]) == ("tiff", 400, 300, 3)
-    assert (sent["width"], sent["height"], sent["transformed"]) == (400, 300, True)
+    assert [(page["number"], page["width"], page["height"]) for page in sent] == [
+        (1, 400, 300),
+        (2, 300, 400),
+        (3, 400, 300),
+    ]
 
 
 async def test_the_type_is_the_contents_never_the_names(person: Person) -> None:
@@ -291,6 +306,7 @@ async def test_a_truncated_answer_is_kept_and_marked(person: Person) -> None:
             "finish_reason": "length",
             "truncated": True,
             "reused_from": None,
+            "pages": None,
         },
     )
 

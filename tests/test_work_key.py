@@ -6,6 +6,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.documents.choice import PageChoice
 from pipeline.job.work import work_key
 from pipeline.model.question import Question
 from pipeline.schemas import AnswerSchema
@@ -19,6 +20,8 @@ CHANGES: dict[str, st.SearchStrategy[Any]] = {
     "max_output_tokens": st.integers(1, 10**6),
     "reasoning_effort": st.sampled_from([None, "low", "high"]),
     "schema": st.sampled_from(SCHEMAS),
+    "pages": st.sampled_from([None, *map(PageChoice.parse, ("all", "first", "last", "1-3", "3,1-2", "2-"))]),
+    "per_page": st.booleans(),
 }
 questions = st.builds(Question, **CHANGES)
 blobs = st.tuples(st.none() | st.text(), st.none() | st.text(), st.text())

@@ -19,10 +19,11 @@ from support.process_memory import CLEAR_REFS, held
 from support.some_settings import ENOUGH
 
 from pipeline.app import app, settings
-from pipeline.images import PreparedImage
+from pipeline.documents.facts import Picture
 from pipeline.instructions import Instructions, Origin
-from pipeline.job.answering import CONVERSIONS, ModelAnswerer
+from pipeline.job.answering import ModelAnswerer
 from pipeline.job.memory import Budget, Content
+from pipeline.job.preparing import CONVERSIONS
 from pipeline.job.work import Asked, Stopwatch
 from pipeline.model.question import Question, Reply
 
@@ -64,7 +65,7 @@ def test_mixed_conversions_stay_within_the_bounds_and_leave_nothing_behind(tmp_p
 class Model:
     """Answers at once."""
 
-    async def ask(self, question: Question, image: PreparedImage) -> Reply:  # noqa: ARG002
+    async def ask(self, question: Question, image: Picture) -> Reply:  # noqa: ARG002
         return Reply("A picture", "stop", None, None)
 
 

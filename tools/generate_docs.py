@@ -102,7 +102,7 @@ FLOORS = (
     "app",
     *("triggers", "upkeep", "job", "model", "pacing", "storage"),
     "result",
-    *("instructions", "images", "schemas"),
+    *("instructions", "documents", "images", "schemas"),
     *("telemetry", "settings", "names", "junk", "errors", "unpacking", "one_line"),
 )
 """The rooms of `pipeline`, packages and modules, the top floor first."""

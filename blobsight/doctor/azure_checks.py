@@ -1,6 +1,7 @@
 """Check the deployment, through Azure Resource Manager and the model itself."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -9,6 +10,7 @@ import aiohttp
 
 from blobsight.doctor.findings import Finding, Patient, failed, ok, skipped
 from blobsight.doctor.resource_manager import Refused, ResourceManager
+from blobsight.hosts import MODEL, host_of, is_trusted
 from pipeline.job.public import BLOB_CREATED
 from pipeline.settings import Settings, SettingsError
 
@@ -31,13 +33,26 @@ TRIGGERS_SETTINGS = {"INPUT_CONTAINER", "REQUESTS_QUEUE", "DEFERRED_QUEUE"}
 """Settings that function_app.py names in its triggers."""
 
 # https://learn.microsoft.com/azure/role-based-access-control/built-in-roles
-_BLOB_OWNER = {"b7e6dc6d-f1e8-4753-8033-0f276bb0955b"}
+_BLOB_WRITERS = {
+    "ba92f5b4-2d11-453d-a403-e96b0029c9fe",  # Storage Blob Data Contributor
+    "b7e6dc6d-f1e8-4753-8033-0f276bb0955b",  # Storage Blob Data Owner
+}
+_BLOB_READERS = {"2a2b9908-6ea1-4ae2-8e65-a410df84e7d1", *_BLOB_WRITERS}  # Storage Blob Data Reader
 _QUEUE_CONTRIBUTOR = {"974c5e8b-45b9-4653-ba55-5f855dd0fb88"}
-_MODEL_USER = {
+_MODEL_USERS = {
     "5e0bd9bd-7b93-4f28-af87-19fc36ad61bd",  # Cognitive Services OpenAI User
     "a001fd3d-188f-4b5d-821b-7da978bf7442",  # Cognitive Services OpenAI Contributor
     "a97b65f3-24c7-4388-baec-2e87135dc908",  # Cognitive Services User
 }
+_OTHERS = {
+    "c6a89b2d-59bc-44d0-9896-0f6e12d7b80a",  # Storage Queue Data Message Sender
+    "8a0f0c08-91a1-4084-bc3d-661d67233fed",  # Storage Queue Data Message Processor
+    "19e7f393-937e-4f77-808e-94535e297925",  # Storage Queue Data Reader
+    "acdd72a7-3385-48ef-bd42-f606fba81ae7",  # Reader
+    "b24988ac-6180-42a0-ab88-20f7382dd24c",  # Contributor
+    "8e3af657-a8ff-443c-a75c-2fe8c4bcb635",  # Owner
+}
+_AZURES = _BLOB_READERS | _QUEUE_CONTRIBUTOR | _MODEL_USERS | _OTHERS
 
 
 async def token(patient: Patient) -> Finding:
@@ -134,29 +149,57 @@ async def app_roles(patient: Patient) -> Finding:
     principal = await _principal(arm, deployed.app)
     if principal is None:
         return failed(f"{deployed.function_app} has no identity, or several", "Run azd up, which gives it one.")
-    wanted = []
+    wanted: list[_Wanted] = []
     storage = await _storage_id(arm, patient)
     if storage is not None:
-        wanted += [
-            ("Storage Blob Data Owner", _BLOB_OWNER, storage),
-            ("Storage Queue Data Contributor", _QUEUE_CONTRIBUTOR, storage),
-        ]
+        wanted += _on_storage(patient, storage)
     model = await _model_account(arm, patient)
     if model is not None:
-        wanted.append(("Cognitive Services OpenAI User", _MODEL_USER, model["id"]))
+        wanted.append(_Wanted("Cognitive Services OpenAI User", _MODEL_USERS, model["id"]))
     if not wanted:
         return skipped("neither the storage account nor the model's account is in this subscription")
-    has = {scope: await arm.roles(scope, principal) for scope in {scope for _, _, scope in wanted}}
-    missing = [(name, scope) for name, roles, scope in wanted if not roles & has[scope]]
+    accounts = [each for each in (storage, model and model["id"]) if each]
+    has = [role for account in accounts for role in await arm.roles(account, principal)]
+    missing = [each for each in wanted if not each.is_among(has)]
     if missing:
-        name, scope = missing[0]
         return failed(
-            "the app's identity lacks "
-            + ", ".join(f"'{name}' on {scope.rpartition('/')[2]}" for name, scope in missing),
-            f"az role assignment create --role '{name}' --assignee-object-id {principal}"
-            f" --assignee-principal-type ServicePrincipal --scope {scope}",
+            "the app's identity lacks " + ", ".join(str(each) for each in missing),
+            f"az role assignment create --role '{missing[0].name}' --assignee-object-id {principal}"
+            f" --assignee-principal-type ServicePrincipal --scope {missing[0].scope}",
         )
-    return ok("the app's identity has " + ", ".join(f"'{name}'" for name, _, _ in wanted))
+    return ok("the app's identity has " + ", ".join(str(each) for each in wanted))
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A role that the app's identity needs on a resource, and the ids of those that will do."""
+
+    name: str
+    roles: set[str]
+    scope: str
+
+    def is_among(self, assigned: Iterable[tuple[str, str]]) -> bool:
+        """Whether one of them is assigned there or above. A role of the operator's own is taken to be made for this."""
+        return any(
+            (role in self.roles or role not in _AZURES) and f"{self.scope}/".lower().startswith(f"{where}/".lower())
+            for role, where in assigned
+        )
+
+    def __str__(self) -> str:
+        return f"'{self.name}' on {self.scope.rpartition('/')[2]}"
+
+
+def _on_storage(patient: Patient, account: str) -> Iterator[_Wanted]:
+    """What the templates assign on the data account (infra/bicep/modules/roles.bicep)."""
+    place = patient.account.place
+    blobs, queues = f"{account}/blobServices/default/containers", f"{account}/queueServices/default/queues"
+    yield _Wanted("Storage Blob Data Reader", _BLOB_READERS, f"{blobs}/{place.images}")
+    for container in (place.results, place.state):
+        yield _Wanted("Storage Blob Data Contributor", _BLOB_WRITERS, f"{blobs}/{container}")
+    for queue in (place.requests, place.deferred):
+        for each in (queue, f"{queue}-poison"):
+            yield _Wanted("Storage Queue Data Contributor", _QUEUE_CONTRIBUTOR, f"{queues}/{each}")
+    yield _Wanted("Storage Queue Data Contributor", _QUEUE_CONTRIBUTOR, f"{queues}/webjobs-blobtrigger-poison")
 
 
 async def model_deployment(patient: Patient) -> Finding:  # noqa: PLR0911 - one for each thing that may be wrong
@@ -212,6 +255,9 @@ async def model_answers(patient: Patient) -> Finding:
         )
     if not (deployed.model_endpoint and deployed.model_deployment):
         return skipped("AZURE_OPENAI_ENDPOINT or AZURE_OPENAI_DEPLOYMENT is not set")
+    if not is_trusted(deployed.model_endpoint, MODEL, patient.account.place.trusted_hosts):
+        host = host_of(deployed.model_endpoint)
+        return skipped(f"{host} is not one of Azure's hosts, and would get your token", f"--trust-host {host}")
     token = await credential.get_token(MODEL_SCOPE)
     url = f"{_resource(deployed.model_endpoint)}/openai/v1/chat/completions"
     name = deployed.model_deployment

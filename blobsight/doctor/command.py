@@ -14,6 +14,7 @@ from blobsight.account import Place, account_options, explained
 from blobsight.doctor import azure_checks, storage_checks
 from blobsight.doctor.findings import Check, Finding, Patient, Verdict, failed, skipped
 from blobsight.doctor.resource_manager import PUBLIC, Deployed, Refused, ResourceManager
+from blobsight.hosts import RESOURCE_MANAGER, require_trusted
 from blobsight.running import run
 from blobsight.terminal import Exit, Trouble, out, printable, progress, table, write_json
 from pipeline.settings import ServiceUrl
@@ -94,6 +95,8 @@ def doctor(place: Place, /, resource_manager: str, host: str, *, as_json: bool, 
     blobsight doctor
     blobsight doctor --json | jq '.[] | select(.verdict == "failed")'
     """  # noqa: D301 - click's mark of lines to leave alone
+    if place.account is not None:
+        require_trusted(resource_manager, RESOURCE_MANAGER, place.trusted_hosts, "--resource-manager")
     return run(_run(place, Deployed(**names), resource_manager, host, as_json=as_json))
 
 

@@ -134,14 +134,21 @@ class ResourceManager:
         """The models that an account may deploy: `name`, `version`, when they retire (`deprecation`, `skus`), …"""
         return await self._list(f"{account}/models", COGNITIVE_SERVICES)
 
-    async def roles(self, scope: str, principal: str) -> set[str]:
-        """Ids of the roles that a principal has on a resource, assigned there or above, to it or to its groups."""
+    async def roles(self, scope: str, principal: str) -> list[tuple[str, str]]:
+        """Roles that a principal has on a resource and on parts of it, assigned there or above, to it or to its groups.
+
+        Each with its id, and where it is assigned.
+        """
         found = await self._list(
             f"{scope}/providers/Microsoft.Authorization/roleAssignments",
             AUTHORIZATION,
-            {"$filter": f"atScope() and assignedTo('{principal}')"},
+            {"$filter": f"assignedTo('{principal}')"},
         )
-        return {str(assignment["properties"]["roleDefinitionId"]).rpartition("/")[2].lower() for assignment in found}
+        properties = [assignment["properties"] for assignment in found]
+        return [
+            (str(each["roleDefinitionId"]).rpartition("/")[2].lower(), str(each["scope"]).rstrip("/"))
+            for each in properties
+        ]
 
     async def _list(self, path: str, version: str, query: Mapping[str, str] | None = None) -> list[Mapping[str, Any]]:
         found: list[Mapping[str, Any]] = []

@@ -200,7 +200,7 @@ def _image_tokens(
     learned = experience.image_factor if experience else None
     if learned:
         rules = rules[:1]
-    costs = {size: image_tokens(*size, rules, detail) for size in sizes if size}
+    costs = {size: image_tokens(size.width, size.height, rules, detail).scaled(size.pages) for size in sizes if size}
     if not costs:
         return Range.exactly(0)
     low = Range.of_mean([costs[size].low for size in sizes.elements() if size], images).low

@@ -1,11 +1,13 @@
 """Find the pixel sizes of images from the first bytes of their files."""
 
+import asyncio
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from typing import NamedTuple
 
 from azure.core.exceptions import ResourceNotFoundError
 from azure.storage.blob.aio import ContainerClient
@@ -14,6 +16,7 @@ from blobsight.account import affects_all
 from blobsight.local_files import LocalFile
 from blobsight.reading import read_blob, side_by_side
 from blobsight.terminal import Problem, Unknown
+from pipeline.documents.pdf import is_pdf, measure_pdf
 from pipeline.errors import ErrorCode, PermanentFailure
 from pipeline.images import ImageLimits, inspect, too_many_bytes
 from pipeline.storage.facts import ListedBlob
@@ -21,8 +24,14 @@ from pipeline.unpacking import unpacked_start
 
 LIMITS = ImageLimits()
 
-type Size = tuple[int, int]
-"""Width and height in pixels, as stored."""
+
+class Size(NamedTuple):
+    """Width and height in pixels, as stored; of a document those of its first page, and how many pages it has."""
+
+    width: int
+    height: int
+    pages: int = 1
+
 
 HEADS = (65_536, 1_048_576, LIMITS.max_bytes)
 """Bytes to read until the size is known. The first is enough for most; a camera's preview may stand before it, and a
@@ -62,8 +71,8 @@ async def _blob_size(images: ContainerClient, blob: ListedBlob) -> Size | None:
         for length in HEADS:
             if len(head) < min(length, blob.size):
                 head += (await read_blob(images, blob.name, start=len(head), length=length - len(head))).data
-            known, found = _size(
-                unpacked_start(head, max(HEADS[1], len(head))), blob.size, is_all=len(head) >= blob.size
+            known, found = await asyncio.to_thread(
+                _size, unpacked_start(head, max(HEADS[1], len(head))), blob.size, is_all=len(head) >= blob.size
             )
             if known:
                 return found
@@ -102,8 +111,13 @@ def _size(start: bytes, size: int, *, is_all: bool) -> tuple[bool, Size | None]:
     try:
         if size > LIMITS.max_bytes:
             raise too_many_bytes(size, LIMITS)
+        if is_pdf(start):
+            if not is_all:
+                return False, None
+            pages, width, height = measure_pdf(start)
+            return True, Size(width, height, pages)
         facts = inspect(start, LIMITS).facts
     except PermanentFailure as failure:
         # It may look damaged only because its header lies further back.
         return failure.code is not ErrorCode.CORRUPT_IMAGE or is_all, None
-    return True, (facts.width, facts.height)
+    return True, Size(facts.width, facts.height, facts.pages or 1)

@@ -18,6 +18,7 @@ from rich.highlighter import JSONHighlighter
 from blobsight.account import Place, about_blob, account_options, affects_all, may_affect_all
 from blobsight.image_states import SHORTENED_AT, checked_prefix, odd_ones
 from blobsight.reading import Content, UnreadableError, side_by_side
+from blobsight.results.by_page import ByPage
 from blobsight.results.export import JSON_LINES, TABLES, Export, JsonLines, Table, new_file
 from blobsight.results.flattening import json_text
 from blobsight.results.page import PAGES, AnswersPage
@@ -81,6 +82,7 @@ def _output(_context: click.Context, _parameter: click.Parameter, path: Path | N
     help="File to write: .jsonl, .csv, .parquet, or .html for a page to send. A file of that name is replaced, once the"
     " new one is complete.  [default: JSON Lines on stdout]",
 )
+@click.option("--by-page", is_flag=True, help="A row for each page that was asked about by itself (option per_page).")
 @click.option("--succeeded", is_flag=True, help="Only results with status succeeded.")
 @click.option("--failed", is_flag=True, help="Only results with status failed.")
 @click.option(
@@ -88,7 +90,7 @@ def _output(_context: click.Context, _parameter: click.Parameter, path: Path | N
 )
 @account_options
 def results(  # noqa: PLR0913 - one for each option
-    place: Place, prefix: str, output: Path | None, *, succeeded: bool, failed: bool, as_json: bool
+    place: Place, prefix: str, output: Path | None, *, by_page: bool, succeeded: bool, failed: bool, as_json: bool
 ) -> Exit:
     """Export results, or show one.
 
@@ -118,7 +120,7 @@ def results(  # noqa: PLR0913 - one for each option
     try:
         with new_file(output) if output else _stdout() as export:
             with _bar(output) as bar:
-                run(export_results(place, prefix, wanted, export, tally, bar))
+                run(export_results(place, prefix, wanted, ByPage(export) if by_page else export, tally, bar))
             if not tally.found:
                 raise Trouble(
                     f"'{place.results}' has no result"

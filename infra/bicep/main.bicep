@@ -44,6 +44,10 @@ param inputContainer string = 'images'
 @maxLength(63)
 param outputContainer string = 'results'
 
+@description('Container of instructions that uploaders can\'t write: see docs/trust.md. Empty for none: instructions lie beside the images.')
+@maxLength(63)
+param instructionsContainer string = ''
+
 @description('How Event Grid delivers: to the app\'s webhook, whose key is part of the subscription, or to a queue, with no key anywhere.')
 @allowed([
   'webhook'
@@ -54,7 +58,7 @@ param eventDelivery string = 'webhook'
 @description('Name of the topic of the data account. Only to be set when Azure has made one already: an account has at most one.')
 param systemTopicName string = ''
 
-@description('Redundancy of both storage accounts.')
+@description('Redundancy of the storage accounts.')
 @allowed([
   'Standard_LRS'
   'Standard_ZRS'
@@ -75,6 +79,10 @@ param versionDays int = 30
 @description('After how many days without a change images and results are deleted. 0 keeps them.')
 @minValue(0)
 param keepDays int = 0
+
+@description('For how many days a version of a result can be neither changed nor deleted, by anybody. 0: no such policy. Only for a new environment.')
+@minValue(0)
+param immutableDays int = 0
 
 @description('Region of Azure OpenAI; empty for that of everything else. Not every model is in every region.')
 param openAiLocation string = ''
@@ -125,6 +133,12 @@ param maximumInstanceCount int = 40
 @minValue(0)
 param alwaysReadyInstances int = 0
 
+@description('The hardened profile: see docs/trust.md. It includes networkIsolation, delivery by queue and alerts, for which it needs alertEmail.')
+param hardened bool = false
+
+@description('Whether the app gets roles of its own making, which allow what it does and no more. Whoever deploys then has to be Owner or User Access Administrator.')
+param customRoles bool = false
+
 @description('Whether storage and a new Azure OpenAI account are reached over private endpoints in a virtual network of their own.')
 param networkIsolation bool = false
 
@@ -145,6 +159,13 @@ param alertsEnabled bool = true
 
 @description('Who gets an e-mail for an alert; empty for none: alerts are seen in the portal then.')
 param alertEmail string = ''
+
+@description('A month\'s cost of this resource group, in the currency of the subscription, of which alertEmail is told. 0 for no budget.')
+@minValue(0)
+param monthlyBudget int = 0
+
+@description('First day of the month that the budget begins in, such as 2026-11-01. It can\'t be changed later.')
+param budgetFrom string = ''
 
 @description('Failed results in 15 minutes that are too many.')
 @minValue(0)
@@ -173,12 +194,14 @@ module resources 'resources.bicep' = {
     userPrincipalType: userPrincipalType
     inputContainer: inputContainer
     outputContainer: outputContainer
+    instructionsContainer: instructionsContainer
     eventDelivery: eventDelivery
     systemTopicName: systemTopicName
     storageSku: storageSku
     softDeleteDays: softDeleteDays
     versionDays: versionDays
     keepDays: keepDays
+    immutableDays: immutableDays
     openAiLocation: openAiLocation
     existingOpenAiName: existingOpenAiName
     existingOpenAiResourceGroup: existingOpenAiResourceGroup
@@ -192,12 +215,16 @@ module resources 'resources.bicep' = {
     instanceMemoryMB: instanceMemoryMB
     maximumInstanceCount: maximumInstanceCount
     alwaysReadyInstances: alwaysReadyInstances
+    hardened: hardened
+    customRoles: customRoles
     networkIsolation: networkIsolation
     allowedIpRanges: allowedIpRanges
     logRetentionDays: logRetentionDays
     logDailyQuotaGb: logDailyQuotaGb
     alertsEnabled: alertsEnabled
     alertEmail: alertEmail
+    monthlyBudget: monthlyBudget
+    budgetFrom: budgetFrom
     failedResultsThreshold: failedResultsThreshold
     throttledCallsThreshold: throttledCallsThreshold
   }

@@ -21,6 +21,7 @@ param inputContainer = readEnvironmentVariable('BLOBSIGHT_INPUT_CONTAINER', '') 
 param outputContainer = readEnvironmentVariable('BLOBSIGHT_OUTPUT_CONTAINER', '') == ''
   ? 'results'
   : readEnvironmentVariable('BLOBSIGHT_OUTPUT_CONTAINER', '')
+param instructionsContainer = readEnvironmentVariable('BLOBSIGHT_INSTRUCTIONS_CONTAINER', '')
 param eventDelivery = readEnvironmentVariable('AZURE_EVENT_DELIVERY', '') == ''
   ? 'webhook'
   : readEnvironmentVariable('AZURE_EVENT_DELIVERY', '')
@@ -37,6 +38,9 @@ param versionDays = int(readEnvironmentVariable('BLOBSIGHT_VERSION_DAYS', '') ==
 param keepDays = int(readEnvironmentVariable('BLOBSIGHT_KEEP_DAYS', '') == ''
   ? '0'
   : readEnvironmentVariable('BLOBSIGHT_KEEP_DAYS', ''))
+param immutableDays = int(readEnvironmentVariable('BLOBSIGHT_IMMUTABLE_DAYS', '') == ''
+  ? '0'
+  : readEnvironmentVariable('BLOBSIGHT_IMMUTABLE_DAYS', ''))
 param openAiLocation = readEnvironmentVariable('AZURE_OPENAI_LOCATION', '')
 param existingOpenAiName = readEnvironmentVariable('AZURE_OPENAI_EXISTING_NAME', '')
 param existingOpenAiResourceGroup = readEnvironmentVariable('AZURE_OPENAI_EXISTING_RESOURCE_GROUP', '')
@@ -70,6 +74,12 @@ param maximumInstanceCount = int(readEnvironmentVariable('BLOBSIGHT_MAXIMUM_INST
 param alwaysReadyInstances = int(readEnvironmentVariable('BLOBSIGHT_ALWAYS_READY_INSTANCES', '') == ''
   ? '0'
   : readEnvironmentVariable('BLOBSIGHT_ALWAYS_READY_INSTANCES', ''))
+param hardened = bool(readEnvironmentVariable('BLOBSIGHT_HARDENED', '') == ''
+  ? 'false'
+  : readEnvironmentVariable('BLOBSIGHT_HARDENED', ''))
+param customRoles = bool(readEnvironmentVariable('BLOBSIGHT_CUSTOM_ROLES', '') == ''
+  ? 'false'
+  : readEnvironmentVariable('BLOBSIGHT_CUSTOM_ROLES', ''))
 param networkIsolation = bool(readEnvironmentVariable('BLOBSIGHT_NETWORK_ISOLATION', '') == ''
   ? 'false'
   : readEnvironmentVariable('BLOBSIGHT_NETWORK_ISOLATION', ''))
@@ -86,6 +96,10 @@ param alertsEnabled = bool(readEnvironmentVariable('BLOBSIGHT_ALERTS', '') == ''
   ? 'true'
   : readEnvironmentVariable('BLOBSIGHT_ALERTS', ''))
 param alertEmail = readEnvironmentVariable('BLOBSIGHT_ALERT_EMAIL', '')
+param monthlyBudget = int(readEnvironmentVariable('BLOBSIGHT_MONTHLY_BUDGET', '') == ''
+  ? '0'
+  : readEnvironmentVariable('BLOBSIGHT_MONTHLY_BUDGET', ''))
+param budgetFrom = readEnvironmentVariable('BLOBSIGHT_BUDGET_FROM', '')
 param failedResultsThreshold = int(readEnvironmentVariable('BLOBSIGHT_FAILED_RESULTS_THRESHOLD', '') == ''
   ? '10'
   : readEnvironmentVariable('BLOBSIGHT_FAILED_RESULTS_THRESHOLD', ''))

@@ -34,6 +34,10 @@ param inputContainer string = 'images'
 @maxLength(63)
 param outputContainer string = 'results'
 
+@description('Container of instructions that uploaders can\'t write: see docs/trust.md. Empty for none: instructions lie beside the images.')
+@maxLength(63)
+param instructionsContainer string = ''
+
 @description('How Event Grid delivers: to the app\'s webhook, whose key is part of the subscription, or to a queue, with no key anywhere.')
 @allowed([
   'webhook'
@@ -44,7 +48,7 @@ param eventDelivery string = 'webhook'
 @description('Name of the topic of the data account. Only to be set when Azure has made one already: an account has at most one.')
 param systemTopicName string = ''
 
-@description('Redundancy of both storage accounts.')
+@description('Redundancy of the storage accounts.')
 @allowed([
   'Standard_LRS'
   'Standard_ZRS'
@@ -65,6 +69,10 @@ param versionDays int = 30
 @description('After how many days without a change images and results are deleted. 0 keeps them.')
 @minValue(0)
 param keepDays int = 0
+
+@description('For how many days a version of a result can be neither changed nor deleted, by anybody. 0: no such policy. Only for a new environment.')
+@minValue(0)
+param immutableDays int = 0
 
 @description('Region of Azure OpenAI; empty for that of everything else. Not every model is in every region.')
 param openAiLocation string = ''
@@ -120,6 +128,12 @@ param maximumInstanceCount int = 40
 @minValue(0)
 param alwaysReadyInstances int = 0
 
+@description('The hardened profile: see docs/trust.md. It includes networkIsolation, delivery by queue and alerts, for which it needs alertEmail.')
+param hardened bool = false
+
+@description('Whether the app gets roles of its own making, which allow what it does and no more. Whoever deploys then has to be Owner or User Access Administrator.')
+param customRoles bool = false
+
 @description('Whether storage and a new Azure OpenAI account are reached over private endpoints in a virtual network of their own.')
 param networkIsolation bool = false
 
@@ -141,6 +155,13 @@ param alertsEnabled bool = true
 @description('Who gets an e-mail for an alert; empty for none: alerts are seen in the portal then.')
 param alertEmail string = ''
 
+@description('A month\'s cost of this resource group, in the currency of the subscription, of which alertEmail is told. 0 for no budget.')
+@minValue(0)
+param monthlyBudget int = 0
+
+@description('First day of the month that the budget begins in, such as 2026-11-01. It can\'t be changed later.')
+param budgetFrom string = ''
+
 @description('Failed results in 15 minutes that are too many.')
 @minValue(0)
 param failedResultsThreshold int = 10
@@ -159,6 +180,18 @@ var stateContainer = 'pipeline-state'
 var deadLetterContainer = 'dead-letters'
 var requestsQueue = 'analysis-requests'
 var deferredQueue = 'deferred-work'
+
+// The host moves a message that failed five times onto the queue's poison queue; the blob trigger's is named by the host.
+var queues = [
+  requestsQueue
+  '${requestsQueue}-poison'
+  deferredQueue // the app's own: nobody else is given a role on it
+  '${deferredQueue}-poison'
+  'webjobs-blobtrigger-poison'
+]
+
+var isolated = hardened || networkIsolation
+var delivery = hardened ? 'queue' : eventDelivery
 
 var openAiIsNew = empty(existingOpenAiName)
 var openAiName = openAiIsNew ? 'oai-blobsight-${token}' : existingOpenAiName
@@ -184,6 +217,15 @@ module identity 'modules/identity.bicep' = {
   }
 }
 
+module deploymentIdentity 'modules/identity.bicep' = {
+  name: 'deployment-identity'
+  params: {
+    name: 'id-blobsight-deployment-${token}'
+    location: location
+    tags: allTags
+  }
+}
+
 module hostStorage 'modules/storage-host.bicep' = {
   name: 'storage-host'
   params: {
@@ -191,9 +233,24 @@ module hostStorage 'modules/storage-host.bicep' = {
     location: location
     tags: allTags
     sku: storageSku
+    softDeleteDays: softDeleteDays
+    copiesWithinTenant: hardened
+    networkIsolation: isolated
+    allowedIpRanges: allowedIpRanges
+  }
+}
+
+module codeStorage 'modules/storage-code.bicep' = {
+  name: 'storage-code'
+  params: {
+    name: 'stcode${token}'
+    location: location
+    tags: allTags
+    sku: storageSku
     deploymentContainer: deploymentContainer
     softDeleteDays: softDeleteDays
-    networkIsolation: networkIsolation
+    copiesWithinTenant: hardened
+    networkIsolation: isolated
     allowedIpRanges: allowedIpRanges
   }
 }
@@ -209,12 +266,14 @@ module dataStorage 'modules/storage-data.bicep' = {
     outputContainer: outputContainer
     stateContainer: stateContainer
     deadLetterContainer: deadLetterContainer
-    requestsQueue: requestsQueue
-    deferredQueue: deferredQueue
+    instructionsContainer: instructionsContainer
+    queues: queues
     softDeleteDays: softDeleteDays
     versionDays: versionDays
     keepDays: keepDays
-    networkIsolation: networkIsolation
+    immutableDays: immutableDays
+    copiesWithinTenant: hardened
+    networkIsolation: isolated
     allowedIpRanges: allowedIpRanges
   }
 }
@@ -242,7 +301,7 @@ module openAi 'modules/openai.bicep' = if (openAiIsNew) {
     modelVersion: modelVersion
     modelSku: modelSku
     modelCapacity: modelCapacity
-    networkIsolation: networkIsolation
+    networkIsolation: isolated
   }
 }
 
@@ -252,6 +311,7 @@ module openAiAccess 'modules/openai-access.bicep' = {
   params: {
     accountName: openAiName
     appPrincipalId: identity.outputs.principalId
+    customRoles: customRoles
   }
   dependsOn: [
     openAi
@@ -273,14 +333,20 @@ module roles 'modules/roles.bicep' = {
   name: 'roles'
   params: {
     hostStorageName: hostStorage.outputs.name
+    codeStorageName: codeStorage.outputs.name
+    deploymentContainer: deploymentContainer
     dataStorageName: dataStorage.outputs.name
     applicationInsightsName: applicationInsightsName
     inputContainer: inputContainer
     outputContainer: outputContainer
     stateContainer: stateContainer
     deadLetterContainer: deadLetterContainer
+    instructionsContainer: instructionsContainer
     requestsQueue: requestsQueue
+    appQueues: queues
     appPrincipalId: identity.outputs.principalId
+    deploymentPrincipalId: deploymentIdentity.outputs.principalId
+    customRoles: customRoles
     eventGridPrincipalId: topic.outputs.principalId
     userPrincipalId: userPrincipalId
     userPrincipalType: userPrincipalType
@@ -307,6 +373,12 @@ var storageEndpoints = [
     dnsZone: dnsZones.table
   }
   {
+    name: 'pe-code-blob-${token}'
+    resourceId: codeStorage.outputs.id
+    groupId: 'blob'
+    dnsZone: dnsZones.blob
+  }
+  {
     name: 'pe-data-blob-${token}'
     resourceId: dataStorage.outputs.id
     groupId: 'blob'
@@ -330,7 +402,7 @@ var openAiEndpoints = [
   }
 ]
 
-module network 'modules/network.bicep' = if (networkIsolation) {
+module network 'modules/network.bicep' = if (isolated) {
   name: 'network'
   params: {
     name: networkName
@@ -339,6 +411,10 @@ module network 'modules/network.bicep' = if (networkIsolation) {
     addressPrefix: '10.83.0.0/24'
     appSubnetPrefix: '10.83.0.0/26'
     endpointSubnetPrefix: '10.83.0.64/26'
+    // Where tokens come from, where telemetry goes, and an account of somebody else's, which may be on the public network.
+    outboundTags: hardened
+      ? concat(['AzureActiveDirectory', 'AzureMonitor'], openAiIsNew ? [] : ['CognitiveServicesManagement'])
+      : []
     dnsZones: concat(
       [
         dnsZones.blob
@@ -362,8 +438,9 @@ module app 'modules/function-app.bicep' = {
     pythonVersion: '3.13'
     identityId: identity.outputs.id
     identityClientId: identity.outputs.clientId
+    deploymentIdentityId: deploymentIdentity.outputs.id
     hostStorageName: hostStorage.outputs.name
-    deploymentContainerUrl: hostStorage.outputs.deploymentContainerUrl
+    deploymentContainerUrl: codeStorage.outputs.deploymentContainerUrl
     applicationInsightsConnectionString: monitoring.outputs.applicationInsightsConnectionString
     pipelineSettings: union(
       {
@@ -374,6 +451,11 @@ module app 'modules/function-app.bicep' = {
         IMAGE_MEMORY_BYTES: string(instanceMemoryMB * (instanceMemoryMB > 512 ? 262144 : 131072))
       },
       pipelineSettings,
+      empty(instructionsContainer)
+        ? {}
+        : {
+            INSTRUCTIONS_CONTAINER: instructionsContainer
+          },
       {
         INPUT_CONTAINER: inputContainer
         OUTPUT_CONTAINER: outputContainer
@@ -391,8 +473,11 @@ module app 'modules/function-app.bicep' = {
     instanceMemoryMB: instanceMemoryMB
     maximumInstanceCount: maximumInstanceCount
     alwaysReadyInstances: alwaysReadyInstances
-    alwaysReadyFor: eventDelivery == 'webhook' ? 'blob' : 'function:analyze_request'
-    subnetId: networkIsolation ? resourceId('Microsoft.Network/virtualNetworks/subnets', networkName, 'app') : ''
+    alwaysReadyFor: delivery == 'webhook' ? 'blob' : 'function:analyze_request'
+    subnetId: isolated ? resourceId('Microsoft.Network/virtualNetworks/subnets', networkName, 'app') : ''
+    inboundRestricted: isolated
+    admitsEventGrid: delivery == 'webhook'
+    allowedIpRanges: allowedIpRanges
   }
   dependsOn: [
     roles
@@ -400,13 +485,45 @@ module app 'modules/function-app.bicep' = {
   ]
 }
 
-module alerts 'modules/alerts.bicep' = if (alertsEnabled) {
+// Logs of who did what. An existing account's are its owner's business.
+module audit 'modules/audit.bicep' = if (hardened) {
+  name: 'audit'
+  params: {
+    workspaceName: 'log-blobsight-audit-${token}'
+    location: location
+    tags: allTags
+    retentionDays: logRetentionDays
+    dataStorageName: dataStorage.outputs.name
+    codeStorageName: codeStorage.outputs.name
+    functionAppName: app.outputs.name
+    openAiName: openAiIsNew ? openAiName : ''
+  }
+  dependsOn: [
+    openAi
+  ]
+}
+
+module budget 'modules/budget.bicep' = if (monthlyBudget > 0) {
+  name: 'budget'
+  params: {
+    name: 'budget-blobsight-${token}'
+    amount: monthlyBudget
+    startDate: empty(budgetFrom)
+      ? fail('monthlyBudget needs budgetFrom (BLOBSIGHT_BUDGET_FROM): the first day of this month, such as 2026-11-01.')
+      : budgetFrom
+    email: empty(alertEmail) ? fail('monthlyBudget needs alertEmail (BLOBSIGHT_ALERT_EMAIL): who is told.') : alertEmail
+  }
+}
+
+module alerts 'modules/alerts.bicep' = if (hardened || alertsEnabled) {
   name: 'alerts'
   params: {
     prefix: 'blobsight-${token}'
     location: location
     tags: allTags
-    email: alertEmail
+    email: hardened && empty(alertEmail)
+      ? fail('hardened needs alertEmail (BLOBSIGHT_ALERT_EMAIL): an alert that nobody gets is none.')
+      : alertEmail
     applicationInsightsId: monitoring.outputs.applicationInsightsId
     topicId: topic.outputs.id
     openAiId: openAiAccess.outputs.accountId
@@ -447,7 +564,7 @@ output BLOBSIGHT_DEAD_LETTER_CONTAINER string = deadLetterContainer
 output AZURE_EVENT_GRID_TOPIC_NAME string = topic.outputs.name
 
 @description('How Event Grid delivers.')
-output AZURE_EVENT_DELIVERY string = eventDelivery
+output AZURE_EVENT_DELIVERY string = delivery
 
 @description('Address of the Azure OpenAI account.')
 output AZURE_OPENAI_ENDPOINT string = openAiAccess.outputs.endpoint

@@ -22,7 +22,7 @@ only passes images on never loads it.
 """
 
 from pipeline.images.facts import ImageFacts, ImageLimits, Inspection, PreparedImage
-from pipeline.images.inspection import Unclear, as_stored, inspect, too_many_bytes
+from pipeline.images.inspection import Unclear, as_stored, inspect, inspect_page, too_many_bytes
 
 __all__ = [
     "ImageFacts",
@@ -34,6 +34,8 @@ __all__ = [
     "convert",
     "inspect",
     "inspect_by_decoder",
+    "inspect_page",
+    "number_of_frames",
     "too_many_bytes",
 ]
 
@@ -50,10 +52,18 @@ def inspect_by_decoder(data: bytes, unclear: Unclear, limits: ImageLimits) -> In
     return conversion.inspect_by_decoder(data, unclear, limits)
 
 
-def convert(data: bytes, inspection: Inspection, limits: ImageLimits) -> PreparedImage:
+def number_of_frames(data: bytes, inspection: Inspection) -> int:
+    """How many frames an animation has, or pictures an image sequence; 1 for any other image. Nothing is decoded."""
+    from pipeline.images import conversion  # noqa: PLC0415 - likewise
+
+    return conversion.number_of_frames(data, inspection)
+
+
+def convert(data: bytes, inspection: Inspection, limits: ImageLimits, frame: int = 1) -> PreparedImage:
     """Decode, turn upright, scale down and encode anew: for what the service does not take as it is.
 
-    What the service turns out to take after all, because some of it can be seen, comes back as stored.
+    What the service turns out to take after all, because some of it can be seen, comes back as stored. Of an animation
+    the `frame` of that number, from 1: there must be as many.
 
     Raises:
         PermanentFailure: corrupt_image, unsupported_image or image_too_large.
@@ -61,4 +71,4 @@ def convert(data: bytes, inspection: Inspection, limits: ImageLimits) -> Prepare
     """
     from pipeline.images import conversion  # noqa: PLC0415 - likewise
 
-    return conversion.convert(data, inspection, limits)
+    return conversion.convert(data, inspection, limits, frame)

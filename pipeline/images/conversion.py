@@ -49,6 +49,8 @@ _PLUGINS = {
     "webp": ("WEBP", "PIL.WebPImagePlugin"),
     "bmp": ("BMP", "PIL.BmpImagePlugin"),
     "tiff": ("TIFF", "PIL.TiffImagePlugin"),
+    "jpeg2000": ("JPEG2000", "PIL.Jpeg2KImagePlugin"),
+    "psd": ("PSD", "PIL.PsdImagePlugin"),
     "avif": ("AVIF", "PIL.AvifImagePlugin"),
     "heic": ("HEIF", "pillow_heif"),
 }
@@ -74,11 +76,15 @@ _MAX_PASSES = 100
 _USUAL_PASSES = 12
 _MIN_PASS_PIXELS = 2_000_000_000
 
+# Frames are drawn onto those before them: frame 1,000 of a screen recording is a second of work.
+_MOST_FRAME_PIXELS = 4_000_000_000
+
 # Above it, a JPEG of the same picture would be smaller but no harder to see: text stays legible at 90.
 _JPEG_QUALITY = 90
 # Photographs and scans stay below a tenth, screenshots and drawings are well above a half.
 _FLAT_SHARE = 0.4
-_LOSSY_FORMATS = frozenset({"jpeg", "heic", "avif"})
+_LOSSY_FORMATS = frozenset({"jpeg", "jpeg2000", "heic", "avif"})
+_ANIMATED = frozenset({"gif", "png", "webp", "avif", "heic"})
 
 # In what a decoder says of a file: objects and their addresses, numbers in hexadecimal, paths.
 _INTERNAL = re.compile(r"<[^>]*>|\b0x[0-9a-fA-F]+\b|(?:/[\w.+-]+){2,}")
@@ -103,14 +109,28 @@ def inspect_by_decoder(data: bytes, unclear: Unclear, limits: ImageLimits) -> In
     return judged(kind, header, data, limits)
 
 
-def convert(data: bytes, inspection: Inspection, limits: ImageLimits) -> PreparedImage:
+def number_of_frames(data: bytes, inspection: Inspection) -> int:
+    """See `pipeline.images.number_of_frames`."""
+    kind = inspection.facts.format
+    if kind not in _ANIMATED:  # a Photoshop document has layers, which are no pictures of their own
+        return 1
+    try:
+        image = _open(kind, data[inspection.start :], data, "it cannot be decoded")
+        return int(getattr(image, "n_frames", 1))
+    except (PermanentFailure, RetryableFailure):
+        raise
+    except Exception as exc:
+        raise refusal(kind, "its frames can't be counted", data, _cause(exc)) from exc
+
+
+def convert(data: bytes, inspection: Inspection, limits: ImageLimits, frame: int = 1) -> PreparedImage:
     """See `pipeline.images.convert`."""
     facts = inspection.facts
     stored = data
     data = data[inspection.start :]
     if inspection.obstacle == IN_FRONT and taken_by_service(facts.format):
         return PreparedImage(data, facts.format, facts.width, facts.height, transformed=True)
-    image = _decoded(data, inspection, limits)
+    image = _decoded(data, inspection, limits, frame)
     if inspection.obstacle == VEILED and taken_by_service(facts.format) and image.mode == "RGBA":
         return PreparedImage(stored, facts.format, facts.width, facts.height, transformed=False)
     profile = image.info.get("icc_profile") if image.mode == "RGB" else None
@@ -122,6 +142,30 @@ def convert(data: bytes, inspection: Inspection, limits: ImageLimits) -> Prepare
     return PreparedImage(encoded, kind, picture.width, picture.height, transformed=True)
 
 
+_LESS = ((90, 1.0), (75, 1.0), (75, 0.7), (60, 0.5))
+"""Quality of a JPEG, and the share of its sides, that is tried one after the other where an image has to be small."""
+
+
+def encoded(picture: Image.Image, *, most_bytes: int) -> PreparedImage:
+    """A picture in mode L or RGB, encoded for the model: lossless where it is flat and that fits, else as JPEG.
+
+    Raises:
+        ValueError: it does not fit even so.
+    """
+    if _is_flat(picture):
+        data = _encode(picture, "png", None)
+        if len(data) <= most_bytes:
+            return PreparedImage(data, "png", picture.width, picture.height, transformed=True)
+    for quality, share in _LESS:
+        size = max(1, round(picture.width * share)), max(1, round(picture.height * share))
+        smaller = picture if share == 1 else picture.resize(size, Image.Resampling.BICUBIC)
+        target = io.BytesIO()
+        smaller.save(target, "JPEG", quality=quality)
+        if target.tell() <= most_bytes:
+            return PreparedImage(target.getvalue(), "jpeg", smaller.width, smaller.height, transformed=True)
+    raise ValueError(f"it does not fit into {most_bytes:,} bytes")
+
+
 def _check_passes(data: bytes, facts: ImageFacts, limits: ImageLimits) -> None:
     passes, pixels = jpeg_passes(data), facts.width * facts.height
     if passes > _MAX_PASSES:
@@ -131,8 +175,8 @@ def _check_passes(data: bytes, facts: ImageFacts, limits: ImageLimits) -> None:
         raise too_many_passes(passes, facts, most // pixels)
 
 
-def _decoded(data: bytes, inspection: Inspection, limits: ImageLimits) -> Image.Image:
-    """The first frame or page, in mode L, RGB, RGBA or CMYK; RGBA only if some of it can be seen."""
+def _decoded(data: bytes, inspection: Inspection, limits: ImageLimits, frame: int = 1) -> Image.Image:
+    """A frame or page, in mode L, RGB, RGBA or CMYK; RGBA only if some of it can be seen."""
     facts, directory = inspection.facts, inspection.header.directory
     kind = facts.format
     if kind == "jpeg":
@@ -141,7 +185,8 @@ def _decoded(data: bytes, inspection: Inspection, limits: ImageLimits) -> Image.
         if inspection.header.obstacle == NO_END:
             image = _loaded_jpeg_without_end(data, inspection.header, limits)
         else:
-            image = _loaded(kind, bare(kind, data, directory), data, inspection.header, limits)
+            whole = data if frame > 1 else bare(kind, data, directory)
+            image = _loaded(kind, whole, data, inspection.header, limits, frame=frame)
         if kind == "tiff":
             _mend_palette(image)
         return _without_useless_alpha(_eight_bits(image))
@@ -156,11 +201,17 @@ def _decoded(data: bytes, inspection: Inspection, limits: ImageLimits) -> Image.
         raise rare or refusal(kind, "it cannot be decoded", data, _cause(exc)) from exc
 
 
-def _loaded(kind: str, bare_data: bytes, data: bytes, header: Header, limits: ImageLimits) -> Image.Image:
+def _loaded(  # noqa: PLR0913 - the picture, and what is known of it
+    kind: str, bare_data: bytes, data: bytes, header: Header, limits: ImageLimits, *, frame: int = 1
+) -> Image.Image:
     image = _open(kind, bare_data, data, "it cannot be decoded", header.directory)
     # Once more, for the decoder's own reading of the size: it is what it will allocate.
     judged(kind, replace(header, width=image.width, height=image.height), data, limits)
     image.draft(None, draft(*image.size))
+    if frame > 1:
+        if frame * image.width * image.height > _MOST_FRAME_PIXELS:
+            raise unsupported(f"an animation of which frame {frame:,} takes too long to reach")
+        image.seek(frame - 1)
     image.load()
     return image
 

@@ -18,6 +18,8 @@ _PEAK_BYTES_PER_PIXEL = {
     "heic": (4, 8, 12),
     "avif": (12, 12, 14),
     "webp": (17, 17, 20),
+    "jpeg2000": (12, 24, 30),
+    "psd": (4, 10, 14),
 }
 _OF_CHANNELS = {1: 0, 3: 1}
 

@@ -28,6 +28,7 @@ from pipeline.images.headers import (
     read_webp,
 )
 from pipeline.images.mishaps import ruined_inside
+from pipeline.images.more_headers import read_jpeg2000, read_psd
 from pipeline.images.other_files import NO_DECODER
 from pipeline.images.rare import rare
 from pipeline.images.recognise import find_picture, unknown, unsupported
@@ -48,6 +49,8 @@ _READERS: Mapping[str, Callable[[bytes], Header]] = {
     "webp": read_webp,
     "bmp": read_bmp,
     "tiff": read_tiff,
+    "jpeg2000": read_jpeg2000,
+    "psd": read_psd,
     "heic": read_heif,
     "avif": read_heif,
 }
@@ -88,6 +91,18 @@ def inspect(data: bytes, limits: ImageLimits) -> Inspection:
         # Overflow: an offset of 64 bits that no memory has.
         raise Unclear(kind, str(exc) if isinstance(exc, Unreadable) else "it ends within its header") from exc
     return judged(kind, header, picture, limits, start)
+
+
+def inspect_page(data: bytes, limits: ImageLimits, number: int) -> Inspection:
+    """Inspect the page `number` of a TIFF that `inspect` has found to have as many.
+
+    Raises:
+        PermanentFailure: image_too_large, unsupported_image or corrupt_image.
+    """
+    try:
+        return judged("tiff", read_tiff(data, number), data, limits)
+    except (Unreadable, IndexError, OverflowError, struct.error) as exc:
+        raise refusal("tiff", f"page {number:,} can't be read", data) from exc
 
 
 def judged(kind: str, header: Header, data: bytes, limits: ImageLimits, start: int = 0) -> Inspection:

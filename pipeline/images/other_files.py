@@ -13,7 +13,7 @@ from pipeline.images.mishaps import is_binary, posted_form, ruined, text_of, wri
 SAVE_AS_PICTURE = "Save it as PNG or JPEG and upload that."
 NO_DECODER = f"This app has no decoder for it. {SAVE_AS_PICTURE}"
 NO_PICTURE = "Upload the image itself, as JPEG, PNG, WEBP, GIF, HEIC, AVIF, TIFF or BMP."
-_EXPORT_PAGE = "Export the page you are asking about as PNG and upload that."
+_EXPORT_PAGE = "Export it as PDF, or the page you are asking about as PNG, and upload that."
 _EXPORT_DRAWING = "Export it as PNG and upload that."
 _TAKE_FRAME = "Save the frame you are asking about as PNG or JPEG and upload that."
 _UNPACK = "Unpack it and upload the images in it."
@@ -49,13 +49,10 @@ _SIGNATURES: tuple[tuple[int, bytes, str, str], ...] = (
     (40, b" EMF", "an Enhanced Metafile drawing (EMF)", _EXPORT_DRAWING),
     (0, b"\xd7\xcd\xc6\x9a", "a Windows Metafile drawing (WMF)", _EXPORT_DRAWING),
     (0, b"\x01\0\x09\0\0\x03", "a Windows Metafile drawing (WMF)", _EXPORT_DRAWING),
-    (0, b"8BPS", "a Photoshop document (PSD)", SAVE_AS_PICTURE),
     (0, b"gimp xcf", "a GIMP picture (XCF)", SAVE_AS_PICTURE),
     (0, b"\x06\x06\xed\xf5\xd8\x1d\x46\xe5", "an InDesign document", _EXPORT_PAGE),
     (0, b"\xff\x0a", "a JPEG XL image", SAVE_AS_PICTURE),
     (0, b"\x00\x00\x00\x0cJXL \r\n\x87\n", "a JPEG XL image", SAVE_AS_PICTURE),
-    (0, b"\x00\x00\x00\x0cjP  \r\n\x87\n", "a JPEG 2000 image", SAVE_AS_PICTURE),
-    (0, b"\xff\x4f\xff\x51", "a JPEG 2000 image", SAVE_AS_PICTURE),
     (0, b"II\xbc\x01", "a JPEG XR image", SAVE_AS_PICTURE),
     (0, b"\x97JB2\r\n\x1a\n", "a JBIG2 image", SAVE_AS_PICTURE),
     (0, b"\x8aMNG\r\n\x1a\n", "an animation (MNG)", _TAKE_FRAME),

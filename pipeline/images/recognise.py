@@ -25,7 +25,7 @@ _MAX_BEHIND = 1024
 def find_picture(data: bytes) -> tuple[str, int]:
     """The format of the picture in `data`, and the offset at which it begins, nearly always 0.
 
-    The format is "jpeg", "png", "gif", "webp", "bmp", "tiff", "heic" or "avif".
+    The format is "jpeg", "png", "gif", "webp", "bmp", "tiff", "jpeg2000", "psd", "heic" or "avif".
 
     Raises:
         PermanentFailure: unsupported_image, naming what the file seems to be.

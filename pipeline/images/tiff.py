@@ -100,7 +100,8 @@ class _Directory(NamedTuple):
     counts: Mapping[int, int]
 
 
-def read_tiff(data: bytes) -> Header:
+def read_tiff(data: bytes, page: int = 1) -> Header:
+    """The header of a page, by its number from 1: there must be as many."""
     layout = _layout(data)
     offsets = list(_directories(data, layout))
     if not offsets:
@@ -108,7 +109,7 @@ def read_tiff(data: bytes) -> Header:
     real = [offset for offset in offsets if offset and not _is_beside_the_picture(data, layout, offset)]
     if not real and not offsets[-1]:
         raise Missing("it ends before the page with its picture")
-    first = real[0] if real else max(filter(None, offsets), key=lambda offset: _pixels(data, layout, offset))
+    first = real[page - 1] if real else max(filter(None, offsets), key=lambda offset: _pixels(data, layout, offset))
     _, beginning = _read(data, layout, offsets[0])
     if _DNG_VERSION in beginning or (_SUB_IFDS in beginning and offsets[0] not in real):
         raise unsupported("a camera's raw file (DNG, NEF or a relative)")

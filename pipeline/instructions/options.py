@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from pipeline.documents.choice import PageChoice
 from pipeline.errors import MOST_OF_A_MESSAGE
 from pipeline.one_line import short
 from pipeline.settings import MOST_OUTPUT_TOKENS, Detail, ReasoningEffort
@@ -21,6 +22,16 @@ def _lower(value: Any) -> Any:
     return value.lower() if isinstance(value, str) else value
 
 
+def _as_text(value: Any) -> Any:
+    """YAML's `3` is page 3."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _page_choice(value: str) -> str:
+    PageChoice.parse(value)
+    return value
+
+
 class Options(BaseModel):
     """The options of one source; None is left to the next source. The field names are the keys that people write."""
 
@@ -30,6 +41,9 @@ class Options(BaseModel):
     max_output_tokens: Annotated[int, BeforeValidator(_no_boolean), Field(gt=0, le=MOST_OUTPUT_TOKENS)] | None = None
     reasoning_effort: Annotated[ReasoningEffort | None, BeforeValidator(_lower)] = None
     deployment: Annotated[str, Field(min_length=1)] | None = None
+    pages: Annotated[str, BeforeValidator(_as_text), AfterValidator(_page_choice)] | None = None
+    """Which pages of a document, as `PageChoice` reads it."""
+    per_page: bool | None = None
     schema_: Annotated[dict[str, Any] | str | None, Field(alias="schema")] = None
     """A JSON Schema, or the name of a blob that holds one."""
 
@@ -52,6 +66,8 @@ _MEANT = {
     "max_output_tokens": f"a whole number from 1 to {MOST_OUTPUT_TOKENS:,}",
     "reasoning_effort": "none, minimal, low, medium, high or xhigh",
     "deployment": "the name of a deployment",
+    "pages": "all, first, last, or pages and ranges such as 1-3,7 or 2-",
+    "per_page": "true or false",
     "schema": "a JSON Schema, or the name of a .schema.json blob",
 }
 

@@ -8,9 +8,10 @@ from typing import Protocol
 
 from pipeline.errors import PermanentFailure
 from pipeline.instructions import Files
-from pipeline.job.answering import Answerer, Failing, Interrupted, ModelAnswerer, VisionModel
+from pipeline.job.answering import Answerer, Failing, ModelAnswerer, VisionModel
 from pipeline.job.asking import Asking
 from pipeline.job.memory import Budget, Content
+from pipeline.job.page_by_page import Interrupted
 from pipeline.job.race import Ended, Outcome, Race, Results, Versions, is_done
 from pipeline.job.reading import Reader, sha256
 from pipeline.job.requests import Request

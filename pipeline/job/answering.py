@@ -1,55 +1,40 @@
-"""From an image's bytes to the model's answer: unpack, inspect, convert if need be, ask, check."""
+"""From an image's bytes to the model's answer: prepare, ask, check."""
 
-import asyncio
-import os
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
+from pipeline.documents.facts import Pages, Picture, SentPage, sent_pages
 from pipeline.errors import ErrorCode, PermanentFailure, RetryableFailure
-from pipeline.images import (
-    ImageLimits,
-    Inspection,
-    PreparedImage,
-    Unclear,
-    as_stored,
-    convert,
-    inspect,
-    inspect_by_decoder,
-)
 from pipeline.job.memory import Budget, Content
-from pipeline.job.work import Answered, Asked, NotAsked, Stopwatch
+from pipeline.job.page_by_page import Interrupted, Keep, answer_pages, together
+from pipeline.job.preparing import Preparer
+from pipeline.job.work import Answered, Asked, NotAsked, SoFar, Stopwatch
 from pipeline.model.question import Question, Reply
-from pipeline.result import ImageSent
+from pipeline.result import PageSent
 from pipeline.schemas import AnswerMismatch
 from pipeline.settings import Settings
-from pipeline.unpacking import Broken, TooLarge, is_packed, unpacked
 
-CONVERSIONS = 2
-"""Memory for all conversions together, by estimate, in `settings.image_memory_bytes`: half of an instance where that
-setting is a quarter of it."""
+NOTHING_YET = SoFar()
 
 
 class VisionModel(Protocol):
     """The model that is asked; see `pipeline.model.azure_openai.AzureOpenAIModel`."""
 
-    async def ask(self, question: Question, image: PreparedImage) -> Reply: ...
-
-
-class Interrupted(Exception):
-    """A reply has to be asked for once more, which `cause` prevents for now; `answered` is what was paid so far."""
-
-    def __init__(self, answered: Answered, cause: RetryableFailure) -> None:
-        super().__init__(cause.message)
-        self.answered = answered
-        self.cause = cause
+    async def ask(self, question: Question, image: Picture) -> Reply: ...
 
 
 class Answerer(Protocol):
     """Answers what is asked about an image."""
 
     async def answer(
-        self, asked: Asked | NotAsked, content: Content, watch: Stopwatch, earlier: Reply | None = None
+        self,
+        asked: Asked | NotAsked,
+        content: Content,
+        watch: Stopwatch,
+        so_far: SoFar = NOTHING_YET,
+        keep: Keep | None = None,
     ) -> Answered:
         """Answer what is asked about the image in `content`.
 
@@ -57,10 +42,11 @@ class Answerer(Protocol):
             asked: the question, or why there is none.
             content: the upload's bytes, which may be dropped once they are not needed.
             watch: times the steps.
-            earlier: a reply to the same question that was paid for and did not meet the schema.
+            so_far: what was paid for the same question in an earlier run.
+            keep: keeps what is paid, in case this run ends without a word.
 
         Raises:
-            Interrupted: a reply was paid for, but it takes another one.
+            Interrupted: something was paid for, and more has to be asked.
             RetryableFailure: the same call may succeed later.
         """
 
@@ -76,10 +62,13 @@ class Failing:
         asked: Asked | NotAsked,
         content: Content,  # noqa: ARG002 - the answer is known without looking
         watch: Stopwatch,  # noqa: ARG002
-        earlier: Reply | None = None,
+        so_far: SoFar = NOTHING_YET,
+        keep: Keep | None = None,  # noqa: ARG002
     ) -> Answered:
         failure = asked.failure if isinstance(asked, NotAsked) else self.failure
-        return Answered(failure, reply=failure.reply.after(earlier) if failure.reply else earlier)
+        if so_far.pages:
+            return replace(together(so_far.pages, Answered(), so_far.model), failure=failure)
+        return Answered(failure, reply=failure.reply.after(so_far.reply) if failure.reply else so_far.reply)
 
 
 class ModelAnswerer:
@@ -91,76 +80,43 @@ class ModelAnswerer:
 
     def __init__(self, settings: Settings, model: VisionModel, memory: Budget) -> None:
         self._model = model
-        self._memory = memory
-        # A conversion keeps a processor busy and holds decoded pixels: more at a time would only cost memory.
-        self._conversions = asyncio.Semaphore(os.process_cpu_count() or 1)
-        pixels = CONVERSIONS * settings.image_memory_bytes
-        self._pixels = Budget(pixels)
-        self._limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels, max_conversion_bytes=pixels)
+        self._preparer = Preparer(settings, memory)
 
     async def answer(
-        self, asked: Asked | NotAsked, content: Content, watch: Stopwatch, earlier: Reply | None = None
+        self,
+        asked: Asked | NotAsked,
+        content: Content,
+        watch: Stopwatch,
+        so_far: SoFar = NOTHING_YET,
+        keep: Keep | None = None,
     ) -> Answered:
         """See `Answerer`."""
         if isinstance(asked, NotAsked):
             return Answered(asked.failure)
-        async with AsyncExitStack() as unpacking:
-            try:
-                with watch.timed("prepare"):
-                    await self._unpack(content, unpacking)
-                    inspection = await self._inspected(content.data)
-            except PermanentFailure as failure:
-                return Answered(failure)
-            known = Answered(facts=inspection.facts)
-            try:
-                with watch.timed("prepare"):
-                    image = await self._prepared(content, inspection)
-            except PermanentFailure as failure:
-                return replace(known, failure=failure)
-            if image.transformed:
+        question = asked.question
+        async with AsyncExitStack() as unpacking, AsyncExitStack() as holding:
+            with watch.timed("prepare"):
+                prepared = await self._preparer.prepare(content, question, unpacking, holding)
+            known, picture = Answered(facts=prepared.facts), prepared.picture
+            if picture is None:
+                return replace(known, failure=prepared.failure)
+            if isinstance(picture, Pages) or picture.transformed:
                 await content.drop()
                 await unpacking.aclose()
+            known = replace(known, sent=_pages_sent(picture), detail=question.detail)
             with watch.timed("model"):
-                return await self._ask(asked.question, image, known, earlier)
+                if question.per_page:
+                    return await answer_pages(
+                        sent_pages(picture), known, so_far, partial(self._ask_page, question), keep or _forget
+                    )
+                return await self._ask(question, picture, known, so_far.reply)
 
-    async def _unpack(self, content: Content, reserved: AsyncExitStack) -> None:
-        """Unpack what was stored compressed, whatever its Content-Encoding says."""
-        if not is_packed(content.data):
-            return
-        limit = self._limits.max_bytes
-        await reserved.enter_async_context(self._memory.held(2 * limit))
+    async def _ask_page(self, question: Question, page: SentPage, earlier: Reply | None) -> Answered:
+        return await self._ask(question, page.image, Answered(), earlier)
+
+    async def _ask(self, question: Question, picture: Picture, known: Answered, earlier: Reply | None) -> Answered:
         try:
-            content.replace(await asyncio.to_thread(unpacked, content.data, limit))
-        except TooLarge:
-            raise PermanentFailure(
-                ErrorCode.IMAGE_TOO_LARGE,
-                f"The file is compressed (gzip or deflate) and unpacks to more than the {limit:,} bytes that are"
-                " accepted. Upload the image itself, saved smaller.",
-                {"max_bytes": limit},
-            ) from None
-        except Broken as error:
-            raise PermanentFailure(
-                ErrorCode.CORRUPT_IMAGE,
-                f"The file is compressed (gzip or deflate) and can't be unpacked: {error}. Upload the image itself,"
-                " without a Content-Encoding.",
-            ) from None
-
-    async def _inspected(self, data: bytes) -> Inspection:
-        try:
-            return inspect(data, self._limits)
-        except Unclear as unclear:
-            return await asyncio.to_thread(inspect_by_decoder, data, unclear, self._limits)
-
-    async def _prepared(self, content: Content, inspection: Inspection) -> PreparedImage:
-        if inspection.sendable:
-            return as_stored(content.data, inspection)
-        async with self._pixels.held(inspection.conversion_bytes), self._conversions:
-            return await asyncio.to_thread(convert, content.data, inspection, self._limits)
-
-    async def _ask(self, question: Question, image: PreparedImage, known: Answered, earlier: Reply | None) -> Answered:
-        known = replace(known, sent=_sent(image, question))
-        try:
-            reply = await self._model.ask(question, image)
+            reply = await self._model.ask(question, picture)
         except PermanentFailure as failure:
             return replace(known, failure=failure, reply=failure.reply.after(earlier) if failure.reply else earlier)
         known = replace(known, reply=reply.after(earlier), failure=None)
@@ -175,9 +131,27 @@ class ModelAnswerer:
                 return replace(known, failure=_mismatched(mismatch, asked=2))
             first = replace(known, failure=_mismatched(mismatch, asked=1))
         try:
-            return await self._ask(question, image, first, reply)
+            return await self._ask(question, picture, first, reply)
         except RetryableFailure as failure:
             raise Interrupted(first, failure) from failure
+
+
+async def _forget(answered: Answered) -> None:
+    """What came by HTTP has no claim to keep anything in."""
+
+
+def _pages_sent(picture: Picture) -> tuple[PageSent, ...]:
+    return tuple(
+        PageSent(
+            number=page.number,
+            format=page.image.format,
+            width=page.image.width,
+            height=page.image.height,
+            size_bytes=len(page.image.data),
+            transformed=page.image.transformed,
+        )
+        for page in sent_pages(picture)
+    )
 
 
 def _truncated(question: Question) -> PermanentFailure:
@@ -196,15 +170,4 @@ def _mismatched(mismatch: AnswerMismatch, *, asked: int) -> PermanentFailure:
         f"{mismatch} {tried}Simplify the schema, or say in the instructions what to write where the image does not show"
         " something.",
         {"problems": mismatch.problems, "asked": asked},
-    )
-
-
-def _sent(image: PreparedImage, question: Question) -> ImageSent:
-    return ImageSent(
-        format=image.format,
-        width=image.width,
-        height=image.height,
-        size_bytes=len(image.data),
-        transformed=image.transformed,
-        detail=question.detail,
     )

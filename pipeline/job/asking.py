@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from pipeline.documents.choice import PageChoice
 from pipeline.errors import PermanentFailure
 from pipeline.instructions import Authority, Files, InstructionSources
 from pipeline.instructions.options import Options
@@ -55,6 +56,8 @@ class Asking:
             max_output_tokens=options.max_output_tokens or settings.max_output_tokens,
             reasoning_effort=options.reasoning_effort or settings.reasoning_effort,
             schema=found.schema,
+            pages=PageChoice.parse(options.pages) if options.pages else None,
+            per_page=bool(options.per_page),
             most_output_tokens=settings.max_output_tokens,
         )
         return Asked(found, question)

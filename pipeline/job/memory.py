@@ -1,7 +1,7 @@
 """The memory that uploads and conversions share, in bytes."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from pipeline.errors import NotTried
@@ -9,6 +9,19 @@ from pipeline.errors import NotTried
 
 class NoMemory(NotTried):
     """The images in progress leave no memory for this one."""
+
+
+class Hold:
+    """Memory in use."""
+
+    def __init__(self, amount: int, give_back: Callable[[int], None]) -> None:
+        self.amount = amount
+        self._give_back = give_back
+
+    def shrink(self, amount: int) -> None:
+        """Go on with `amount` bytes, or with what is held if that is less."""
+        self._give_back(max(0, self.amount - amount))
+        self.amount = min(self.amount, amount)
 
 
 class Budget:
@@ -29,7 +42,7 @@ class Budget:
         self._freed = asyncio.Event()
 
     @asynccontextmanager
-    async def held(self, amount: int) -> AsyncIterator[None]:
+    async def held(self, amount: int) -> AsyncIterator[Hold]:
         """Use `amount` bytes.
 
         Raises:
@@ -43,11 +56,15 @@ class Budget:
                 f"No memory came free for {amount:,} bytes within {self._patience:g} seconds.",
                 retry_after=self._patience,
             ) from None
+        hold = Hold(amount, self._give_back)
         try:
-            yield
+            yield hold
         finally:
-            self._used -= amount
-            self._freed.set()
+            self._give_back(hold.amount)
+
+    def _give_back(self, amount: int) -> None:
+        self._used -= amount
+        self._freed.set()
 
     async def _take(self, amount: int) -> None:
         async with self._first:

@@ -36,11 +36,23 @@ from typing import Protocol
 from pipeline.errors import ErrorCode, PermanentFailure, RetryableFailure
 from pipeline.instructions import Origin
 from pipeline.instructions.options import Options
-from pipeline.job.answering import Answerer, Failing, Interrupted
+from pipeline.job.answering import NOTHING_YET, Answerer, Failing
 from pipeline.job.keeping import Keeper, keep_replaced
 from pipeline.job.memory import Content
+from pipeline.job.page_by_page import Interrupted
 from pipeline.job.requests import Request
-from pipeline.job.work import GIVEN_UP, NotAsked, Stopwatch, Work, assemble, carried_over, reply_so_far
+from pipeline.job.work import (
+    GIVEN_UP,
+    Answered,
+    NotAsked,
+    SoFar,
+    Stopwatch,
+    Work,
+    answered_pages,
+    assemble,
+    carried_over,
+    so_far,
+)
 from pipeline.names import image_of_sidecar, result_name
 from pipeline.pacing.rates import Reanalyses
 from pipeline.result import MOST_REUSED_BYTES, PAID_FAILURES, Result, ResultMetadata, result_in
@@ -236,7 +248,7 @@ class Race:
             _Replaced: another run has written a result since `stored` was found.
         """
         earlier = result_in(self._claim.kept) if self._claim.kept is not None else None
-        if earlier is not None and reply_so_far(earlier):
+        if earlier is not None and so_far(earlier):
             return None
         if earlier is None and stored and self._may_reuse(stored):
             body = await self._results.read(self._target)
@@ -260,18 +272,30 @@ class Race:
         if self._claim.runs > MOST_RUNS:
             answerer = Failing(_crashed(self._claim.runs - 1))
         await self._results.require_writable()
-        kept = result_in(self._claim.kept) if self._claim.kept is not None else None
-        if stored and not (kept or isinstance(answerer, Failing) or isinstance(self._work.asked, NotAsked)):
+        begun = await self._so_far(stored)
+        pays = not (isinstance(answerer, Failing) or isinstance(self._work.asked, NotAsked))
+        if stored and pays and begun is NOTHING_YET:
             self._rate.require_left(stored.facts.reanalyzed)
         try:
-            answered = await answerer.answer(
-                self._work.asked, content, self._watch, reply_so_far(kept) if kept else None
-            )
+            answered = await answerer.answer(self._work.asked, content, self._watch, begun, self._keep_unfinished)
         except Interrupted as interrupted:
-            await self._keeper.keep(
-                assemble(self._work, interrupted.answered, attempts=self.attempts, watch=self._watch)
-            )
+            await self._keep_unfinished(interrupted.answered)
             raise interrupted.cause from None
+        return self._assembled(answered)
+
+    async def _so_far(self, stored: StoredResult | None) -> SoFar:
+        """What an earlier run has paid for: one that did not end, or one of whose pages some have no answer."""
+        kept = result_in(self._claim.kept) if self._claim.kept is not None else None
+        if kept is None and stored and stored.facts.failed and self._work.is_of(stored) and self._work.is_per_page:
+            body = await self._results.read(self._target) if stored.size <= MOST_REUSED_BYTES else None
+            failed = result_in(body) if body is not None else None
+            return answered_pages(failed) if failed else NOTHING_YET
+        return (so_far(kept) if kept else None) or NOTHING_YET
+
+    async def _keep_unfinished(self, answered: Answered) -> None:
+        await self._keeper.keep(self._assembled(answered))
+
+    def _assembled(self, answered: Answered) -> Result:
         return assemble(self._work, answered, attempts=self.attempts, watch=self._watch)
 
 

@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from pipeline.documents.facts import Picture
 from pipeline.errors import Failure
-from pipeline.images import PreparedImage
 from pipeline.model.question import Question, Reply
 from pipeline.pacing.rates import DailyTokens
 
@@ -18,7 +18,7 @@ class RationedModel:
         self._model = model
         self._tokens = tokens
 
-    async def ask(self, question: Question, image: PreparedImage) -> Reply:
+    async def ask(self, question: Question, image: Picture) -> Reply:
         """The model's reply.
 
         Raises:

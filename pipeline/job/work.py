@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -19,6 +19,8 @@ from pipeline.result import (
     ImageSent,
     InstructionsUsed,
     ModelUsed,
+    PageAnswer,
+    PageSent,
     Result,
     ResultError,
     Source,
@@ -94,6 +96,10 @@ class Work:
         """
         return self._key(f"sha256:{self.source.sha256}") if self.source.sha256 else self.key
 
+    @property
+    def is_per_page(self) -> bool:
+        return isinstance(self.asked, Asked) and self.asked.question.per_page
+
     def is_of(self, stored: StoredResult) -> bool:
         """Whether `stored` is about the same bytes and the same question, whichever version it was written for."""
         return (
@@ -137,7 +143,10 @@ class Answered:
 
     failure: PermanentFailure | None = None
     facts: ImageFacts | None = None
-    sent: ImageSent | None = None
+    sent: tuple[PageSent, ...] = ()
+    detail: str | None = None
+    pages: tuple[PageAnswer, ...] = ()
+    """Of pages that were asked about one by one."""
     reply: Reply | None = None
     data: Any = None
 
@@ -168,7 +177,8 @@ def _ms_since(started: float) -> int:
 
 def assemble(work: Work, answered: Answered, *, attempts: int, watch: Stopwatch) -> Result:
     """The result of `work`."""
-    asked, facts, reply, failure = work.asked, answered.facts, answered.reply, answered.failure
+    asked, facts, reply = work.asked, answered.facts, answered.reply
+    failure = answered.failure or _failure_of_pages(answered.pages)
     return Result(
         status="failed" if failure else "succeeded",
         created_at=datetime.now(UTC),
@@ -181,25 +191,63 @@ def assemble(work: Work, answered: Answered, *, attempts: int, watch: Stopwatch)
             else {}
         ),
         instructions=_instructions(asked),
-        image_sent=answered.sent or ImageSent(),
-        answer=Answer(text=reply.text, data=answered.data, finish_reason=reply.finish_reason, truncated=reply.truncated)
-        if reply and reply.text
-        else None,
+        image_sent=_image_sent(answered),
+        pages_sent=list(answered.sent),
+        answer=_answer(answered),
         model=ModelUsed(
             deployment=asked.deployment,
             model=reply.model if reply else None,
             request_id=reply.request_id if reply else None,
         ),
-        usage=Usage(
-            input_tokens=reply.input_tokens,
-            output_tokens=reply.output_tokens,
-            reasoning_tokens=reply.reasoning_tokens,
-            cached_tokens=reply.cached_tokens,
-        )
-        if reply
-        else Usage(),
+        usage=usage_of(reply),
         timings_ms=TimingsMs(**watch.steps, total=watch.total),
-        error=_error(failure),
+        error=error_of(failure),
+    )
+
+
+def _image_sent(answered: Answered) -> ImageSent:
+    if len(answered.sent) != 1:
+        return ImageSent()
+    (page,) = answered.sent
+    return ImageSent(**page.model_dump(exclude={"number"}), detail=answered.detail)
+
+
+def _answer(answered: Answered) -> Answer | None:
+    reply, pages = answered.reply, answered.pages
+    if pages:
+        return Answer(
+            text="\n\n".join(page.text for page in pages if page.text),
+            finish_reason=None,
+            truncated=any(page.truncated for page in pages),
+            pages=list(pages),
+        )
+    if reply is None or not reply.text:
+        return None
+    return Answer(text=reply.text, data=answered.data, finish_reason=reply.finish_reason, truncated=reply.truncated)
+
+
+def _failure_of_pages(pages: Sequence[PageAnswer]) -> PermanentFailure | None:
+    """The failure of a document of which some pages have no answer: the first one's."""
+    failed = [page for page in pages if page.error]
+    if not failed or failed[0].error is None:
+        return None
+    first = failed[0].error
+    return PermanentFailure(
+        first.code,
+        f"{len(failed):,} of {len(pages):,} pages have no answer. The first is page {failed[0].number}:"
+        f" {first.message}",
+        {"pages_failed": [page.number for page in failed], **(first.details or {})},
+    )
+
+
+def usage_of(reply: Reply | None) -> Usage:
+    if reply is None:
+        return Usage()
+    return Usage(
+        input_tokens=reply.input_tokens,
+        output_tokens=reply.output_tokens,
+        reasoning_tokens=reply.reasoning_tokens,
+        cached_tokens=reply.cached_tokens,
     )
 
 
@@ -231,10 +279,40 @@ def carried_over(earlier: Result, work: Work, *, attempts: int, watch: Stopwatch
 _OF_THE_VERSION = ("url", "etag", "last_modified", "size_bytes", "content_type", "sha256")
 
 
-def reply_so_far(result: Result) -> Reply | None:
-    """The reply that was paid for a `result` which still takes another one; None for any other result.
+@dataclass(frozen=True, slots=True)
+class SoFar:
+    """What was paid for work that is not done."""
 
-    That is a result that was kept because its first reply did not meet the schema, and the second could not be had.
+    reply: Reply | None = None
+    """A reply to the same question that did not meet the schema."""
+    pages: tuple[PageAnswer, ...] = ()
+    """Of pages that were asked about one by one."""
+    model: str | None = None
+    """That gave those."""
+
+
+UNFINISHED = "unfinished"
+"""In the details of a result that is kept, and never written: there are pages that were not asked about yet."""
+
+
+def so_far(result: Result) -> SoFar | None:
+    """The part of `result` that was paid for, if it is kept since more has to be asked; None for any other result."""
+    details = (result.error.details if result.error else None) or {}
+    if details.get(UNFINISHED) and result.answer and result.answer.pages:
+        return SoFar(pages=tuple(result.answer.pages), model=result.model.model)
+    reply = _reply_so_far(result)
+    return SoFar(reply) if reply else None
+
+
+def answered_pages(result: Result) -> SoFar:
+    """The pages of a failed result that have answers: only the others are asked about again."""
+    pages = (result.answer.pages if result.answer else None) or []
+    return SoFar(pages=tuple(page for page in pages if page.error is None), model=result.model.model)
+
+
+def _reply_so_far(result: Result) -> Reply | None:
+    """The reply that was paid for a `result` which was kept because its first reply did not meet the schema, and the
+    second could not be had.
     """
     error, usage = result.error, result.usage
     if error is None or error.code is not ErrorCode.INVALID_ANSWER or (error.details or {}).get("asked") != 1:
@@ -258,7 +336,7 @@ def _instructions(asked: Asked | NotAsked) -> InstructionsUsed:
     return InstructionsUsed(text=said.text, origin=said.origin, origin_name=said.origin_name, sha256=said.sha256)
 
 
-def _error(failure: PermanentFailure | None) -> ResultError | None:
+def error_of(failure: PermanentFailure | None) -> ResultError | None:
     if failure is None:
         return None
     details: Mapping[str, Any] = failure.details or {}

@@ -10,8 +10,8 @@ import httpx2
 from azure.core.exceptions import AzureError, ClientAuthenticationError
 from openai import APIConnectionError, APIStatusError, AsyncOpenAI, DefaultAioHttpClient
 
+from pipeline.documents.facts import Picture, sent_pages
 from pipeline.errors import ErrorCode, Failure, OperatorFailure, PermanentFailure, RetryableFailure, TimedOut
-from pipeline.images import PreparedImage
 from pipeline.model.foreign_text import shown
 from pipeline.model.question import Question, Reply
 from pipeline.model.reasons import reason_in
@@ -67,8 +67,8 @@ class AzureOpenAIModel:
         """Close its connections."""
         await self._client.close()
 
-    async def ask(self, question: Question, image: PreparedImage) -> Reply:
-        """Ask about `image`, again after a short wait if that is all it takes.
+    async def ask(self, question: Question, picture: Picture) -> Reply:
+        """Ask about `picture`, again after a short wait if that is all it takes.
 
         What answers have cost that could not be read is in the reply that is returned, or in the failure's.
 
@@ -78,14 +78,14 @@ class AzureOpenAIModel:
             RetryableFailure: throttling, outages, time-outs, connections that break.
             OperatorFailure: the identity lacks its role, the deployment does not exist, a quota is used up, …
         """
-        body = request_body(question, image)
+        body = request_body(question, picture)
         attempt, unreadable = 1, 0
         paid: Reply | None = None
         earlier: RetryableFailure | None = None
         try:
             while True:
                 try:
-                    return (await self._ask_once(question, body)).after(paid)
+                    return (await self._ask_once(question, body, len(sent_pages(picture)))).after(paid)
                 except Busy as busy:
                     raise earlier or busy from None  # a call that failed was tried, whatever came of the next one
                 except Failure as failure:
@@ -115,9 +115,11 @@ class AzureOpenAIModel:
         # When throttled, the governor holds the next turn for as long as it has to.
         return 0.0 if wait is not None and failure.status == 429 else wait
 
-    async def _ask_once(self, question: Question, body: RequestBody) -> Reply:
+    async def _ask_once(self, question: Question, body: RequestBody, images: int) -> Reply:
         # As the service counts: the prompt, and all that the answer may need, are charged when the call arrives.
-        async with self._governor.turn(question.deployment, PROMPT_TOKENS + question.max_output_tokens) as turn:
+        async with self._governor.turn(
+            question.deployment, images * PROMPT_TOKENS + question.max_output_tokens
+        ) as turn:
             with calling_model(
                 self._endpoint,
                 question.deployment,

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+from pipeline.documents.choice import PageChoice
 from pipeline.model.foreign_text import letters
 from pipeline.schemas import AnswerSchema
 from pipeline.settings import MOST_OUTPUT_TOKENS, Detail, ReasoningEffort
@@ -21,6 +22,10 @@ class Question:
     max_output_tokens: int
     reasoning_effort: ReasoningEffort | None = None
     schema: AnswerSchema | None = None
+    pages: PageChoice | None = None
+    """Which pages of a document are meant; None: what is usual for its kind."""
+    per_page: bool = False
+    """Whether each page is asked about by itself."""
     most_output_tokens: int = MOST_OUTPUT_TOKENS
     """Ceiling of `max_output_tokens`. It changes no answer."""
 
@@ -34,7 +39,9 @@ class Question:
     def identity(self) -> list[object]:
         """JSON that is equal for equal questions, and for no others."""
         schema = self.schema.digest if self.schema else None
-        return [*(getattr(self, name) for name in _PLAIN), schema]
+        plain = [*(getattr(self, name) for name in _PLAIN), schema]
+        # Only where it is said: what has been asked about images keeps its identity.
+        return [*plain, self.pages and self.pages.ranges, self.per_page] if self.pages or self.per_page else plain
 
 
 _PLAIN = ("instructions", "deployment", "system_prompt", "detail", "max_output_tokens", "reasoning_effort")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pybase64
 
-from pipeline.images import PreparedImage
+from pipeline.documents.facts import Pages, Picture, sent_pages
 from pipeline.model.question import Question
 
 SLICE_BYTES = 48 * 1024
@@ -17,48 +17,38 @@ time, twice of it saves none."""
 TURN_BYTES = 16 * SLICE_BYTES
 """Of the image, after which others on the event loop get their turn though the network would take more."""
 
-_END = b'"}}]}]}'
-"""The bytes after the image: the ends of its URL, its part, the last message and the request."""
+_END = b"]}]}"
+"""The bytes after the last part: the ends of its message's content, of that, of the messages and of the request."""
+_AFTER_IMAGE = b'"}}'
 
 
 @dataclass(frozen=True, slots=True)
 class RequestBody:
-    """JSON with an image in it, as slices of bytes. Only the image's own bytes are held, not their base64.
+    """JSON with images in it, as slices of bytes. Only the images' own bytes are held, not their base64.
 
     It can be iterated again, for another try. `len` is known before: the Content-Length.
     """
 
     head: bytes
-    image: bytes
-
-    @classmethod
-    def of(cls, request: dict[str, Any], image: bytes) -> "RequestBody":
-        """The body of `request` with `image` put in.
-
-        Args:
-            request: its last string is the image's data URL, as far as `;base64,`, in the last message's last part.
-            image: the file's bytes.
-        """
-        # Where the image belongs is told by its place alone: people may write anything anywhere else.
-        whole = json.dumps(request).encode()
-        if not whole.endswith(b";base64," + _END):
-            raise ValueError("the request does not end in a data URL")
-        return cls(whole.removesuffix(_END), image)
+    """All before the first image."""
+    images: tuple[tuple[bytes, bytes], ...]
+    """Each image's bytes, and what stands between it and the next one."""
 
     def __len__(self) -> int:
-        return len(self.head) + (len(self.image) + 2) // 3 * 4 + len(_END)
+        return len(self.head) + sum((len(image) + 2) // 3 * 4 + len(after) for image, after in self.images)
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         yield self.head
-        with memoryview(self.image) as image:
-            for start in range(0, len(image), SLICE_BYTES):
-                if start and start % TURN_BYTES == 0:
-                    await asyncio.sleep(0)
-                yield pybase64.b64encode(image[start : start + SLICE_BYTES])
-        yield _END
+        for data, after in self.images:
+            with memoryview(data) as image:
+                for start in range(0, len(image), SLICE_BYTES):
+                    if start and start % TURN_BYTES == 0:
+                        await asyncio.sleep(0)
+                    yield pybase64.b64encode(image[start : start + SLICE_BYTES])
+            yield after
 
 
-def request_body(question: Question, image: PreparedImage) -> RequestBody:
+def request_body(question: Question, picture: Picture) -> RequestBody:
     """The JSON of a chat completion request."""
     request: dict[str, Any] = {
         "model": question.deployment,
@@ -69,12 +59,27 @@ def request_body(question: Question, image: PreparedImage) -> RequestBody:
         request["reasoning_effort"] = question.reasoning_effort
     if question.schema is not None:
         request["response_format"] = question.schema.response_format
-    url = {"detail": question.detail, "url": f"data:{image.media_type};base64,"}
     request["messages"] = [
         {"role": "system", "content": question.system_prompt},
-        {
-            "role": "user",
-            "content": [{"type": "text", "text": question.instructions}, {"type": "image_url", "image_url": url}],
-        },
+        {"role": "user", "content": [{"type": "text", "text": question.instructions}]},
     ]
-    return RequestBody.of(request, image.data)
+    # Where images belong is told by their place alone: people may write anything anywhere else.
+    beginning = json.dumps(request).encode().removesuffix(_END)
+    heads = _heads(question, picture)
+    afters = [*(_AFTER_IMAGE + head for head in heads[1:]), _AFTER_IMAGE + _END]
+    images = (page.image.data for page in sent_pages(picture))
+    return RequestBody(beginning + heads[0], tuple(zip(images, afters, strict=True)))
+
+
+def _heads(question: Question, picture: Picture) -> list[bytes]:
+    """For each image what stands before its base64, from the end of the part before it. Pages are announced."""
+    heads = []
+    for page in sent_pages(picture):
+        parts: list[dict[str, Any]] = []
+        if isinstance(picture, Pages):
+            parts.append({"type": "text", "text": f"{picture.noun.capitalize()} {page.number} of {picture.count}:"})
+        url = {"detail": question.detail, "url": f"data:{page.image.media_type};base64,"}
+        parts.append({"type": "image_url", "image_url": url})
+        written = json.dumps(parts).encode().removeprefix(b"[").removesuffix(_AFTER_IMAGE + b"]")
+        heads.append(b", " + written)
+    return heads

@@ -14,6 +14,8 @@ from pipeline.errors import OperatorFailure, RetryableFailure
 from pipeline.one_line import short
 from pipeline.storage.facts import ContainerMissing
 
+READER = "Storage Blob Data Reader"
+"""The role for containers that the app only reads."""
 MOST_OF_WHAT = 300
 """Characters of what was being done; a blob's name alone may have 1,024."""
 
@@ -43,7 +45,7 @@ def require_container(error: ResourceNotFoundError, container: str) -> None:
 
 
 @contextmanager
-def translated(what: str, role: str = "Storage Blob Data Owner") -> Iterator[None]:
+def translated(what: str, role: str = "Storage Blob Data Contributor") -> Iterator[None]:
     """Raise the storage SDK's errors as ours; `what` says what was being done, `role` which role it takes."""
     what = short(what, MOST_OF_WHAT)
     try:

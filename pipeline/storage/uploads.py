@@ -13,7 +13,7 @@ from azure.storage.blob.aio import BlobServiceClient, StorageStreamDownloader
 from pipeline.errors import ErrorCode, PermanentFailure
 from pipeline.names import stands_for_folder
 from pipeline.one_line import short
-from pipeline.storage.errors import code_of, require_container, translated
+from pipeline.storage.errors import READER, code_of, require_container, translated
 from pipeline.storage.facts import ListedBlob, OpenedUpload, Upload, VersionGone, bare_etag
 from pipeline.storage.listing import listed
 from pipeline.storage.service_time import ServiceTime
@@ -49,7 +49,7 @@ class Uploads:
         blob = self._client.get_blob_client(name)
         what = f"reading {self.container}/{name}"
         time = ServiceTime()
-        with translated(what):
+        with translated(what, READER):
             try:
                 stream = await blob.download_blob(decompress=False, raw_response_hook=time)
             except ResourceNotFoundError as error:
@@ -72,7 +72,7 @@ class Uploads:
         """
         blob = self._client.get_blob_client(name)
         time = ServiceTime()
-        with translated(f"reading {self.container}/{name}"):
+        with translated(f"reading {self.container}/{name}", READER):
             try:
                 properties = await blob.get_blob_properties(raw_response_hook=time)
             except ResourceNotFoundError:
@@ -91,7 +91,7 @@ class Uploads:
         Raises:
             RetryableFailure: the container can't be listed.
         """
-        with translated(f"listing {self.container}"):
+        with translated(f"listing {self.container}", READER):
             try:
                 # Of the names that start with `name`, it is the first; pages may be empty.
                 async for page in listed(self._client, metadata=True, prefix=name, page_size=1):
@@ -104,7 +104,7 @@ class Uploads:
 
     async def read_start(self, name: str, length: int) -> bytes | None:
         """At most the first `length` bytes of the blob `name`, or None when there is none. One request."""
-        with translated(f"reading {self.container}/{name}"):
+        with translated(f"reading {self.container}/{name}", READER):
             try:
                 stream = await self._client.get_blob_client(name).download_blob(
                     offset=0, length=length, decompress=False
@@ -180,7 +180,7 @@ class _Reading:
 
     async def __call__(self) -> bytes:
         stream = self._streams.pop()
-        with translated(self._what):
+        with translated(self._what, READER):
             try:
                 return await stream.readall()
             except (ResourceModifiedError, ResourceNotFoundError) as error:

@@ -20,11 +20,15 @@ from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogR
 from support.person import ROOT
 from support.templates import TEMPLATES, resources
 
-from pipeline.telemetry import DeliveryRecord
+from pipeline.errors import RetryableFailure
+from pipeline.one_line import blob_label
+from pipeline.pacing.rates import OverDailyTokens, OverRate, OverReanalyses
+from pipeline.telemetry import DeliveryRecord, error_type
 
 ALERTS = TEMPLATES["modules/alerts.bicep"]
 QUERIES = {alert["name"]: ALERTS.variables[alert["query"]].strip("'") for alert in ALERTS.variables["logAlerts"]}
-TRICKY = "failed crashed/Host is shutting down/error_code=crashed.jpg"
+STOPPED = "An unhandled exception has occurred. Host is shutting down."
+TRICKY = f"failed crashed/{STOPPED}/error_code=crashed OverDailyTokens.jpg"
 """A name of a file that holds every word that an alert could look for."""
 FAILURE = 3
 """Application Insights' severity of an error."""
@@ -136,17 +140,63 @@ def test_a_failed_call_of_the_http_function_is_the_callers_problem(tables: Table
     assert tables.found() == none_but()
 
 
-@pytest.mark.parametrize("where", ["the exception's message", "a field", "a line"])
-def test_a_stopped_host_is_found_in_every_field_that_may_name_it(tables: Tables, where: str) -> None:
+@pytest.mark.parametrize("words", [STOPPED, "A function timeout has occurred. Host is shutting down."])
+@pytest.mark.parametrize("where", ["the exception's message", "a field", "a line", "the class that says it"])
+def test_a_stopped_host_is_found_in_every_field_that_may_name_it(tables: Tables, where: str, words: str) -> None:
     """Its line comes with an exception; which column then holds the line is the exporter's choice."""
-    words = "An unhandled exception has occurred. Host is shutting down."
     if where == "a line":
         tables.host_line(words, FAILURE, CategoryName="Microsoft.Azure.WebJobs.Script.WebHostScriptHostService")
     elif where == "a field":
-        tables.host_exception("This request is not authorized.", FAILURE, FormattedMessage=words)
+        tables.host_exception("This request is not authorized.", FAILURE, OriginalFormat=words)
+    elif where == "the class that says it":
+        category = "Microsoft.Azure.WebJobs.Script.WebHost.WebScriptHostExceptionHandler"
+        tables.host_exception("This request is not authorized.", FAILURE, CategoryName=category)
     else:
         tables.host_exception(words, FAILURE, CategoryName="Microsoft.Azure.WebJobs")
     assert tables.found() == none_but(stopped_hosts=1)
+
+
+@pytest.mark.parametrize("name", [TRICKY, STOPPED, f'", "OriginalFormat": "{STOPPED}'])
+def test_no_files_name_stops_a_host(tables: Tables, name: str) -> None:
+    """The host's own lines name files, too: in their text, in their exceptions and in their fields."""
+    category = {"CategoryName": "Microsoft.Azure.WebJobs.Hosting"}
+    said = f"Executed 'Functions.analyze_image' (Failed, Reason='New blob detected: images/{name}')"
+    template = "Executed '{functionName}' (Failed, Reason='{reason}')"
+    tables.host_line(said, FAILURE, **category, OriginalFormat=template, FormattedMessage=said, blob=name)
+    tables.host_exception(f"No blob images/{name}", FAILURE, **category, OriginalFormat=template, blobName=name)
+    assert tables.found() == none_but()
+
+
+@pytest.mark.parametrize("rate", [OverDailyTokens, OverReanalyses])
+def test_a_rate_that_is_used_up_is_an_alert(tables: Tables, rate: type[OverRate]) -> None:
+    attempt = DeliveryRecord("images", "a.jpg", 1)
+    fields = {**attempt.fields(), "error_type": error_type(rate("It waits.")), "delay_s": 3600}
+    tables.pipeline("pipeline.deliveries", logging.WARNING, "images/a.jpg: deferred", None, **fields)
+    assert tables.found() == none_but(rate_used_up=1)
+
+
+def test_every_rate_has_its_alert() -> None:
+    assert set(re.findall(r'"(Over\w+)"', QUERIES["rate-used-up"])) == {
+        each.__name__ for each in OverRate.__subclasses__()
+    }
+
+
+@pytest.mark.parametrize("query", QUERIES.values(), ids=QUERIES)
+def test_no_query_looks_for_words_in_a_line(query: str) -> None:
+    """An uploader's file name is in the line: it is compared whole, or not at all."""
+    assert not re.search(r"\b(?:contains|has|has_any|has_all|matches|parse|search)\b", re.sub(r'".*?"', "", query))
+    assert set(re.findall(r"\b(?:message|outerMessage) (\w+)", query)) <= {"in"}
+
+
+def test_a_line_stays_short_whatever_an_uploader_writes(tables: Tables) -> None:
+    """Of a gigabyte of logs a day, one delivery uses up some kilobytes: with the longest name and message there are."""
+    name, container = "\U0001f600" * 512, "c" * 100_000
+    fields = DeliveryRecord(container, name, 1, work_key="1f" * 32, error_code="crashed").fields()
+    label = blob_label(container, name)
+    failure = RetryableFailure("x" * 100_000)
+    tables.pipeline("pipeline.deliveries", logging.WARNING, f"{label}: deferred: {failure.message}", None, **fields)
+    (row,) = tables.database.execute("select message, customDimensions from traces").fetchall()
+    assert sum(len(str(column).encode()) for column in row) < 10_000
 
 
 def test_a_host_that_stops_as_it_should_raises_no_alert(tables: Tables) -> None:
@@ -217,7 +267,7 @@ def test_every_alert_leads_to_where_the_cause_is_seen() -> None:
     }
     metric_alerts = [each.body["properties"]["description"] for each in resources("Microsoft.Insights/metricAlerts")]
     described = [alert["description"] for alert in ALERTS.variables["logAlerts"]] + metric_alerts
-    assert len(described) == 6
+    assert len(described) == 7
     for text in described:
         (anchor,) = re.findall(r"docs/operations\.md#([\w-]+)$", text)
         assert anchor in anchors, text

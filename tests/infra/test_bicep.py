@@ -11,8 +11,10 @@ from support.templates import BICEP, NAMES, TEMPLATES, resources, source
 
 API_VERSIONS = {
     "Microsoft.Authorization/roleAssignments": "2022-04-01",
+    "Microsoft.Authorization/roleDefinitions": "2022-04-01",
     "Microsoft.CognitiveServices/accounts": "2025-06-01",
     "Microsoft.CognitiveServices/accounts/deployments": "2025-06-01",
+    "Microsoft.Consumption/budgets": "2024-08-01",
     "Microsoft.EventGrid/systemTopics": "2025-02-15",
     "Microsoft.EventGrid/systemTopics/eventSubscriptions": "2025-02-15",
     "Microsoft.Insights/actionGroups": "2023-01-01",
@@ -32,6 +34,7 @@ API_VERSIONS = {
     "Microsoft.Storage/storageAccounts": "2025-08-01",
     "Microsoft.Storage/storageAccounts/blobServices": "2025-08-01",
     "Microsoft.Storage/storageAccounts/blobServices/containers": "2025-08-01",
+    "Microsoft.Storage/storageAccounts/blobServices/containers/immutabilityPolicies": "2025-08-01",
     "Microsoft.Storage/storageAccounts/managementPolicies": "2025-08-01",
     "Microsoft.Storage/storageAccounts/queueServices": "2025-08-01",
     "Microsoft.Storage/storageAccounts/queueServices/queues": "2025-08-01",
@@ -167,8 +170,8 @@ def test_azure_openai_takes_tokens_only() -> None:
 def test_telemetry_takes_tokens_only() -> None:
     (component,) = resources("Microsoft.Insights/components")
     assert component.body["properties"]["DisableLocalAuth"] is True
-    (workspace,) = resources("Microsoft.OperationalInsights/workspaces")
-    assert workspace.body["properties"]["features"]["disableLocalAuth"] is True
+    for workspace in resources("Microsoft.OperationalInsights/workspaces"):
+        assert workspace.body["properties"]["features"]["disableLocalAuth"] is True
 
 
 def test_the_plan_is_flex_consumption() -> None:
@@ -182,13 +185,16 @@ def test_the_function_app_is_https_only_and_has_no_password() -> None:
     properties = app.body["properties"]
     assert properties["httpsOnly"] is True
     assert properties["siteConfig"]["minTlsVersion"] == properties["siteConfig"]["scmMinTlsVersion"] == "1.2"
-    assert app.body["identity"] == {"type": "UserAssigned", "userAssignedIdentities": {"${identityId}": {}}}
+    assert app.body["identity"] == {
+        "type": "UserAssigned",
+        "userAssignedIdentities": {"${identityId}": {}, "${deploymentIdentityId}": {}},
+    }
     assert properties["functionAppConfig"]["deployment"]["storage"] == {
         "type": "blobContainer",
         "value": "deploymentContainerUrl",
         "authentication": {
             "type": "UserAssignedIdentity",
-            "userAssignedIdentityResourceId": "identityId",
+            "userAssignedIdentityResourceId": "deploymentIdentityId",
         },
     }
     doors = resources("Microsoft.Web/sites/basicPublishingCredentialsPolicies")

@@ -61,6 +61,7 @@ var names = concat(
     ? ['b']
     : []
 )
+var told = empty(name) ? fail('It is empty (say it).') : name
 """
     assert (
         older(source)
@@ -70,5 +71,6 @@ param endpoints array
 var names = concat( [
     'a'
   ], isMore ? ['b'] : [] )
+var told = empty(name) ? '' : name
 """
     )

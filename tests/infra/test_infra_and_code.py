@@ -73,9 +73,12 @@ def triggers(kind: str) -> dict[str, dict[str, Any]]:
 def app_settings() -> dict[str, str]:
     """All settings of the function app. Settings of other components can change, ours can't."""
     (app,) = (module for module in RESOURCES.modules if module.symbol == "app")
-    advice, theirs, ours = union(app.body["params"]["pipelineSettings"])
+    advice, theirs, instructions, ours = union(app.body["params"]["pipelineSettings"])
     all_theirs, platform = union(read(BICEP / "modules" / "function-app.bicep").resource("settings")["properties"])
     assert (theirs, all_theirs) == ("pipelineSettings", "pipelineSettings")
+    assert " ".join(instructions.split()) == (
+        "empty(instructionsContainer) ? {} : { INSTRUCTIONS_CONTAINER: instructionsContainer }"
+    )
     return dict(advice | ours | platform)
 
 
@@ -97,7 +100,7 @@ def test_the_webhook_is_the_blob_triggers() -> None:
 def test_instances_that_are_always_ready_are_those_that_events_go_to() -> None:
     (app,) = (module for module in RESOURCES.modules if module.symbol == "app")
     group = app.body["params"]["alwaysReadyFor"]
-    assert group == "eventDelivery == 'webhook' ? 'blob' : 'function:analyze_request'"
+    assert group == "delivery == 'webhook' ? 'blob' : 'function:analyze_request'"
     assert triggers("queue_trigger")["analyze_request"]["queue_name"] == "%REQUESTS_QUEUE%"
 
 
@@ -110,20 +113,23 @@ def test_triggers_use_the_connection_that_is_set() -> None:
 
 def test_the_queues_that_functions_wait_at_are_there() -> None:
     """The host makes missing ones, but an event that is delivered by queue must not come too early."""
-    (account,) = read(BICEP / "modules" / "storage-data.bicep").modules
-    made = {str(name).strip("'") for name in account.body["params"]["queues"]}
+    made = {str(name) for name in RESOURCES.variables["queues"]}
     waited_at = {each["queue_name"] for each in triggers("queue_trigger").values()}
     for setting, variable in (("REQUESTS_QUEUE", "requestsQueue"), ("DEFERRED_QUEUE", "deferredQueue")):
         queue = str(RESOURCES.variables[variable])
         made = {queue if name == variable else name.replace(f"${{{variable}}}", queue) for name in made}
         waited_at = {name.replace(f"%{setting}%", queue) for name in waited_at}
     assert made == waited_at == set(QUEUES)
+    (data,) = (each for each in RESOURCES.modules if each.symbol == "dataStorage")
+    (account,) = read(BICEP / "modules" / "storage-data.bicep").modules
+    assert (data.body["params"]["queues"], account.body["params"]["queues"]) == ("queues", "queues")
 
 
 def test_containers_are_those_of_the_local_cloud_and_one_for_dead_letters() -> None:
     (account,) = read(BICEP / "modules" / "storage-data.bicep").modules
     values = {**{name: p.default for name, p in RESOURCES.parameters.items()}, **RESOURCES.variables}
-    assert [values[name] for name in account.body["params"]["containers"]] == [*CONTAINERS, "dead-letters"]
+    (always,) = re.findall(r"\[([^]]+)\]", account.body["params"]["containers"])
+    assert [values[name] for name in always.split()] == [*CONTAINERS, "dead-letters"]
 
 
 def test_events_are_filtered_as_in_the_local_cloud() -> None:
@@ -241,7 +247,11 @@ def test_an_output_that_comes_back_as_a_parameter_means_the_same() -> None:
         for variable in re.findall(r"readEnvironmentVariable\('(\w+)'", value)
         if name != "resourceGroupName" or variable == "AZURE_RESOURCE_GROUP"
     }
+    # One more with the hardened profile, which delivers by queue whatever the parameter said the first time.
+    assert RESOURCES.variables["delivery"] == "hardened ? 'queue' : eventDelivery"
     outputs = {**MAIN.outputs, **RESOURCES.outputs}
+    assert outputs["AZURE_EVENT_DELIVERY"] == "delivery"
+    outputs["AZURE_EVENT_DELIVERY"] = "eventDelivery"
     assert {name: outputs[name] for name in set(sets) & set(MAIN.outputs)} == shared
     (group,) = MAIN.created("Microsoft.Resources/resourceGroups")
     came_from = shared | {"AZURE_RESOURCE_GROUP": group.body["name"]}

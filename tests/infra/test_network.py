@@ -19,6 +19,7 @@ def test_every_service_that_the_app_calls_has_a_private_endpoint_in_its_zone() -
         ("hostStorage.outputs.id", "blob"),
         ("hostStorage.outputs.id", "queue"),
         ("hostStorage.outputs.id", "table"),
+        ("codeStorage.outputs.id", "blob"),
         ("dataStorage.outputs.id", "blob"),
         ("dataStorage.outputs.id", "queue"),
         ("openAiAccess.outputs.accountId", "account"),
@@ -29,9 +30,9 @@ def test_every_service_that_the_app_calls_has_a_private_endpoint_in_its_zone() -
 
 
 def test_the_app_calls_from_the_network() -> None:
-    assert module("network").condition == "(networkIsolation)"
+    assert module("network").condition == "(isolated)"
     assert module("app").body["params"]["subnetId"] == (
-        "networkIsolation ? resourceId('Microsoft.Network/virtualNetworks/subnets', networkName, 'app') : ''"
+        "isolated ? resourceId('Microsoft.Network/virtualNetworks/subnets', networkName, 'app') : ''"
     )
     (network,) = resources("Microsoft.Network/virtualNetworks")
     app, endpoints = network.body["properties"]["subnets"]

@@ -1,36 +1,21 @@
 """Roles: the least that works, each on one resource, never on a group, and never Owner or Contributor."""
 
 import re
-from dataclasses import dataclass
 
-from support.bicep_source import Declaration
+from support.grants import FILES, ROLES, Grant, assignments, custom_roles, grant, role
 from support.person import ROOT
 from support.templates import NAMES, TEMPLATES, resources, source
 
-# https://learn.microsoft.com/azure/role-based-access-control/built-in-roles
-ROLES = {
-    "storageBlobDataOwner": "b7e6dc6d-f1e8-4753-8033-0f276bb0955b",
-    "storageBlobDataContributor": "ba92f5b4-2d11-453d-a403-e96b0029c9fe",
-    "storageBlobDataReader": "2a2b9908-6ea1-4ae2-8e65-a410df84e7d1",
-    "storageQueueDataContributor": "974c5e8b-45b9-4653-ba55-5f855dd0fb88",
-    "storageQueueDataMessageSender": "c6a89b2d-59bc-44d0-9896-0f6e12d7b80a",
-    "storageTableDataContributor": "0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3",
-    "monitoringMetricsPublisher": "3913510d-42f4-4e42-8a64-420c390055eb",
-    "cognitiveServicesOpenAiUser": "5e0bd9bd-7b93-4f28-af87-19fc36ad61bd",
+NAMES_OF_ROLES = {
+    "storageBlobDataOwner": "Storage Blob Data Owner",
+    "storageBlobDataContributor": "Storage Blob Data Contributor",
+    "storageBlobDataReader": "Storage Blob Data Reader",
+    "storageQueueDataContributor": "Storage Queue Data Contributor",
+    "storageQueueDataMessageSender": "Storage Queue Data Message Sender",
+    "storageTableDataContributor": "Storage Table Data Contributor",
+    "monitoringMetricsPublisher": "Monitoring Metrics Publisher",
+    "cognitiveServicesOpenAiUser": "Cognitive Services OpenAI User",
 }
-FILES = ("modules/roles.bicep", "modules/openai-access.bicep")
-
-
-@dataclass(frozen=True, slots=True)
-class Grant:
-    who: str
-    on: str
-    roles: tuple[str, ...]
-    kind: str = "ServicePrincipal"
-    """The principal's kind: given it, Azure does not look up an identity that is too new to be known everywhere."""
-    condition: str | None = None
-
-
 ASKED_FOR = {"kind": "userPrincipalType", "condition": "(!empty(userPrincipalId))"}
 GRANTS = {
     "appOnHostStorage": Grant(
@@ -38,7 +23,15 @@ GRANTS = {
         "hostStorage",
         ("storageBlobDataOwner", "storageQueueDataContributor", "storageTableDataContributor"),
     ),
-    "appOnDataStorage": Grant("appPrincipalId", "dataStorage", ("storageBlobDataOwner", "storageQueueDataContributor")),
+    "deploymentOnPackages": Grant("deploymentPrincipalId", "packages", ("storageBlobDataContributor",)),
+    "appOnImages": Grant("appPrincipalId", "images", ("storageBlobDataReader",)),
+    "appOnInstructions": Grant(
+        "appPrincipalId", "instructions", ("storageBlobDataReader",), condition="(!empty(instructionsContainer))"
+    ),
+    "appOnDeadLetters": Grant("appPrincipalId", "deadLetters", ("storageBlobDataReader",)),
+    "appOnResults": Grant("appPrincipalId", "results", ("storageBlobDataContributor",)),
+    "appOnState": Grant("appPrincipalId", "state", ("storageBlobDataContributor",)),
+    "appOnQueue": Grant("appPrincipalId", "queue", ("storageQueueDataContributor",)),
     "appOnApplicationInsights": Grant("appPrincipalId", "applicationInsights", ("monitoringMetricsPublisher",)),
     "access": Grant("appPrincipalId", "account", ("cognitiveServicesOpenAiUser",)),
     "eventGridOnDeadLetters": Grant("eventGridPrincipalId", "deadLetters", ("storageBlobDataContributor",)),
@@ -47,56 +40,66 @@ GRANTS = {
     "userOnResults": Grant("userPrincipalId", "results", ("storageBlobDataReader",), **ASKED_FOR),
     "userOnState": Grant("userPrincipalId", "state", ("storageBlobDataReader",), **ASKED_FOR),
     "userOnRequests": Grant("userPrincipalId", "requests", ("storageQueueDataMessageSender",), **ASKED_FOR),
+    "userOnInstructions": Grant(
+        "userPrincipalId",
+        "instructions",
+        ("storageBlobDataContributor",),
+        "userPrincipalType",
+        "(!empty(userPrincipalId) && !empty(instructionsContainer))",
+    ),
 }
 SCOPES = {
     "hostStorage": "hostStorageName",
-    "dataStorage": "dataStorageName",
+    "packages": "deploymentContainer",
     "images": "inputContainer",
     "results": "outputContainer",
     "state": "stateContainer",
     "deadLetters": "deadLetterContainer",
     "requests": "requestsQueue",
+    "queue": "queueName",
+    "instructions": "empty(instructionsContainer) ? 'none' : instructionsContainer",
     "applicationInsights": "applicationInsightsName",
     "account": "accountName",
 }
 
 
-def assignments(name: str) -> list[Declaration]:
-    return TEMPLATES[name].created("Microsoft.Authorization/roleAssignments")
-
-
-def role(name: str, assignment: Declaration) -> str:
-    """The expression for the role: a variable, or the variable of a loop."""
-    definition = assignment.body["properties"]["roleDefinitionId"]
-    found = re.fullmatch(r"subscriptionResourceId\('Microsoft.Authorization/roleDefinitions', (\w+)\)", definition)
-    assert found, name
-    return found[1]
-
-
-def grant(name: str, assignment: Declaration) -> Grant:
-    of = role(name, assignment)
-    looped = re.search(rf"resource {assignment.symbol} .*\[\n +for {of} in (\w+):", source(name))
-    roles = TEMPLATES[name].variables[looped[1]] if looped else [of]
-    properties = assignment.body["properties"]
-    return Grant(
-        properties["principalId"],
-        assignment.body["scope"],
-        tuple(roles),
-        properties["principalType"],
-        assignment.condition,
-    )
-
-
-def test_only_the_listed_roles_are_granted() -> None:
+def test_grants_are_those_and_no_others() -> None:
     assert {each.symbol: grant(name, each) for name in FILES for each in assignments(name)} == GRANTS
     assert len(list(resources("Microsoft.Authorization/roleAssignments"))) == len(GRANTS), "none elsewhere"
 
 
 def test_roles_are_those_and_no_others() -> None:
-    variables = [TEMPLATES[name].variables for name in FILES]
-    assert {role: value for each in variables for role, value in each.items() if isinstance(value, str)} == ROLES
+    found = {role: value for name in FILES for role, value in TEMPLATES[name].variables.items() if role in ROLES}
+    assert found == ROLES
     everywhere = re.findall(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", "".join(map(source, NAMES)))
     assert set(everywhere) == set(ROLES.values())
+
+
+def test_roles_of_our_own_allow_this_and_are_given_instead_of_azures() -> None:
+    assert custom_roles() == {
+        "writerName": {"blobs/read", "blobs/write"},
+        "keeperName": {"blobs/read", "blobs/write", "blobs/delete"},
+        "callerName": {"Microsoft.CognitiveServices/accounts/OpenAI/deployments/chat/completions/action"},
+    }
+    given = {
+        each.symbol: grant(name, each, custom=True).roles
+        for name in FILES
+        for each in assignments(name)
+        if grant(name, each, custom=True) != grant(name, each)
+    }
+    assert given == {"appOnResults": ("writerName",), "appOnState": ("keeperName",), "access": ("callerName",)}
+    # A role is there before it is given.
+    waits = {"appOnResults": "resultWriter", "appOnState": "noteKeeper", "access": "modelCaller"}
+    assert {
+        each.symbol: each.body["dependsOn"] for name in FILES for each in assignments(name) if "dependsOn" in each.body
+    } == {symbol: [of] for symbol, of in waits.items()}
+
+
+def test_the_app_cannot_write_the_code_that_it_runs() -> None:
+    on_code = {each.who for each in GRANTS.values() if each.on == "packages"}
+    assert on_code == {"deploymentPrincipalId"}
+    (queues,) = (each for each in TEMPLATES["modules/roles.bicep"].modules if each.source == "app-on-queue.bicep")
+    assert queues.body["params"]["storageName"] == "dataStorageName"
 
 
 def test_an_assignment_has_the_same_name_every_time_and_none_has_anothers() -> None:
@@ -111,16 +114,9 @@ def test_the_checklist_names_what_there_is_on_the_data_account() -> None:
     """docs/deploy.md, with what `az role assignment list` shows."""
     page = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
     (expected,) = re.findall(r"^\| 2 \| `az role assignment list --all .*\| (the app on .*) \|$", page, re.MULTILINE)
-    names = {
-        "storageBlobDataOwner": "Storage Blob Data Owner",
-        "storageBlobDataContributor": "Storage Blob Data Contributor",
-        "storageBlobDataReader": "Storage Blob Data Reader",
-        "storageQueueDataContributor": "Storage Queue Data Contributor",
-        "storageQueueDataMessageSender": "Storage Queue Data Message Sender",
-    }
     resources_vars = TEMPLATES["resources.bicep"].variables
     places = {
-        "dataStorage": "the app on the account",
+        "queue": "each queue",
         "images": "images",
         "results": "results",
         "state": str(resources_vars["stateContainer"]),
@@ -128,7 +124,9 @@ def test_the_checklist_names_what_there_is_on_the_data_account() -> None:
         "requests": str(resources_vars["requestsQueue"]),
     }
     granted = [each for each in GRANTS.values() if each.on in places]
-    assert set(re.findall(r"\*([^*]+)\*", expected)) == {names[role] for each in granted for role in each.roles}
+    assert set(re.findall(r"\*([^*]+)\*", expected)) == {
+        NAMES_OF_ROLES[role] for each in granted for role in each.roles
+    }
     assert not [each for each in granted if places[each.on] not in expected]
 
 

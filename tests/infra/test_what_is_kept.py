@@ -1,5 +1,6 @@
 """Deleted and overwritten blobs can be restored for a while, and nothing is kept, and paid for, for ever."""
 
+import re
 from typing import Any
 
 from support.templates import TEMPLATES, module, resources
@@ -7,11 +8,11 @@ from support.templates import TEMPLATES, module, resources
 DATA = TEMPLATES["modules/storage-data.bicep"]
 
 
-def rules(name: str) -> dict[str, tuple[tuple[str, ...], dict[str, Any]]]:
+def rules(name: str) -> dict[str, tuple[tuple[str, ...] | str, dict[str, Any]]]:
     """Lifecycle rules: where they apply, and after how many days they delete what."""
     return {
         rule["name"]: (
-            tuple(rule["definition"]["filters"]["prefixMatch"]),
+            where if isinstance(where := rule["definition"]["filters"]["prefixMatch"], str) else tuple(where),
             {what: next(iter(action["delete"].values())) for what, action in rule["definition"]["actions"].items()},
         )
         for rule in DATA.variables[name]
@@ -24,21 +25,42 @@ def test_deleted_and_overwritten_blobs_can_be_restored() -> None:
         assert blobs.body["properties"][what] == {"enabled": True, "days": "softDeleteDays"}
     versioning = {
         name: TEMPLATES[f"modules/{name}.bicep"].modules[0].body["params"]["versioning"]
-        for name in ("storage-data", "storage-host")
+        for name in ("storage-data", "storage-host", "storage-code")
     }
-    assert versioning == {"storage-data": True, "storage-host": False}
+    assert versioning == {"storage-data": True, "storage-host": False, "storage-code": False}
 
 
 def test_every_container_loses_its_old_versions() -> None:
     """A deleted blob leaves a version behind, so a rule that deletes blobs has to delete versions, too."""
     assert rules("standingRules") == {
-        "old-versions": (("${inputContainer}/", "${outputContainer}/"), {"version": "versionDays"}),
+        "old-versions": ("oldVersionsOf", {"version": "versionDays"}),
         "pipeline-state": (("${stateContainer}/",), {"baseBlob": 90, "version": 1}),
         "dead-letters": (("${deadLetterContainer}/",), {"baseBlob": 90, "version": 1}),
     }
+    assert DATA.variables["oldVersionsOf"] == (
+        "[for container in concat([inputContainer, outputContainer], operatorsContainers): '${container}/']"
+    )
     (account,) = DATA.modules
-    covered = {prefix for where, _ in rules("standingRules").values() for prefix in where}
-    assert covered == {f"${{{name}}}/" for name in account.body["params"]["containers"]}
+    containers = re.findall(r"\w+", account.body["params"]["containers"].removeprefix("concat"))
+    assert containers == [
+        "inputContainer",
+        "outputContainer",
+        "stateContainer",
+        "deadLetterContainer",
+        "operatorsContainers",
+    ]
+
+
+def test_results_can_be_made_immutable_for_a_while() -> None:
+    """Each overwritten one stays as a version: for as long as the policy says, nobody deletes or changes it."""
+    (policy,) = resources("Microsoft.Storage/storageAccounts/blobServices/containers/immutabilityPolicies")
+    assert (policy.condition, policy.body["parent"]) == ("(immutableDays > 0)", "results")
+    assert policy.body["properties"] == {"immutabilityPeriodSinceCreationInDays": "immutableDays"}
+    assert DATA.resource("results")["name"] == "outputContainer"
+    (account,) = DATA.modules
+    assert account.body["params"]["immutableContainers"] == "immutableDays > 0 ? [outputContainer] : []"
+    (containers,) = resources("Microsoft.Storage/storageAccounts/blobServices/containers")
+    assert "contains(immutableContainers, container)" in containers.body["properties"]["immutableStorageWithVersioning"]
 
 
 def test_images_and_results_stay_unless_asked_for() -> None:

@@ -6,6 +6,7 @@ from PIL import Image
 
 from pipeline.images import ImageLimits
 from support.damaged_images import encoded
+from support.documents import psd
 from support.preparing import inspected, prepare
 from support.process_memory import CLEAR_REFS, held
 
@@ -16,7 +17,8 @@ def peak_and_estimate(data: bytes) -> tuple[int, int]:
     """(what the conversion held at its peak beside the file, what was estimated) in bytes, after one to warm up."""
     inspection = inspected(data, ANY_SIZE)
     kind = inspection.facts.format.upper().replace("HEIC", "HEIF")
-    prepare(encoded(Image.new("RGB", (2_100, 64), "teal"), kind))
+    small = Image.new("RGB", (2_100, 64), "teal")
+    prepare(psd(small) if kind == "PSD" else encoded(small, kind))
     gc.collect()
     CLEAR_REFS.write_text("5", encoding="ascii")  # the peak starts over: proc_pid_clear_refs(5)
     before = held("VmRSS")

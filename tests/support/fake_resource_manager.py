@@ -16,6 +16,8 @@ SUBSCRIPTION = "00000000-0000-0000-0000-000000000001"
 GROUP = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg-blobsight"
 APP = f"{GROUP}/providers/Microsoft.Web/sites/func-blobsight"
 STORAGE = f"{GROUP}/providers/Microsoft.Storage/storageAccounts/devstoreaccount1"
+CONTAINERS = f"{STORAGE}/blobServices/default/containers"
+QUEUES = f"{STORAGE}/queueServices/default/queues"
 MODEL = f"{GROUP}/providers/Microsoft.CognitiveServices/accounts/oai-blobsight"
 TOPIC = f"{GROUP}/providers/Microsoft.EventGrid/systemTopics/evgt-blobsight"
 IDENTITY = f"{GROUP}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/id-blobsight"
@@ -134,7 +136,14 @@ def healthy(app_settings: dict[str, str]) -> dict[str, Any]:
             },
         ),
         f"{STORAGE}/providers/Microsoft.Authorization/roleAssignments": listing(
-            role(GROUP, "b7e6dc6d-f1e8-4753-8033-0f276bb0955b"), role(STORAGE, "974c5e8b-45b9-4653-ba55-5f855dd0fb88")
+            role(f"{CONTAINERS}/images", "2a2b9908-6ea1-4ae2-8e65-a410df84e7d1"),
+            role(f"{CONTAINERS}/results", "ba92f5b4-2d11-453d-a403-e96b0029c9fe"),
+            role(f"{CONTAINERS}/pipeline-state", "11111111-0000-0000-0000-000000000001"),  # the operator's own
+            role(f"{QUEUES}/webjobs-blobtrigger-poison", "974c5e8b-45b9-4653-ba55-5f855dd0fb88"),
+            role(f"{QUEUES}/analysis-requests-poison", "974c5e8b-45b9-4653-ba55-5f855dd0fb88"),
+            role(f"{QUEUES}/deferred-work", "974c5e8b-45b9-4653-ba55-5f855dd0fb88"),
+            role(f"{QUEUES}/deferred-work-poison", "974c5e8b-45b9-4653-ba55-5f855dd0fb88"),
+            role(f"{QUEUES}/analysis-requests", "974c5e8b-45b9-4653-ba55-5f855dd0fb88"),
         ),
         f"{MODEL}/providers/Microsoft.Authorization/roleAssignments": listing(
             role(MODEL, "5e0bd9bd-7b93-4f28-af87-19fc36ad61bd")
@@ -179,9 +188,7 @@ class FakeResourceManager:
         method = "POST" if request.path.endswith("/list") else "GET"
         if found is None or "api-version" not in request.query or request.method != method:
             return _error(404, "ResourceNotFound")
-        if "roleAssignments" in request.path and request.query.get("$filter") != (
-            f"atScope() and assignedTo('{PRINCIPAL}')"
-        ):
+        if "roleAssignments" in request.path and request.query.get("$filter") != (f"assignedTo('{PRINCIPAL}')"):
             return _error(400, "BadRequest")
         if "value" not in found:
             return web.json_response(found)

@@ -18,8 +18,8 @@ from azure.storage.blob.aio import BlobServiceClient, ExponentialRetry
 from azure.storage.queue.aio import QueueServiceClient
 
 from localcloud.cloud import LocalCloud
+from pipeline.documents.facts import Picture, sent_pages
 from pipeline.errors import RetryableFailure
-from pipeline.images import PreparedImage
 from pipeline.job.analysis import Analyzer
 from pipeline.job.last_resort import LastResort
 from pipeline.job.public import Allowed, parse_public
@@ -52,8 +52,8 @@ class Model:
     replies: deque[Reply] = field(default_factory=deque)
     asked: list[str] = field(default_factory=list)
 
-    async def ask(self, question: Question, image: PreparedImage) -> Reply:
-        assert image.data
+    async def ask(self, question: Question, image: Picture) -> Reply:
+        assert all(page.image.data for page in sent_pages(image))
         self.asked.append(question.instructions)
         if self.behaviours:
             await self.behaviours.popleft()()

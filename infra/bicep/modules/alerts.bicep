@@ -1,4 +1,4 @@
-metadata description = 'Alerts for what would go unnoticed: poison, undelivered events, failing functions and results, stopped hosts, throttling.'
+metadata description = 'Alerts for what would go unnoticed: poison, undelivered events, failing functions and results, stopped hosts, throttling, rates that are used up.'
 
 @description('Beginning of the alerts\' names.')
 param prefix string
@@ -55,8 +55,8 @@ resource actionGroup 'Microsoft.Insights/actionGroups@2023-01-01' = if (!empty(e
   }
 }
 
-// Each query looks at fields, never at words that a file's name could bring into a line. The fields of the pipeline's own
-// lines are those of docs/operations.md. tests/infra/test_alerts.py runs every query.
+// Each query compares fields as a whole, never words in a line, which a file's name could bring in. The fields of the
+// pipeline's own lines are those of docs/operations.md. tests/infra/test_alerts.py runs every query.
 var poisonQuery = '''
 traces
 | where tostring(customDimensions.logger_name) startswith "pipeline"
@@ -77,11 +77,24 @@ requests
 | where tostring(customDimensions["faas.name"]) !in ("", "process_image")
 '''
 
-// Logged with an exception, so it is a row of exceptions, with the line in one of these columns.
+// The host logs one of two fixed sentences with an exception, so it is a row of exceptions. OriginalFormat is the sentence
+// as it stands in the host's code, CategoryName the class that says it: neither holds anything of an upload's.
+// https://github.com/Azure/azure-functions-host, WebScriptHostExceptionHandler.cs
 var stoppedHostsQuery = '''
 union traces, exceptions
 | where severityLevel >= 3 and tostring(customDimensions.logger_name) !startswith "pipeline"
-| where strcat(message, " ", outerMessage, " ", tostring(customDimensions)) has "Host is shutting down"
+| where tostring(customDimensions.CategoryName) endswith "WebScriptHostExceptionHandler"
+    or message in ("An unhandled exception has occurred. Host is shutting down.", "A function timeout has occurred. Host is shutting down.")
+    or outerMessage in ("An unhandled exception has occurred. Host is shutting down.", "A function timeout has occurred. Host is shutting down.")
+    or tostring(customDimensions.OriginalFormat) in ("An unhandled exception has occurred. Host is shutting down.", "A function timeout has occurred. Host is shutting down.")
+    or tostring(customDimensions.FormattedMessage) in ("An unhandled exception has occurred. Host is shutting down.", "A function timeout has occurred. Host is shutting down.")
+'''
+
+// Work that waits because of a rate which the operator set: TOKENS_PER_DAY or REANALYSES_PER_HOUR.
+var rateUsedUpQuery = '''
+traces
+| where tostring(customDimensions.logger_name) startswith "pipeline"
+| where tostring(customDimensions.error_type) in ("OverDailyTokens", "OverReanalyses")
 '''
 
 var logAlerts = [
@@ -116,6 +129,14 @@ var logAlerts = [
     window: 'PT1H'
     description: 'The Functions host stops again and again, with all work on it: it fails to look at an upload or a queue. Which, and why: docs/operations.md#the-host-stops'
     query: stoppedHostsQuery
+  }
+  {
+    name: 'rate-used-up'
+    severity: 3
+    threshold: 0
+    window: 'PT15M'
+    description: 'Images wait because a rate that you set is used up: TOKENS_PER_DAY or REANALYSES_PER_HOUR. Which, and for whose images: docs/operations.md#rates-that-are-used-up'
+    query: rateUsedUpQuery
   }
 ]
 

@@ -1,4 +1,4 @@
-metadata description = 'The function app on a Flex Consumption plan. It is one user-assigned identity and holds no key.'
+metadata description = 'The function app on a Flex Consumption plan. It has one identity for its work, one for its package, and no key.'
 
 @description('Name of the plan.')
 param planName string
@@ -23,6 +23,9 @@ param identityId string
 
 @description('Client id of the app\'s identity.')
 param identityClientId string
+
+@description('Resource id of the identity that the platform writes and reads the package with.')
+param deploymentIdentityId string
 
 @description('Name of the host\'s storage account.')
 param hostStorageName string
@@ -51,6 +54,33 @@ param alwaysReadyFor string
 @description('Subnet that the app calls from; empty for none.')
 param subnetId string
 
+@description('Whether only Event Grid, if it calls the webhook, and allowedIpRanges may call the app.')
+param inboundRestricted bool
+
+@description('Whether Event Grid calls the webhook.')
+param admitsEventGrid bool
+
+@description('Public IP addresses and ranges (CIDR) that may call the app and deploy to it all the same.')
+param allowedIpRanges string[]
+
+var addressRules = [
+  for (address, index) in allowedIpRanges: {
+    name: 'address-${index}'
+    priority: 200 + index
+    action: 'Allow'
+    ipAddress: contains(address, '/') ? address : '${address}/32'
+  }
+]
+var eventGridRules = [
+  {
+    name: 'event-grid'
+    priority: 100
+    action: 'Allow'
+    tag: 'ServiceTag'
+    ipAddress: 'AzureEventGrid'
+  }
+]
+
 resource plan 'Microsoft.Web/serverfarms@2025-03-01' = {
   name: planName
   location: location
@@ -76,12 +106,14 @@ resource app 'Microsoft.Web/sites@2025-03-01' = {
     type: 'UserAssigned'
     userAssignedIdentities: {
       '${identityId}': {}
+      '${deploymentIdentityId}': {}
     }
   }
   properties: {
     serverFarmId: plan.id
     httpsOnly: true
-    // Event Grid's webhook comes from outside. Everything there asks for a key; process_image is off by default.
+    // Event Grid's webhook comes from outside, and so does a deployment. Everything there asks for a key or a token;
+    // process_image is off by default.
     publicNetworkAccess: 'Enabled'
     virtualNetworkSubnetId: empty(subnetId) ? null : subnetId
     functionAppConfig: {
@@ -107,7 +139,7 @@ resource app 'Microsoft.Web/sites@2025-03-01' = {
           value: deploymentContainerUrl
           authentication: {
             type: 'UserAssignedIdentity'
-            userAssignedIdentityResourceId: identityId
+            userAssignedIdentityResourceId: deploymentIdentityId
           }
         }
       }
@@ -116,6 +148,12 @@ resource app 'Microsoft.Web/sites@2025-03-01' = {
       http20Enabled: true
       minTlsVersion: '1.2'
       scmMinTlsVersion: '1.2'
+      ipSecurityRestrictionsDefaultAction: inboundRestricted ? 'Deny' : 'Allow'
+      ipSecurityRestrictions: inboundRestricted ? concat(admitsEventGrid ? eventGridRules : [], addressRules) : []
+      // Without an address to admit, azd and az could not deploy: that door stays open to those with an Entra token.
+      scmIpSecurityRestrictionsUseMain: false
+      scmIpSecurityRestrictionsDefaultAction: inboundRestricted && !empty(allowedIpRanges) ? 'Deny' : 'Allow'
+      scmIpSecurityRestrictions: inboundRestricted ? addressRules : []
     }
   }
 }

@@ -1,4 +1,4 @@
-metadata description = 'The one identity that the function app is, everywhere.'
+metadata description = 'An identity: the one that the function app is, everywhere, or the one that its package is deployed with.'
 
 @description('Name of the identity.')
 param name string

@@ -33,11 +33,45 @@ param appSubnetPrefix string
 @description('Address range of the subnet of the private endpoints.')
 param endpointSubnetPrefix string
 
+@description('Service tags that the app calls outside the network, and nothing else; empty: it may call anything.')
+param outboundTags string[]
+
 @description('Names of the private DNS zones.')
 param dnsZones string[]
 
 @description('Private endpoints.')
 param endpoints Endpoint[]
+
+var outboundRules = [
+  for (tag, index) in outboundTags: {
+    name: 'to-${tag}'
+    properties: {
+      priority: 100 + index
+      direction: 'Outbound'
+      access: 'Allow'
+      protocol: 'Tcp'
+      sourceAddressPrefix: '*'
+      sourcePortRange: '*'
+      destinationAddressPrefix: tag
+      destinationPortRange: '443'
+    }
+  }
+]
+var nothingElse = [
+  {
+    name: 'nothing-else-outside'
+    properties: {
+      priority: 4096
+      direction: 'Outbound'
+      access: 'Deny'
+      protocol: '*'
+      sourceAddressPrefix: '*'
+      sourcePortRange: '*'
+      destinationAddressPrefix: 'Internet' // everything that is not in the network
+      destinationPortRange: '*'
+    }
+  }
+]
 
 resource network 'Microsoft.Network/virtualNetworks@2025-07-01' = {
   name: name
@@ -57,7 +91,7 @@ resource network 'Microsoft.Network/virtualNetworks@2025-07-01' = {
           // Entra, Application Insights and an Azure OpenAI account outside this deployment are on the public network.
           defaultOutboundAccess: true
           networkSecurityGroup: {
-            id: securityGroup.id
+            id: appSecurityGroup.id
           }
           delegations: [
             {
@@ -91,6 +125,15 @@ resource securityGroup 'Microsoft.Network/networkSecurityGroups@2025-07-01' = {
   tags: tags
   properties: {
     securityRules: []
+  }
+}
+
+resource appSecurityGroup 'Microsoft.Network/networkSecurityGroups@2025-07-01' = {
+  name: '${name}-app-nsg'
+  location: location
+  tags: tags
+  properties: {
+    securityRules: empty(outboundTags) ? [] : concat(outboundRules, nothingElse)
   }
 }
 

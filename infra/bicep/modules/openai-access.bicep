@@ -6,6 +6,9 @@ param accountName string
 @description('Object id of the function app\'s identity.')
 param appPrincipalId string
 
+@description('Whether the app gets a role that allows chat completions and nothing else. Azure\'s own also shows files, threads and stored answers of everybody who uses the account.')
+param customRoles bool
+
 // https://learn.microsoft.com/azure/role-based-access-control/built-in-roles
 var cognitiveServicesOpenAiUser = '5e0bd9bd-7b93-4f28-af87-19fc36ad61bd'
 
@@ -13,14 +16,40 @@ resource account 'Microsoft.CognitiveServices/accounts@2025-06-01' existing = {
   name: accountName
 }
 
+var callerName = guid(account.id, 'Blobsight model caller')
+var caller = customRoles ? callerName : cognitiveServicesOpenAiUser
+
+resource modelCaller 'Microsoft.Authorization/roleDefinitions@2022-04-01' = if (customRoles) {
+  name: callerName
+  properties: {
+    roleName: 'Blobsight model caller (${accountName})'
+    description: 'Asks deployed models for chat completions.'
+    type: 'customRole'
+    permissions: [
+      {
+        actions: []
+        dataActions: [
+          'Microsoft.CognitiveServices/accounts/OpenAI/deployments/chat/completions/action'
+        ]
+      }
+    ]
+    assignableScopes: [
+      resourceGroup().id
+    ]
+  }
+}
+
 resource access 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
-  name: guid(account.id, appPrincipalId, cognitiveServicesOpenAiUser)
+  name: guid(account.id, appPrincipalId, caller)
   scope: account
   properties: {
-    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', cognitiveServicesOpenAiUser)
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', caller)
     principalId: appPrincipalId
     principalType: 'ServicePrincipal'
   }
+  dependsOn: [
+    modelCaller
+  ]
 }
 
 @description('Resource id of the account.')

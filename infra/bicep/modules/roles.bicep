@@ -1,7 +1,13 @@
-metadata description = 'Who may do what in this resource group: all role assignments but the one on Azure OpenAI.'
+metadata description = 'Who may do what in this resource group: all role assignments but those on queues and on Azure OpenAI.'
 
 @description('Name of the host\'s storage account.')
 param hostStorageName string
+
+@description('Name of the storage account of the deployed package.')
+param codeStorageName string
+
+@description('Container of the deployed package.')
+param deploymentContainer string
 
 @description('Name of the data storage account.')
 param dataStorageName string
@@ -21,11 +27,23 @@ param stateContainer string
 @description('Container of events that could not be delivered.')
 param deadLetterContainer string
 
+@description('Container of instructions that uploaders can\'t write; empty for none.')
+param instructionsContainer string
+
 @description('Queue of what others ask for.')
 param requestsQueue string
 
+@description('Queues that the app takes messages from or puts them on: the one above, and the poison queues.')
+param appQueues string[]
+
 @description('Object id of the function app\'s identity.')
 param appPrincipalId string
+
+@description('Object id of the identity that the platform writes and reads the package with.')
+param deploymentPrincipalId string
+
+@description('Whether the app gets roles of its own making, which allow what it does and no more, where Azure\'s own allow more.')
+param customRoles bool
 
 @description('Object id of the Event Grid topic\'s identity.')
 param eventGridPrincipalId string
@@ -53,6 +71,20 @@ resource dataStorage 'Microsoft.Storage/storageAccounts@2025-08-01' existing = {
   name: dataStorageName
 }
 
+resource codeStorage 'Microsoft.Storage/storageAccounts@2025-08-01' existing = {
+  name: codeStorageName
+}
+
+resource codeBlobs 'Microsoft.Storage/storageAccounts/blobServices@2025-08-01' existing = {
+  parent: codeStorage
+  name: 'default'
+}
+
+resource packages 'Microsoft.Storage/storageAccounts/blobServices/containers@2025-08-01' existing = {
+  parent: codeBlobs
+  name: deploymentContainer
+}
+
 resource dataBlobs 'Microsoft.Storage/storageAccounts/blobServices@2025-08-01' existing = {
   parent: dataStorage
   name: 'default'
@@ -78,6 +110,11 @@ resource deadLetters 'Microsoft.Storage/storageAccounts/blobServices/containers@
   name: deadLetterContainer
 }
 
+resource instructions 'Microsoft.Storage/storageAccounts/blobServices/containers@2025-08-01' existing = {
+  parent: dataBlobs
+  name: empty(instructionsContainer) ? 'none' : instructionsContainer
+}
+
 resource dataQueues 'Microsoft.Storage/storageAccounts/queueServices@2025-08-01' existing = {
   parent: dataStorage
   name: 'default'
@@ -92,17 +129,13 @@ resource applicationInsights 'Microsoft.Insights/components@2020-02-02' existing
   name: applicationInsightsName
 }
 
-// The function app. The three roles on its own storage are what an identity-based AzureWebJobsStorage needs; the two on
-// the data account are what a blob trigger with an identity needs.
+// The function app on the host's account. An identity-based AzureWebJobsStorage is documented with these three roles on
+// the whole account: the host makes containers, queues and tables as it needs them. Nothing of anybody's is in there.
 // https://learn.microsoft.com/azure/azure-functions/functions-reference#grant-permission-to-the-identity
 var onHostStorage = [
   storageBlobDataOwner
   storageQueueDataContributor
   storageTableDataContributor
-]
-var onDataStorage = [
-  storageBlobDataOwner
-  storageQueueDataContributor
 ]
 
 resource appOnHostStorage 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
@@ -117,14 +150,132 @@ resource appOnHostStorage 'Microsoft.Authorization/roleAssignments@2022-04-01' =
   }
 ]
 
-resource appOnDataStorage 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
-  for role in onDataStorage: {
-    name: guid(dataStorage.id, appPrincipalId, role)
-    scope: dataStorage
-    properties: {
-      roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', role)
-      principalId: appPrincipalId
-      principalType: 'ServicePrincipal'
+// The package is in an account of its own, which the app's identity can't write: it can't replace the code that it runs.
+resource deploymentOnPackages 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
+  name: guid(packages.id, deploymentPrincipalId, storageBlobDataContributor)
+  scope: packages
+  properties: {
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', storageBlobDataContributor)
+    principalId: deploymentPrincipalId
+    principalType: 'ServicePrincipal'
+  }
+}
+
+// The function app on the data account: by container and by queue. Microsoft's page asks for Storage Blob Data Owner and
+// Storage Queue Data Contributor on the account. With Event Grid as its source, the blob trigger only reads the properties
+// of the blob, and writes to its poison queue. tests/infra/test_least_privilege.py runs the app with these and no others.
+resource appOnImages 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
+  name: guid(images.id, appPrincipalId, storageBlobDataReader)
+  scope: images
+  properties: {
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', storageBlobDataReader)
+    principalId: appPrincipalId
+    principalType: 'ServicePrincipal'
+  }
+}
+
+resource appOnInstructions 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (!empty(instructionsContainer)) {
+  name: guid(instructions.id, appPrincipalId, storageBlobDataReader)
+  scope: instructions
+  properties: {
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', storageBlobDataReader)
+    principalId: appPrincipalId
+    principalType: 'ServicePrincipal'
+  }
+}
+
+resource appOnDeadLetters 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
+  name: guid(deadLetters.id, appPrincipalId, storageBlobDataReader)
+  scope: deadLetters
+  properties: {
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', storageBlobDataReader)
+    principalId: appPrincipalId
+    principalType: 'ServicePrincipal'
+  }
+}
+
+// Azure's own role for writing blobs allows deleting them, and the container. Ours does not.
+var writerName = guid(resourceGroup().id, 'Blobsight result writer')
+var keeperName = guid(resourceGroup().id, 'Blobsight note keeper')
+var writer = customRoles ? writerName : storageBlobDataContributor
+var keeper = customRoles ? keeperName : storageBlobDataContributor
+
+resource resultWriter 'Microsoft.Authorization/roleDefinitions@2022-04-01' = if (customRoles) {
+  name: writerName
+  properties: {
+    roleName: 'Blobsight result writer (${dataStorageName})'
+    description: 'Reads and writes blobs. Deletes neither them nor their container.'
+    type: 'customRole'
+    permissions: [
+      {
+        actions: []
+        dataActions: [
+          'Microsoft.Storage/storageAccounts/blobServices/containers/blobs/read'
+          'Microsoft.Storage/storageAccounts/blobServices/containers/blobs/write'
+        ]
+      }
+    ]
+    assignableScopes: [
+      resourceGroup().id
+    ]
+  }
+}
+
+resource noteKeeper 'Microsoft.Authorization/roleDefinitions@2022-04-01' = if (customRoles) {
+  name: keeperName
+  properties: {
+    roleName: 'Blobsight note keeper (${dataStorageName})'
+    description: 'Reads, writes and deletes blobs, and does not delete their container.'
+    type: 'customRole'
+    permissions: [
+      {
+        actions: []
+        dataActions: [
+          'Microsoft.Storage/storageAccounts/blobServices/containers/blobs/delete'
+          'Microsoft.Storage/storageAccounts/blobServices/containers/blobs/read'
+          'Microsoft.Storage/storageAccounts/blobServices/containers/blobs/write'
+        ]
+      }
+    ]
+    assignableScopes: [
+      resourceGroup().id
+    ]
+  }
+}
+
+resource appOnResults 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
+  name: guid(results.id, appPrincipalId, writer)
+  scope: results
+  properties: {
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', writer)
+    principalId: appPrincipalId
+    principalType: 'ServicePrincipal'
+  }
+  dependsOn: [
+    resultWriter
+  ]
+}
+
+resource appOnState 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
+  name: guid(state.id, appPrincipalId, keeper)
+  scope: state
+  properties: {
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', keeper)
+    principalId: appPrincipalId
+    principalType: 'ServicePrincipal'
+  }
+  dependsOn: [
+    noteKeeper
+  ]
+}
+
+module appOnQueues 'app-on-queue.bicep' = [
+  for queue in appQueues: {
+    name: 'app-on-${queue}'
+    params: {
+      storageName: dataStorageName
+      queueName: queue
+      appPrincipalId: appPrincipalId
     }
   }
 ]
@@ -198,6 +349,16 @@ resource userOnRequests 'Microsoft.Authorization/roleAssignments@2022-04-01' = i
   scope: requests
   properties: {
     roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', storageQueueDataMessageSender)
+    principalId: userPrincipalId
+    principalType: userPrincipalType
+  }
+}
+
+resource userOnInstructions 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (!empty(userPrincipalId) && !empty(instructionsContainer)) {
+  name: guid(instructions.id, userPrincipalId, storageBlobDataContributor)
+  scope: instructions
+  properties: {
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', storageBlobDataContributor)
     principalId: userPrincipalId
     principalType: userPrincipalType
   }

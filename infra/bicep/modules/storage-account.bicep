@@ -34,6 +34,12 @@ param versioning bool
 @maxValue(365)
 param softDeleteDays int
 
+@description('Containers whose blobs\' versions can be made immutable. Azure takes that when a container is made, and not later.')
+param immutableContainers string[] = []
+
+@description('Whether blobs are only copied from accounts of the same tenant, and to them.')
+param copiesWithinTenant bool
+
 @description('Whether only private endpoints, trusted Azure services and allowedIpRanges reach the account.')
 param networkIsolation bool
 
@@ -54,6 +60,7 @@ resource account 'Microsoft.Storage/storageAccounts@2025-08-01' = {
     defaultToOAuthAuthentication: true
     allowBlobPublicAccess: false
     allowCrossTenantReplication: false
+    allowedCopyScope: copiesWithinTenant ? 'AAD' : null
     isLocalUserEnabled: false
     minimumTlsVersion: 'TLS1_2'
     supportsHttpsTrafficOnly: true
@@ -96,6 +103,11 @@ resource blobContainers 'Microsoft.Storage/storageAccounts/blobServices/containe
     name: container
     properties: {
       publicAccess: 'None'
+      immutableStorageWithVersioning: contains(immutableContainers, container)
+        ? {
+            enabled: true
+          }
+        : null
     }
   }
 ]

@@ -24,11 +24,8 @@ param stateContainer string
 @description('Container of events that Event Grid could not deliver.')
 param deadLetterContainer string
 
-@description('Queue of what others ask for, and of events when they are delivered by queue.')
-param requestsQueue string
-
-@description('Queue of the app\'s own work that waits. Nobody else is given a role on it.')
-param deferredQueue string
+@description('Names of the queues.')
+param queues string[]
 
 @description('For how many days deleted blobs and containers can be brought back.')
 param softDeleteDays int
@@ -41,11 +38,24 @@ param versionDays int
 @minValue(0)
 param keepDays int
 
+@description('Container of instructions that uploaders can\'t write; empty for none.')
+param instructionsContainer string
+
+@description('For how many days a version of a result can be neither changed nor deleted, by anybody. 0: no such policy.')
+@minValue(0)
+param immutableDays int
+
+@description('Whether blobs are only copied from accounts of the same tenant, and to them.')
+param copiesWithinTenant bool
+
 @description('Whether only private endpoints, trusted Azure services and allowedIpRanges reach the account.')
 param networkIsolation bool
 
 @description('Public IP addresses and ranges (CIDR) that reach the account all the same.')
 param allowedIpRanges string[]
+
+var operatorsContainers = empty(instructionsContainer) ? [] : [instructionsContainer]
+var oldVersionsOf = [for container in concat([inputContainer, outputContainer], operatorsContainers): '${container}/']
 
 module account 'storage-account.bicep' = {
   name: '${name}-account'
@@ -54,19 +64,18 @@ module account 'storage-account.bicep' = {
     location: location
     tags: tags
     sku: sku
-    containers: [
-      inputContainer
-      outputContainer
-      stateContainer
-      deadLetterContainer
-    ]
-    queues: [
-      requestsQueue
-      '${requestsQueue}-poison' // the host moves a message here that failed five times
-      deferredQueue
-      '${deferredQueue}-poison'
-      'webjobs-blobtrigger-poison' // the same for the blob trigger; its name is the host's choice
-    ]
+    containers: concat(
+      [
+        inputContainer
+        outputContainer
+        stateContainer
+        deadLetterContainer
+      ],
+      operatorsContainers
+    )
+    queues: queues
+    immutableContainers: immutableDays > 0 ? [outputContainer] : []
+    copiesWithinTenant: copiesWithinTenant
     versioning: true
     softDeleteDays: softDeleteDays
     networkIsolation: networkIsolation
@@ -85,10 +94,7 @@ var standingRules = [
         blobTypes: [
           'blockBlob'
         ]
-        prefixMatch: [
-          '${inputContainer}/'
-          '${outputContainer}/'
-        ]
+        prefixMatch: oldVersionsOf
       }
       actions: {
         version: {
@@ -193,6 +199,28 @@ resource lifecycle 'Microsoft.Storage/storageAccounts/managementPolicies@2025-08
     policy: {
       rules: concat(standingRules, keepDays > 0 ? retentionRules : [])
     }
+  }
+  dependsOn: [
+    account
+  ]
+}
+
+resource blobs 'Microsoft.Storage/storageAccounts/blobServices@2025-08-01' existing = {
+  parent: storageAccount
+  name: 'default'
+}
+
+resource results 'Microsoft.Storage/storageAccounts/blobServices/containers@2025-08-01' existing = {
+  parent: blobs
+  name: outputContainer
+}
+
+// Not locked: whoever may manage the account can shorten it, until somebody locks it.
+resource immutability 'Microsoft.Storage/storageAccounts/blobServices/containers/immutabilityPolicies@2025-08-01' = if (immutableDays > 0) {
+  parent: results
+  name: 'default'
+  properties: {
+    immutabilityPeriodSinceCreationInDays: immutableDays
   }
   dependsOn: [
     account

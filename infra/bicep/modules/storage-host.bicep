@@ -1,4 +1,4 @@
-metadata description = 'What the Functions host keeps for itself: the deployed package, locks, its internal queues. No user data.'
+metadata description = 'What the Functions host keeps for itself: locks, keys, its internal queues with names of uploads. No image and no code.'
 
 @description('Name of the account.')
 param name string
@@ -12,11 +12,11 @@ param tags { *: string }
 @description('Redundancy.')
 param sku string
 
-@description('Container of the deployed package.')
-param deploymentContainer string
-
 @description('For how many days deleted blobs and containers can be brought back.')
 param softDeleteDays int
+
+@description('Whether blobs are only copied from accounts of the same tenant, and to them.')
+param copiesWithinTenant bool
 
 @description('Whether only private endpoints, trusted Azure services and allowedIpRanges reach the account.')
 param networkIsolation bool
@@ -31,12 +31,11 @@ module account 'storage-account.bicep' = {
     location: location
     tags: tags
     sku: sku
-    containers: [
-      deploymentContainer
-    ]
-    queues: [] // the host makes its own
+    containers: [] // the host makes its own, as it does queues
+    queues: []
     versioning: false // locks are rewritten every few seconds; each would be a version
     softDeleteDays: softDeleteDays
+    copiesWithinTenant: copiesWithinTenant
     networkIsolation: networkIsolation
     allowedIpRanges: allowedIpRanges
   }
@@ -47,6 +46,3 @@ output id string = account.outputs.id
 
 @description('Name.')
 output name string = account.outputs.name
-
-@description('Where packages are deployed to.')
-output deploymentContainerUrl string = '${account.outputs.blobEndpoint}${deploymentContainer}'

@@ -1,0 +1,11 @@
+"""Documents: files of several pages, and animations. Which of their pages are looked at, and pages as images.
+
+choice.py        which pages: what people write as the option `pages`
+facts.py         pages, as facts
+pdf.py           the pages of a PDF, from a process of its own that is trusted with nothing
+pdf_process.py   that process: the only module that imports PDFium
+sandbox.py       what that process may do
+frames.py        the frames of animations and image sequences, counted without decoding
+
+Pages of a TIFF and frames are images to `pipeline.images`; a PDF's are drawings, and become images here.
+"""

@@ -1,0 +1,130 @@
+r"""The process in which PDFium reads what strangers wrote. It gets a PDF and gives images, and is trusted with neither.
+
+    stdin    {"pages": [[1, null]], "most_pages": 10, "longest_side": 2048, "page_bytes": …}\n, then the PDF
+    stdout   {"count": 12, "numbers": [1, 2], "sandboxed": true}\n, then for each page
+             {"number": 1, "format": "png", "width": …, "height": …, "size": …}\n and so many bytes
+
+With {"measure": true} only {"pages": 2, "width": …, "height": …}\n.
+
+Or, in place of any of these lines, {"problem": "encrypted", …}\n: see `pipeline.documents.pdf`, which reads all this
+and believes none of it.
+"""
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from pipeline.documents import sandbox
+from pipeline.documents.choice import NoSuchPages, PageChoice
+
+if TYPE_CHECKING:
+    import pypdfium2
+
+MOST_DPI = 300
+"""Of a page that is smaller than what the model sees: print shops' resolution shows all there is."""
+
+
+def main(memory: int, seconds: int) -> None:
+    import pypdfium2  # noqa: PLC0415 - the sandbox, in the tests' process, needs none of it
+
+    from pipeline.images.conversion import encoded  # noqa: PLC0415
+
+    source, target = sys.stdin.buffer, sys.stdout.buffer
+    asked = json.loads(source.readline())
+    warm_up(pypdfium2, encoded)
+    sandbox.limit(memory, seconds)
+    sandboxed = sandbox.enter()
+    try:
+        document = pypdfium2.PdfDocument(source.read())
+        render(document, asked, target, sandboxed=sandboxed)
+    except Refused as refused:
+        _say(target, {"problem": refused.problem, **refused.details})
+    except MemoryError:
+        _say(target, {"problem": "memory"})
+    except pypdfium2.PdfiumError as error:
+        _say(target, {"problem": "encrypted" if "password" in str(error).lower() else "damaged", "cause": str(error)})
+
+
+class Refused(Exception):
+    """The document can't be rendered as it was asked."""
+
+    def __init__(self, problem: str, **details: Any) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.details = details
+
+
+def warm_up(pdfium: Any, encoded: Any) -> None:
+    """Load what is loaded on first use: no file can be opened later."""
+    document = pdfium.PdfDocument.new()
+    document.new_page(8, 8).render().to_pil()
+    document.close()
+    from PIL import Image  # noqa: PLC0415
+
+    encoded(Image.new("RGB", (16, 16)), most_bytes=10_000)
+    encoded(Image.effect_noise((16, 16), 50).convert("RGB"), most_bytes=10_000)
+
+
+def render(document: "pypdfium2.PdfDocument", asked: dict[str, Any], target: BinaryIO, *, sandboxed: bool) -> None:
+    """Write the pages that are `asked` for.
+
+    Raises:
+        Refused: there are none, or too many.
+    """
+    import pypdfium2  # noqa: PLC0415
+    from pypdfium2 import raw  # noqa: PLC0415
+
+    from pipeline.images.conversion import encoded  # noqa: PLC0415
+
+    count = len(document)
+    if not count:
+        raise Refused("empty")
+    if document.get_formtype() == raw.FORMTYPE_XFA_FULL:
+        raise Refused("xfa")
+    try:
+        numbers = PageChoice(tuple(map(tuple, asked["pages"]))).numbers(count)
+    except NoSuchPages as error:
+        raise Refused("no such pages", count=count, cause=str(error)) from None
+    if len(numbers) > asked["most_pages"]:
+        raise Refused("too many", count=count, chosen=len(numbers))
+    if asked.get("measure"):
+        width, height = document[numbers[0] - 1].get_size()
+        scale = _scale(width, height, asked["longest_side"])
+        _say(target, {"pages": len(numbers), "width": round(width * scale), "height": round(height * scale)})
+        return
+    document.init_forms()
+    _say(target, {"count": count, "numbers": numbers, "sandboxed": sandboxed})
+    for number in numbers:
+        page = document[number - 1]
+        width, height = page.get_size()
+        if not (width > 0 and height > 0):
+            raise Refused("page", number=number, cause="it has no size")
+        scale = _scale(width, height, asked["longest_side"])
+        try:
+            bitmap = page.render(scale=scale, rev_byteorder=True)
+            image = encoded(bitmap.to_pil().convert("RGB"), most_bytes=asked["page_bytes"])
+        except (pypdfium2.PdfiumError, ValueError, OSError) as error:
+            raise Refused("page", number=number, cause=str(error)) from None
+        _say(
+            target,
+            {
+                "number": number,
+                "format": image.format,
+                "width": image.width,
+                "height": image.height,
+                "size": len(image.data),
+            },
+        )
+        target.write(image.data)
+        target.flush()
+        bitmap.close()
+        page.close()
+
+
+def _scale(width: float, height: float, longest_side: int) -> float:
+    return min(longest_side / max(width, height, 1e-6), MOST_DPI / 72)
+
+
+def _say(target: BinaryIO, said: dict[str, Any]) -> None:
+    target.write(json.dumps(said).encode() + b"\n")
+    target.flush()

@@ -1,0 +1,77 @@
+"""Documents of several pages: PDFs written out by hand, and those that a program would write."""
+
+import io
+from collections.abc import Sequence
+from struct import pack
+
+from PIL import Image, ImageDraw
+
+A4 = (595, 842)
+"""Points."""
+
+
+def pdf_of_objects(*objects: str, trailer: str = "") -> bytes:
+    """A PDF of these objects, numbered from 1; the first is the catalog."""
+    written, offsets = bytearray(b"%PDF-1.7\n"), list[int]()
+    for number, text in enumerate(objects, 1):
+        offsets.append(len(written))
+        written += f"{number} 0 obj\n{text}\nendobj\n".encode("latin-1")
+    table = "".join(f"{offset:010} 00000 n \n" for offset in offsets)
+    size = len(objects) + 1
+    end = (
+        f"xref\n0 {size}\n0000000000 65535 f \n{table}trailer\n<</Size {size} /Root 1 0 R {trailer}>>"
+        f"\nstartxref\n{len(written)}\n%%EOF\n"
+    )
+    return bytes(written) + end.encode()
+
+
+def stream(content: str) -> str:
+    return f"<</Length {len(content)}>>\nstream\n{content}\nendstream"
+
+
+def pdf(pages: Sequence[str], *, box: tuple[float, float] = A4, of_page: str = "", of_catalog: str = "") -> bytes:
+    """A PDF with a line of text on each page."""
+    kids = " ".join(f"{4 + 2 * n} 0 R" for n in range(len(pages)))
+    objects = [
+        f"<</Type /Catalog /Pages 2 0 R {of_catalog}>>",
+        f"<</Type /Pages /Kids [{kids}] /Count {len(pages)}>>",
+        "<</Type /Font /Subtype /Type1 /BaseFont /Helvetica>>",
+    ]
+    for n, text in enumerate(pages):
+        objects.append(
+            f"<</Type /Page /Parent 2 0 R /MediaBox [0 0 {box[0]} {box[1]}] /Contents {5 + 2 * n} 0 R"
+            f" /Resources <</Font <</F 3 0 R>>>> {of_page}>>"
+        )
+        objects.append(stream(f"BT /F 48 Tf 60 {box[1] - 120} Td ({text}) Tj ET"))
+    return pdf_of_objects(*objects)
+
+
+def drawn(text: str, size: tuple[int, int] = (620, 877)) -> Image.Image:
+    """A page with a line of text, as a picture."""
+    image = Image.new("RGB", size, "white")
+    ImageDraw.Draw(image).text((60, 60), text, fill="black", font_size=48)
+    return image
+
+
+def tiff(texts: Sequence[str]) -> bytes:
+    """A TIFF with a page for each text, as a fax: black and white, G4."""
+    pages = [drawn(text).convert("1") for text in texts]
+    target = io.BytesIO()
+    pages[0].save(target, "TIFF", compression="group4", save_all=True, append_images=pages[1:])
+    return target.getvalue()
+
+
+def animation(kind: str, frames: int) -> bytes:
+    """An animation whose frames differ by their grey: 40, 60, 80, …"""
+    images = [Image.new("RGB", (64, 48), (20 * (n + 2),) * 3) for n in range(frames)]
+    target = io.BytesIO()
+    images[0].save(target, kind, save_all=True, append_images=images[1:], duration=50)
+    return target.getvalue()
+
+
+def psd(image: Image.Image, *, composite: bool = True, mode: int = 3, depth: int = 8, version: int = 1) -> bytes:
+    """A Photoshop document with that composite, or one that says that it has layers only."""
+    info = b"8BIM" + pack(">HHI", 1057, 0, 6) + pack(">IBB", 1, composite, 0)
+    head = pack(">4sH6xHIIHH", b"8BPS", version, len(image.getbands()), image.height, image.width, depth, mode)
+    planes = b"".join(band.tobytes() for band in image.split())
+    return head + pack(">II", 0, len(info)) + info + pack(">IH", 0, 0) + planes
