@@ -28,11 +28,11 @@ async def fill(person: Person) -> None:
     person.scripts["page: hostile"] = deque([Answer(HOSTILE)])
     await asyncio.gather(
         person.drop("page/cat.png", picture(colour="orange"), {"instructions": "Which animal?"}),
-        person.drop("page/notes.pdf", b"%PDF-1.7 words", {"instructions": "What is it?"}),
+        person.drop("page/notes.ps", b"%!PS-Adobe-3.0 words", {"instructions": "What is it?"}),
         person.drop(NAME, picture(), {"instructions": "page: hostile"}),
         person.drop("page/label.jpg", (ROOT / "samples" / "label.jpg").read_bytes(), {"instructions": "Upright?"}),
     )
-    names = ("page/cat.png", "page/notes.pdf", NAME, "page/label.jpg")
+    names = ("page/cat.png", "page/notes.ps", NAME, "page/label.jpg")
     await asyncio.gather(*(person.result(name) for name in names))
 
 
@@ -66,7 +66,7 @@ async def test_one_file_with_pictures_that_can_be_searched(person: Person, brows
         await page.get_by_role("searchbox").fill("")
         await page.get_by_label("Status").select_option(label="unsupported_image (1)")
         await expect(cards).to_have_count(1)
-        await expect(cards).to_contain_text("it seems to be a PDF document")
+        await expect(cards).to_contain_text("it seems to be a PostScript file")
         assert await faults(page) == []
         assert wrong == []
     finally:

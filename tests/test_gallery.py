@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser, expect
 from support.browser import Visit, place_in, visiting
+from support.documents import pdf
 from support.person import ROOT, Person
 from support.pictures import picture
 
@@ -27,9 +28,9 @@ async def fill(person: Person, prefix: str) -> None:
     await asyncio.gather(
         person.drop(f"{prefix}animals/cat.png", picture(colour="orange"), {"instructions": "Which animal?"}),
         person.drop(f"{prefix}animals/dog.png", picture(colour="brown"), {"instructions": "Which dog?"}),
-        person.drop(f"{prefix}papers/notes.pdf", b"%PDF-1.7 words", {"instructions": "What is it?"}),
+        person.drop(f"{prefix}papers/notes.ps", b"%!PS-Adobe-3.0 words", {"instructions": "What is it?"}),
     )
-    names = ("animals/cat.png", "animals/dog.png", "papers/notes.pdf")
+    names = ("animals/cat.png", "animals/dog.png", "papers/notes.ps")
     await asyncio.gather(*(person.result(f"{prefix}{name}") for name in names))
 
 
@@ -40,10 +41,10 @@ async def test_the_overview_shows_filters_and_keeps_its_address(person: Person, 
         cat = await visit.tile("cat.png")
         await expect(cat).to_contain_text("You asked: Which animal?")
         await expect(cat.locator("img.ready")).to_be_visible()
-        await expect(await visit.tile("notes.pdf")).to_contain_text("unsupported_image")
+        await expect(await visit.tile("notes.ps")).to_contain_text("unsupported_image")
         await expect(page.get_by_role("status").first).to_have_text("3 images")
         await page.get_by_role("link", name="Failed 1 image").click()
-        await expect(page.get_by_role("listitem").filter(has_text="notes.pdf")).to_be_visible()
+        await expect(page.get_by_role("listitem").filter(has_text="notes.ps")).to_be_visible()
         await expect(page.get_by_text("cat.png")).to_have_count(0)
         assert page.url == f"{visit.site}/?state=failed"
         await page.reload()
@@ -75,9 +76,9 @@ async def test_search_in_names_and_answers_and_the_order(person: Person, browser
         await page.get_by_label("Sort").select_option("name")
         await expect(page.locator(".tile:visible .tile-name").first).to_have_text("cat.png")
         await page.get_by_label("Sort").select_option("name-down")
-        await expect(page.locator(".tile:visible .tile-name").first).to_have_text("notes.pdf")
+        await expect(page.locator(".tile:visible .tile-name").first).to_have_text("notes.ps")
         await page.get_by_label("Sort").select_option("most-tokens")
-        await expect(page.locator(".tile:visible .tile-name").last).to_have_text("notes.pdf")  # it has none
+        await expect(page.locator(".tile:visible .tile-name").last).to_have_text("notes.ps")  # it has none
 
 
 async def test_answers_that_were_not_shown_are_searched_once_they_are_read(person: Person, browser: Browser) -> None:
@@ -128,9 +129,9 @@ async def test_one_image_with_everything_about_it(person: Person, browser: Brows
     await person.drop("g-one/bill.schema.json", json.dumps(SCHEMA).encode())
     label = (ROOT / "samples" / "label.jpg").read_bytes()  # lies on its side, and says so
     await person.drop("g-one/label.jpg", label, {"instructions": "g-one: read it", "schema": "g-one/bill"})
-    await person.drop("g-one/note.pdf", b"%PDF-1.7 words")
+    await person.drop("g-one/note.ps", b"%!PS-Adobe-3.0 words")
     result = await person.result("g-one/label.jpg")
-    await person.result("g-one/note.pdf")
+    await person.result("g-one/note.ps")
     assert result["status"] == "succeeded", result
     async with visiting(browser, place_in(person), "g-one/") as visit:
         page = visit.page
@@ -158,18 +159,36 @@ async def test_one_image_with_everything_about_it(person: Person, browser: Brows
             arg=before["width"] if before else 0,
         )
         await page.keyboard.press("ArrowRight")
-        await expect(dialog.get_by_role("heading", name="note.pdf")).to_be_visible()
+        await expect(dialog.get_by_role("heading", name="note.ps")).to_be_visible()
         await expect(dialog.get_by_role("heading", name="unsupported_image")).to_be_visible()
-        await expect(dialog.locator("#error-message")).to_contain_text("it seems to be a PDF document")
-        await expect(dialog.locator("#no-picture")).to_contain_text("it seems to be a PDF document")
-        assert "image=g-one%2Fnote.pdf" in page.url
+        await expect(dialog.locator("#error-message")).to_contain_text("it seems to be a PostScript file")
+        await expect(dialog.locator("#no-picture")).to_contain_text("it seems to be a PostScript file")
+        assert "image=g-one%2Fnote.ps" in page.url
         await page.reload()
-        await expect(dialog.get_by_role("heading", name="note.pdf")).to_be_visible()
+        await expect(dialog.get_by_role("heading", name="note.ps")).to_be_visible()
         await page.keyboard.press("ArrowLeft")
         await expect(dialog.get_by_role("heading", name="label.jpg")).to_be_visible()
         await page.keyboard.press("Escape")
         await expect(dialog).to_be_hidden()
         await expect(page).to_have_url(f"{visit.site}/?sort=name")
+
+
+async def test_the_pages_of_a_pdf_are_seen_one_by_one(person: Person, browser: Browser) -> None:
+    await person.drop("g-pages/letter.pdf", pdf(["First", "Second"]), {"instructions": "Who writes?"})
+    assert (await person.result("g-pages/letter.pdf"))["source"]["pages"] == 2
+    async with visiting(browser, place_in(person), "g-pages/") as visit:
+        page = visit.page
+        await expect((await visit.tile("letter.pdf")).locator("img.ready")).to_be_visible()
+        await visit.open("letter.pdf")
+        await expect(page.locator("#page-place")).to_have_text("Page 1 of 2")
+        await expect(page.locator("#stage-image.ready")).to_be_visible()
+        await expect(page.get_by_role("button", name="Previous page")).to_be_disabled()
+        first = await page.locator("#stage-image").get_attribute("src")
+        await page.get_by_role("button", name="Next page").click()
+        await expect(page.locator("#page-place")).to_have_text("Page 2 of 2")
+        await expect(page.locator("#stage-image")).not_to_have_attribute("src", first or "")
+        await expect(page.locator("#stage-image")).to_have_js_property("complete", value=True)
+        assert await page.locator("#stage-image").evaluate("image => image.naturalHeight > image.naturalWidth")
 
 
 async def test_all_of_it_by_keyboard(person: Person, browser: Browser) -> None:
@@ -184,15 +203,15 @@ async def test_all_of_it_by_keyboard(person: Person, browser: Browser) -> None:
         await page.keyboard.press("Space")
         await expect(page.get_by_text("1 selected")).to_be_visible()
         await page.keyboard.press("End")
-        await expect((await visit.tile("notes.pdf")).get_by_role("link")).to_be_focused()
+        await expect((await visit.tile("notes.ps")).get_by_role("link")).to_be_focused()
         await page.keyboard.press("Control+a")
         await expect(page.get_by_text("3 selected")).to_be_visible()
         await page.keyboard.press("Escape")
         await expect(page.locator("#selection")).to_be_hidden()
         await page.keyboard.press("Enter")
-        await expect(page.get_by_role("dialog").get_by_role("heading", name="notes.pdf")).to_be_visible()
+        await expect(page.get_by_role("dialog").get_by_role("heading", name="notes.ps")).to_be_visible()
         await page.keyboard.press("Escape")
-        await expect((await visit.tile("notes.pdf")).get_by_role("link")).to_be_focused()
+        await expect((await visit.tile("notes.ps")).get_by_role("link")).to_be_focused()
         await page.keyboard.press("/")
         await expect(page.get_by_role("searchbox")).to_be_focused()
 
@@ -272,7 +291,7 @@ async def test_the_selection_is_exported(person: Person, browser: Browser, kind:
     assert path.name == f"answers.{kind}"
     data = path.read_bytes()
     assert (b"Which animal?" in data, b"Which dog?" in data) == (True, kind != "jsonl")
-    assert b"notes.pdf" not in data
+    assert b"notes.ps" not in data
 
 
 async def drop(visit: Visit, files: dict[str, bytes]) -> None:

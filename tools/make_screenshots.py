@@ -82,6 +82,8 @@ ANSWERS = {
         }
     ),
 }
+OLD_OFFICE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600)
+"""Begins as a Word document of old: what the app refuses, and says why."""
 SCHEMA = "receipts/receipt.schema.json"
 SHOWN = "receipts/lumen-coffee.jpg"
 WIDTH, HEIGHT = 1440, 900
@@ -143,7 +145,7 @@ async def _answered() -> AsyncIterator[str]:
 async def _upload(blobs: BlobServiceClient) -> None:
     schema = (SAMPLES / "receipt.schema.json").read_bytes()
     await blobs.get_blob_client("images", SCHEMA).upload_blob(schema)
-    await _put(blobs, "receipts/contract.pdf", b"%PDF-1.7 words", "Who signed?")
+    await _put(blobs, "receipts/contract.doc", OLD_OFFICE, "Who signed?")
     for sample in json.loads((SAMPLES / "samples.json").read_bytes()):
         name = sample["file"]
         await _put(blobs, FOLDERS[name] + name, (SAMPLES / name).read_bytes(), sample["instructions"])
@@ -196,7 +198,7 @@ async def _settled(page: Page, fonts: str) -> None:
     waiting = (
         "() => document.fonts.ready.then(() => [...document.querySelectorAll('.tile:not([hidden])')].every((tile) =>"
         " tile.querySelector('.tile-answer').textContent"
-        " && (tile.querySelector('img.ready') || tile.textContent.includes('pdf'))))"
+        " && (tile.querySelector('img.ready') || tile.textContent.includes('doc'))))"
     )
     await page.wait_for_function(waiting)
 

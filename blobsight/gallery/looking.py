@@ -23,6 +23,7 @@ from pipeline.names import is_blob_name
 
 MOST_ROWS = 200
 """Images that are sent at a time."""
+MOST_PAGES = 10_000
 MOST_NAMED = 20
 """Entries of the listings that can't be understood and are named."""
 MOST_TEXT = 200
@@ -249,7 +250,8 @@ async def picture(request: web.Request) -> web.Response:
     gallery = request.app[GALLERY]
     found = await gallery.image(request)
     try:
-        return _picture(await gallery.pictures.whole(found.name, found.size))
+        page = _number(request.query.get("page"), 1, MOST_PAGES)
+        return _picture(await gallery.pictures.whole(found.name, found.size, page=max(page, 1)))
     except NoPictureError as why:
         return refused(415, str(why))
 

@@ -16,7 +16,10 @@ from azure.storage.blob.aio import ContainerClient
 
 from blobsight.pictures.wire import ANSWER, MOST_BYTES, REQUEST
 from blobsight.reading import UnreadableError, read_blob
-from pipeline.errors import PermanentFailure
+from pipeline.documents.choice import PageChoice
+from pipeline.documents.pdf import is_pdf, render_pdf
+from pipeline.errors import Failure, PermanentFailure
+from pipeline.images import PreparedImage
 from pipeline.images.recognise import find_picture
 from pipeline.job.memory import Budget
 from pipeline.unpacking import Broken, TooLarge, is_packed, unpacked
@@ -89,8 +92,10 @@ class Pictures:
             task.add_done_callback(partial(self._done, key))
         return await asyncio.shield(task)
 
-    async def whole(self, name: str, size: int) -> Picture:
+    async def whole(self, name: str, size: int, *, page: int = 1) -> Picture:
         """The image itself where browsers know its format, by its content; otherwise a converted one.
+
+        Of a PDF it is one page, counted from 1.
 
         Raises:
             NoPictureError: it can't be shown.
@@ -98,6 +103,9 @@ class Pictures:
         """
         async with self._memory.held(min(size, MOST_BYTES)):
             data = await self._read(name)
+            if is_pdf(data):
+                drawn = await _drawn(data, page)
+                return Picture(drawn.data, f"image/{drawn.format}")
             try:
                 plain = unpacked(data, MOST_BYTES) if is_packed(data) else data
                 kind, start = find_picture(plain)
@@ -113,7 +121,10 @@ class Pictures:
         name, _, side = key
         try:
             async with self._memory.held(min(size, MOST_BYTES)):
-                made = await self._decoders.picture(await self._read(name), side)
+                data = await self._read(name)
+                if is_pdf(data):
+                    data = (await _drawn(data, 1)).data
+                made = await self._decoders.picture(data, side)
         except NoPictureError as why:
             self._keep(key, why)
             raise
@@ -137,6 +148,19 @@ class Pictures:
         while self._bytes > KEPT_BYTES:
             _, dropped = self._kept.popitem(last=False)
             self._bytes -= _size(dropped)
+
+
+async def _drawn(data: bytes, page: int) -> PreparedImage:
+    """A page of a PDF, from the process that the app draws them in.
+
+    Raises:
+        NoPictureError: it can't be drawn.
+    """
+    try:
+        drawn = await render_pdf(data, PageChoice(((page, page),)), 1)
+    except Failure as failure:
+        raise NoPictureError(failure.message) from failure
+    return drawn.pages.sent[0].image
 
 
 def _size(made: Picture | NoPictureError) -> int:

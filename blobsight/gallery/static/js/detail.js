@@ -20,6 +20,7 @@ export class Detail {
   #name = null;
   #found = null;
   #awaited = null;
+  #page = 1;
 
   /** @param on {{closed, went, ask, rerun}} */
   constructor(on) {
@@ -33,6 +34,8 @@ export class Detail {
     $("close").onclick = () => this.dialog.close();
     $("ask-this")?.addEventListener("click", () => this.on.ask(this.#name, this.#question()));
     $("rerun-this")?.addEventListener("click", () => this.on.rerun(this.#name));
+    $("page-before").onclick = () => this.#turn(-1);
+    $("page-after").onclick = () => this.#turn(1);
     $("copy").onclick = () => this.#copy();
     for (const id of ["previous", "next"]) {
       $(id).addEventListener("click", (event) => {
@@ -95,6 +98,8 @@ export class Detail {
     image.classList.remove("ready");
     image.alt = leaf(name);
     $("no-picture").hidden = true;
+    $("pager").hidden = true;
+    this.#page = 1;
     $("download").href = `/file?${new URLSearchParams({ name })}`;
     for (const id of ["question-part", "answer-part", "error-part", "versions-part"]) $(id).hidden = true;
     for (const id of ["facts", "json", "detail-state", "place"]) $(id).textContent = "";
@@ -103,14 +108,27 @@ export class Detail {
     $("panel").scrollTop = 0;
   }
 
+  /** Show another page of the PDF. */
+  #turn(by) {
+    this.#page += by;
+    this.#panzoom.reset({ animate: false });
+    this.#showPicture(this.#found);
+  }
+
   #showPicture(found) {
     const image = $("stage-image");
-    const address = `/picture?${new URLSearchParams({ name: found.name, etag: found.image?.etag ?? "" })}`;
+    const { pages, format } = found.result?.source ?? {};
+    $("pager").hidden = format !== "pdf" || !(pages > 1);
+    $("page-place").textContent = `Page ${number(this.#page)} of ${number(pages ?? 1)}`;
+    $("page-before").disabled = this.#page <= 1;
+    $("page-after").disabled = this.#page >= pages;
+    const address = `/picture?${new URLSearchParams({ name: found.name, etag: found.image?.etag ?? "", page: this.#page })}`;
     if (image.dataset.address === address) return;
     image.dataset.address = address;
+    $("no-picture").hidden = true;
     image.onload = () => image.classList.add("ready");
     image.onerror = async () => {
-      const why = await get("/picture", { name: found.name }).catch((trouble) => trouble.message);
+      const why = await get("/picture", { name: found.name, page: this.#page }).catch((trouble) => trouble.message);
       if (image.dataset.address !== address) return;
       $("no-picture").textContent = why;
       $("no-picture").hidden = false;
@@ -217,6 +235,7 @@ function facts(found, result) {
   const rows = {
     Uploaded: image?.uploaded && moment(image.uploaded),
     Image: image?.size_bytes !== undefined && [image.format?.toUpperCase(), image.width && `${image.width} × ${image.height} px`, size(image.size_bytes)].filter(Boolean).join(", "),
+    Pages: result?.source?.pages > 1 && `${number(result.pages_sent?.length ?? 1)} of ${number(result.source.pages)} sent`,
     Sent: sent?.format && `${sent.format.toUpperCase()}, ${sent.width} × ${sent.height} px${sent.transformed ? ", converted" : ", as it is"}`,
     Answered: result?.created_at && moment(result.created_at),
     Model: result?.model && [result.model.model, result.model.deployment && `deployment ${result.model.deployment}`].filter(Boolean).join(", "),
