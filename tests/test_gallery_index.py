@@ -11,6 +11,7 @@ import pytest
 from blobsight.asking import ASKING_OPTIONS
 from blobsight.gallery.columns import FIXED_BYTES, MOST_CODES, OTHER_CODE
 from blobsight.gallery.index import KEPT_VIEWS, MOST_FOLDERS, Index, Sort, View
+from blobsight.gallery.looking import price_of_result
 from blobsight.gallery.server import PAGES
 from blobsight.image_states import ImageState, State
 from blobsight.upload import upload
@@ -199,3 +200,14 @@ def test_the_form_offers_the_options_of_the_command_line() -> None:
         assert re.findall(r"<option>(.*?)</option>", select[1]) == list(values)
     fields = set(re.findall(r'name="(\w+)"', page)) - {"viewport"}
     assert fields >= set(ASKING_OPTIONS) - {"instructions_file"}
+
+
+def test_money_is_the_list_price_or_not_known() -> None:
+    usage = {"input_tokens": 1200, "output_tokens": 300}
+    cost = price_of_result({"model": {"model": "gpt-5.1-2025-11-13"}, "usage": usage})
+    assert cost
+    assert cost["currency"] == "USD"
+    assert 0 < cost["amount"] < 1
+    assert price_of_result({"model": {"model": "never heard of"}, "usage": usage}) is None
+    assert price_of_result({"model": {"model": "gpt-5.1"}, "usage": {"input_tokens": None}}) is None
+    assert price_of_result(None) is None

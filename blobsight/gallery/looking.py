@@ -221,11 +221,11 @@ async def image(request: web.Request) -> web.Response:
     index = gallery.watching.index
     row = index.columns.find(found["name"])
     is_expected = row is not None and gallery.watching.marked(index.columns.shown(row)).is_expected
-    cost = await asyncio.to_thread(_cost, found.get("result"))
+    cost = await asyncio.to_thread(price_of_result, found.get("result"))
     return web.json_response(found | {"cost": cost, "expected": is_expected})
 
 
-def _cost(result: Any) -> dict[str, Any] | None:
+def price_of_result(result: Any) -> dict[str, Any] | None:
     """The list price of an answer; None where nothing was paid, or where it is not known."""
     match result:
         case {"model": {"model": str(model)}, "usage": {"input_tokens": int(given), "output_tokens": int(made)}}:
