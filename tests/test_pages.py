@@ -64,9 +64,9 @@ async def test_all_pages_of_a_document_are_sent_and_the_first_frame_of_an_animat
 
 async def test_the_pages_that_are_named_are_sent_in_that_order_and_announced(person: Person) -> None:
     data = pdf(["One", "Two", "Three", "Four"])
-    result = await result_of(person, "pages/named.pdf", data, instructions="Named?", pages="4,1-2")
+    result = await result_of(person, "pages/named.pdf", data, instructions="Which of the four?", pages="4,1-2")
     assert (numbers(result), result["source"]["pages"]) == ([4, 1, 2], 4)
-    (asked,) = asked_about(person, "Named?")
+    (asked,) = asked_about(person, "Which of the four?")
     assert len(asked.pictures) == 3
     assert [line for line in asked.instructions.splitlines() if line.startswith("Page")] == [
         "Page 4 of 4:",
