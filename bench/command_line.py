@@ -13,9 +13,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from aiohttp import web
 from azure.storage.blob.aio import BlobServiceClient
 
+from bench.listings import listings
 from bench.measure import Row, Say, contender, row
 from localcloud.azurite import Azurite
 from localcloud.certificates import Certificates
@@ -32,7 +32,6 @@ MEMORY_AT_MOST = 1.3
 """Names and digests of nine thousand files more are a few megabytes; their contents would be 90."""
 
 BLOBS, QUICK_BLOBS = 100_000, 10_000
-PAGE = 5000
 
 
 def run(repeats: int, quick: bool, say: Say) -> list[Row]:  # noqa: ARG001, FBT001 - the interface of all benchmarks
@@ -77,8 +76,8 @@ async def _run(files: int, blobs: int, say: Say) -> list[Row]:
 
 
 async def _status(blobs: int, say: Say) -> Row:
-    async with _listings(blobs) as url:
-        environment = {"AZURE_STORAGE_CONNECTION_STRING": _connection_string(url)}
+    async with listings(blobs) as connection_string:
+        environment = {"AZURE_STORAGE_CONNECTION_STRING": connection_string}
         say(f"status of {blobs:,} images, blobsight")
         ours = await asyncio.to_thread(contender, "bench.list_states", {"by": "blobsight"}, environment)
         say(f"status of {blobs:,} images, the SDK's list_blobs")
@@ -119,60 +118,3 @@ async def _upload(module: str, connection_string: str, folder: Path, files: int)
     environment = {"AZURE_STORAGE_CONNECTION_STRING": connection_string}
     task = {"folder": str(folder), "files": files}
     return dict(await asyncio.to_thread(contender, module, task, environment))
-
-
-@asynccontextmanager
-async def _listings(blobs: int) -> AsyncIterator[str]:
-    """Serves the listings of so many images and results, every one with its own; the account's address."""
-    pages = {
-        (kind, start): _page(kind, start, blobs) for kind in ("images", "results") for start in range(0, blobs, PAGE)
-    }
-
-    async def listed(request: web.Request) -> web.Response:
-        page = pages[request.match_info["container"], int(request.query.get("marker") or 0)]
-        return web.Response(body=page, content_type="application/xml")
-
-    app = web.Application()
-    app.router.add_get("/account/{container}", listed)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}/account"
-    finally:
-        await runner.cleanup()
-
-
-def _connection_string(url: str) -> str:
-    return f"AccountName=account;AccountKey={DATA_KEY};BlobEndpoint={url};QueueEndpoint={url};"
-
-
-def _page(kind: str, start: int, blobs: int) -> bytes:
-    """Build the entry as Azure writes it, with all properties of a block blob."""
-    entries = "".join(_entry(kind, number) for number in range(start, min(start + PAGE, blobs)))
-    following = start + PAGE if start + PAGE < blobs else ""
-    return (
-        f'<?xml version="1.0" encoding="utf-8"?><EnumerationResults ContainerName="{kind}"><Blobs>{entries}</Blobs>'
-        f"<NextMarker>{following}</NextMarker></EnumerationResults>"
-    ).encode()
-
-
-def _entry(kind: str, number: int) -> str:
-    name, etag = f"2026/03/14/camera-{number:09}.jpg", f"0x{number:015X}"
-    metadata = ""
-    if kind == "results":
-        name += ".json"
-        metadata = (
-            f"<Metadata><status>succeeded</status><sourceetag>{etag}</sourceetag><workkey>{number:064x}</workkey>"
-            "<sourcemodified>2026-03-14T09:26:53+00:00</sourcemodified><origin>metadata</origin></Metadata>"
-        )
-    return (
-        f"<Blob><Name>{name}</Name><Properties><Creation-Time>Sat, 14 Mar 2026 09:26:53 GMT</Creation-Time>"
-        f"<Last-Modified>Sat, 14 Mar 2026 09:26:53 GMT</Last-Modified><Etag>{etag}</Etag><Content-Length>143238"
-        "</Content-Length><Content-Type>image/jpeg</Content-Type><Content-Encoding /><Content-Language />"
-        "<Content-CRC64 /><Content-MD5>1B2M2Y8AsgTpgAmY7PhCfg==</Content-MD5><Cache-Control />"
-        "<Content-Disposition /><BlobType>BlockBlob</BlobType><AccessTier>Hot</AccessTier><AccessTierInferred>true"
-        "</AccessTierInferred><LeaseStatus>unlocked</LeaseStatus><LeaseState>available</LeaseState>"
-        f"<ServerEncrypted>true</ServerEncrypted></Properties>{metadata}<OrMetadata /></Blob>"
-    )

@@ -64,8 +64,8 @@ def asking_options[**P, R](command: Callable[Concatenate[Asked, P], R]) -> Calla
 
     @wraps(command)
     def with_asked(*args: P.args, **options: P.kwargs) -> R:
-        own = {name: value for name, value in options.items() if name not in _NAMES}
-        return command(_asked({name: options[name] for name in _NAMES}), *args, **own)  # type: ignore[arg-type] # by name
+        own = {name: value for name, value in options.items() if name not in ASKING_OPTIONS}
+        return command(asked_as({name: options[name] for name in ASKING_OPTIONS}), *args, **own)  # type: ignore[arg-type] # by name
 
     given: Callable[P, R] = with_asked
     for option in reversed(_OPTIONS):
@@ -73,7 +73,7 @@ def asking_options[**P, R](command: Callable[Concatenate[Asked, P], R]) -> Calla
     return given
 
 
-_NAMES = (
+ASKING_OPTIONS = (
     "instructions",
     "instructions_file",
     "detail",
@@ -102,7 +102,12 @@ _OPTIONS = (
 )
 
 
-def _asked(given: dict[str, Any]) -> Asked:
+def asked_as(given: dict[str, Any]) -> Asked:
+    """Return the question that options ask, by their names; each may be None.
+
+    Raises:
+        click.UsageError: they contradict each other, or one is wrong.
+    """
     text, file = given.pop("instructions"), given.pop("instructions_file")
     options = Options.model_validate(given)
     if text is not None and file is not None:

@@ -11,6 +11,7 @@ import click
 
 from blobsight.doctor.command import doctor
 from blobsight.estimate.command import estimate
+from blobsight.gallery.command import gallery
 from blobsight.invite import invite
 from blobsight.results.command import results
 from blobsight.retry import retry
@@ -35,6 +36,7 @@ def blobsight() -> None:
     blobsight upload photos/ --instructions "What is in this picture?" --wait
     blobsight status
     blobsight results -o answers.csv
+    blobsight gallery
 
     Name the storage account with --account (in Azure, as `az login` signed in) or --local (the cloud of `make up`),
     or set BLOBSIGHT_ACCOUNT in the environment once.
@@ -47,6 +49,7 @@ def blobsight() -> None:
 blobsight.add_command(doctor)
 blobsight.add_command(estimate)
 blobsight.add_command(invite)
+blobsight.add_command(gallery)
 blobsight.add_command(results)
 blobsight.add_command(retry)
 blobsight.add_command(show)

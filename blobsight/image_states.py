@@ -10,6 +10,7 @@ from azure.storage.blob.aio import ContainerClient
 
 from blobsight.terminal import Problem, Unknown
 from pipeline.names import image_of_sidecar, result_name, wants_result
+from pipeline.result import ResultMetadata
 from pipeline.storage.facts import ListedBlob, Page
 from pipeline.storage.listing import listed
 
@@ -49,6 +50,8 @@ class ImageState:
     """ETag of the result; None while pending."""
     origin: str | None = None
     """The origin of the result's question; None while pending, or when it is not known."""
+    tokens: int | None = None
+    """Tokens of input and output together; None while pending, or when it is not known."""
 
 
 def odd_ones(page: Page) -> list[Problem]:
@@ -75,15 +78,26 @@ async def image_states(
     Raises:
         AzureError: as the SDK gives it.
     """
-    problems = problems if problems is not None else []
-    ahead = _Side(listed(images, metadata=False, prefix=prefix), problems)
-    behind = _Side(listed(results, metadata=True, prefix=prefix[:SHORTENED_AT]), problems)
-    async for state in _matched(ahead, behind, problems):
-        if state.state is not State.PENDING or wants_result(state.image.name):
+    async for state, is_final in states_as_listed(images, results, prefix, problems if problems is not None else []):
+        if is_final:
             yield state
 
 
-async def _matched(ahead: "_Side", behind: "_Side", problems: list[Problem]) -> AsyncIterator[ImageState]:
+async def states_as_listed(
+    images: ContainerClient, results: ContainerClient, prefix: str, problems: list[Problem]
+) -> AsyncIterator[tuple[ImageState, bool]]:
+    """As `image_states`, for a caller that does not wait: (state, whether it is final).
+
+    An image whose result has not been listed yet comes twice: at once as pending, and later as what it is.
+    """
+    ahead = _Side(listed(images, metadata=False, prefix=prefix), problems)
+    behind = _Side(listed(results, metadata=True, prefix=prefix[:SHORTENED_AT]), problems)
+    async for state, is_final in _matched(ahead, behind, problems):
+        if state.state is not State.PENDING or wants_result(state.image.name):
+            yield state, is_final
+
+
+async def _matched(ahead: "_Side", behind: "_Side", problems: list[Problem]) -> AsyncIterator[tuple[ImageState, bool]]:
     """Yield the states of images, and of misnamed instruction files, by the results in `behind`."""
     waiting = _Waiting()
     found: dict[str, ListedBlob] = {}
@@ -95,18 +109,19 @@ async def _matched(ahead: "_Side", behind: "_Side", problems: list[Problem]) -> 
                     result = found.pop(name, None)
                     if result is None:
                         waiting.add(name, image)
+                        yield ImageState(image, State.PENDING, name), False
                     else:
-                        yield _state(image, result, problems)
+                        yield _state(image, result, problems), True
         else:
             for result in (await behind.page()).blobs:
                 matching = waiting.pop(result.name)
                 if matching is None:
                     found[result.name] = result
                 else:
-                    yield _state(matching, result, problems)
+                    yield _state(matching, result, problems), True
         waiting.forget_sidecars(behind)
     for name, image in waiting.images.items():
-        yield ImageState(image, State.PENDING, name)
+        yield ImageState(image, State.PENDING, name), True
 
 
 class _Waiting:
@@ -144,7 +159,14 @@ def _state(image: ListedBlob, result: ListedBlob, problems: list[Problem]) -> Im
         result.last_modified,
         result.etag,
         result.metadata.get("origin"),
+        _tokens(result),
     )
+
+
+def _tokens(result: ListedBlob) -> int | None:
+    facts = ResultMetadata.from_blob(result.metadata)
+    counts = [count for count in (facts.input_tokens, facts.output_tokens) if count is not None]
+    return sum(counts) if counts else None
 
 
 class _Side:

@@ -9,7 +9,7 @@ rights on the state container. A missing mark costs at most one more check by th
 
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -135,7 +135,7 @@ def retry(  # noqa: PLR0913 - one for each option
         asked=asked,
         model=model,
     )
-    if too_large := _too_large(_request(place.images, "x", choice, "0x")):
+    if too_large := too_large_for_queue(request_for(place.images, "x", choice, "0x")):
         raise click.UsageError(too_large)
     return _retry(place, choice, yes=yes, dry_run=dry_run, as_json=as_json)
 
@@ -187,7 +187,9 @@ async def _find(account: Account, choice: Choice, problems: list[Problem]) -> tu
                 left[reason] += 1
             elif not _is_chosen(state, choice):
                 pass
-            elif too_large := _too_large(_request(account.place.images, state.image.name, choice, state.result_etag)):
+            elif too_large := too_large_for_queue(
+                request_for(account.place.images, state.image.name, choice, state.result_etag)
+            ):
                 problems.append(Problem(state.image.name, Unknown(f"not queued: {too_large}")))
             else:
                 found.append(state)
@@ -261,7 +263,8 @@ async def _say_what(account: Account, found: Sequence[ImageState], choice: Choic
             f"{lost:,} of them failed with instructions of an earlier retry. They will be asked what their metadata and"
             " files say. Give --instructions to repeat those."
         )
-    cost = await _cost(account, found, choice)
+    with progress("Estimating"):
+        cost = await cost_of(account, found, choice)
     if not cost.images:
         say("Cost: nothing. None of them is an image that can be sent to the model.")
         return cost
@@ -274,7 +277,12 @@ async def _say_what(account: Account, found: Sequence[ImageState], choice: Choic
     return cost
 
 
-async def _cost(account: Account, found: Sequence[ImageState], choice: Choice) -> Estimate:
+async def cost_of(account: Account, found: Sequence[ImageState], choice: Choice) -> Estimate:
+    """Estimate the cost of running `found` again.
+
+    Raises:
+        AzureError: as the SDK gives it.
+    """
     options = choice.asked.options
     assumptions = Assumptions(
         model=choice.model,
@@ -282,8 +290,7 @@ async def _cost(account: Account, found: Sequence[ImageState], choice: Choice) -
         max_output_tokens=options.max_output_tokens or DEFAULT_MAX_OUTPUT_TOKENS,
         instructions=choice.asked.text,
     )
-    with progress("Estimating"):
-        return await estimate_blobs(account, [state.image for state in found], assumptions)
+    return await estimate_blobs(account, [state.image for state in found], assumptions)
 
 
 def _why(state: ImageState) -> str:
@@ -307,7 +314,7 @@ def _as_json(
 # Queueing.
 
 
-def _request(container: str, name: str, choice: Choice, failed: str | None) -> PublicRequest:
+def request_for(container: str, name: str, choice: Choice, failed: str | None) -> PublicRequest:
     """Build the request. `failed` is the ETag of the result to replace, if that is a failed one."""
     return PublicRequest(
         container=container,
@@ -318,7 +325,7 @@ def _request(container: str, name: str, choice: Choice, failed: str | None) -> P
     )
 
 
-def _too_large(request: PublicRequest) -> str | None:
+def too_large_for_queue(request: PublicRequest) -> str | None:
     """Explain that a request does not fit into a message, if it does not."""
     size = request.work_bytes
     if size <= MOST_BYTES:
@@ -345,14 +352,8 @@ async def _queue(
 
     try:
         async with place.opened() as account:
-            queue = account.requests
-
-            async def send(state: ImageState) -> None:
-                result = state.result_etag if state.state is State.FAILED else None
-                await queue.send(_request(place.images, state.image.name, choice, result), 0)
-
             with progress("Queueing", len(found)) as bar:
-                await side_by_side(found, send, take, doing="queued")
+                await queue_again(account, found, choice, take)
     finally:
         name_problems(failed)
         problems += failed
@@ -363,3 +364,21 @@ async def _queue(
         )
         say(f"Queued: {len(sent):,} of {len(found):,}.{hint}")
     return sorted(sent, key=lambda state: state.image.name)
+
+
+async def queue_again(
+    account: Account, found: Sequence[ImageState], choice: Choice, take: Callable[[ImageState, Unknown | None], None]
+) -> None:
+    """Queue a request for each image. `take` gets each with None, or with the reason why it was not queued.
+
+    Raises:
+        Trouble: the address of the queue service is not known.
+        AzureError, RetryableFailure: a failure that affects all.
+    """
+    queue = account.requests
+
+    async def send(state: ImageState) -> None:
+        result = state.result_etag if state.state is State.FAILED else None
+        await queue.send(request_for(account.place.images, state.image.name, choice, result), 0)
+
+    await side_by_side(found, send, take, doing="queued")

@@ -68,9 +68,9 @@ def show(place: Place, name: str, *, as_json: bool) -> Exit:
 
 async def _run(place: Place, name: str, *, as_json: bool) -> Exit:
     async with place.opened() as account:
-        found = await _find(account, name)
+        found = await find_image(account, name)
     if as_json:
-        write_json(_json(found), indent=2)
+        write_json(to_json(found), indent=2)
     else:
         _print(found)
     parts = (found.image, found.facts, found.result, found.asked)
@@ -123,7 +123,13 @@ class Found:
         return str(self.result["status"]) if self.result and self.is_current else "pending"
 
 
-async def _find(account: Account, name: str) -> Found:
+async def find_image(account: Account, name: str) -> Found:
+    """Find out everything about the image `name`.
+
+    Raises:
+        Trouble: there is neither such an image nor a result of one.
+        AzureError, RetryableFailure: as `Tries` raises them.
+    """
     tries = Tries()
     image, result = await asyncio.gather(
         tries.of(properties_of(account.images, name)), tries.of(_result(account, name))
@@ -253,7 +259,7 @@ def _of(result: Mapping[str, Any], section: str) -> Mapping[str, Any]:
 # For programs.
 
 
-def _json(found: Found) -> dict[str, Any]:
+def to_json(found: Found) -> dict[str, Any]:
     return {
         "name": found.name,
         "status": found.status,

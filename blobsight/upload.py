@@ -10,13 +10,13 @@ import base64
 import hashlib
 import sys
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from os.path import commonprefix
 from pathlib import PurePath
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 import click
 from azure.core import MatchConditions
@@ -70,6 +70,20 @@ TEXT_TYPES = {
 }
 RECOGNISED_BY_BYTES = 32 * 1024
 """Bytes read of a file that goes in blocks: the start of an image shows its format."""
+
+
+type Say = Callable[[str, str | None], None]
+"""Takes a sentence for the person, and its style."""
+
+
+class Advancing(Protocol):
+    """The progress of a long operation."""
+
+    def advance(self, by: int = 1) -> None: ...
+
+
+type Progress = Callable[[str, int | None], AbstractContextManager[Advancing]]
+"""Shows the progress of something, by its name and its total."""
 
 
 class Outcome(StrEnum):
@@ -157,16 +171,32 @@ def upload(  # noqa: PLR0913 - one for each option
     metadata = asked.metadata()
     # Outside an event loop: within one, Ctrl-C would wait for the end of the search, or of stdin.
     report, found = _find(paths, prefix, follow_links=follow_links)
+    files = to_send(asked, found, report)
+    return run(_run(place, asked, metadata, files, report, wait=wait, dry_run=dry_run, as_json=as_json))
+
+
+def to_send(asked: Asked, found: Sequence[LocalFile], report: Report, say: Say = say) -> Sequence[LocalFile]:
+    """Return the files to send, each under the name that counts, and say what a person should know of them.
+
+    Args:
+        asked: the question of this run.
+        found: the files that were found.
+        report: gets the files that are left out.
+        say: takes a sentence and its style.
+
+    Raises:
+        Trouble: there is nothing to send, or it is not clear what some files are meant for.
+    """
     named = rightly_named(found)
     files = named.files
     if not files and not report.failed:
-        _say_what_is_left_out(report.left_out)
+        _say_what_is_left_out(report.left_out, say)
         raise Trouble("There is nothing to upload: what you named holds no files to send.")
-    _settle_names(asked, named, report)
+    _settle_names(asked, named, report, say)
     if asked.text is None:  # with --instructions, files do not count
-        _refuse_malformed(files)
-    _say_what_does_not_count(asked, files)
-    return run(_run(place, asked, metadata, files, report, wait=wait, dry_run=dry_run, as_json=as_json))
+        _refuse_malformed(files, say)
+    _say_what_does_not_count(asked, files, say)
+    return files
 
 
 def _find(paths: Sequence[str], prefix: str, *, follow_links: bool) -> tuple[Report, list[LocalFile]]:
@@ -198,13 +228,13 @@ async def _run(  # noqa: PLR0913 - one for each option
     all_read = True
     async with place.opened() as account:
         try:
-            await _Sending(account, metadata, report, dry_run=dry_run).run(files)
+            await Sending(account, metadata, report, dry_run=dry_run).run(files)
         except asyncio.CancelledError:
             say("Files in progress may have arrived too. Run the same command again to send the rest.")
             raise
         finally:
             if report.counts or not files:
-                _say_what_became(report, dry_run=dry_run)
+                say_what_became(report, dry_run=dry_run)
         if wait and not dry_run:
             finished = await follow(account, report.etags, unseen)
             _say_whose_question(asked, finished)
@@ -220,7 +250,7 @@ async def _run(  # noqa: PLR0913 - one for each option
     return Exit.SOME_FAILED if any_failed else Exit.DONE
 
 
-def _settle_names(asked: Asked, named: Named, report: Report) -> None:
+def _settle_names(asked: Asked, named: Named, report: Report, say: Say) -> None:
     """Say which instruction files are sent under other names.
 
     Raises:
@@ -246,7 +276,7 @@ def _settle_names(asked: Asked, named: Named, report: Report) -> None:
         )
 
 
-def _refuse_malformed(files: Sequence[LocalFile]) -> None:
+def _refuse_malformed(files: Sequence[LocalFile], say: Say) -> None:
     """Name the instruction files that can't be used.
 
     Raises:
@@ -259,7 +289,7 @@ def _refuse_malformed(files: Sequence[LocalFile]) -> None:
         raise Trouble(f"Nothing was sent: correct {counted(len(problems), 'instruction file')} first, as listed above.")
 
 
-def _say_what_does_not_count(asked: Asked, files: Sequence[LocalFile]) -> None:
+def _say_what_does_not_count(asked: Asked, files: Sequence[LocalFile], say: Say) -> None:
     instructing = sum(not wants_result(file.name) and not file.name.endswith(".schema.json") for file in files)
     if asked.text is not None and instructing:
         say(
@@ -279,22 +309,24 @@ def _say_whose_question(asked: Asked, finished: Sequence[Finished]) -> None:
         )
 
 
-def _say_what_became(report: Report, *, dry_run: bool) -> None:
+def say_what_became(report: Report, say: Say = say, *, dry_run: bool = False) -> None:
+    """Say how an upload ended: what failed, what is left out, and the counts."""
     for problem in report.failed:
         if problem.cloud is None:
             say(f"{one_line(problem.path)}: {one_line(problem.reason)}", "red")
-    _say_what_is_elsewhere(report.failed)
-    _say_what_is_left_out(report.left_out)
+    _say_what_is_elsewhere(report.failed, say)
+    _say_what_is_left_out(report.left_out, say)
     would = "would be " if dry_run else ""
     counts = report.counts
     say(
         f"{counts[Outcome.SENT]:,} {would}sent ({decimal(report.sent_bytes)}),"
         f" {counts[Outcome.UNCHANGED]:,} unchanged, {counts[Outcome.LEFT_OUT]:,} left out,"
-        f" {counts[Outcome.FAILED]:,} failed."
+        f" {counts[Outcome.FAILED]:,} failed.",
+        None,
     )
 
 
-def _say_what_is_elsewhere(failed: Sequence[LeftOut]) -> None:
+def _say_what_is_elsewhere(failed: Sequence[LeftOut], say: Say) -> None:
     """For example "3 photos are in iCloud only: download them first (trip/.IMG_1.HEIC.icloud, …)"."""
     for cloud in dict.fromkeys(problem.cloud for problem in failed if problem.cloud):
         paths = [problem.path for problem in failed if problem.cloud == cloud]
@@ -304,7 +336,7 @@ def _say_what_is_elsewhere(failed: Sequence[LeftOut]) -> None:
         say(f"{counted(len(paths), noun)} {are} in {cloud} only: download {them} first ({shown})", "red")
 
 
-def _say_what_is_left_out(left_out: Sequence[LeftOut]) -> None:
+def _say_what_is_left_out(left_out: Sequence[LeftOut], say: Say) -> None:
     named = [left for left in left_out if left.reason not in (HIDDEN, JUNK)]
     for left in named[:SHOWN]:
         say(f"{one_line(left.path)}: left out, {one_line(left.reason)}", "dim")
@@ -328,10 +360,19 @@ def _kind_of_junk(path: str) -> str:
     return "._*" if leaf.startswith("._") else one_line(leaf)
 
 
-class _Sending:
+class Sending:
     """Sends the files of one run."""
 
-    def __init__(self, account: Account, metadata: Mapping[str, str], report: Report, *, dry_run: bool) -> None:
+    def __init__(
+        self,
+        account: Account,
+        metadata: Mapping[str, str],
+        report: Report,
+        *,
+        dry_run: bool = False,
+        progress: Progress = progress,
+    ) -> None:
+        self._progress = progress
         self._account = account
         self._metadata = metadata
         self._report = report
@@ -341,12 +382,17 @@ class _Sending:
         self._digests = DigestsOfApp(account.results)
 
     async def run(self, files: Sequence[LocalFile]) -> None:
+        """Send `files`, instruction files first; the report gets the outcome of each.
+
+        Raises:
+            AzureError, RetryableFailure: a failure that affects all.
+        """
         if len(files) > ASKED_ONE_BY_ONE:
             self._listed = await self._list({file.name for file in files})
             await self._digests.list([name for name in self._listed if wants_result(name)])
         # Instruction files have to be there before the images that they apply to.
         instructing = [file for file in files if not wants_result(file.name)]
-        with progress("Uploading", len(files)) as bar:
+        with self._progress("Uploading", len(files)) as bar:
 
             def take(file: LocalFile, outcome: Outcome | LeftOut | Unknown) -> None:
                 bar.advance()
@@ -363,7 +409,7 @@ class _Sending:
     async def _list(self, names: Collection[str]) -> Mapping[str, There]:
         found: dict[str, There] = {}
         prefix = commonprefix(list(names))  # noqa: RUF071 - the service's prefix is one
-        with progress("Listing what is there already") as bar:
+        with self._progress("Listing what is there already", None) as bar:
             async for page in listed(self._account.images, metadata=bool(self._metadata), prefix=prefix):
                 found |= {
                     blob.name: There(blob.etag, blob.size, blob.md5, blob.metadata)

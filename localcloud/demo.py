@@ -18,6 +18,7 @@ from rich.text import Text
 
 from localcloud.cloud import LocalCloud
 from localcloud.errors import LocalCloudError
+from localcloud.gallery import run_blobsight
 from localcloud.model_setting import VARIABLE, upstream
 from localcloud.terminal import announced, out, talk
 
@@ -60,7 +61,14 @@ async def run() -> int:
             talk.print(f"The local cloud is up after {time.monotonic() - started:.1f} s.")
             async with BlobServiceClient.from_connection_string(cloud.front.connection_string) as blobs:
                 results = await _analyze(blobs, samples)
-    return _report(samples, results)
+            page = KEPT / "answers.html"
+            options = ("-o", str(page), "--connection-string", cloud.front.connection_string)
+            has_page = await run_blobsight("results", *options)
+    failed = _report(samples, results)
+    if has_page:
+        talk.print(f"To look at images and answers side by side, open {_shown(page)} in a browser;", soft_wrap=True)
+        talk.print("to drop more and ask again there: make up, and open the address that it prints.", soft_wrap=True)
+    return failed
 
 
 async def _analyze(blobs: BlobServiceClient, samples: Iterable[Sample]) -> dict[str, dict[str, Any]]:
@@ -127,7 +135,7 @@ def _report(samples: list[Sample], results: dict[str, dict[str, Any]]) -> int:
     if not upstream():
         talk.print(
             "These answers are by a local stand-in that reads text and measures pixels. To use a real vision model:"
-            f" {VARIABLE}=http://localhost:11434/v1 make demo. To drop images of your own: make up.",
+            f" {VARIABLE}=http://localhost:11434/v1 make demo.",
             soft_wrap=True,
         )
     return 1 if failed else 0

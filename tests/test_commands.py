@@ -44,6 +44,9 @@ def test_the_demo_answers_every_sample_and_leaves_nothing_running(program: Calla
             (ROOT / ".local" / "demo" / "results" / f"{sample['file']}.json").read_text(encoding="utf-8")
         )
         assert (result["status"], result["instructions"]["text"]) == ("succeeded", sample["instructions"])
+    page = (ROOT / ".local" / "demo" / "answers.html").read_text(encoding="utf-8")
+    assert page.count("data:image/webp;base64,") == len(SAMPLES)
+    assert "open .local/demo/answers.html in a browser" in talked
     assert "\x1b" not in shown + talked
     assert alive(started) == []
 

@@ -29,6 +29,19 @@ def test_the_wheel_has_one_package(wheel: zipfile.ZipFile) -> None:
     assert shipped == set(tracked.stdout.splitlines())
 
 
+def test_the_pages_and_their_libraries_are_in_the_wheel(wheel: zipfile.ZipFile) -> None:
+    """With the licence of each library beside it."""
+    listed = ["git", "ls-files", "blobsight/gallery/static", "blobsight/results/answers.html"]
+    tracked = subprocess.run(listed, cwd=ROOT, check=True, capture_output=True, text=True)
+    files = set(tracked.stdout.splitlines())
+    assert {"blobsight/gallery/static/index.html", "blobsight/results/answers.html"} <= files
+    assert files <= set(wheel.namelist())
+    vendor = "blobsight/gallery/static/vendor/"
+    libraries = {name.removeprefix(vendor).partition("/")[0] for name in files if name.startswith(vendor)}
+    assert len(libraries) == 4
+    assert {f"{vendor}{library}/LICENSE" for library in libraries} <= files
+
+
 def test_the_installed_command_uses_its_own_parts_of_the_app(wheel: zipfile.ZipFile, tmp_path: Path) -> None:
     wheel.extractall(tmp_path / "site")
     (tmp_path / "elsewhere" / "pipeline").mkdir(parents=True)

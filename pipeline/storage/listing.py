@@ -172,6 +172,7 @@ async def _page(
         # Accounts with a hierarchical namespace list folders of their own, too.
         found = xml.find("Blobs").iterfind("Blob")
         entries = [_entry(blob) for blob in found if blob.findtext("Properties/ResourceType") != "directory"]
+        xml.clear()  # the SDK's objects refer to each other: until the next collection, megabytes would stay
     blobs = [entry for entry in entries if isinstance(entry, ListedBlob)]
     return Page(blobs, pages.continuation_token, tuple(entry for entry in entries if isinstance(entry, OddEntry)))
 
