@@ -131,6 +131,17 @@ async def test_a_decoder_that_dies_takes_one_picture_with_it(pictures: tuple[Pic
     assert len(decoders()) == 1
 
 
+async def test_a_decoder_is_given_nothing_of_the_environment(
+    pictures: tuple[Pictures, ContainerClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", "AccountKey=secret")
+    made, container = pictures
+    await container.upload_blob("a.png", encoded("PNG", landscape()))
+    await made.thumbnail("a.png", "1", 1)
+    (process,) = decoders()
+    assert "AZURE_STORAGE_CONNECTION_STRING" not in process.environ()
+
+
 async def test_the_decoders_end_with_their_owner(containers: tuple[ContainerClient, ContainerClient]) -> None:
     container = containers[0]
     await container.upload_blob("a.png", encoded("PNG", landscape()))

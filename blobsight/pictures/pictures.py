@@ -17,7 +17,7 @@ from azure.storage.blob.aio import ContainerClient
 from blobsight.pictures.wire import ANSWER, MOST_BYTES, REQUEST
 from blobsight.reading import UnreadableError, read_blob
 from pipeline.documents.choice import PageChoice
-from pipeline.documents.pdf import is_pdf, render_pdf
+from pipeline.documents.pdf import KEPT_ENVIRONMENT, is_pdf, render_pdf
 from pipeline.errors import Failure, PermanentFailure
 from pipeline.images import PreparedImage
 from pipeline.images.recognise import find_picture
@@ -205,7 +205,11 @@ class _Decoders:
             process = self._idle.pop()
         else:
             command = (sys.executable, "-P", "-m", "blobsight.pictures.decoder")
-            process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL)
+            # Without the rest of the environment, which may hold keys and connection strings.
+            environment = {name: os.environ[name] for name in (*KEPT_ENVIRONMENT, "PYTHONPATH") if name in os.environ}
+            process = await asyncio.create_subprocess_exec(
+                *command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, env=environment
+            )
             self._all.add(process)
         try:
             yield process

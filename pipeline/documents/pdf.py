@@ -44,7 +44,7 @@ _START = (
     "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from pipeline.documents.pdf_process import main;"
     " main(int(sys.argv[2]), int(sys.argv[3]))"
 )
-_KEPT_ENVIRONMENT = ("LD_LIBRARY_PATH", "PATH", "SYSTEMROOT")
+KEPT_ENVIRONMENT = ("LD_LIBRARY_PATH", "PATH", "SYSTEMROOT")
 """What an interpreter may need to start. Nothing of the app's."""
 
 
@@ -153,7 +153,7 @@ def _started(memory: int) -> "Popen[bytes]":
         stdin=PIPE,
         stdout=PIPE,
         stderr=DEVNULL,
-        env={name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ},
+        env={name: os.environ[name] for name in KEPT_ENVIRONMENT if name in os.environ},
     )
 
 
