@@ -128,6 +128,20 @@ async def test_entries_that_make_no_sense_are_named(person: Person, browser: Bro
         await expect(visit.page.locator("#odd")).to_contain_text("../x: it is left out: no blob can have this name")
 
 
+async def test_an_image_that_is_not_there_says_so_and_offers_nothing_to_do(person: Person, browser: Browser) -> None:
+    """As from a bookmark of an image that was deleted."""
+    await person.drop("g-gone/there.png", picture(), {"instructions": "x"})
+    async with visiting(browser, place_in(person), "g-gone/") as visit:
+        dialog = visit.page.get_by_role("dialog")
+        await visit.page.goto(f"{visit.site}/?image=g-gone%2Fgone.png")
+        await expect(dialog.locator("#detail-trouble")).to_contain_text("There is no image 'g-gone/gone.png'")
+        for part in ("#ask-this", "#rerun-this", "#download", "#zoom-in", "#detail-state"):
+            await expect(dialog.locator(part)).to_be_hidden()
+        await dialog.get_by_role("button", name="Close").click()
+        await visit.open("there.png")
+        await expect(dialog.get_by_role("link", name="Download the image")).to_be_visible()
+
+
 async def test_an_account_that_cannot_be_reached_is_named(browser: Browser) -> None:
     nobody = "AccountName=a;AccountKey=a2V5;BlobEndpoint=http://127.0.0.1:9/a;QueueEndpoint=http://127.0.0.1:9/a"
     async with visiting(browser, place_of(nobody)) as visit:

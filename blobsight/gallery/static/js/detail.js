@@ -80,6 +80,7 @@ export class Detail {
     this.#showPlace(place);
     $("detail-trouble").hidden = !found.trouble;
     $("detail-trouble").textContent = found.trouble ?? "";
+    this.dialog.classList.toggle("nothing", Boolean(found.trouble) && this.#found?.name !== name);
     if (found.trouble) return;
     this.#found = found;
     if ($("ask-this")) $("ask-this").disabled = false;
