@@ -18,8 +18,10 @@ from support.pictures import picture
 from support.terminal import blobsight, started
 from yarl import URL
 
+from blobsight.gallery.doing import MOST_STAGES
 from blobsight.gallery.guard import SECURITY_HEADERS
 from blobsight.gallery.server import serving
+from blobsight.gallery.staging import Stage
 from localcloud.model import Answer
 
 ESCAPES = "\x1b[31mred\x1b]0;title\x07\u202eesrever\u2066"
@@ -329,3 +331,80 @@ async def test_paths_of_dropped_files_stay_in_their_folder(person: Person) -> No
         async with http.post(f"{site}/api/uploads/{begun['id']}/send", json={}, headers=headers) as answer:
             lines = [json.loads(line) async for line in answer.content]
         assert lines[-1]["report"]["failed"] == 4 or lines[-1]["error"], lines[-1]
+
+
+async def test_a_cookie_that_is_no_text_is_a_wrong_one(person: Person) -> None:
+    async with gallery(place_in(person)) as (_, address):
+        port = urlsplit(address).port
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        head = f"GET /api/session HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nCookie: blobsight-{port}="
+        writer.write(head.encode() + b"\xff\xfe\r\n\r\n")
+        assert b" 401 " in await reader.readline()
+        writer.close()
+        await writer.wait_closed()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"\xff",
+        b"[" * 100_000,
+        b'{"paths": 5, "view": {"sort": []}}',
+        b'{"instructions": ["x"], "view": {}, "paths": 5}',
+    ],
+)
+async def test_a_request_that_is_not_understood_is_refused(person: Person, body: bytes) -> None:
+    async with entered(person) as (http, site, _):
+        for path in ("/api/ask", "/api/cost", "/api/exports", "/api/uploads"):
+            async with http.post(f"{site}{path}", data=body, headers={"Origin": site}) as answer:
+                assert answer.status == 400, path
+
+
+@pytest.mark.parametrize("path", [f"._{'a' * 300}", "half a character \ud83d.png"])
+async def test_a_name_that_the_disk_does_not_take_is_named(person: Person, path: str) -> None:
+    """One of them does not end the upload of the others."""
+    async with entered(person) as (http, site, _):
+        headers = {"Origin": site}
+        body = json.dumps({"paths": [path, "fine.png"]})
+        async with http.post(f"{site}/api/uploads", data=body, headers=headers) as answer:
+            begun = await answer.json()
+        assert begun["wanted"] == [1]
+        async with http.post(f"{site}/api/uploads/{begun['id']}/send", json={}, headers=headers) as answer:
+            assert "can't be" in (await answer.text())
+
+
+async def test_a_download_is_whole_though_the_file_was_replaced_since_it_was_listed(person: Person) -> None:
+    await person.drop("g-guard/new.png", picture(), {"instructions": "x"})
+    async with entered(person) as (http, site, _):
+        while True:
+            async with http.get(f"{site}/api/images") as answer:
+                if "g-guard/new.png" in [image["name"] for image in (await answer.json())["images"]]:
+                    break
+            await asyncio.sleep(0.05)
+        replaced = picture() + b"and more"
+        await person.drop("g-guard/new.png", replaced, {"instructions": "x"})
+        async with http.get(f"{site}/file?name=g-guard%2Fnew.png") as answer:
+            assert await answer.read() == replaced
+
+
+async def test_new_uploads_leave_one_alone_that_is_being_sent(person: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    there: list[bool] = []
+    async with entered(person) as (http, site, _):
+        headers = {"Origin": site}
+
+        async def begun() -> str:
+            async with http.post(f"{site}/api/uploads", json={"paths": ["a.png"]}, headers=headers) as answer:
+                return str((await answer.json())["id"])
+
+        async def send(stage: Stage, *_: object) -> None:
+            for _another in range(MOST_STAGES + 1):
+                await begun()
+            there.append(stage.folder.exists())
+
+        monkeypatch.setattr(Stage, "send", send)
+        async with http.post(f"{site}/api/uploads/{await begun()}/send", json={}, headers=headers) as answer:
+            assert json.loads(await answer.text())["error"] is None
+    assert there == [True]

@@ -16,7 +16,7 @@ from aiohttp import web
 
 from blobsight.account import explained
 from blobsight.asking import ASKING_OPTIONS, Asked, asked_as
-from blobsight.gallery.looking import GALLERY, Gallery, refused, view_in
+from blobsight.gallery.looking import GALLERY, Gallery, body_of, refused, view_in
 from blobsight.gallery.staging import BadPathError, Stage, told
 from blobsight.image_states import ImageState, State
 from blobsight.results.command import Tally, export_named
@@ -62,6 +62,8 @@ def _asked(body: Mapping[str, Any]) -> Asked:
         click.UsageError: an option is wrong.
     """
     given = {name: body.get(name) or None for name in ASKING_OPTIONS} | {"instructions_file": None}
+    if not isinstance(given["instructions"], str | None):
+        raise click.UsageError("A question is text: write one.")
     try:
         return asked_as(given)
     except ValueError as error:  # pydantic's
@@ -105,7 +107,7 @@ async def _chosen(request: web.Request) -> tuple[list[ImageState], Choice]:
     Raises:
         click.ClickException: that can't be done.
     """
-    gallery, body = request.app[GALLERY], await request.json()
+    gallery, body = request.app[GALLERY], await body_of(request)
     choice = _choice(body)
     found = await _selected(gallery, body)
     if choice.chosen is Chosen.FAILED:
@@ -153,8 +155,10 @@ async def ask(request: web.Request) -> web.Response:
 
 @routes.post("/api/uploads")
 async def begin_upload(request: web.Request) -> web.Response:
-    body, stages = await request.json(), request.app[KEPT].stages
-    asked = _asked(body)
+    body, stages = await body_of(request), request.app[KEPT].stages
+    asked, paths = _asked(body), body.get("paths", [])
+    if not isinstance(paths, list):
+        raise web.HTTPBadRequest(text="The request names no files.")
     prefix = str(body.get("prefix") or "").strip().lstrip("/")
     if prefix and not prefix.endswith("/"):
         prefix += "/"
@@ -166,7 +170,7 @@ async def begin_upload(request: web.Request) -> web.Response:
     stage = Stage(asked, asked.metadata(), prefix)
     number = secrets.token_urlsafe(12)
     stages[number] = stage
-    wanted = stage.expect([str(path) for path in body.get("paths", [])])
+    wanted = stage.expect(list(map(str, paths)))
     return web.json_response({"id": number, "wanted": wanted})
 
 
@@ -191,17 +195,17 @@ async def add_file(request: web.Request) -> web.Response:
 async def send(request: web.Request) -> web.StreamResponse:
     """Send what is there. A line of JSON for each step, and one for the end."""
     gallery, stage = request.app[GALLERY], _stage(request)
+    del request.app[KEPT].stages[request.match_info["number"]]  # other uploads may not push it out meanwhile
     response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
-    await response.prepare(request)
     steps: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
     sending = asyncio.create_task(_send(gallery, stage, steps))
     try:
+        await response.prepare(request)
         while (step := await steps.get()) is not None:
             await response.write(json.dumps(step).encode() + b"\n")
     finally:
         sending.cancel()
         await asyncio.gather(sending, return_exceptions=True)
-        request.app[KEPT].stages.pop(request.match_info["number"], None)
         stage.discard()
         gallery.watching.look_again()
     return response
@@ -225,7 +229,7 @@ async def _send(gallery: Gallery, stage: Stage, steps: "asyncio.Queue[dict[str, 
 @routes.post("/api/exports")
 async def export(request: web.Request) -> web.Response:
     """Write the results of the selected images into a file, to be fetched once."""
-    gallery, body, here = request.app[GALLERY], await request.json(), request.app[KEPT]
+    gallery, body, here = request.app[GALLERY], await body_of(request), request.app[KEPT]
     kind = str(body.get("format"))
     if kind not in FORMATS:
         raise click.UsageError("There is no such format.")

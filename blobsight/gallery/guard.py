@@ -77,7 +77,7 @@ class Guard:
             return _refused(403, "A request of another site is not answered.")
         if request.path.startswith(OPEN):
             return self._enter(request)
-        if not hmac.compare_digest(request.cookies.get(self._cookie, "").encode(), self._secret.encode()):
+        if not _is_same(request.cookies.get(self._cookie, ""), self._secret):
             if request.path == "/":
                 return secured(web.Response(status=401, text=LOCKED, content_type="text/html"))
             return _refused(401, "Open the address that `blobsight gallery` printed.")
@@ -107,10 +107,15 @@ class Guard:
         return answer
 
     def _lets_in(self, given: str) -> bool:
-        if self._ticket is not None and hmac.compare_digest(given.encode(), self._ticket.encode()):
+        if self._ticket is not None and _is_same(given, self._ticket):
             self._ticket = None
             return True
-        return hmac.compare_digest(given.encode(), self._secret.encode())
+        return _is_same(given, self._secret)
+
+
+def _is_same(given: str, secret: str) -> bool:
+    # What is given may hold bytes that are no text: they came as halves of characters.
+    return hmac.compare_digest(given.encode(errors="replace"), secret.encode())
 
 
 def secured(response: web.Response) -> web.Response:

@@ -56,6 +56,14 @@ class Gallery:
         if (row := index.columns.find(name)) is not None:
             shown = index.columns.shown(row)
             return Image(name, shown.etag, shown.size)
+        return await self.stored(name)
+
+    async def stored(self, name: str) -> "Image":
+        """The image `name` as the service knows it now.
+
+        Raises:
+            web.HTTPNotFound: there is none.
+        """
         found = await properties_of(self.account.images, name)
         if found is None:
             raise web.HTTPNotFound(text="There is no such image: it may have been deleted meanwhile.")
@@ -92,6 +100,21 @@ def refused(status: int, message: str, code: str | None = None) -> web.Response:
     return web.json_response({"error": {"code": code, "message": message}}, status=status)
 
 
+async def body_of(request: web.Request) -> dict[str, Any]:
+    """The JSON object in a request.
+
+    Raises:
+        web.HTTPBadRequest: there is none.
+    """
+    try:
+        body = await request.json()
+    except (ValueError, RecursionError):
+        body = None
+    if not isinstance(body, dict):
+        raise web.HTTPBadRequest(text="The request holds no JSON object.")
+    return body
+
+
 def name_in(request: web.Request) -> str:
     """The blob's name in the query.
 
@@ -106,14 +129,13 @@ def name_in(request: web.Request) -> str:
 
 def view_in(query: Mapping[str, Any], prefix: str) -> View:
     """The view that a query names. What it does not understand it leaves out: old bookmarks open."""
-    known = set(Sort)
-    folder = str(query.get("folder") or "")
+    folder, sort = str(query.get("folder") or ""), str(query.get("sort") or "")
     return View(
         folder=folder if folder.startswith(prefix) else prefix,
         states=frozenset(filter(None, str(query.get("state") or "").split(","))),
         codes=frozenset(filter(None, str(query.get("code") or "").split(","))),
         text=str(query.get("q") or "")[:MOST_TEXT],
-        sort=Sort(query["sort"]) if query.get("sort") in known else Sort.NEWEST,
+        sort=Sort(sort) if sort in set(Sort) else Sort.NEWEST,
     )
 
 
@@ -189,7 +211,7 @@ async def position(request: web.Request) -> web.Response:
 async def answers(request: web.Request) -> web.Response:
     """The beginnings of the answers to the images named."""
     gallery = request.app[GALLERY]
-    names = (await request.json()).get("names", [])
+    names = (await body_of(request)).get("names", [])
     if not isinstance(names, list) or len(names) > MOST_ROWS:
         return refused(400, f"Name at most {MOST_ROWS} images.")
     index = gallery.watching.index
@@ -201,7 +223,7 @@ async def answers(request: web.Request) -> web.Response:
 async def read_answers(request: web.Request) -> web.StreamResponse:
     """Read the answers to all images of a view, so that they can be searched. A line of JSON for each step."""
     gallery = request.app[GALLERY]
-    index, rows = await gallery.rows(view_in(await request.json(), gallery.prefix))
+    index, rows = await gallery.rows(view_in(await body_of(request), gallery.prefix))
     response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
     await response.prepare(request)
     done = 0
@@ -265,7 +287,7 @@ def _picture(made: Picture) -> web.Response:
 async def file(request: web.Request) -> web.StreamResponse:
     """The image as it is stored: always a download, whatever it says it is."""
     gallery = request.app[GALLERY]
-    found = await gallery.image(request)
+    found = await gallery.stored(name_in(request))  # the listing may be older than the file, and its size another
     leaf = one_line(found.name.rpartition("/")[2])
     headers = {
         "Content-Type": "application/octet-stream",

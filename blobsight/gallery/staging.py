@@ -58,13 +58,14 @@ class Stage:
         for number, path in enumerate(paths):
             try:
                 target = self._target(path)
+                if is_junk(path):
+                    target.touch()
+                else:
+                    wanted.append(number)
             except BadPathError as error:
                 self.refused.append(LeftOut(path, str(error)))
-                continue
-            if is_junk(path):
-                target.touch()
-            else:
-                wanted.append(number)
+            except OSError as error:
+                self.refused.append(LeftOut(path, _not_kept(error)))
         return wanted
 
     async def take(self, path: str, chunks: Chunks) -> None:
@@ -82,7 +83,7 @@ class Stage:
                     file.write(chunk)
             _settle(partial, target)
         except OSError as error:
-            raise BadPathError(f"it can't be kept here ({error.strerror or error})") from error
+            raise BadPathError(_not_kept(error)) from error
 
     def _require_space(self, size: int) -> None:
         if shutil.disk_usage(self.base).free < SPARE_BYTES + size:
@@ -136,13 +137,25 @@ class Stage:
         """
         parts = PurePosixPath(path).parts
         target = self.folder.joinpath(*parts)
-        if not parts or ".." in parts or "\0" in path or "\\" in path or not target.is_relative_to(self.folder):
+        is_text = path == path.encode(errors="replace").decode()  # no half of a character, which disks don't take
+        if (
+            not is_text
+            or not parts
+            or ".." in parts
+            or "\0" in path
+            or "\\" in path
+            or not target.is_relative_to(self.folder)
+        ):
             raise BadPathError(f"'{one_line(path)}' can't be a path here: rename it")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise BadPathError(f"its folder can't be made here ({error.strerror or error})") from error
         return target
+
+
+def _not_kept(error: OSError) -> str:
+    return f"it can't be kept here ({error.strerror or error})"
 
 
 def _settle(partial: Path, target: Path) -> None:
