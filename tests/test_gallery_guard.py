@@ -408,3 +408,18 @@ async def test_new_uploads_leave_one_alone_that_is_being_sent(person: Person, mo
         async with http.post(f"{site}/api/uploads/{await begun()}/send", json={}, headers=headers) as answer:
             assert json.loads(await answer.text())["error"] is None
     assert there == [True]
+
+
+async def test_what_costs_nothing_needs_no_remarks_on_prices(person: Person) -> None:
+    name = "g-guard/page.html"
+    etag = await person.drop(name, HTML, {"instructions": "x"})
+    await person.result(name, etag=etag)
+    async with entered(person) as (http, site, _):
+        body = {"names": [name], "rerun": True}
+        while True:
+            async with http.post(f"{site}/api/cost", json=body, headers={"Origin": site}) as answer:
+                cost = await answer.json()
+            if cost["images"]:
+                break
+            await asyncio.sleep(0.05)  # it is being listed
+    assert cost == {"images": 1, "summary": "Nothing: none of them can be sent to the model.", "how_sure": []}

@@ -127,8 +127,11 @@ async def cost(request: web.Request) -> web.Response:
     if not found:
         return web.json_response({"images": 0, "summary": "There is nothing to run again.", "how_sure": []})
     estimate = await cost_of(request.app[GALLERY].account, found, choice)
-    summary = estimate.in_short if estimate.images else "Nothing: none of them can be sent to the model."
-    return web.json_response({"images": len(found), "summary": summary, "how_sure": list(estimate.how_sure)})
+    if not estimate.images:
+        summary, how_sure = "Nothing: none of them can be sent to the model.", []
+    else:
+        summary, how_sure = estimate.in_short, list(estimate.how_sure)
+    return web.json_response({"images": len(found), "summary": summary, "how_sure": how_sure})
 
 
 @routes.post("/api/ask")
