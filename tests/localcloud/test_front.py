@@ -293,10 +293,11 @@ type Service = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[
 @asynccontextmanager
 async def front_of(certificates: Certificates, service: Service) -> AsyncIterator[StorageFront]:
     connections: list[asyncio.StreamWriter] = []
-    serving: list[asyncio.Task[Any] | None] = []  # the event loop alone would let them be collected half done
+    serving: set[asyncio.Task[Any]] = set()  # the event loop alone would let them be collected half done
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        serving.append(asyncio.current_task())
+        if (task := asyncio.current_task()) is not None:
+            serving.add(task)
         connections.append(writer)
         try:
             await service(reader, writer)
@@ -313,6 +314,9 @@ async def front_of(certificates: Certificates, service: Service) -> AsyncIterato
             yield front
             for connection in connections:
                 connection.transport.abort()
+        for task in serving:
+            task.cancel()
+        await asyncio.gather(*serving, return_exceptions=True)
         assert published == []
 
 
