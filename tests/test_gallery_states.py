@@ -217,9 +217,27 @@ async def test_any_language_fits_and_everybody_can_use_it(
 
 
 async def expect_no_overflow(visit: Visit) -> None:
-    """Nothing is wider than the window."""
-    wide = await visit.page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth")
-    assert not wide
+    """Nothing is wider than the window, nor than the panel beside the image."""
+    for element in ("document.documentElement", "document.getElementById('panel')"):
+        assert not await visit.page.evaluate(f"{element}.scrollWidth > {element}.clientWidth"), element
+
+
+async def test_a_wide_table_scrolls_in_its_own_place(person: Person, browser: Browser) -> None:
+    columns = [f"a column of number {n}" for n in range(8)]
+    properties = {column: {"type": "string"} for column in columns}
+    schema = {"type": "object", "properties": properties, "required": columns}
+    asked = {
+        "instructions": "Wide?",
+        "schema": {"type": "object", "properties": {"lines": {"type": "array", "items": schema}}},
+    }
+    person.scripts["Wide?"].append(Answer(json.dumps({"lines": [dict.fromkeys(columns, "x")]})))
+    await person.drop("g-wide/a.png.instructions.json", json.dumps(asked).encode())
+    await person.drop("g-wide/a.png", picture())
+    assert (await person.result("g-wide/a.png"))["status"] == "succeeded"
+    async with visiting(browser, place_in(person), "g-wide/", viewport={"width": 400, "height": 900}) as visit:
+        await visit.open("a.png")
+        await expect(visit.page.locator("#panel .data table").first).to_be_visible()
+        await expect_no_overflow(visit)
 
 
 async def test_nothing_moves_while_pictures_and_answers_arrive(person: Person, browser: Browser) -> None:
