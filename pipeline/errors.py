@@ -17,6 +17,7 @@ Failure
         ├── OverRate            a rate that the operator set is used up (rates.py)
         │   ├── OverDailyTokens     TOKENS_PER_DAY
         │   └── OverReanalyses      REANALYSES_PER_HOUR
+        ├── InBatch             it waits for a batch, which brings it back
         ├── ClaimedElsewhere    another run is at it (facts.py)
         ├── NoMemory            the images in progress leave no memory for it (memory.py)
         └── NotSettled          the blob is still being written (reading.py)
@@ -113,6 +114,10 @@ class AnswerKept(RetryableFailure):
 
 class NotTried(RetryableFailure):
     """The work was not tried. It is deferred, which neither counts as an attempt nor towards RETRY_FOR_SECONDS."""
+
+
+class InBatch(NotTried):
+    """The question waits for a batch. It need not be deferred: the batch lane has the work delivered again."""
 
 
 def _bounded(details: Any) -> Any:

@@ -33,10 +33,12 @@ class Pages:
         return sum(len(page.image.data) for page in self.sent)
 
 
-type Picture = PreparedImage | Pages
-"""What is sent: an image, or pages."""
+type Picture = PreparedImage | Pages | SentPage
+"""What is sent: an image, pages together, or a page that is asked about alone."""
 
 
 def sent_pages(picture: Picture) -> tuple[SentPage, ...]:
     """The images of `picture`, with their numbers."""
-    return picture.sent if isinstance(picture, Pages) else (SentPage(1, picture),)
+    if isinstance(picture, Pages):
+        return picture.sent
+    return (picture if isinstance(picture, SentPage) else SentPage(1, picture),)

@@ -8,10 +8,12 @@ from typing import Protocol
 
 from pipeline.errors import PermanentFailure
 from pipeline.instructions import Files
-from pipeline.job.answering import Answerer, Failing, ModelAnswerer, VisionModel
+from pipeline.job.answering import Answerer, Failing, LoggedAnswerer, ModelAnswerer, VisionModel
 from pipeline.job.asking import Asking
+from pipeline.job.batched import BatchLane
 from pipeline.job.memory import Budget, Content
 from pipeline.job.page_by_page import Interrupted
+from pipeline.job.preparing import Preparer
 from pipeline.job.race import Ended, Outcome, Race, Results, Versions, is_done
 from pipeline.job.reading import Reader, sha256
 from pipeline.job.requests import Request
@@ -60,6 +62,7 @@ class Analyzer:
         claims: Claims,
         model: VisionModel,
         *,
+        batch_lane: BatchLane,
         instruction_files: Files | None = None,
         patience: float = 30.0,
     ) -> None:
@@ -71,7 +74,9 @@ class Analyzer:
         self._asking = Asking(settings, instruction_files or uploads)
         self._rate = Reanalyses(settings.reanalyses_per_hour)
         self._reader = Reader(settings, memory)
-        self._model = ModelAnswerer(settings, model, memory)
+        self._preparer = Preparer(settings, memory)
+        self._model = ModelAnswerer(model, self._preparer)
+        self._batch_lane = batch_lane
 
     async def analyze(
         self, request: Request, answerer: Answerer | None = None, record: DeliveryRecord | None = None
@@ -155,7 +160,9 @@ class Analyzer:
                     continue
                 try:
                     async with self._claimed(work, opened.facts, request, record, watch) as race:
-                        ended = await race.run(answers, content)
+                        if await self._batch_lane.is_waiting(race.claim.kept):
+                            return Ended(Outcome.IN_BATCH)
+                        ended = await race.run(self._in_its_lane(answers, work, request, race.claim), content)
                 except ClaimedElsewhere:
                     # Duplicates of what is done would otherwise defer each other, again and again.
                     if is_done(work, request, await self._results.find(result_name(name))):
@@ -163,6 +170,11 @@ class Analyzer:
                     raise
             if ended.outcome is not Outcome.CHANGED:
                 return ended
+
+    def _in_its_lane(self, answerer: Answerer, work: Work, request: Request, claim: Claim) -> Answerer:
+        giving_up = answerer.failure if isinstance(answerer, Failing) else None
+        logged = self._batch_lane.model_for(work, request, claim, giving_up)
+        return LoggedAnswerer(logged, self._preparer) if logged else answerer
 
     @asynccontextmanager
     async def _claimed(

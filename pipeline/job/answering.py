@@ -6,15 +6,14 @@ from functools import partial
 from typing import Protocol
 
 from pipeline.documents.facts import Pages, Picture, SentPage, sent_pages
-from pipeline.errors import ErrorCode, PermanentFailure, RetryableFailure
-from pipeline.job.memory import Budget, Content
+from pipeline.errors import ErrorCode, InBatch, PermanentFailure, RetryableFailure
+from pipeline.job.memory import Content
 from pipeline.job.page_by_page import Interrupted, Keep, answer_pages, together
 from pipeline.job.preparing import Preparer
 from pipeline.job.work import Answered, Asked, NotAsked, SoFar, Stopwatch
 from pipeline.model.question import Question, Reply
 from pipeline.result import PageSent
 from pipeline.schemas import AnswerMismatch
-from pipeline.settings import Settings
 
 NOTHING_YET = SoFar()
 
@@ -72,15 +71,15 @@ class Failing:
 
 
 class ModelAnswerer:
-    """Asks the model. One per process.
+    """Asks the model.
 
     Args:
-        memory: what the bytes of uploads may hold in addition to those that come with opening one.
+        preparer: of the process.
     """
 
-    def __init__(self, settings: Settings, model: VisionModel, memory: Budget) -> None:
+    def __init__(self, model: VisionModel, preparer: Preparer) -> None:
         self._model = model
-        self._preparer = Preparer(settings, memory)
+        self._preparer = preparer
 
     async def answer(
         self,
@@ -112,7 +111,7 @@ class ModelAnswerer:
                 return await self._ask(question, picture, known, so_far.reply)
 
     async def _ask_page(self, question: Question, page: SentPage, earlier: Reply | None) -> Answered:
-        return await self._ask(question, page.image, Answered(), earlier)
+        return await self._ask(question, page, Answered(), earlier)
 
     async def _ask(self, question: Question, picture: Picture, known: Answered, earlier: Reply | None) -> Answered:
         try:
@@ -132,12 +131,35 @@ class ModelAnswerer:
             first = replace(known, failure=_mismatched(mismatch, asked=1))
         try:
             return await self._ask(question, picture, first, reply)
+        except InBatch:
+            raise
         except RetryableFailure as failure:
             raise Interrupted(first, failure) from failure
 
 
+class LoggedAnswerer:
+    """Asks a model that keeps its own log of what was paid, as `pipeline.job.batched` does: nothing else is kept."""
+
+    def __init__(self, model: VisionModel, preparer: Preparer) -> None:
+        self._answerer = ModelAnswerer(model, preparer)
+
+    async def answer(
+        self,
+        asked: Asked | NotAsked,
+        content: Content,
+        watch: Stopwatch,
+        so_far: SoFar = NOTHING_YET,
+        keep: Keep | None = None,  # noqa: ARG002
+    ) -> Answered:
+        """See `Answerer`."""
+        try:
+            return await self._answerer.answer(asked, content, watch, so_far)
+        except Interrupted as interrupted:
+            raise interrupted.cause from None
+
+
 async def _forget(answered: Answered) -> None:
-    """What came by HTTP has no claim to keep anything in."""
+    """Nothing needs to be kept, or there is no claim to keep it in."""
 
 
 def _pages_sent(picture: Picture) -> tuple[PageSent, ...]:

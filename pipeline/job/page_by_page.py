@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 
 from pipeline.documents.facts import SentPage
-from pipeline.errors import ErrorCode, PermanentFailure, RetryableFailure
+from pipeline.errors import ErrorCode, InBatch, PermanentFailure, RetryableFailure
 from pipeline.job.work import UNFINISHED, Answered, SoFar, error_of, usage_of
 from pipeline.model.question import Reply
 from pipeline.result import PageAnswer
@@ -39,17 +39,22 @@ async def answer_pages(
         keep: keeps what was answered, for the case that this run ends without a word.
 
     Raises:
+        InBatch: pages wait for a batch; all the others were asked about.
         Interrupted: a page can't be answered now, and others were paid for.
         RetryableFailure: none was.
     """
     answers = {page.number: page for page in so_far.pages}
     model = so_far.model
+    in_batch: InBatch | None = None
     for page in pages:
         earlier = answers.get(page.number)
         if earlier and not _wants_another(earlier):
             continue
         try:
             answered = await ask(page, _reply_of(earlier, model) if earlier else None)
+        except InBatch as waiting:
+            in_batch = waiting
+            continue
         except (Interrupted, RetryableFailure) as failure:
             if isinstance(failure, Interrupted):
                 answers[page.number] = _page_answer(page.number, failure.answered)
@@ -63,6 +68,8 @@ async def answer_pages(
         answers[page.number] = _page_answer(page.number, answered)
         if len(answers) < len(pages):
             await keep(_unfinished(together(_in_order(pages, answers), known, model)))
+    if in_batch:
+        raise in_batch
     return together(_in_order(pages, answers), known, model)
 
 

@@ -33,10 +33,11 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
-from pipeline.errors import ErrorCode, PermanentFailure, RetryableFailure
+from pipeline.errors import ErrorCode, InBatch, PermanentFailure, RetryableFailure
 from pipeline.instructions import Origin
 from pipeline.instructions.options import Options
 from pipeline.job.answering import NOTHING_YET, Answerer, Failing
+from pipeline.job.batched import BatchLog
 from pipeline.job.keeping import Keeper, keep_replaced
 from pipeline.job.memory import Content
 from pipeline.job.page_by_page import Interrupted
@@ -75,6 +76,8 @@ class Outcome(StrEnum):
     """A newer version of the image has its result."""
     CHANGED = "changed"
     """Something else is asked about the image by now: the delivery goes on with that."""
+    IN_BATCH = "in a batch"
+    """Its question waits for a batch, which has the work delivered again."""
     GONE = "gone"
     """The upload was deleted."""
     NOT_AN_IMAGE = "not an image"
@@ -137,7 +140,7 @@ class Race:
         self._upload = upload
         self._work = work
         self._request = request
-        self._claim = claim
+        self.claim = claim
         self._watch = watch
         self._is_still_asked = is_still_asked
         self._rate = rate
@@ -157,7 +160,10 @@ class Race:
         if isinstance(begun, Ended):
             return begun
         stored, earlier = begun
-        result = earlier or await self._answered(answerer, content, stored)
+        try:
+            result = earlier or await self._answered(answerer, content, stored)
+        except InBatch:
+            return Ended(Outcome.IN_BATCH)
         while True:
             try:
                 if ended := await self._deliver(result, stored):
@@ -193,8 +199,9 @@ class Race:
         if stored is None:
             return None
         given_up = stored.facts.error_code in GIVEN_UP
-        if is_done(self._work, self._request, stored) and not (result and given_up):
-            self._claim.discard()
+        answered = result is not None or BatchLog.kept_in(self.claim.kept) is not None
+        if is_done(self._work, self._request, stored) and not (answered and given_up):
+            self.claim.discard()
             return Ended(Outcome.ALREADY_DONE)
         if stored.facts.source_etag == self._upload.etag:
             if _asks_nothing_of_its_own(self._request, stored):
@@ -215,11 +222,11 @@ class Race:
             await self._keep_undelivered(result, stored)
             return Ended(Outcome.CHANGED)
         if stored and stored.facts.content_key != self._work.content_key and not self._is_outdated(stored, result):
-            await keep_replaced(self._results, self._claim.keep_for, self._target, stored)
+            await keep_replaced(self._results, self.claim.keep_for, self._target, stored)
         content_key = self._work.content_key if self._work.source.sha256 else None
         metadata = ResultMetadata.of(result, content_key, self._reanalyzed(result, stored)).to_blob()
         if await self._results.write(self._target, result.to_json(), metadata, replacing=stored):
-            self._claim.discard()
+            self.claim.discard()
             return Ended(Outcome(result.status), result.error.code if result.error else None)
         return None
 
@@ -255,7 +262,7 @@ class Race:
         Raises:
             _Replaced: another run has written a result since `stored` was found.
         """
-        earlier = result_in(self._claim.kept) if self._claim.kept is not None else None
+        earlier = result_in(self.claim.kept) if self.claim.kept is not None else None
         if earlier is not None and so_far(earlier):
             return None
         if earlier is None and stored and self._may_reuse(stored):
@@ -277,8 +284,8 @@ class Race:
         )
 
     async def _answered(self, answerer: Answerer, content: Content, stored: StoredResult | None) -> Result:
-        if self._claim.runs > MOST_RUNS:
-            answerer = Failing(_crashed(self._claim.runs - 1))
+        if self.claim.runs > MOST_RUNS:
+            answerer = Failing(_crashed(self.claim.runs - 1))
         await self._results.require_writable()
         begun = await self._so_far(stored)
         pays = not (isinstance(answerer, Failing) or isinstance(self._work.asked, NotAsked))
@@ -293,7 +300,7 @@ class Race:
 
     async def _so_far(self, stored: StoredResult | None) -> SoFar:
         """What an earlier run has paid for: one that did not end, or one of whose pages some have no answer."""
-        kept = result_in(self._claim.kept) if self._claim.kept is not None else None
+        kept = result_in(self.claim.kept) if self.claim.kept is not None else None
         if kept is None and stored and stored.facts.failed and self._work.is_of(stored) and self._work.is_per_page:
             body = await self._results.read(self._target) if stored.size <= MOST_REUSED_BYTES else None
             failed = result_in(body) if body is not None else None

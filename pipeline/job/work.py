@@ -100,6 +100,10 @@ class Work:
     def is_per_page(self) -> bool:
         return isinstance(self.asked, Asked) and self.asked.question.per_page
 
+    @property
+    def goes_by_batch(self) -> bool:
+        return isinstance(self.asked, Asked) and self.asked.question.service_tier == "batch"
+
     def is_of(self, stored: StoredResult) -> bool:
         """Whether `stored` is about the same bytes and the same question, whichever version it was written for."""
         return (

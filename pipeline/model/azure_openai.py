@@ -14,9 +14,8 @@ from pipeline.documents.facts import Picture, sent_pages
 from pipeline.errors import ErrorCode, Failure, OperatorFailure, PermanentFailure, RetryableFailure, TimedOut
 from pipeline.model.foreign_text import shown
 from pipeline.model.question import Question, Reply
-from pipeline.model.reasons import reason_in
-from pipeline.model.refusals import RequestTooLarge, refusal
-from pipeline.model.replies import UnreadableAnswer, read_reply
+from pipeline.model.refusals import RequestTooLarge
+from pipeline.model.replies import UnreadableAnswer, read_response
 from pipeline.model.request_body import RequestBody, request_body
 from pipeline.model.spans import calling_model
 from pipeline.pacing.gate import Busy, Turn
@@ -139,9 +138,7 @@ class AzureOpenAIModel:
     def _read(self, status: int, headers: Mapping[str, str], content: bytes, question: Question, turn: Turn) -> Reply:
         """The answer in a response. The governor hears how the call went."""
         try:
-            if not 200 <= status < 300:
-                raise refusal(reason_in(status, headers, content, question), headers, question)
-            reply = read_reply(content, headers, question, status)
+            reply = read_response(status, headers, content, question)
         except (PermanentFailure, RequestTooLarge, UnreadableAnswer) as failure:
             # An answer all the same: the service had room for the call, and none of this is an outage.
             turn.succeeded(headers)

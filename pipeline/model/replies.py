@@ -57,6 +57,17 @@ class UnreadableAnswer(RetryableFailure):
         return failure
 
 
+def read_response(status: int, headers: Mapping[str, str], body: bytes, question: Question) -> Reply:
+    """The answer in a response, whatever its status.
+
+    Raises:
+        PermanentFailure, RetryableFailure: as `read_reply` and `refusal` give them.
+    """
+    if not 200 <= status < 300:
+        raise refusal(reason_in(status, headers, body, question), headers, question)
+    return read_reply(body, headers, question, status)
+
+
 def read_reply(body: bytes, headers: Mapping[str, str], question: Question, status: int = 200) -> Reply:
     """The answer in the `body` of a response with a 2xx `status`.
 

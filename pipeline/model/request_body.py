@@ -2,8 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pybase64
@@ -16,6 +16,10 @@ SLICE_BYTES = 48 * 1024
 time, twice of it saves none."""
 TURN_BYTES = 16 * SLICE_BYTES
 """Of the image, after which others on the event loop get their turn though the network would take more."""
+
+LINE_URL = "/v1/chat/completions"
+"""In each line of a batch's input file. Of the batch itself, Azure's guide says `/chat/completions`.
+https://learn.microsoft.com/azure/ai-foundry/openai/how-to/batch"""
 
 _END = b"]}]}"
 """The bytes after the last part: the ends of its message's content, of that, of the messages and of the request."""
@@ -37,7 +41,7 @@ class RequestBody:
     def __len__(self) -> int:
         return len(self.head) + sum((len(image) + 2) // 3 * 4 + len(after) for image, after in self.images)
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    async def __aiter__(self) -> AsyncGenerator[bytes]:
         yield self.head
         for data, after in self.images:
             with memoryview(data) as image:
@@ -69,6 +73,14 @@ def request_body(question: Question, picture: Picture) -> RequestBody:
     afters = [*(_AFTER_IMAGE + head for head in heads[1:]), _AFTER_IMAGE + _END]
     images = (page.image.data for page in sent_pages(picture))
     return RequestBody(beginning + heads[0], tuple(zip(images, afters, strict=True)))
+
+
+def batch_line(name: str, question: Question, picture: Picture) -> RequestBody:
+    """The same request as a line of a batch's input file, with the `name` that its answer comes back under."""
+    body = request_body(question, picture)
+    frame = json.dumps({"custom_id": name, "method": "POST", "url": LINE_URL}).encode().removesuffix(b"}")
+    *images, (last, after) = body.images
+    return replace(body, head=frame + b', "body": ' + body.head, images=(*images, (last, after + b"}\n")))
 
 
 def _heads(question: Question, picture: Picture) -> list[bytes]:

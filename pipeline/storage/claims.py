@@ -37,7 +37,7 @@ and finds the answer in it.
 import asyncio
 import logging
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Self
@@ -110,6 +110,39 @@ class Claims:
                 if not is_lost_race(error):
                     raise
                 await self._keep_over(blob, answer, kept)
+
+    async def amend(self, key: str, change: Callable[[bytes], bytes | None]) -> bytes | None:
+        """Change what the claim of the work `key` keeps, while no run has it. Two storage requests.
+
+        Args:
+            change: gives what is kept from then on, by what was kept; None: the same.
+
+        Returns:
+            What is kept now; None where nothing is.
+
+        Raises:
+            ClaimedElsewhere: a run has it.
+            RetryableFailure: it can't be changed now.
+        """
+        blob, busy = self._container.get_blob_client(f"claims/{key}"), ClaimedElsewhere("A run is at it.")
+        time = ServiceTime()
+        with translated(f"changing what {blob.blob_name} keeps"):
+            try:
+                stream = await blob.download_blob(decompress=False, raw_response_hook=time)
+            except ResourceNotFoundError:
+                return None
+            found = _Held.of(stream.properties)
+            if found.owner and (time.since(stream.properties.last_modified) or 0.0) <= self._lifetime:
+                raise busy
+            kept = await stream.readall() if found.keeps else None
+            changed = change(kept) if kept is not None else None
+            if changed is None:
+                return kept
+            try:
+                await _write(blob, changed, _Held("", found.runs, "", keeps=True), _still(found.etag))
+            except (ResourceNotFoundError, ResourceModifiedError):
+                raise busy from None
+        return changed
 
     async def _keep_over(self, blob: BlobClient, answer: bytes, kept: "_Held") -> None:
         """Keep an answer where there is a claim: of a run that died, once it had written its result."""

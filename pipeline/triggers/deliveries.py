@@ -31,6 +31,7 @@ from pipeline.errors import (
 )
 from pipeline.job.analysis import Analyzer
 from pipeline.job.answering import Failing
+from pipeline.job.batched import LONGEST
 from pipeline.job.last_resort import LastResort
 from pipeline.job.race import Outcome
 from pipeline.job.requests import Request
@@ -50,6 +51,8 @@ DEADLINE_SECONDS = 540.0
 kills the worker, and with it all else that runs there."""
 
 
+IN_BATCH = "in a batch"
+"""In the mark of an upload that waits for one."""
 MOST_TIME_OUTS = 5
 """Deliveries of one image whose call times out while calls for other images are answered, before it is given up."""
 
@@ -127,14 +130,16 @@ class Deliveries:
                 await self._tokens.require_left()
             async with self._door(request), asyncio.timeout(self._deadline):
                 begun = asyncio.get_running_loop().time()
-                await self._analyzer.analyze(request, record=record)
+                outcome = await self._analyzer.analyze(request, record=record)
         except TimeoutError:
             failure = RetryableFailure(f"It was not done within {self._deadline:g} seconds.")
             await self.defer_or_give_up(request, failure, record, begun)
         except RetryableFailure as failure:
             await self.defer_or_give_up(request, failure, record, begun)
         else:
-            if request.since is not None:
+            if outcome is Outcome.IN_BATCH:
+                await self._mark(record.name, LONGEST.total_seconds(), IN_BATCH)
+            elif request.since is not None:
                 await self.unmark(request.name)
 
     def _door(self, request: Request) -> AbstractAsyncContextManager[None]:

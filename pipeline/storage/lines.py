@@ -1,0 +1,96 @@
+"""Lines of batches: one blob for each question that waits to be sent in a batch, or was sent and has no reply yet."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+
+from azure.core import MatchConditions
+from azure.core.exceptions import ResourceModifiedError, ResourceNotFoundError
+from azure.storage.blob.aio import BlobServiceClient
+
+from pipeline.storage.errors import translated
+from pipeline.storage.facts import ListedBlob
+from pipeline.storage.listing import listed
+
+PREFIX = "batches/lines/"
+"""In the state container."""
+
+
+class Lines:
+    """The lines of all instances."""
+
+    def __init__(self, service: BlobServiceClient, container: str) -> None:
+        self._container = service.get_container_client(container)
+
+    async def write(self, name: str, body: AsyncGenerator[bytes], size: int, facts: Mapping[str, str]) -> None:
+        """Write the line `name`, over an earlier one. One storage request up to 64 MB.
+
+        Raises:
+            RetryableFailure: it can't be written now.
+        """
+        with translated(f"writing {PREFIX}{name}"):
+            await self._container.upload_blob(
+                f"{PREFIX}{name}", body, length=size, overwrite=True, metadata=dict(facts)
+            )
+
+    async def exists(self, name: str) -> bool:
+        """Whether there is a line `name`. One storage request.
+
+        Raises:
+            RetryableFailure: storage can't be asked.
+        """
+        with translated(f"looking for {PREFIX}{name}"):
+            return await self._container.get_blob_client(f"{PREFIX}{name}").exists()
+
+    async def all(self) -> AsyncIterator[ListedBlob]:
+        """All lines, named without the prefix. A storage request for 5,000.
+
+        Raises:
+            RetryableFailure: they can't be listed now.
+        """
+        with translated(f"listing {PREFIX}"):
+            async for page in listed(self._container, metadata=True, prefix=PREFIX):
+                for blob in page.blobs:
+                    yield ListedBlob(
+                        blob.name.removeprefix(PREFIX), blob.etag, blob.last_modified, blob.metadata, blob.size
+                    )
+
+    async def note(self, line: ListedBlob, facts: Mapping[str, str]) -> bool:
+        """Note `facts` with the line in place of those it has; False where it was changed meanwhile, or is gone. One
+        storage request.
+
+        Raises:
+            RetryableFailure: it can't be changed now.
+        """
+        with translated(f"changing {PREFIX}{line.name}"):
+            try:
+                await self._container.get_blob_client(f"{PREFIX}{line.name}").set_blob_metadata(
+                    dict(facts), etag=line.etag, match_condition=MatchConditions.IfNotModified
+                )
+            except (ResourceModifiedError, ResourceNotFoundError):
+                return False
+        return True
+
+    async def read(self, name: str) -> AsyncIterator[bytes]:
+        """The bytes of the line `name`, a few megabytes at a time; none where it is gone.
+
+        Raises:
+            RetryableFailure: it can't be read now.
+        """
+        with translated(f"reading {PREFIX}{name}"):
+            try:
+                stream = await self._container.get_blob_client(f"{PREFIX}{name}").download_blob(decompress=False)
+            except ResourceNotFoundError:
+                return
+            async for chunk in stream.chunks():
+                yield chunk
+
+    async def delete(self, name: str) -> None:
+        """Delete the line `name`, if it is there. One storage request.
+
+        Raises:
+            RetryableFailure: it can't be deleted now.
+        """
+        with translated(f"deleting {PREFIX}{name}"):
+            try:
+                await self._container.delete_blob(f"{PREFIX}{name}")
+            except ResourceNotFoundError:
+                return
