@@ -1,0 +1,140 @@
+"""Shards: the lines that are sent as one batch, and how far each has come. Pure.
+
+    filling    its lines are being chosen
+    filled     they are chosen; nothing was sent
+    uploaded   the service has the file
+    submitting the batch is being created: whether it was is not known until the answer is noted
+    submitted  the service works at it
+    ended      the service has ended it, in whatever way; its replies are being brought back
+    done       each line has its reply, or waits for another batch
+
+Every step is noted by a write on the condition that nobody else has noted another one, and is safe to be taken twice
+but for one: creating the batch. So that step is noted before it is taken, by one alone, and where its answer was lost,
+the service's own list of batches is searched for the file before it is taken again.
+"""
+
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Self
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+
+from pipeline.batches.status import BatchStatus
+from pipeline.one_line import short
+
+MOST_BYTES = 200_000_000
+"""Of an input file. https://learn.microsoft.com/azure/ai-foundry/openai/quotas-limits#batch-limits"""
+MOST_LINES = 100_000
+"""Of an input file; from the same page."""
+MOST_BATCHES = 2
+"""For one line: what has no answer in them goes back to the job, which decides."""
+LONGEST_UNSENT = timedelta(days=3)
+"""How long lines may wait for a place in the queue of batches; then they go back to the job."""
+LONGEST_BATCH = timedelta(days=2)
+"""After it was submitted, a batch that goes on is cancelled. The service promises a day."""
+SHOWN_FOR = timedelta(days=1)
+"""How long a shard that is done can be seen."""
+PAUSES = (timedelta(minutes=1), timedelta(minutes=5), timedelta(minutes=15), timedelta(minutes=30))
+"""After a refusal to take a batch, before the next try; the last one again and again."""
+
+
+class State(StrEnum):
+    FILLING = "filling"
+    FILLED = "filled"
+    UPLOADED = "uploaded"
+    SUBMITTING = "submitting"
+    SUBMITTED = "submitted"
+    ENDED = "ended"
+    DONE = "done"
+
+
+class Shard(BaseModel):
+    """One shard, as its blob says."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    deployment: str
+    state: State = State.FILLING
+    created_at: AwareDatetime
+    lines: int = 0
+    size_bytes: int = 0
+    file_id: str | None = None
+    batch_id: str | None = None
+    submitted_at: AwareDatetime | None = None
+    checked_at: AwareDatetime | None = None
+    """When the service was last asked about it."""
+    ended_at: AwareDatetime | None = None
+    status: str | None = None
+    """The service's own word."""
+    completed: int = 0
+    """Lines, as the service counts."""
+    failed: int = 0
+    output_file_id: str | None = None
+    error_file_id: str | None = None
+    refusals: int = 0
+    """Of the service to take it."""
+    retry_at: AwareDatetime | None = None
+    problem: str | None = Field(None, max_length=500)
+    """Why it does not go on."""
+    cancel_asked: bool = False
+    """By a person."""
+
+    def to_json(self) -> bytes:
+        return self.model_dump_json(exclude_defaults=True).encode()
+
+    @classmethod
+    def from_json(cls, body: bytes) -> Self | None:
+        """The shard; None for what the app did not write."""
+        try:
+            return cls.model_validate_json(body)
+        except ValidationError:
+            return None
+
+    def at(self, state: State, **facts: object) -> Self:
+        """The shard one step on."""
+        return self.model_copy(update={"state": state, "problem": None, "retry_at": None, **facts})
+
+    def refused(self, why: str, now: datetime) -> Self:
+        """The shard that the service does not take now: it is tried again later."""
+        pause = PAUSES[min(self.refusals, len(PAUSES) - 1)]
+        return self.model_copy(
+            update={
+                "state": State.UPLOADED,
+                "batch_id": None,
+                "refusals": self.refusals + 1,
+                "retry_at": now + pause,
+                "problem": short(why, 500),
+            }
+        )
+
+    def seen(self, status: BatchStatus, now: datetime) -> Self:
+        """The shard, as the service says that it is."""
+        facts: dict[str, object] = {
+            "batch_id": status.id,
+            "status": status.status,
+            "checked_at": now,
+            "completed": status.completed,
+            "failed": status.failed,
+            "submitted_at": self.submitted_at or now,
+        }
+        if not status.has_ended:
+            return self.at(State.SUBMITTED, **facts)
+        if status.may_be_taken_later:
+            return self.model_copy(update=facts).refused(status.problem or "The batch failed.", now)
+        files = {"output_file_id": status.output_file_id, "error_file_id": status.error_file_id}
+        ended = self.at(State.ENDED, **facts, **files, ended_at=now)
+        return ended.model_copy(update={"problem": short(status.problem, 500) if status.problem else None})
+
+    def is_too_late(self, now: datetime) -> bool:
+        """Whether the service has had it for longer than any batch takes."""
+        return self.submitted_at is not None and now - self.submitted_at > LONGEST_BATCH
+
+    def is_hopeless(self, now: datetime) -> bool:
+        """Whether the service has not taken it for so long that its lines go back to the job."""
+        unsent = self.state in (State.FILLING, State.FILLED, State.UPLOADED)
+        return unsent and now - self.created_at > LONGEST_UNSENT
+
+    def is_due(self, now: datetime) -> bool:
+        """Whether it may go on now, or waits after a refusal."""
+        return self.retry_at is None or now >= self.retry_at
