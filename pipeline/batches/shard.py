@@ -100,8 +100,9 @@ class Shard(BaseModel):
         pause = PAUSES[min(self.refusals, len(PAUSES) - 1)]
         return self.model_copy(
             update={
-                "state": State.UPLOADED,
+                "state": State.UPLOADED if self.file_id else State.FILLED,
                 "batch_id": None,
+                "submitted_at": None,
                 "refusals": self.refusals + 1,
                 "retry_at": now + pause,
                 "problem": short(why, 500),
@@ -130,10 +131,15 @@ class Shard(BaseModel):
         """Whether the service has had it for longer than any batch takes."""
         return self.submitted_at is not None and now - self.submitted_at > LONGEST_BATCH
 
+    @property
+    def is_unsent(self) -> bool:
+        """Whether it is still to be sent, so that no further one need be made."""
+        return self.state in (State.FILLING, State.FILLED, State.UPLOADED, State.SUBMITTING)
+
     def is_hopeless(self, now: datetime) -> bool:
         """Whether the service has not taken it for so long that its lines go back to the job."""
-        unsent = self.state in (State.FILLING, State.FILLED, State.UPLOADED)
-        return unsent and now - self.created_at > LONGEST_UNSENT
+        chosen = self.state in (State.FILLED, State.UPLOADED)
+        return chosen and now - self.created_at > LONGEST_UNSENT
 
     def is_due(self, now: datetime) -> bool:
         """Whether it may go on now, or waits after a refusal."""

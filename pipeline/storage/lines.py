@@ -63,7 +63,7 @@ class Lines:
         with translated(f"changing {PREFIX}{line.name}"):
             try:
                 await self._container.get_blob_client(f"{PREFIX}{line.name}").set_blob_metadata(
-                    dict(facts), etag=line.etag, match_condition=MatchConditions.IfNotModified
+                    dict(facts), etag=f'"{line.etag}"', match_condition=MatchConditions.IfNotModified
                 )
             except (ResourceModifiedError, ResourceNotFoundError):
                 return False

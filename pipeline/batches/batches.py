@@ -1,0 +1,361 @@
+"""A run of the timer: every shard goes as far as it can, and lines that wait become new ones."""
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+from uuid import uuid4
+
+from pipeline.batches.service import BatchService, FileGone, InputFile, Refused
+from pipeline.batches.shard import MOST_BATCHES, MOST_BYTES, MOST_LINES, SHOWN_FOR, Shard, State
+from pipeline.batches.status import no_answer, passes, read_line
+from pipeline.errors import OperatorFailure, RetryableFailure
+from pipeline.job.batched import BatchLog, LineReply
+from pipeline.job.requests import Request
+from pipeline.storage.claims import Claims
+from pipeline.storage.facts import ClaimedElsewhere, ListedBlob
+from pipeline.storage.lines import Lines
+from pipeline.storage.shards import Shards
+
+logger = logging.getLogger("pipeline.batches")  # a name that people's queries match (docs/operations.md)
+
+AT_A_TIME = 16
+"""Lines that are noted, or whose replies are brought back, at the same time."""
+RUN_SECONDS = 1200.0
+"""One run's time, inside functionTimeout; the next one goes on where it stopped."""
+
+
+class Queue(Protocol):
+    """See `pipeline.storage.queue.MessageQueue`."""
+
+    async def send(self, message: Request, delay: float) -> None: ...
+
+
+class Marks(Protocol):
+    """See `pipeline.storage.marks.QueuedMarks`."""
+
+    async def mark(self, name: str, seconds: float, why: str = "") -> None: ...
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """The lines that there are."""
+
+    unsent: dict[str, list[ListedBlob]] = field(default_factory=lambda: defaultdict(list))
+    """By deployment, the oldest first."""
+    sent: dict[str, dict[str, ListedBlob]] = field(default_factory=lambda: defaultdict(dict))
+    """By shard, and by their names."""
+
+
+class Batches:
+    """Sends lines in batches, and brings their replies back. One per process.
+
+    It holds the names of all lines, some 500 bytes each, and a few megabytes of what it sends.
+
+    Args:
+        wait: seconds that the oldest line waits for others.
+        lost_after: seconds after which a batch is looked for whose creation had no answer.
+    """
+
+    def __init__(  # noqa: PLR0913 - the parts of the app, by keyword
+        self,
+        service: BatchService,
+        lines: Lines,
+        shards: Shards,
+        claims: Claims,
+        queue: Queue,
+        marks: Marks,
+        *,
+        wait: float,
+        lost_after: float,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._service = service
+        self._lines = lines
+        self._shards = shards
+        self._claims = claims
+        self._queue = queue
+        self._marks = marks
+        self._wait = timedelta(seconds=wait)
+        self._lost_after = timedelta(seconds=lost_after)
+        self._now = now
+
+    async def run(self) -> None:
+        """Take each shard as far as it goes; send the lines that have waited long enough.
+
+        Raises:
+            RetryableFailure: storage can't be reached; the next run goes on.
+        """
+        deadline = asyncio.get_running_loop().time() + RUN_SECONDS
+        shards = [_Stored(shard, etag) async for shard, etag in self._stored()]
+        waiting = await self._waiting()
+        held_up = set()
+        """Deployments that take no further batch for now."""
+        for stored in shards:
+            if asyncio.get_running_loop().time() > deadline:
+                return
+            await self._go_on(stored, waiting)
+            if stored.shard.is_unsent:
+                held_up.add(stored.shard.deployment)
+        send_now = bool(waiting.unsent) and await self._shards.take_send_now()
+        for deployment, lines in waiting.unsent.items():
+            while (chosen := self._next_shard(lines, send_now)) and deployment not in held_up:
+                if asyncio.get_running_loop().time() > deadline:
+                    return
+                del lines[: len(chosen)]
+                stored = await self._fill(deployment, chosen, waiting)
+                await self._go_on(stored, waiting)
+                if stored.shard.is_unsent:
+                    held_up.add(deployment)
+
+    async def _stored(self) -> AsyncIterator[tuple[Shard, str]]:
+        await self._shards.forget_done(self._now() - SHOWN_FOR)
+        async for shard_id, etag, body in self._shards.unfinished():
+            shard = Shard.from_json(body)
+            if shard is None or shard.id != shard_id:
+                logger.warning("The shard %s can't be read and is left alone.", ascii(shard_id[:100]))
+                continue
+            yield shard, etag
+
+    async def _waiting(self) -> _Waiting:
+        waiting = _Waiting()
+        async for line in self._lines.all():
+            if shard_id := line.metadata.get("shard"):
+                waiting.sent[shard_id][line.name] = line
+            else:
+                waiting.unsent[line.metadata.get("deployment", "")].append(line)
+        for lines in waiting.unsent.values():
+            lines.sort(key=lambda line: line.last_modified)
+        return waiting
+
+    def _next_shard(self, lines: Sequence[ListedBlob], send_now: bool) -> Sequence[ListedBlob]:
+        """The lines that make the next shard: as many as fit; none while more may come."""
+        size = 0
+        for number, line in enumerate(lines):
+            size += line.size
+            if size > MOST_BYTES or number == MOST_LINES:
+                return lines[:number]
+        is_due = bool(lines) and self._now() - lines[0].last_modified >= self._wait
+        return lines if is_due or send_now else []
+
+    async def _fill(self, deployment: str, chosen: Iterable[ListedBlob], waiting: _Waiting) -> "_Stored":
+        """Make a shard of the `chosen` lines; those that another run has chosen, or that are gone, are left out."""
+        now = self._now()
+        shard_id = f"{now:%Y%m%dT%H%M%S}-{uuid4().hex[:8]}"
+        stored = _Stored(Shard(id=shard_id, deployment=deployment, created_at=now), None)
+        await self._note(stored, stored.shard)
+
+        async def take(line: ListedBlob) -> None:
+            if await self._lines.note(line, {**line.metadata, "shard": shard_id}):
+                waiting.sent[shard_id][line.name] = line
+
+        await _each(take, chosen)
+        return stored
+
+    async def _go_on(self, stored: "_Stored", waiting: _Waiting) -> None:
+        """Take one shard as far as it goes now."""
+        lines = waiting.sent[stored.shard.id]
+        try:
+            while stored.shard.is_due(self._now()) and await self._step(stored, lines):
+                pass
+        except _Overtaken:
+            logger.info("The shard %s is taken on by another run.", stored.shard.id)
+        except Refused as refusal:
+            await self._note_quietly(stored, stored.shard.refused(refusal.message, self._now()))
+        except RetryableFailure as failure:
+            kind = "the operator has to fix something" if isinstance(failure, OperatorFailure) else "it goes on later"
+            logger.warning("The shard %s (%s): %s", stored.shard.id, kind, failure.message)
+            problem = stored.shard.model_copy(update={"problem": failure.message[:500]})
+            if problem != stored.shard:
+                await self._note_quietly(stored, problem)
+
+    async def _step(self, stored: "_Stored", lines: dict[str, ListedBlob]) -> bool:
+        """Take one step; False where there is nothing to do for now."""
+        shard, now = stored.shard, self._now()
+        if shard.is_hopeless(now):
+            await self._note(stored, shard.at(State.ENDED, ended_at=now, status="not sent"))
+            return True
+        match shard.state:
+            case State.FILLING:
+                size = sum(line.size for line in lines.values())
+                state = State.FILLED if lines else State.DONE
+                await self._note(
+                    stored, shard.at(state, lines=len(lines), size_bytes=size, ended_at=None if lines else now)
+                )
+            case State.FILLED:
+                file_id = await self._service.upload(self._input_file(shard, list(lines.values())))
+                await self._note(stored, shard.at(State.UPLOADED, file_id=file_id))
+            case State.UPLOADED:
+                await self._submit(stored)
+            case State.SUBMITTING if now - (shard.checked_at or now) <= self._lost_after:
+                return False  # another run may be about to note it
+            case State.SUBMITTING:
+                found = await self._service.find(str(shard.file_id))
+                await self._note(stored, shard.seen(found, now) if found else shard.at(State.UPLOADED))
+            case State.SUBMITTED:
+                return await self._poll(stored)
+            case State.ENDED:
+                if not await self._bring_back(shard, lines):
+                    return False
+                await self._note(stored, shard.at(State.DONE, ended_at=now))
+                logger.info("The shard %s is done: %d lines, %d answered", shard.id, shard.lines, shard.completed)
+            case State.DONE:
+                return False
+        return True
+
+    async def _submit(self, stored: "_Stored") -> None:
+        shard, now = stored.shard, self._now()
+        await self._note(stored, shard.at(State.SUBMITTING, checked_at=now))
+        try:
+            status = await self._service.create(str(shard.file_id))
+        except FileGone:
+            await self._note(stored, shard.at(State.FILLED, file_id=None))
+        else:
+            stored.is_polled = True
+            await self._note(stored, stored.shard.seen(status, now))
+
+    async def _poll(self, stored: "_Stored") -> bool:
+        shard, now = stored.shard, self._now()
+        if stored.is_polled:
+            return False
+        stored.is_polled = True
+        status = await self._service.look(str(shard.batch_id))
+        if status is None:
+            await self._note(stored, shard.at(State.ENDED, ended_at=now, status="gone"))
+            return True
+        seen = shard.seen(status, now)
+        if seen != shard.model_copy(update={"checked_at": now}):
+            await self._note(stored, seen)
+        if not status.has_ended and status.status != "cancelling" and (shard.cancel_asked or shard.is_too_late(now)):
+            await self._service.cancel(status.id)
+        return status.has_ended
+
+    def _input_file(self, shard: Shard, lines: Sequence[ListedBlob]) -> InputFile:
+        async def content() -> AsyncIterator[bytes]:
+            for line in lines:
+                length = 0
+                async for chunk in self._lines.read(line.name):
+                    length += len(chunk)
+                    yield chunk
+                if length != line.size:
+                    raise RetryableFailure(f"The line {line.name} has changed while it was sent.")
+
+        return InputFile(f"{shard.id}.jsonl", sum(line.size for line in lines), content)
+
+    # Replies:
+
+    async def _bring_back(self, shard: Shard, lines: dict[str, ListedBlob]) -> bool:
+        """Bring every reply of an ended batch to the claim that waits for it; False where some have to wait."""
+        left = dict(lines)
+        busy: set[str] = set()
+        for file_id in filter(None, (shard.output_file_id, shard.error_file_id)):
+            await self._bring_back_file(file_id, left, busy)
+        why = f"The batch ended as '{shard.status}' and has no answer to this image."
+        missing = [line for line in left.values() if line.name not in busy]
+
+        async def give_up(line: ListedBlob) -> None:
+            await self._settle(line, no_answer(why), left, busy, again=shard.submitted_at is not None)
+
+        await _each(give_up, missing)
+        if busy:
+            return False
+        for file_id in filter(None, (shard.file_id, shard.output_file_id, shard.error_file_id)):
+            await self._service.delete_file(file_id)
+        return True
+
+    async def _bring_back_file(self, file_id: str, left: dict[str, ListedBlob], busy: set[str]) -> None:
+        async def settle(read: tuple[ListedBlob, LineReply]) -> None:
+            await self._settle(*read, left, busy)
+
+        ready: list[tuple[ListedBlob, LineReply]] = []
+        try:
+            async for text in self._service.lines(file_id):
+                name, reply = read_line(text) or ("", None)
+                line = left.get(name)
+                if line and reply and name not in busy:
+                    ready.append((line, reply))
+                if len(ready) == AT_A_TIME:
+                    await _each(settle, ready)
+                    ready.clear()
+        except FileGone:
+            logger.warning("A file of a batch is gone: %s", file_id)
+        await _each(settle, ready)
+
+    async def _settle(
+        self,
+        line: ListedBlob,
+        reply: LineReply,
+        left: dict[str, ListedBlob],
+        busy: set[str],
+        *,
+        again: bool = True,
+    ) -> None:
+        """Bring one reply back; or leave the line to another batch, if that may have a better one and `again`."""
+        tries = line.metadata.get("tries", "")
+        if again and passes(reply) and len(tries) + 1 < MOST_BATCHES:
+            facts = {name: value for name, value in line.metadata.items() if name != "shard"}
+            if await self._lines.note(line, {**facts, "tries": f"{tries}x"}):
+                left.pop(line.name, None)
+            else:
+                busy.add(line.name)
+            return
+
+        def add(kept: bytes) -> bytes | None:
+            log = BatchLog.kept_in(kept)
+            changed = log.answered(line.name, reply) if log else None
+            return changed.to_json() if changed else None
+
+        try:
+            log = BatchLog.kept_in(await self._claims.amend(line.metadata.get("claim", ""), add))
+        except ClaimedElsewhere:
+            busy.add(line.name)
+            return
+        if log and not log.waiting:
+            await self._marks.mark(log.request.name, 0)
+            await self._queue.send(log.request.model_copy(update={"since": self._now()}), 0)
+        await self._lines.delete(line.name)
+        left.pop(line.name, None)
+
+    # Notes:
+
+    async def _note(self, stored: "_Stored", shard: Shard) -> None:
+        etag = await self._shards.write(shard.id, shard.to_json(), stored.etag, is_done=shard.state is State.DONE)
+        if etag is None:
+            raise _Overtaken
+        stored.shard, stored.etag = shard, etag
+
+    async def _note_quietly(self, stored: "_Stored", shard: Shard) -> None:
+        try:
+            await self._note(stored, shard)
+        except _Overtaken:
+            logger.info("The shard %s is taken on by another run.", shard.id)
+
+
+@dataclass(slots=True)
+class _Stored:
+    """A shard, and the ETag of its blob."""
+
+    shard: Shard
+    etag: str | None
+    is_polled: bool = False
+    """In this run."""
+
+
+class _Overtaken(Exception):
+    """Another run, or a person, has changed the shard."""
+
+
+async def _each[T](work: Callable[[T], Awaitable[None]], items: Iterable[T]) -> None:
+    """Do the `work` on all `items`, a few at a time; then raise the first failure, if there is one."""
+    slots = asyncio.Semaphore(AT_A_TIME)
+
+    async def one(item: T) -> None:
+        async with slots:
+            await work(item)
+
+    ended = await asyncio.gather(*map(one, items), return_exceptions=True)
+    if failures := [failure for failure in ended if failure]:
+        raise failures[0]

@@ -1,0 +1,257 @@
+"""Files and batches of an Azure OpenAI resource, through its v1 endpoint."""
+
+import json
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+import httpx2
+from azure.core.exceptions import AzureError
+from openai import APIConnectionError, APIStatusError, AsyncOpenAI, DefaultAioHttpClient
+
+from pipeline.batches.status import BatchStatus
+from pipeline.errors import OperatorFailure, RetryableFailure
+from pipeline.model.foreign_text import shown
+from pipeline.model.reasons import Reason, reason_in
+
+logger = logging.getLogger(__name__)
+
+ENDPOINT = "/chat/completions"
+"""Of a batch, as Azure's guide creates it; of its lines it is another, see `pipeline.model.request_body.LINE_URL`.
+https://learn.microsoft.com/azure/ai-foundry/openai/how-to/batch"""
+KEPT_SECONDS = 14 * 24 * 3600
+"""How long the service keeps a file that the app could not delete: the shortest time that it takes. With it, a resource
+may have 10,000 input files in place of 500. https://learn.microsoft.com/azure/ai-foundry/openai/quotas-limits"""
+SECONDS = 600.0
+"""For one request: an input file has 200 MB."""
+MOST_LINE_BYTES = 16 * 1024 * 1024
+"""Of an answer. A million tokens, more than any model writes, take a quarter."""
+MOST_LISTED = 20
+"""Pages of the list of batches that are searched for one: 2,000 batches, the newest first."""
+
+
+class Refused(RetryableFailure):
+    """The service does not take the batch now; `code` is its own word."""
+
+    def __init__(self, message: str, code: str | None, status: int) -> None:
+        super().__init__(message, status=status)
+        self.code = code
+
+
+class FileGone(Exception):
+    """There is no such file, or no such batch, any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class InputFile:
+    """A file to upload, made while it is sent."""
+
+    name: str
+    size: int
+    content: Callable[[], AsyncIterator[bytes]]
+
+
+class BatchService:
+    """The service's files and batches. One per process: it holds the connections.
+
+    Args:
+        endpoint: `https://<resource>.openai.azure.com`, with or without `/openai/v1`.
+        token: gives a current bearer token; it is called for every request and caches.
+    """
+
+    def __init__(self, endpoint: str, token: Callable[[], Awaitable[str]]) -> None:
+        self._client = AsyncOpenAI(
+            base_url=endpoint.removesuffix("/").removesuffix("/openai/v1") + "/openai/v1/",
+            api_key=token,
+            timeout=SECONDS,
+            max_retries=0,  # the timer comes again
+            http_client=DefaultAioHttpClient(follow_redirects=False),
+        )
+
+    async def upload(self, file: InputFile) -> str:
+        """Upload an input file; its id. No more than a few megabytes of it are in memory.
+
+        Raises:
+            Refused, OperatorFailure, RetryableFailure: it is not there, or may not be.
+        """
+        form = _Form(file)
+        document = await self._send(
+            "POST",
+            "/files",
+            content=form,
+            headers={"Content-Type": form.content_type, "Content-Length": str(len(form))},
+        )
+        file_id = document.get("id")
+        if not isinstance(file_id, str) or not file_id:
+            raise RetryableFailure("The service took a file, and gave it no id.")
+        return file_id
+
+    async def create(self, file_id: str) -> BatchStatus:
+        """Create a batch of the file.
+
+        Raises:
+            Refused: it is not created.
+            OperatorFailure, RetryableFailure: it may have been.
+        """
+        request = {"input_file_id": file_id, "endpoint": ENDPOINT, "completion_window": "24h"}
+        return _read(await self._send("POST", "/batches", json=request))
+
+    async def find(self, file_id: str) -> BatchStatus | None:
+        """The batch of the file, if there is one that was not refused.
+
+        Raises:
+            OperatorFailure, RetryableFailure: it can't be looked for now.
+        """
+        after: str | None = None
+        for _ in range(MOST_LISTED):
+            page = await self._send("GET", "/batches", params={"limit": 100} | ({"after": after} if after else {}))
+            listed = page.get("data")
+            batches = (
+                [status for each in listed if (status := BatchStatus.read(each))] if isinstance(listed, list) else []
+            )
+            for status in batches:
+                if status.input_file_id == file_id and not status.may_be_taken_later:
+                    return status
+            if not page.get("has_more") or not batches:
+                break
+            after = batches[-1].id
+        return None
+
+    async def look(self, batch_id: str) -> BatchStatus | None:
+        """The batch as it is now; None where it is gone.
+
+        Raises:
+            OperatorFailure, RetryableFailure: it can't be asked for now.
+        """
+        try:
+            return _read(await self._send("GET", f"/batches/{batch_id}"))
+        except FileGone:
+            return None
+
+    async def cancel(self, batch_id: str) -> None:
+        """Have the batch cancelled, which takes up to ten minutes. What is answered by then is kept, and paid.
+
+        Raises:
+            OperatorFailure, RetryableFailure: it can't be cancelled now.
+        """
+        try:
+            await self._send("POST", f"/batches/{batch_id}/cancel")
+        except (FileGone, Refused) as refusal:  # it has ended
+            logger.info("A batch is not cancelled: %s", refusal)
+
+    async def lines(self, file_id: str) -> AsyncIterator[bytes]:
+        """The lines of an output or error file, as they come.
+
+        Raises:
+            FileGone: there is no such file.
+            OperatorFailure, RetryableFailure: it can't be read now.
+        """
+        rest = b""
+        async with self._failures(), self._client.files.with_streaming_response.content(file_id) as response:
+            async for chunk in response.iter_bytes(64 * 1024):
+                *whole, rest = (rest + chunk).split(b"\n")
+                for line in whole:
+                    if line.strip():
+                        yield line
+                if len(rest) > MOST_LINE_BYTES:
+                    raise RetryableFailure(f"A line of the file {shown(file_id, 100)} is too long to be an answer.")
+        if rest.strip():
+            yield rest
+
+    async def delete_file(self, file_id: str) -> None:
+        """Delete the file, if it is there.
+
+        Raises:
+            Refused, OperatorFailure, RetryableFailure: it can't be deleted now.
+        """
+        try:
+            await self._send("DELETE", f"/files/{file_id}")
+        except FileGone:
+            return
+
+    async def _send(self, method: str, path: str, **request: Any) -> dict[str, Any]:
+        options = {name: request.pop(name) for name in ("headers", "params") if name in request}
+        async with self._failures():
+            match method:
+                case "GET":
+                    response = await self._client.get(path, cast_to=httpx2.Response, options=options)
+                case "DELETE":
+                    response = await self._client.delete(path, cast_to=httpx2.Response, options=options)
+                case _:
+                    body = {"content": request["content"]} if "content" in request else {"body": request.get("json")}
+                    response = await self._client.post(path, cast_to=httpx2.Response, options=options, **body)
+        try:
+            document = response.json()
+        except ValueError:
+            raise RetryableFailure("The model service's answer about a batch is not JSON.") from None
+        return document if isinstance(document, dict) else {}
+
+    @asynccontextmanager
+    async def _failures(self) -> AsyncIterator[None]:
+        try:
+            yield
+        except APIStatusError as error:
+            status = error.status_code
+            await error.response.aread()
+            raise _failure(reason_in(status, error.response.headers, error.response.content, None)) from None
+        except (APIConnectionError, aiohttp.ClientError, httpx2.HTTPError, TimeoutError) as error:
+            raise RetryableFailure(f"The connection to the model service failed ({type(error).__name__}).") from error
+        except AzureError as error:
+            raise RetryableFailure(f"The identity endpoint did not answer ({type(error).__name__}).") from error
+
+
+def _failure(reason: Reason) -> Exception:
+    status = reason.status
+    if status == 404 and "deploymentnotfound" not in reason.codes:
+        return FileGone(reason.words)
+    if status in (401, 403):
+        return OperatorFailure(
+            "The app's identity may not use batches: give it the role 'Blobsight batches', or"
+            f" 'Cognitive Services OpenAI Contributor', on the Azure OpenAI resource. {reason.words}",
+            status=status,
+        )
+    if 400 <= status < 500 and status not in (408, 429):
+        return Refused(f"The service does not take the batch. {reason.words}", reason.code, status)
+    return RetryableFailure(f"The model service can't be asked about batches now. {reason.words}", status=status)
+
+
+def _read(document: dict[str, Any]) -> BatchStatus:
+    status = BatchStatus.read(document)
+    if status is None:
+        raise RetryableFailure("The service described a batch without an id.")
+    return status
+
+
+class _Form:
+    """The multipart form of an upload, as slices of bytes."""
+
+    def __init__(self, file: InputFile) -> None:
+        boundary = f"blobsight-{file.name}"
+        self.content_type = f"multipart/form-data; boundary={boundary}"
+        fields = {
+            "purpose": "batch",
+            "expires_after[anchor]": "created_at",
+            "expires_after[seconds]": str(KEPT_SECONDS),
+        }
+        plain = "".join(
+            f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+            for name, value in fields.items()
+        )
+        self._head = (
+            f'{plain}--{boundary}\r\nContent-Disposition: form-data; name="file"; filename={json.dumps(file.name)}\r\n'
+            "Content-Type: application/jsonl\r\n\r\n"
+        ).encode()
+        self._end = f"\r\n--{boundary}--\r\n".encode()
+        self._file = file
+
+    def __len__(self) -> int:
+        return len(self._head) + self._file.size + len(self._end)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self._head
+        async for chunk in self._file.content():
+            yield chunk
+        yield self._end
