@@ -62,13 +62,13 @@ class Batches:
 
     def __init__(  # noqa: PLR0913 - the parts of the app, by keyword
         self,
+        *,
         service: BatchService,
         lines: Lines,
         shards: Shards,
         claims: Claims,
         queue: Queue,
         marks: Marks,
-        *,
         wait: float,
         lost_after: float,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -102,7 +102,7 @@ class Batches:
                 held_up.add(stored.shard.deployment)
         send_now = bool(waiting.unsent) and await self._shards.take_send_now()
         for deployment, lines in waiting.unsent.items():
-            while (chosen := self._next_shard(lines, send_now)) and deployment not in held_up:
+            while (chosen := self._next_shard(lines, send_now=send_now)) and deployment not in held_up:
                 if asyncio.get_running_loop().time() > deadline:
                     return
                 del lines[: len(chosen)]
@@ -131,7 +131,7 @@ class Batches:
             lines.sort(key=lambda line: line.last_modified)
         return waiting
 
-    def _next_shard(self, lines: Sequence[ListedBlob], send_now: bool) -> Sequence[ListedBlob]:
+    def _next_shard(self, lines: Sequence[ListedBlob], *, send_now: bool) -> Sequence[ListedBlob]:
         """The lines that make the next shard: as many as fit; none while more may come."""
         size = 0
         for number, line in enumerate(lines):

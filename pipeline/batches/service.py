@@ -25,8 +25,8 @@ https://learn.microsoft.com/azure/ai-foundry/openai/how-to/batch"""
 KEPT_SECONDS = 14 * 24 * 3600
 """How long the service keeps a file that the app could not delete: the shortest time that it takes. With it, a resource
 may have 10,000 input files in place of 500. https://learn.microsoft.com/azure/ai-foundry/openai/quotas-limits"""
-SECONDS = 600.0
-"""For one request: an input file has 200 MB."""
+UPLOAD_SECONDS = 600.0
+"""An input file has 200 MB."""
 MOST_LINE_BYTES = 16 * 1024 * 1024
 """Of an answer. A million tokens, more than any model writes, take a quarter."""
 MOST_LISTED = 20
@@ -60,13 +60,14 @@ class BatchService:
     Args:
         endpoint: `https://<resource>.openai.azure.com`, with or without `/openai/v1`.
         token: gives a current bearer token; it is called for every request and caches.
+        timeout: seconds for any request but an upload.
     """
 
-    def __init__(self, endpoint: str, token: Callable[[], Awaitable[str]]) -> None:
+    def __init__(self, endpoint: str, token: Callable[[], Awaitable[str]], timeout: float) -> None:
         self._client = AsyncOpenAI(
             base_url=endpoint.removesuffix("/").removesuffix("/openai/v1") + "/openai/v1/",
             api_key=token,
-            timeout=SECONDS,
+            timeout=timeout,
             max_retries=0,  # the timer comes again
             http_client=DefaultAioHttpClient(follow_redirects=False),
         )
@@ -78,11 +79,11 @@ class BatchService:
             Refused, OperatorFailure, RetryableFailure: it is not there, or may not be.
         """
         form = _Form(file)
+        headers = {"Content-Type": form.content_type, "Content-Length": str(len(form))}
         document = await self._send(
-            "POST",
-            "/files",
-            content=form,
-            headers={"Content-Type": form.content_type, "Content-Length": str(len(form))},
+            self._client.post(
+                "/files", cast_to=httpx2.Response, content=form, options={"headers": headers, "timeout": UPLOAD_SECONDS}
+            )
         )
         file_id = document.get("id")
         if not isinstance(file_id, str) or not file_id:
@@ -97,7 +98,7 @@ class BatchService:
             OperatorFailure, RetryableFailure: it may have been.
         """
         request = {"input_file_id": file_id, "endpoint": ENDPOINT, "completion_window": "24h"}
-        return _read(await self._send("POST", "/batches", json=request))
+        return _read(await self._send(self._client.post("/batches", cast_to=httpx2.Response, body=request)))
 
     async def find(self, file_id: str) -> BatchStatus | None:
         """The batch of the file, if there is one that was not refused.
@@ -107,7 +108,8 @@ class BatchService:
         """
         after: str | None = None
         for _ in range(MOST_LISTED):
-            page = await self._send("GET", "/batches", params={"limit": 100} | ({"after": after} if after else {}))
+            params = {"limit": "100", "after": after} if after else {"limit": "100"}
+            page = await self._send(self._client.get("/batches", cast_to=httpx2.Response, options={"params": params}))
             listed = page.get("data")
             batches = (
                 [status for each in listed if (status := BatchStatus.read(each))] if isinstance(listed, list) else []
@@ -127,7 +129,7 @@ class BatchService:
             OperatorFailure, RetryableFailure: it can't be asked for now.
         """
         try:
-            return _read(await self._send("GET", f"/batches/{batch_id}"))
+            return _read(await self._send(self._client.get(f"/batches/{batch_id}", cast_to=httpx2.Response)))
         except FileGone:
             return None
 
@@ -138,7 +140,7 @@ class BatchService:
             OperatorFailure, RetryableFailure: it can't be cancelled now.
         """
         try:
-            await self._send("POST", f"/batches/{batch_id}/cancel")
+            await self._send(self._client.post(f"/batches/{batch_id}/cancel", cast_to=httpx2.Response))
         except (FileGone, Refused) as refusal:  # it has ended
             logger.info("A batch is not cancelled: %s", refusal)
 
@@ -168,21 +170,13 @@ class BatchService:
             Refused, OperatorFailure, RetryableFailure: it can't be deleted now.
         """
         try:
-            await self._send("DELETE", f"/files/{file_id}")
+            await self._send(self._client.delete(f"/files/{file_id}", cast_to=httpx2.Response))
         except FileGone:
             return
 
-    async def _send(self, method: str, path: str, **request: Any) -> dict[str, Any]:
-        options = {name: request.pop(name) for name in ("headers", "params") if name in request}
+    async def _send(self, call: Awaitable[httpx2.Response]) -> dict[str, Any]:
         async with self._failures():
-            match method:
-                case "GET":
-                    response = await self._client.get(path, cast_to=httpx2.Response, options=options)
-                case "DELETE":
-                    response = await self._client.delete(path, cast_to=httpx2.Response, options=options)
-                case _:
-                    body = {"content": request["content"]} if "content" in request else {"body": request.get("json")}
-                    response = await self._client.post(path, cast_to=httpx2.Response, options=options, **body)
+            response = await call
         try:
             document = response.json()
         except ValueError:

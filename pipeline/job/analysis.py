@@ -50,6 +50,7 @@ class Analyzer:
     ones. No image waits for one half while it holds part of the other, so they can't deadlock.
 
     Args:
+        batch_lane: where questions go that need not be answered soon.
         instruction_files: where they are, if not beside the images.
         patience: seconds to wait for memory; an image that would wait longer gets `NoMemory`.
     """
@@ -62,7 +63,7 @@ class Analyzer:
         claims: Claims,
         model: VisionModel,
         *,
-        batch_lane: BatchLane,
+        batch_lane: BatchLane | None = None,
         instruction_files: Files | None = None,
         patience: float = 30.0,
     ) -> None:
@@ -160,7 +161,7 @@ class Analyzer:
                     continue
                 try:
                     async with self._claimed(work, opened.facts, request, record, watch) as race:
-                        if await self._batch_lane.is_waiting(race.claim.kept):
+                        if self._batch_lane and await self._batch_lane.is_waiting(race.claim.kept):
                             return Ended(Outcome.IN_BATCH)
                         ended = await race.run(self._in_its_lane(answers, work, request, race.claim), content)
                 except ClaimedElsewhere:
@@ -172,6 +173,8 @@ class Analyzer:
                 return ended
 
     def _in_its_lane(self, answerer: Answerer, work: Work, request: Request, claim: Claim) -> Answerer:
+        if self._batch_lane is None:
+            return answerer
         giving_up = answerer.failure if isinstance(answerer, Failing) else None
         logged = self._batch_lane.model_for(work, request, claim, giving_up)
         return LoggedAnswerer(logged, self._preparer) if logged else answerer

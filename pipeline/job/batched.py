@@ -140,6 +140,8 @@ class BatchLane:
         """What is asked in place of the model for one run of `work`; None where the model itself is.
 
         Args:
+            work: whose question is asked.
+            request: to be delivered again once it is answered.
             claim: of the work. It keeps the log.
             giving_up: the failure of each question that has no answer in the log.
         """

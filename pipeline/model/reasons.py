@@ -90,8 +90,10 @@ class Reason:
         return {"status": self.status, "code": self.code, "service_message": self.message or None}
 
 
-def reason_in(status: int, headers: Mapping[str, str], body: bytes, question: Question) -> Reason:
-    """Read a response's `body`. `headers` are case-insensitive or in lower case."""
+def reason_in(status: int, headers: Mapping[str, str], body: bytes, question: Question | None) -> Reason:
+    """Read a response's `body`. `headers` are case-insensitive or in lower case. What it repeats of the `question` is
+    left out.
+    """
     text = decoded(body[:MOST_PARSED_BYTES]).strip()
     document = _parsed(text)
     if document is None and text.startswith("<"):
@@ -104,9 +106,9 @@ def decoded(body: bytes) -> str:
     return body.decode(json.detect_encoding(body), errors="replace")
 
 
-def reason_of(document: Any, status: int, headers: Mapping[str, str], question: Question) -> Reason:
+def reason_of(document: Any, status: int, headers: Mapping[str, str], question: Question | None) -> Reason:
     """Read `document`: JSON of any shape, or plain text."""
-    private = (question.instructions, question.system_prompt)
+    private = (question.instructions, question.system_prompt) if question else ()
 
     def named(key: str) -> str | None:
         return shown(quoted(_named(document, key), private), 100) or None

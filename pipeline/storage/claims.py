@@ -112,9 +112,10 @@ class Claims:
                 await self._keep_over(blob, answer, kept)
 
     async def amend(self, key: str, change: Callable[[bytes], bytes | None]) -> bytes | None:
-        """Change what the claim of the work `key` keeps, while no run has it. Two storage requests.
+        """Change what a claim keeps, while no run has it. Two storage requests.
 
         Args:
+            key: of the work.
             change: gives what is kept from then on, by what was kept; None: the same.
 
         Returns:
