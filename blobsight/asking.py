@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Any, Concatenate
+from typing import Any, Concatenate, get_args
 
 import click
 
@@ -13,7 +13,7 @@ from pipeline.instructions.files import InvalidFile, parse_file
 from pipeline.instructions.metadata_text import decode_text
 from pipeline.instructions.options import NAMES, Options
 from pipeline.instructions.plain_text import visible_text
-from pipeline.settings import MOST_OUTPUT_TOKENS
+from pipeline.settings import MOST_OUTPUT_TOKENS, ServiceTier
 
 MAX_METADATA_BYTES = 8 * 1024
 """Limit on all names and values of one blob together.
@@ -80,6 +80,7 @@ ASKING_OPTIONS = (
     "max_output_tokens",
     "reasoning_effort",
     "deployment",
+    "service_tier",
     "schema",
 )
 _OPTIONS = (
@@ -98,6 +99,11 @@ _OPTIONS = (
         help="How long the model may think.",
     ),
     click.option("--deployment", help="Deployment that answers.  [default: the app's]"),
+    click.option(
+        "--service-tier",
+        type=click.Choice(get_args(ServiceTier.__value__)),
+        help="How answers are bought: flex and batch cost half and take longer.",
+    ),
     click.option("--schema", metavar="NAME", help="Blob in the input container with the JSON Schema of the answer."),
 )
 

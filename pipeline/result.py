@@ -133,6 +133,7 @@ class PageAnswer(_Section):
     finish_reason: str | None
     truncated: bool
     request_id: str | None
+    service_tier: str | None = None
     usage: Usage
     error: ResultError | None
 
@@ -158,6 +159,11 @@ class ModelUsed(_Section):
     """The deployment that was asked."""
     model: str | None = None
     """The model and version that really answered."""
+    service_tier: str | None = None
+    """The tier that it was answered at, as the service says: default, flex, … Null where it doesn't, or where calls for
+    one result were answered at different tiers."""
+    endpoint: str | None = None
+    """The host that was asked; null when it did not answer."""
     request_id: str | None = None
     """The service's id of the call, for support requests."""
 
@@ -179,7 +185,7 @@ class Result(_Section):
     created_at: Timestamp
     pipeline_version: str
     work_key: str
-    """The same key means the same work: image, instructions, options and deployment."""
+    """The same key means the same work: image, instructions, options that change the answer, and deployment."""
     attempts: int
     """Deliveries that were needed, from 1."""
     source: Source

@@ -26,6 +26,9 @@ DEFAULT_SYSTEM_PROMPT = (
 MOST_OUTPUT_TOKENS = 1_000_000
 """More than any model writes. A larger number is a mistake that would be charged against everybody's quota."""
 
+MOST_FLEX_PATIENCE = 604_800
+"""Seconds: a week, as long as a message waits in a storage queue."""
+
 MOST_CONCURRENCY = 1024
 """Ceiling of MAX_CONCURRENCY."""
 
@@ -87,9 +90,22 @@ def _without_repetition[T](values: tuple[T, ...]) -> tuple[T, ...]:
 
 type Detail = Literal["auto", "low", "high"]
 type ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
+type ServiceTier = Literal["default", "flex", "priority", "batch"]
+"""`default` is answered at once at the list price, `flex` when there is capacity and `batch` within a day, both at half
+of it; `priority` is answered faster and costs more."""
+type TierFallback = Literal["none", "default"]
 type InstructionSource = Literal["request", "metadata", "sidecar", "folder", "setting"]
 type OptionName = Literal[
-    "detail", "max_output_tokens", "reasoning_effort", "deployment", "pages", "per_page", "schema"
+    "detail",
+    "max_output_tokens",
+    "reasoning_effort",
+    "deployment",
+    "service_tier",
+    "tier_fallback",
+    "flex_patience",
+    "pages",
+    "per_page",
+    "schema",
 ]
 type Listed[T] = Annotated[tuple[T, ...], BeforeValidator(_list_in_lower_case), AfterValidator(_without_repetition)]
 
@@ -200,6 +216,17 @@ class Question(_Group):
     """Not sent when unset: models without reasoning reject it."""
     image_detail: Detail = Field("auto", alias="IMAGE_DETAIL", examples=["auto"])
     """How closely the model looks: `low` costs a fixed small number of tokens, `high` more with size."""
+    service_tier: ServiceTier = Field("default", alias="SERVICE_TIER", examples=["flex"])
+    """How answers are bought: `flex` and `batch` cost half and take longer, `priority` costs more
+    ([which pays when](scaling.md#half-price))."""
+    tier_fallback: TierFallback = Field("none", alias="TIER_FALLBACK", examples=["default"])
+    """What becomes of an image that `flex` or `batch` does not answer: `default` asks at the default tier, at its
+    price; `none` goes on where it is."""
+    flex_patience_seconds: float = Field(
+        3600, alias="FLEX_PATIENCE_SECONDS", ge=0, le=MOST_FLEX_PATIENCE, examples=["3600"]
+    )
+    """How long an image waits while `flex` has no capacity, from its first refusal on, before `TIER_FALLBACK` counts.
+    This time is not part of `RETRY_FOR_SECONDS`."""
 
 
 class Uploaders(_Group):
@@ -224,6 +251,11 @@ class Uploaders(_Group):
     """Values that the option `detail` may have. Unset: any."""
     allowed_efforts: Listed[ReasoningEffort] | None = Field(None, alias="ALLOWED_EFFORTS", examples=["none,low"])
     """Values that the option `reasoning_effort` may have. Unset: any."""
+    allowed_tiers: Listed[ServiceTier] = Field(
+        ("default", "flex", "batch"), alias="ALLOWED_TIERS", examples=["flex,batch"]
+    )
+    """Values that the option `service_tier` may have, in addition to `SERVICE_TIER` itself. The option `tier_fallback`
+    may be `default` only where `default` is among them."""
 
     tokens_per_day: int | None = Field(None, alias="TOKENS_PER_DAY", gt=0, examples=["20000000"])
     """Tokens that the app may spend in a day (UTC). What is above waits for the next one. All instances share it, with
@@ -298,6 +330,11 @@ class Settings(Tutorial, Patience, Ceilings, Uploaders, Question, Model, Storage
     def deployments(self) -> tuple[str, ...]:
         """Those that may be asked; the first is the app's own."""
         return self.openai_deployment, *(self.allowed_deployments or ())
+
+    @property
+    def tiers(self) -> tuple[ServiceTier, ...]:
+        """Those that the option `service_tier` may name."""
+        return tuple(dict.fromkeys((*self.allowed_tiers, self.service_tier)))
 
     @property
     def questions_by_message(self) -> bool:

@@ -91,9 +91,12 @@ ABOVE = {
     "detail": ("high", {"ALLOWED_DETAILS": "auto, Low"}, "ALLOWED_DETAILS"),
     "reasoning_effort": ("xhigh", {"ALLOWED_EFFORTS": "none,low"}, "ALLOWED_EFFORTS"),
     "deployment": ("dear", {}, "ALLOWED_DEPLOYMENTS"),
+    "service_tier": ("priority", {}, "ALLOWED_TIERS"),
+    "tier_fallback": ("default", {"ALLOWED_TIERS": "flex", "SERVICE_TIER": "batch"}, "ALLOWED_TIERS"),
 }
 LOCKED = {
     **{name: value for name, (value, *_) in ABOVE.items()},
+    "flex_patience": 60,
     "pages": "1-3",
     "per_page": True,
     "schema": {"type": "object"},
@@ -128,11 +131,20 @@ async def test_what_is_within_the_ceilings_is_taken() -> None:
     found = await asked(settings, metadata=metadata)
     assert found.options == Options(max_output_tokens=4096, detail="low", reasoning_effort="low", deployment="dear")
     assert (await asked(settings, metadata={"deployment": "vision"})).options.deployment == "vision"
+    settings = {"ALLOWED_TIERS": "flex", "SERVICE_TIER": "priority"}
+    for tier in ("Flex", "priority"):  # the app's own is always allowed
+        said = {"service_tier": tier, "tier_fallback": "none"}
+        assert (await asked(settings, metadata=said)).options.service_tier == tier.lower()
 
 
 @pytest.mark.parametrize("option", NAMES)
 async def test_a_locked_option_is_the_operators(option: str) -> None:
-    settings = {"LOCKED_OPTIONS": option, "ALLOWED_DEPLOYMENTS": "dear", "MAX_OUTPUT_TOKENS": "9999"}
+    settings = {
+        "LOCKED_OPTIONS": option,
+        "ALLOWED_DEPLOYMENTS": "dear",
+        "ALLOWED_TIERS": "default,priority",
+        "MAX_OUTPUT_TOKENS": "9999",
+    }
     for said in in_each_source(option, LOCKED[option]):
         with pytest.raises(PermanentFailure, match=f"'{option}' is the operator's to set \\(LOCKED_OPTIONS\\)"):
             await asked(settings, **said)
@@ -156,6 +168,9 @@ async def test_nearly_an_instruction_file_is_an_image_like_any_other_where_such_
         ("INSTRUCTION_SOURCES", "folder,metadata,folder", "names something twice"),
         ("LOCKED_OPTIONS", "prompt", "'schema'"),
         ("ALLOWED_DETAILS", "best", "'high'"),
+        ("ALLOWED_TIERS", "cheap", "'batch'"),
+        ("SERVICE_TIER", "cheap", "'batch'"),
+        ("FLEX_PATIENCE_SECONDS", "604801", "604800"),
         ("INSTRUCTIONS_CONTAINER", "images", "must differ"),
     ],
 )

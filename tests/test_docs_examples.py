@@ -448,7 +448,7 @@ async def test_the_documented_az_commands_ask_what_the_page_says(person: Person,
 VOLATILE = {
     *("created_at", "pipeline_version", "work_key", "attempts"),
     *("source.url", "source.etag", "source.last_modified"),
-    *("model.model", "model.request_id"),
+    *("model.model", "model.endpoint", "model.request_id"),
     *("usage.input_tokens", "usage.output_tokens"),
     *("timings_ms.download", "timings_ms.prepare", "timings_ms.model", "timings_ms.total"),
 }

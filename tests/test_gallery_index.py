@@ -193,7 +193,7 @@ def test_the_form_offers_the_options_of_the_command_line() -> None:
     """Each choice that `upload` and `retry` take, and nothing else."""
     page = (PAGES / "index.html").read_text(encoding="utf-8")
     choices = {option.name: option.type.choices for option in upload.params if isinstance(option.type, click.Choice)}
-    assert set(choices) == {"detail", "reasoning_effort"}
+    assert set(choices) == {"detail", "reasoning_effort", "service_tier"}
     for name, values in choices.items():
         select = re.search(rf'<select name="{name}">(.*?)</select>', page, re.DOTALL)
         assert select

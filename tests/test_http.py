@@ -69,6 +69,17 @@ async def test_a_question_that_does_not_count_is_refused_and_not_replaced(person
         assert (await shop.analyzer.analyze_bytes(picture(), None, " ")).status == "succeeded"
 
 
+@pytest.mark.parametrize(
+    ("setting", "asked"), [("default", "default"), ("flex", "default"), ("batch", "default"), ("priority", "priority")]
+)
+async def test_a_caller_who_waits_is_answered_at_once(person: Person, setting: str, asked: str) -> None:
+    """Whatever patience the operator has for uploads: a call that waits would be cut off."""
+    async with workshop(person) as shop:
+        shop.settings = shop.settings.model_copy(update={"service_tier": setting})
+        assert (await shop.analyzer.analyze_bytes(picture(), None, None)).status == "succeeded"
+        assert shop.model.tiers == [asked]
+
+
 async def test_the_whole_result_comes_back_for_json(client: Client) -> None:
     status, body, content_type = await client.ask(picture("JPEG"), "Whole?", Accept="application/json")
     result = json.loads(body)

@@ -201,6 +201,9 @@ option_values = st.fixed_dictionaries(
         "detail": st.sampled_from(["auto", "low", "high"]),
         "max_output_tokens": st.integers(1, 10**6),
         "reasoning_effort": st.sampled_from(["none", "minimal", "low", "medium", "high", "xhigh"]),
+        "service_tier": st.sampled_from(["default", "flex", "priority", "batch"]),
+        "tier_fallback": st.sampled_from(["none", "default"]),
+        "flex_patience": st.integers(0, 604_800),
         "deployment": st.text("abcdefg-0123456789_", min_size=1).map(lambda text: f"x{text}"),  # and so no number
         "schema": st.just({"type": "object", "properties": {"a": {"type": "string"}}}),
     },

@@ -175,7 +175,7 @@ async def test_failures_for_the_operator_quote_the_service(service: Service, nam
     assert (type(met.failure), met.failure.status) == (kind, status)
     assert advice in met.failure.message
     assert words in met.failure.message
-    assert met.reply == Reply("", None, None, met.calls[0].request_id)
+    assert met.reply == Reply("", None, None, met.calls[0].request_id, endpoint="127.0.0.1")
     assert f"request id {met.calls[0].request_id})" in met.failure.message
     assert len(met.calls) == 1
 
@@ -203,7 +203,7 @@ async def test_a_rejection_by_the_service_is_a_failure_that_quotes_it(
     assert met.details == {"status": response.status, "code": code, "param": param, "service_message": words or None}
     assert (f'It says: "{words}" (HTTP' if words else "It gives no reason (HTTP") in met.failure.message
     assert [record.message for record in caplog.records] == [f"No answer: {met.failure.message}"]
-    assert met.reply == Reply("", None, None, met.calls[0].request_id)
+    assert met.reply == Reply("", None, None, met.calls[0].request_id, endpoint="127.0.0.1")
     assert len(met.calls) == 1
 
 

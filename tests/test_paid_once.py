@@ -470,3 +470,38 @@ async def test_a_last_resort_does_not_touch_an_archived_result(
     with pytest.raises(OperatorFailure, match="archive tier"):
         await shop.last_resort.record(request, PermanentFailure(ErrorCode.CRASHED, "It crashed."))
     assert "can't be kept" not in caplog.text
+
+
+# ---- Another tier ----------------------------------------------------------------------------------------------------
+
+
+async def test_another_tier_never_pays_for_an_answer_again(shop: Workshop) -> None:
+    """Whichever source changes it, and though metadata make a new version of the image."""
+    request = await shop.drop("a.png")
+    assert await shop.analyzer.analyze(request) is Outcome.SUCCEEDED
+    first = await shop.result("a.png")
+    for tier in ("flex", "batch"):
+        options = parse_options({"service_tier": tier, "tier_fallback": "default", "flex_patience": "0"})
+        assert await shop.analyzer.analyze(request.model_copy(update={"options": options})) is Outcome.ALREADY_DONE
+    for setting in ("flex", "priority"):
+        shop.settings = shop.settings.model_copy(update={"service_tier": setting})
+        assert await shop.analyzer.analyze(request) is Outcome.ALREADY_DONE
+    assert await shop.result("a.png") == first
+    await touch(shop, service_tier="flex")
+    assert await shop.analyzer.analyze(request) is Outcome.SUCCEEDED
+    second = await shop.result("a.png")
+    assert (second["answer"]["reused_from"], second["model"]) == (first["source"]["etag"], first["model"])
+    assert shop.model.asked == ["?"]
+
+
+async def test_an_answer_that_is_kept_is_delivered_whatever_the_tier_is_by_then(shop: Workshop) -> None:
+    request = await shop.drop("a.png")
+    await shop.analyzer.analyze(request)
+    await overwrite(shop, picture(colour="red"))
+    lease = await result_blob(shop).acquire_lease(lease_duration=-1)
+    with pytest.raises(AnswerKept):
+        await shop.analyzer.analyze(request)
+    await lease.break_lease()
+    shop.settings = shop.settings.model_copy(update={"service_tier": "flex"})
+    assert await shop.analyzer.analyze(request) is Outcome.SUCCEEDED
+    assert len(shop.model.asked) == 2

@@ -103,12 +103,16 @@ def test_defaults_are_the_contract() -> None:
             "max_output_tokens": 4096,
             "reasoning_effort": None,
             "image_detail": "auto",
+            "service_tier": "default",
+            "tier_fallback": "none",
+            "flex_patience_seconds": 3600,
             "instruction_sources": ("request", "metadata", "sidecar", "folder", "setting"),
             "instructions_container": None,
             "locked_options": None,
             "allowed_deployments": None,
             "allowed_details": None,
             "allowed_efforts": None,
+            "allowed_tiers": ("default", "flex", "batch"),
             "tokens_per_day": None,
             "reanalyses_per_hour": None,
             "max_image_bytes": 52428800,
@@ -137,7 +141,7 @@ def test_the_ranges_in_the_documentation_are_the_ones_that_hold() -> None:
     rows = re.findall(
         r"^\| `(\w+)` \| `[^|]*` \| (above )?([\d,]+) (?:to ([\d,]+)|or more) \| [^|]* \|", page, re.MULTILINE
     )
-    assert len(rows) == 10
+    assert len(rows) == 11
     for name, above, low, high in rows:
         least = int(low.replace(",", ""))
         refused = [str(least if above else least - 1)]

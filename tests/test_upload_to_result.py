@@ -119,7 +119,12 @@ async def test_an_image_becomes_a_result(person: Person) -> None:
                 "reused_from": None,
                 "pages": None,
             },
-            "model": {"deployment": "vision", "model": "blobsight-local-ocr"},
+            "model": {
+                "deployment": "vision",
+                "model": "blobsight-local-ocr",
+                "service_tier": "default",
+                "endpoint": "127.0.0.1",
+            },
             "usage": {"input_tokens": 264, "output_tokens": 6, "reasoning_tokens": 0, "cached_tokens": 0},
             "error": None,
         }
@@ -278,6 +283,8 @@ async def test_an_image_that_the_service_declines_is_a_failed_result_at_once(
     assert result["model"] == {
         "deployment": "vision",
         "model": MODEL if output_tokens else None,
+        "service_tier": "default" if output_tokens else None,
+        "endpoint": "127.0.0.1",
         "request_id": call.request_id,
     }
 
@@ -290,7 +297,13 @@ async def test_an_answer_that_can_not_be_read_is_a_failed_result_after_three_cal
     calls = person.asked("Nothing to choose from")
     assert (len(calls), result["error"]["code"], result["answer"]) == (3, "invalid_answer", None)
     assert "holds no choices" in result["error"]["message"]
-    assert result["model"] == {"deployment": "vision", "model": MODEL, "request_id": calls[-1].request_id}
+    assert result["model"] == {
+        "deployment": "vision",
+        "model": MODEL,
+        "service_tier": "default",
+        "endpoint": "127.0.0.1",
+        "request_id": calls[-1].request_id,
+    }
     assert (result["usage"]["input_tokens"], result["usage"]["output_tokens"]) == (3 * calls[0].prompt_tokens, 9)
 
 

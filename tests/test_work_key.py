@@ -1,17 +1,19 @@
 """The work key changes exactly when something that changes the answer changes."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.documents.choice import PageChoice
 from pipeline.job.work import work_key
-from pipeline.model.question import Question
+from pipeline.model.question import Buying, Question
 from pipeline.schemas import AnswerSchema
+from pipeline.settings import ServiceTier
 
 SCHEMAS = [None, *(AnswerSchema.of({"type": "object", "properties": {name: {"type": "string"}}}) for name in "ab")]
+TIERS: tuple[ServiceTier, ...] = get_args(ServiceTier.__value__)
 CHANGES: dict[str, st.SearchStrategy[Any]] = {
     "instructions": st.text(),
     "deployment": st.text(),
@@ -28,7 +30,8 @@ blobs = st.tuples(st.none() | st.text(), st.none() | st.text(), st.text())
 
 
 def test_everything_in_a_question_is_accounted_for() -> None:
-    assert set(CHANGES) == set(Question.__dataclass_fields__) - {"most_output_tokens"}  # it only words a message
+    # One only words a message, the other only decides what the same answer costs and when it comes.
+    assert set(CHANGES) == set(Question.__dataclass_fields__) - {"most_output_tokens", "buying"}
 
 
 @given(blobs, blobs, questions, questions)
@@ -37,6 +40,12 @@ def test_different_work_has_different_keys(
 ) -> None:
     same = (one, ask) == (other, also)
     assert (work_key(*one, ask.identity()) == work_key(*other, also.identity())) == same
+
+
+@given(questions, st.builds(Buying), st.sampled_from(TIERS))
+def test_how_an_answer_is_bought_does_not_count(question: Question, buying: Buying, tier: ServiceTier) -> None:
+    assert replace(question, buying=buying).identity() == question.at(tier).identity() == question.identity()
+    assert question.at(tier).service_tier == tier
 
 
 @given(questions, st.data())

@@ -42,6 +42,7 @@ class Authority:
     details: tuple[str, ...] | None = None
     efforts: tuple[str, ...] | None = None
     deployments: tuple[str, ...] | None = None
+    tiers: tuple[str, ...] | None = None
     most_output_tokens: int = MOST_OUTPUT_TOKENS
 
     @classmethod
@@ -53,6 +54,7 @@ class Authority:
             details=settings.allowed_details,
             efforts=settings.allowed_efforts,
             deployments=settings.deployments,
+            tiers=settings.tiers,
             most_output_tokens=settings.max_output_tokens,
         )
 
@@ -82,6 +84,9 @@ class Authority:
             ("detail", self.details, "ALLOWED_DETAILS"),
             ("reasoning_effort", self.efforts, "ALLOWED_EFFORTS"),
             ("deployment", self.deployments, "ALLOWED_DEPLOYMENTS"),
+            ("service_tier", self.tiers, "ALLOWED_TIERS"),
+            # Falling back to a tier is choosing it.
+            ("tier_fallback", self.tiers and ("none", *({"default"} & set(self.tiers))), "ALLOWED_TIERS"),
         ):
             value = options.value_of(name)
             if value is not None and allowed is not None and value not in allowed:

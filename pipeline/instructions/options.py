@@ -8,7 +8,14 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pipeline.documents.choice import PageChoice
 from pipeline.errors import MOST_OF_A_MESSAGE
 from pipeline.one_line import short
-from pipeline.settings import MOST_OUTPUT_TOKENS, Detail, ReasoningEffort
+from pipeline.settings import (
+    MOST_FLEX_PATIENCE,
+    MOST_OUTPUT_TOKENS,
+    Detail,
+    ReasoningEffort,
+    ServiceTier,
+    TierFallback,
+)
 
 
 def _no_boolean(value: Any) -> Any:
@@ -41,6 +48,10 @@ class Options(BaseModel):
     max_output_tokens: Annotated[int, BeforeValidator(_no_boolean), Field(gt=0, le=MOST_OUTPUT_TOKENS)] | None = None
     reasoning_effort: Annotated[ReasoningEffort | None, BeforeValidator(_lower)] = None
     deployment: Annotated[str, Field(min_length=1)] | None = None
+    service_tier: Annotated[ServiceTier | None, BeforeValidator(_lower)] = None
+    tier_fallback: Annotated[TierFallback | None, BeforeValidator(_lower)] = None
+    flex_patience: Annotated[int, BeforeValidator(_no_boolean), Field(ge=0, le=MOST_FLEX_PATIENCE)] | None = None
+    """Seconds."""
     pages: Annotated[str, BeforeValidator(_as_text), AfterValidator(_page_choice)] | None = None
     """Which pages of a document, as `PageChoice` reads it."""
     per_page: bool | None = None
@@ -66,6 +77,9 @@ _MEANT = {
     "max_output_tokens": f"a whole number from 1 to {MOST_OUTPUT_TOKENS:,}",
     "reasoning_effort": "none, minimal, low, medium, high or xhigh",
     "deployment": "the name of a deployment",
+    "service_tier": "default, flex, priority or batch",
+    "tier_fallback": "none or default",
+    "flex_patience": f"a whole number of seconds from 0 to {MOST_FLEX_PATIENCE:,}",
     "pages": "all, first, last, or pages and ranges such as 1-3,7 or 2-",
     "per_page": "true or false",
     "schema": "a JSON Schema, or the name of a .schema.json blob",

@@ -66,7 +66,7 @@ class Failing:
     ) -> Answered:
         failure = asked.failure if isinstance(asked, NotAsked) else self.failure
         if so_far.pages:
-            return replace(together(so_far.pages, Answered(), so_far.model), failure=failure)
+            return replace(together(so_far.pages, Answered(), so_far.answered_by), failure=failure)
         return Answered(failure, reply=failure.reply.after(so_far.reply) if failure.reply else so_far.reply)
 
 

@@ -1,6 +1,7 @@
 """The question about an image, from its instructions and the settings."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from pipeline.documents.choice import PageChoice
 from pipeline.errors import ErrorCode, PermanentFailure
@@ -8,8 +9,11 @@ from pipeline.instructions import Authority, Files, InstructionSources, Origin
 from pipeline.instructions.options import Options
 from pipeline.job.requests import Request
 from pipeline.job.work import Asked, NotAsked
-from pipeline.model.question import Question
+from pipeline.model.question import Buying, Question
 from pipeline.settings import Settings
+
+_PATIENT = frozenset({"flex", "batch"})
+"""Tiers that answer when they can."""
 
 
 class Asking:
@@ -36,7 +40,10 @@ class Asking:
         return await self._found(name, metadata, request.instructions, request.options)
 
     async def about_bytes(self, text: str | None) -> Asked | NotAsked:
-        """Find what is asked about an image that came by HTTP with this `text`."""
+        """Find what is asked about an image that came by HTTP with this `text`.
+
+        Its caller waits for the answer, so it is asked at once where SERVICE_TIER has patience.
+        """
         if text and text.strip() and not self._requests_count:
             refused = PermanentFailure(
                 ErrorCode.INVALID_INSTRUCTIONS,
@@ -44,7 +51,10 @@ class Asking:
                 " 'instructions'.",
             )
             return NotAsked(self._settings.openai_deployment, refused)
-        return await self._found(None, {}, text, None)
+        asked = await self._found(None, {}, text, None)
+        if isinstance(asked, Asked) and asked.question.service_tier in _PATIENT:
+            return replace(asked, question=asked.question.at("default"))
+        return asked
 
     async def is_misnamed(self, sidecar: str) -> bool:
         """Whether the file `sidecar`, whose image is not there, was meant to be called otherwise."""
@@ -70,5 +80,15 @@ class Asking:
             pages=PageChoice.parse(options.pages) if options.pages else None,
             per_page=bool(options.per_page),
             most_output_tokens=settings.max_output_tokens,
+            buying=self._buying(options),
         )
         return Asked(found, question)
+
+    def _buying(self, options: Options) -> Buying:
+        settings, patience = self._settings, options.flex_patience
+        return Buying(
+            tier=options.service_tier or settings.service_tier,
+            by_option=options.service_tier is not None,
+            fallback=options.tier_fallback or settings.tier_fallback,
+            flex_patience=settings.flex_patience_seconds if patience is None else patience,
+        )

@@ -158,7 +158,7 @@ class BatchLane:
 
     async def ask(self, question: Question, picture: Picture) -> Reply:
         """Ask the model itself, by the default lane."""
-        return await self._model.ask(replace(question, service_tier="default"), picture)
+        return await self._model.ask(question.at("default"), picture)
 
     def takes(self, question: Question) -> bool:
         return self._deployment is not None and question.service_tier == "batch"
@@ -168,7 +168,7 @@ class BatchLane:
         if self._tokens:
             await self._tokens.require_left()
         deployment = str(self._deployment)
-        body = batch_line(line, replace(question, deployment=deployment, service_tier="default"), picture)
+        body = batch_line(line, replace(question, deployment=deployment).at("default"), picture)
         if not await self._lines.exists(line):
             await self._lines.write(line, aiter(body), len(body), {**facts, "deployment": deployment})
 
@@ -231,7 +231,7 @@ class _LoggedModel:
                 return self._lane.read(reply, question)
             except RetryableFailure as failure:
                 await self._write_log(without=line)  # the same question is put once more
-                if question.lane_fallback != "default":
+                if question.buying.fallback != "default":
                     raise
                 logger.info("No batch has an answer, so the default lane is asked: %s", failure.message)
         if self._giving_up:

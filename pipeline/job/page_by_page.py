@@ -10,7 +10,7 @@ from dataclasses import replace
 from pipeline.documents.facts import SentPage
 from pipeline.errors import ErrorCode, InBatch, PermanentFailure, RetryableFailure
 from pipeline.job.work import UNFINISHED, Answered, SoFar, error_of, usage_of
-from pipeline.model.question import Reply
+from pipeline.model.question import AnsweredBy, Reply, the_same
 from pipeline.result import PageAnswer
 
 type AskPage = Callable[[SentPage, Reply | None], Awaitable[Answered]]
@@ -44,14 +44,14 @@ async def answer_pages(
         RetryableFailure: none was.
     """
     answers = {page.number: page for page in so_far.pages}
-    model = so_far.model
+    by = so_far.answered_by
     in_batch: InBatch | None = None
     for page in pages:
         earlier = answers.get(page.number)
         if earlier and not _wants_another(earlier):
             continue
         try:
-            answered = await ask(page, _reply_of(earlier, model) if earlier else None)
+            answered = await ask(page, _reply_of(earlier, by) if earlier else None)
         except InBatch as waiting:
             in_batch = waiting
             continue
@@ -60,25 +60,28 @@ async def answer_pages(
                 answers[page.number] = _page_answer(page.number, failure.answered)
             if not answers:
                 raise
-            so_far_together = _unfinished(together(_in_order(pages, answers), known, model))
+            so_far_together = _unfinished(together(_in_order(pages, answers), known, by))
             raise Interrupted(
                 so_far_together, failure.cause if isinstance(failure, Interrupted) else failure
             ) from failure
-        model = answered.reply.model if answered.reply and answered.reply.model else model
+        by = answered.reply.answered_by if answered.reply and answered.reply.model else by
         answers[page.number] = _page_answer(page.number, answered)
         if len(answers) < len(pages):
-            await keep(_unfinished(together(_in_order(pages, answers), known, model)))
+            await keep(_unfinished(together(_in_order(pages, answers), known, by)))
     if in_batch:
         raise in_batch
-    return together(_in_order(pages, answers), known, model)
+    return together(_in_order(pages, answers), known, by)
 
 
-def together(answers: Sequence[PageAnswer], known: Answered, model: str | None) -> Answered:
+def together(answers: Sequence[PageAnswer], known: Answered, by: AnsweredBy) -> Answered:
     """What is `known` of the document, with the answers of its pages and the sum of what they cost."""
     total: Reply | None = None
     for answer in answers:
-        total = _reply_of(answer, model).after(total)
-    return replace(known, pages=tuple(answers), reply=replace(total, request_id=None) if total else None)
+        total = _reply_of(answer, by).after(total)
+    if total:
+        tier = the_same(*(answer.service_tier for answer in answers))
+        total = replace(total, request_id=None, service_tier=tier)
+    return replace(known, pages=tuple(answers), reply=total)
 
 
 def _in_order(pages: Sequence[SentPage], answers: Mapping[int, PageAnswer]) -> list[PageAnswer]:
@@ -90,12 +93,14 @@ def _wants_another(answer: PageAnswer) -> bool:
     return answer.error is not None and (answer.error.details or {}).get("asked") == 1
 
 
-def _reply_of(answer: PageAnswer, model: str | None) -> Reply:
+def _reply_of(answer: PageAnswer, by: AnsweredBy) -> Reply:
     usage = answer.usage
     return Reply(
         text="",
         finish_reason=None,
-        model=model,
+        model=by.model,
+        endpoint=by.endpoint,
+        service_tier=answer.service_tier,
         request_id=answer.request_id,
         input_tokens=usage.input_tokens,
         output_tokens=usage.output_tokens,
@@ -113,6 +118,7 @@ def _page_answer(number: int, answered: Answered) -> PageAnswer:
         finish_reason=reply.finish_reason if reply else None,
         truncated=bool(reply and reply.truncated),
         request_id=reply.request_id if reply else None,
+        service_tier=reply.service_tier if reply else None,
         usage=usage_of(reply),
         error=error_of(answered.failure),
     )

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from time import perf_counter
 from typing import Any, Self
@@ -13,7 +13,7 @@ from pipeline import __version__
 from pipeline.errors import ErrorCode, PermanentFailure
 from pipeline.images import ImageFacts
 from pipeline.instructions import Instructions
-from pipeline.model.question import Question, Reply
+from pipeline.model.question import AnsweredBy, Question, Reply
 from pipeline.result import (
     Answer,
     ImageSent,
@@ -201,6 +201,8 @@ def assemble(work: Work, answered: Answered, *, attempts: int, watch: Stopwatch)
         model=ModelUsed(
             deployment=asked.deployment,
             model=reply.model if reply else None,
+            service_tier=reply.service_tier if reply else None,
+            endpoint=reply.endpoint if reply else None,
             request_id=reply.request_id if reply else None,
         ),
         usage=usage_of(reply),
@@ -291,8 +293,8 @@ class SoFar:
     """A reply to the same question that did not meet the schema."""
     pages: tuple[PageAnswer, ...] = ()
     """Of pages that were asked about one by one."""
-    model: str | None = None
-    """That gave those."""
+    answered_by: AnsweredBy = field(default_factory=AnsweredBy)
+    """Who gave those."""
 
 
 UNFINISHED = "unfinished"
@@ -303,7 +305,7 @@ def so_far(result: Result) -> SoFar | None:
     """The part of `result` that was paid for, if it is kept since more has to be asked; None for any other result."""
     details = (result.error.details if result.error else None) or {}
     if details.get(UNFINISHED) and result.answer and result.answer.pages:
-        return SoFar(pages=tuple(result.answer.pages), model=result.model.model)
+        return SoFar(pages=tuple(result.answer.pages), answered_by=_answered_by(result))
     reply = _reply_so_far(result)
     return SoFar(reply) if reply else None
 
@@ -311,7 +313,11 @@ def so_far(result: Result) -> SoFar | None:
 def answered_pages(result: Result) -> SoFar:
     """The pages of a failed result that have answers: only the others are asked about again."""
     pages = (result.answer.pages if result.answer else None) or []
-    return SoFar(pages=tuple(page for page in pages if page.error is None), model=result.model.model)
+    return SoFar(pages=tuple(page for page in pages if page.error is None), answered_by=_answered_by(result))
+
+
+def _answered_by(result: Result) -> AnsweredBy:
+    return AnsweredBy(result.model.model, result.model.endpoint)
 
 
 def _reply_so_far(result: Result) -> Reply | None:
@@ -325,6 +331,8 @@ def _reply_so_far(result: Result) -> Reply | None:
         text="",
         finish_reason=None,
         model=result.model.model,
+        service_tier=result.model.service_tier,
+        endpoint=result.model.endpoint,
         request_id=result.model.request_id,
         input_tokens=usage.input_tokens,
         output_tokens=usage.output_tokens,

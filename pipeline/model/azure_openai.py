@@ -3,7 +3,9 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from random import SystemRandom
+from urllib.parse import urlsplit
 
 import aiohttp
 import httpx2
@@ -58,6 +60,7 @@ class AzureOpenAIModel:
         )
         self._starting = asyncio.Lock()
         self._endpoint = endpoint
+        self._host = urlsplit(endpoint).hostname
         self._timeout = timeout
         self._governor = governor
         self._rng = SystemRandom()
@@ -84,11 +87,14 @@ class AzureOpenAIModel:
         try:
             while True:
                 try:
-                    return (await self._ask_once(question, body, len(sent_pages(picture)))).after(paid)
+                    reply = await self._ask_once(question, body, len(sent_pages(picture)))
+                    return replace(reply, endpoint=self._host).after(paid)
                 except Busy as busy:
                     raise earlier or busy from None  # a call that failed was tried, whatever came of the next one
                 except Failure as failure:
-                    failure.reply = paid = failure.reply.after(paid) if failure.reply else paid
+                    if failure.reply:
+                        paid = replace(failure.reply, endpoint=self._host).after(paid)
+                    failure.reply = paid
                     if isinstance(failure, UnreadableAnswer):
                         unreadable += 1
                         if unreadable == UNREADABLE_TRIES:

@@ -5,15 +5,28 @@ from dataclasses import dataclass, replace
 from pipeline.documents.choice import PageChoice
 from pipeline.model.foreign_text import letters
 from pipeline.schemas import AnswerSchema
-from pipeline.settings import MOST_OUTPUT_TOKENS, Detail, ReasoningEffort
+from pipeline.settings import MOST_OUTPUT_TOKENS, Detail, ReasoningEffort, ServiceTier, TierFallback
 
 TRUNCATED = frozenset({"length", "modellength", "maxtokens", "maxoutputtokens", "maxcompletiontokens"})
 """`finish_reason`, as `letters`, of an answer that used up its tokens: OpenAI's, Mistral's, others'."""
 
 
 @dataclass(frozen=True, slots=True)
+class Buying:
+    """How an answer is bought. It changes what the answer costs and when it comes, never what it says."""
+
+    tier: ServiceTier = "default"
+    by_option: bool = False
+    """Whether an option chose the tier, and not the setting SERVICE_TIER."""
+    fallback: TierFallback = "none"
+    """What follows where the tier does not answer: `default` asks at the default tier, `none` goes on as it is."""
+    flex_patience: float = 3600
+    """Seconds without capacity at `flex` before `fallback` counts."""
+
+
+@dataclass(frozen=True, slots=True)
 class Question:
-    """Everything besides the image that changes the answer."""
+    """What is asked besides the image."""
 
     instructions: str
     deployment: str
@@ -28,6 +41,17 @@ class Question:
     """Whether each page is asked about by itself."""
     most_output_tokens: int = MOST_OUTPUT_TOKENS
     """Ceiling of `max_output_tokens`. It changes no answer."""
+    buying: Buying = Buying()
+    """Not part of the identity: another tier never pays for an answer again."""
+
+    @property
+    def service_tier(self) -> ServiceTier:
+        """The tier to ask at: the lane that the question takes."""
+        return self.buying.tier
+
+    def at(self, tier: ServiceTier) -> "Question":
+        """The same question at another tier."""
+        return replace(self, buying=replace(self.buying, tier=tier))
 
     @property
     def cure_of_truncation(self) -> str:
@@ -48,6 +72,14 @@ _PLAIN = ("instructions", "deployment", "system_prompt", "detail", "max_output_t
 
 
 @dataclass(frozen=True, slots=True)
+class AnsweredBy:
+    """Who answered: the model and version, and the host of its endpoint."""
+
+    model: str | None = None
+    endpoint: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
     """The service's reply. Token counts are the service's own, None where it gave none."""
 
@@ -60,6 +92,14 @@ class Reply:
     output_tokens: int | None = None
     reasoning_tokens: int | None = None
     cached_tokens: int | None = None
+    service_tier: str | None = None
+    """The tier that the service says it answered at."""
+    endpoint: str | None = None
+    """The host that was asked."""
+
+    @property
+    def answered_by(self) -> AnsweredBy:
+        return AnsweredBy(self.model, self.endpoint)
 
     @property
     def truncated(self) -> bool:
@@ -72,11 +112,19 @@ class Reply:
         return replace(
             self,
             model=self.model or earlier.model,
+            service_tier=the_same(self.service_tier, earlier.service_tier),
+            endpoint=self.endpoint or earlier.endpoint,
             input_tokens=_sum(self.input_tokens, earlier.input_tokens),
             output_tokens=_sum(self.output_tokens, earlier.output_tokens),
             reasoning_tokens=_sum(self.reasoning_tokens, earlier.reasoning_tokens),
             cached_tokens=_sum(self.cached_tokens, earlier.cached_tokens),
         )
+
+
+def the_same(*said: str | None) -> str | None:
+    """What all say that say anything; None where they differ."""
+    different = set(filter(None, said))
+    return different.pop() if len(different) == 1 else None
 
 
 def _sum(one: int | None, other: int | None) -> int | None:

@@ -88,6 +88,7 @@ def read_reply(body: bytes, headers: Mapping[str, str], question: Question, stat
         finish_reason=_word(_at(choice, "finish_reason")),
         model=_word(_at(whole, "model")),
         request_id=request_id_in(headers),
+        service_tier=_word(_at(whole, "service_tier")),
         # Chat completions' names, and those of the Responses API.
         input_tokens=_count(_at(usage, "prompt_tokens"), _at(usage, "input_tokens")),
         output_tokens=_count(_at(usage, "completion_tokens"), _at(usage, "output_tokens")),

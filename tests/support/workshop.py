@@ -51,10 +51,13 @@ class Model:
     behaviours: deque[Callable[[], Any]] = field(default_factory=deque)
     replies: deque[Reply] = field(default_factory=deque)
     asked: list[str] = field(default_factory=list)
+    tiers: list[str] = field(default_factory=list)
+    """At which it was asked."""
 
     async def ask(self, question: Question, image: Picture) -> Reply:
         assert all(page.image.data for page in sent_pages(image))
         self.asked.append(question.instructions)
+        self.tiers.append(question.service_tier)
         if self.behaviours:
             await self.behaviours.popleft()()
         return self.replies.popleft() if self.replies else Reply("An answer.", "stop", "fake", None, 1, 1, None, None)
