@@ -72,6 +72,13 @@ async def note_readiness(timer: func.TimerRequest) -> None:  # noqa: ARG001 - th
     await pipeline.app.note_readiness()
 
 
+if settings.batch_deployment:
+
+    @app.timer_trigger(arg_name="timer", schedule=settings.batch_schedule)
+    async def run_batches(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the worker passes it
+        await pipeline.app.run_batches()
+
+
 if settings.process_image_enabled:
 
     @app.route(route="process_image", methods=["POST"], auth_level=func.AuthLevel.FUNCTION)

@@ -161,6 +161,9 @@ class LocalCloud:
             "AZURE_CLIENT_ID": self.identity.client_id,
             "AZURE_OPENAI_ENDPOINT": self.model.endpoint,
             "AZURE_OPENAI_DEPLOYMENT": DEPLOYMENT,
+            "BATCH_DEPLOYMENT": BATCH_DEPLOYMENT,
+            "BATCH_WAIT_SECONDS": "2",
+            "BATCH_POLL_SECONDS": "2",
             # One bundle, two names: requests reads the first, the standard library's ssl the second.
             "REQUESTS_CA_BUNDLE": str(self.certificates.bundle),
             "SSL_CERT_FILE": str(self.certificates.bundle),

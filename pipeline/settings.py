@@ -88,6 +88,17 @@ def _without_repetition[T](values: tuple[T, ...]) -> tuple[T, ...]:
     return values
 
 
+def _poll_seconds(value: int) -> int:
+    """A part of a minute or of an hour, as a timer's schedule can say it."""
+    if not (60 % value == 0 or (value % 60 == 0 and 3600 % value == 0)):
+        raise PydanticCustomError(
+            "poll", "it should be a part of a minute, or whole minutes that are a part of an hour"
+        )
+    return value
+
+
+type PollSeconds = Annotated[int, Field(gt=0, le=3600), AfterValidator(_poll_seconds)]
+
 type Detail = Literal["auto", "low", "high"]
 type ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
 type ServiceTier = Literal["default", "flex", "priority", "batch"]
@@ -229,6 +240,24 @@ class Question(_Group):
     This time is not part of `RETRY_FOR_SECONDS`."""
 
 
+class Batches(_Group):
+    """Batches, for the tier `batch` ([how they work](scaling.md#half-price))."""
+
+    batch_deployment: str | None = Field(None, alias="BATCH_DEPLOYMENT", examples=["vision-batch"])
+    """The deployment, of the SKU GlobalBatch or DataZoneBatch, that answers in batches for `AZURE_OPENAI_DEPLOYMENT`.
+    Unset: the tier `batch` is refused."""
+    batch_wait_seconds: float = Field(900, alias="BATCH_WAIT_SECONDS", ge=0, le=86_400, examples=["900"])
+    """How long a question waits for others, before they are sent as a batch that is not full."""
+    batch_poll_seconds: PollSeconds = Field(60, alias="BATCH_POLL_SECONDS", examples=["60"])
+    """How often batches are sent and looked at. The service asks for a minute at least."""
+
+    @property
+    def batch_schedule(self) -> str:
+        """The timer's schedule, with seconds: https://learn.microsoft.com/azure/azure-functions/functions-bindings-timer"""
+        every = self.batch_poll_seconds
+        return f"*/{every} * * * * *" if every < 60 else f"0 */{every // 60} * * * *"
+
+
 class Uploaders(_Group):
     """What uploaders may decide and spend. [trust.md](trust.md) says against whom each of these protects."""
 
@@ -306,7 +335,7 @@ class Tutorial(_Group):
     """Whether the 2024 tutorial's HTTP function is there."""
 
 
-class Settings(Tutorial, Patience, Ceilings, Uploaders, Question, Model, Storage):
+class Settings(Tutorial, Patience, Ceilings, Uploaders, Batches, Question, Model, Storage):
     """Every setting: its environment variable, its default and an example. An empty value counts as unset.
 
     A part of the app that needs one group takes that group. Their order is that of messages and of docs/settings.md,
@@ -323,6 +352,15 @@ class Settings(Tutorial, Patience, Ceilings, Uploaders, Question, Model, Storage
                 "containers",
                 "INPUT_CONTAINER, OUTPUT_CONTAINER, STATE_CONTAINER and INSTRUCTIONS_CONTAINER must differ, or results"
                 " would be analyzed as uploads. Give each its own container",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _batches_have_a_deployment(self) -> Self:
+        if self.service_tier == "batch" and self.batch_deployment is None:
+            raise PydanticCustomError(
+                "batches",
+                "SERVICE_TIER is batch, and BATCH_DEPLOYMENT does not say which deployment answers in batches",
             )
         return self
 

@@ -61,7 +61,9 @@ def test_packages_keep_apart(package: str, others: set[str]) -> None:
 
 
 SDKS = {
+    "composition": {"azure.core", "azure.functions", "azure.identity", "azure.storage", "openai", "httpx2", "aiohttp"},
     "triggers": {"azure.functions"},
+    "batches": {"azure.core", "azure.storage", "openai", "httpx2", "aiohttp"},
     "upkeep": {"azure.core", "azure.storage", "aiohttp"},
     "model": {"azure.core", "openai", "httpx2", "aiohttp"},
     "storage": {"azure.core", "azure.storage", "aiohttp"},

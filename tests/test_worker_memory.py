@@ -23,6 +23,7 @@ from pipeline.documents.facts import Picture
 from pipeline.instructions import Instructions, Origin
 from pipeline.job.answering import ModelAnswerer
 from pipeline.job.memory import Budget, Content
+from pipeline.job.preparing import Preparer
 from pipeline.job.preparing import CONVERSIONS
 from pipeline.job.work import Asked, Stopwatch
 from pipeline.model.question import Question, Reply
@@ -73,7 +74,7 @@ async def _measure(files: list[bytes]) -> tuple[dict[str, int], int, int, int]:
     """(outcomes, bytes held at the peak, bytes held at the end, IMAGE_MEMORY_BYTES), as a worker of the app does it."""
     app()
     memory = settings().image_memory_bytes
-    answerer = ModelAnswerer(settings(), Model(), Budget(memory // 2))
+    answerer = ModelAnswerer(Model(), Preparer(settings(), Budget(memory // 2)))
     asked = Asked(Instructions("?", Origin.SETTING, None), Question("?", "vision", "", "auto", 100))
 
     async def outcome(data: bytes) -> str:

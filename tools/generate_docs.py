@@ -107,8 +107,8 @@ def _help(context: click.Context) -> str:
 
 
 FLOORS = (
-    "app",
-    *("triggers", "upkeep", "job", "model", "pacing", "storage"),
+    *("app", "composition"),
+    *("triggers", "upkeep", "batches", "job", "model", "pacing", "storage"),
     "result",
     *("instructions", "documents", "images", "schemas"),
     *("telemetry", "settings", "names", "junk", "errors", "unpacking", "one_line"),

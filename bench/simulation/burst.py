@@ -21,7 +21,7 @@ from bench.simulation.host import Listener, Parallelism, Queue, ScaleGroup, Uplo
 from bench.simulation.model import Endpoint, SimulatedModel
 from bench.simulation.service import Bucket, Service, Windows
 from bench.simulation.storage import Account, Container, Images, Operations, date
-from pipeline.app import PATIENCE_SECONDS
+from pipeline.composition import PATIENCE_SECONDS
 from pipeline.job.analysis import Analyzer
 from pipeline.job.last_resort import LastResort
 from pipeline.pacing.governor import Governor
@@ -222,7 +222,7 @@ class _Cloud:
 
     def _starter(self, queue: Queue, allowed: Parallelism) -> Callable[[], Listener]:
         def start() -> Listener:
-            """One process of the app, as `pipeline.app` puts it together."""
+            """One process of the app, as `pipeline.composition` puts it together."""
             config, account, rng = self.settings, self.account, self.rng()
             governor = Governor(most_in_flight=config.max_concurrency, patience=PATIENCE_SECONDS, rng=rng)
             uploads = UploadedImages(account, config.input_container)  # type: ignore[arg-type]  # as much of the SDK as is used

@@ -3,41 +3,23 @@
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
 from uuid import uuid4
 
+from pipeline.batches.collecting import Collector, each
 from pipeline.batches.service import BatchService, FileGone, InputFile, Refused
-from pipeline.batches.shard import MOST_BATCHES, MOST_BYTES, MOST_LINES, SHOWN_FOR, Shard, State
-from pipeline.batches.status import no_answer, passes, read_line
+from pipeline.batches.shard import MOST_BYTES, MOST_LINES, SHOWN_FOR, Shard, State
 from pipeline.errors import OperatorFailure, RetryableFailure
-from pipeline.job.batched import BatchLog, LineReply
-from pipeline.job.requests import Request
-from pipeline.storage.claims import Claims
-from pipeline.storage.facts import ClaimedElsewhere, ListedBlob
+from pipeline.storage.facts import ListedBlob
 from pipeline.storage.lines import Lines
-from pipeline.storage.shards import Shards
+from pipeline.storage.shards import DONE, Shards
 
 logger = logging.getLogger("pipeline.batches")  # a name that people's queries match (docs/operations.md)
 
-AT_A_TIME = 16
-"""Lines that are noted, or whose replies are brought back, at the same time."""
 RUN_SECONDS = 1200.0
 """One run's time, inside functionTimeout; the next one goes on where it stopped."""
-
-
-class Queue(Protocol):
-    """See `pipeline.storage.queue.MessageQueue`."""
-
-    async def send(self, message: Request, delay: float) -> None: ...
-
-
-class Marks(Protocol):
-    """See `pipeline.storage.marks.QueuedMarks`."""
-
-    async def mark(self, name: str, seconds: float, why: str = "") -> None: ...
 
 
 @dataclass(slots=True)
@@ -66,9 +48,7 @@ class Batches:
         service: BatchService,
         lines: Lines,
         shards: Shards,
-        claims: Claims,
-        queue: Queue,
-        marks: Marks,
+        collector: Collector,
         wait: float,
         lost_after: float,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -76,9 +56,7 @@ class Batches:
         self._service = service
         self._lines = lines
         self._shards = shards
-        self._claims = claims
-        self._queue = queue
-        self._marks = marks
+        self._collector = collector
         self._wait = timedelta(seconds=wait)
         self._lost_after = timedelta(seconds=lost_after)
         self._now = now
@@ -90,7 +68,7 @@ class Batches:
             RetryableFailure: storage can't be reached; the next run goes on.
         """
         deadline = asyncio.get_running_loop().time() + RUN_SECONDS
-        shards = [_Stored(shard, etag) async for shard, etag in self._stored()]
+        shards = await self._unfinished()
         waiting = await self._waiting()
         held_up = set()
         """Deployments that take no further batch for now."""
@@ -111,14 +89,20 @@ class Batches:
                 if stored.shard.is_unsent:
                     held_up.add(deployment)
 
-    async def _stored(self) -> AsyncIterator[tuple[Shard, str]]:
-        await self._shards.forget_done(self._now() - SHOWN_FOR)
-        async for shard_id, etag, body in self._shards.unfinished():
-            shard = Shard.from_json(body)
-            if shard is None or shard.id != shard_id:
-                logger.warning("The shard %s can't be read and is left alone.", ascii(shard_id[:100]))
+    async def _unfinished(self) -> "list[_Stored]":
+        unfinished = []
+        for blob in await self._shards.listed():
+            if DONE in blob.metadata:
+                if blob.last_modified < self._now() - SHOWN_FOR:
+                    await self._shards.delete(blob.name)
                 continue
-            yield shard, etag
+            body, etag = await self._shards.read(blob.name) or (b"", "")
+            shard = Shard.from_json(body)
+            if shard is None or shard.id != blob.name:
+                logger.warning("The shard %s can't be read and is left alone.", ascii(blob.name[:100]))
+            else:
+                unfinished.append(_Stored(shard, etag))
+        return unfinished
 
     async def _waiting(self) -> _Waiting:
         waiting = _Waiting()
@@ -152,7 +136,7 @@ class Batches:
             if await self._lines.note(line, {**line.metadata, "shard": shard_id}):
                 waiting.sent[shard_id][line.name] = line
 
-        await _each(take, chosen)
+        await each(take, chosen)
         return stored
 
     async def _go_on(self, stored: "_Stored", waiting: _Waiting) -> None:
@@ -175,16 +159,13 @@ class Batches:
     async def _step(self, stored: "_Stored", lines: dict[str, ListedBlob]) -> bool:
         """Take one step; False where there is nothing to do for now."""
         shard, now = stored.shard, self._now()
-        if shard.is_hopeless(now):
-            await self._note(stored, shard.at(State.ENDED, ended_at=now, status="not sent"))
-            return True
         match shard.state:
+            case State.DONE:
+                return False
+            case _ if shard.is_hopeless(now):
+                await self._note(stored, shard.at(State.ENDED, ended_at=now, status="not sent"))
             case State.FILLING:
-                size = sum(line.size for line in lines.values())
-                state = State.FILLED if lines else State.DONE
-                await self._note(
-                    stored, shard.at(state, lines=len(lines), size_bytes=size, ended_at=None if lines else now)
-                )
+                await self._note(stored, shard.filled([line.size for line in lines.values()], now))
             case State.FILLED:
                 file_id = await self._service.upload(self._input_file(shard, list(lines.values())))
                 await self._note(stored, shard.at(State.UPLOADED, file_id=file_id))
@@ -198,12 +179,9 @@ class Batches:
             case State.SUBMITTED:
                 return await self._poll(stored)
             case State.ENDED:
-                if not await self._bring_back(shard, lines):
+                if not await self._collector.collect(shard, lines):
                     return False
                 await self._note(stored, shard.at(State.DONE, ended_at=now))
-                logger.info("The shard %s is done: %d lines, %d answered", shard.id, shard.lines, shard.completed)
-            case State.DONE:
-                return False
         return True
 
     async def _submit(self, stored: "_Stored") -> None:
@@ -245,82 +223,6 @@ class Batches:
 
         return InputFile(f"{shard.id}.jsonl", sum(line.size for line in lines), content)
 
-    # Replies:
-
-    async def _bring_back(self, shard: Shard, lines: dict[str, ListedBlob]) -> bool:
-        """Bring every reply of an ended batch to the claim that waits for it; False where some have to wait."""
-        left = dict(lines)
-        busy: set[str] = set()
-        for file_id in filter(None, (shard.output_file_id, shard.error_file_id)):
-            await self._bring_back_file(file_id, left, busy)
-        why = f"The batch ended as '{shard.status}' and has no answer to this image."
-        missing = [line for line in left.values() if line.name not in busy]
-
-        async def give_up(line: ListedBlob) -> None:
-            await self._settle(line, no_answer(why), left, busy, again=shard.submitted_at is not None)
-
-        await _each(give_up, missing)
-        if busy:
-            return False
-        for file_id in filter(None, (shard.file_id, shard.output_file_id, shard.error_file_id)):
-            await self._service.delete_file(file_id)
-        return True
-
-    async def _bring_back_file(self, file_id: str, left: dict[str, ListedBlob], busy: set[str]) -> None:
-        async def settle(read: tuple[ListedBlob, LineReply]) -> None:
-            await self._settle(*read, left, busy)
-
-        ready: list[tuple[ListedBlob, LineReply]] = []
-        try:
-            async for text in self._service.lines(file_id):
-                name, reply = read_line(text) or ("", None)
-                line = left.get(name)
-                if line and reply and name not in busy:
-                    ready.append((line, reply))
-                if len(ready) == AT_A_TIME:
-                    await _each(settle, ready)
-                    ready.clear()
-        except FileGone:
-            logger.warning("A file of a batch is gone: %s", file_id)
-        await _each(settle, ready)
-
-    async def _settle(
-        self,
-        line: ListedBlob,
-        reply: LineReply,
-        left: dict[str, ListedBlob],
-        busy: set[str],
-        *,
-        again: bool = True,
-    ) -> None:
-        """Bring one reply back; or leave the line to another batch, if that may have a better one and `again`."""
-        tries = line.metadata.get("tries", "")
-        if again and passes(reply) and len(tries) + 1 < MOST_BATCHES:
-            facts = {name: value for name, value in line.metadata.items() if name != "shard"}
-            if await self._lines.note(line, {**facts, "tries": f"{tries}x"}):
-                left.pop(line.name, None)
-            else:
-                busy.add(line.name)
-            return
-
-        def add(kept: bytes) -> bytes | None:
-            log = BatchLog.kept_in(kept)
-            changed = log.answered(line.name, reply) if log else None
-            return changed.to_json() if changed else None
-
-        try:
-            log = BatchLog.kept_in(await self._claims.amend(line.metadata.get("claim", ""), add))
-        except ClaimedElsewhere:
-            busy.add(line.name)
-            return
-        if log and not log.waiting:
-            await self._marks.mark(log.request.name, 0)
-            await self._queue.send(log.request.model_copy(update={"since": self._now()}), 0)
-        await self._lines.delete(line.name)
-        left.pop(line.name, None)
-
-    # Notes:
-
     async def _note(self, stored: "_Stored", shard: Shard) -> None:
         etag = await self._shards.write(shard.id, shard.to_json(), stored.etag, is_done=shard.state is State.DONE)
         if etag is None:
@@ -346,16 +248,3 @@ class _Stored:
 
 class _Overtaken(Exception):
     """Another run, or a person, has changed the shard."""
-
-
-async def _each[T](work: Callable[[T], Awaitable[None]], items: Iterable[T]) -> None:
-    """Do the `work` on all `items`, a few at a time; then raise the first failure, if there is one."""
-    slots = asyncio.Semaphore(AT_A_TIME)
-
-    async def one(item: T) -> None:
-        async with slots:
-            await work(item)
-
-    ended = await asyncio.gather(*map(one, items), return_exceptions=True)
-    if failures := [failure for failure in ended if failure]:
-        raise failures[0]

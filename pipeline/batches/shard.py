@@ -13,6 +13,7 @@ but for one: creating the batch. So that step is noted before it is taken, by on
 the service's own list of batches is searched for the file before it is taken again.
 """
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Self
@@ -94,6 +95,12 @@ class Shard(BaseModel):
     def at(self, state: State, **facts: object) -> Self:
         """The shard one step on."""
         return self.model_copy(update={"state": state, "problem": None, "retry_at": None, **facts})
+
+    def filled(self, sizes: Sequence[int], now: datetime) -> Self:
+        """The shard with all its lines, of these sizes in bytes; done where it has none."""
+        if not sizes:
+            return self.at(State.DONE, ended_at=now)
+        return self.at(State.FILLED, lines=len(sizes), size_bytes=sum(sizes))
 
     def refused(self, why: str, now: datetime) -> Self:
         """The shard that the service does not take now: it is tried again later."""

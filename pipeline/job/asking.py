@@ -82,12 +82,28 @@ class Asking:
             most_output_tokens=settings.max_output_tokens,
             buying=self._buying(options),
         )
-        return Asked(found, question)
+        refused = self._refused_batch(question)
+        return NotAsked(settings.openai_deployment, refused) if refused else Asked(found, question)
+
+    def _refused_batch(self, question: Question) -> PermanentFailure | None:
+        """Why an option may not choose the tier `batch`; None where it may, or does not."""
+        own = self._settings.openai_deployment
+        if question.service_tier != "batch" or (self._settings.batch_deployment and question.deployment == own):
+            return None
+        why = (
+            f"answers for the deployment '{own}' alone: leave out one of the options service_tier and deployment"
+            if self._settings.batch_deployment
+            else "is not set up here (the operator's setting BATCH_DEPLOYMENT): choose another service_tier"
+        )
+        return PermanentFailure(ErrorCode.INVALID_INSTRUCTIONS, f"The service_tier batch {why}.")
 
     def _buying(self, options: Options) -> Buying:
         settings, patience = self._settings, options.flex_patience
+        by_setting = settings.service_tier
+        if by_setting == "batch" and options.deployment not in (None, settings.openai_deployment):
+            by_setting = "default"  # no batch is set up for another deployment
         return Buying(
-            tier=options.service_tier or settings.service_tier,
+            tier=options.service_tier or by_setting,
             by_option=options.service_tier is not None,
             fallback=options.tier_fallback or settings.tier_fallback,
             flex_patience=settings.flex_patience_seconds if patience is None else patience,

@@ -22,7 +22,7 @@ writes the line. A question that has to be put twice, since the first answer did
 """
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal, Protocol, Self
@@ -98,7 +98,7 @@ class BatchLog(BaseModel):
 class Lines(Protocol):
     """The lines of all instances; see `pipeline.storage.lines.Lines`."""
 
-    async def write(self, name: str, body: AsyncIterator[bytes], size: int, facts: Mapping[str, str]) -> None: ...
+    async def write(self, name: str, body: AsyncGenerator[bytes], size: int, facts: Mapping[str, str]) -> None: ...
     async def exists(self, name: str) -> bool: ...
 
 

@@ -1,8 +1,7 @@
 """The shards' blobs: small documents that are changed on the condition that nobody else has changed them."""
 
-from collections.abc import AsyncIterator
 from contextlib import suppress
-from datetime import datetime
+from dataclasses import replace
 
 from azure.core import MatchConditions
 from azure.core.exceptions import ResourceExistsError, ResourceModifiedError, ResourceNotFoundError
@@ -26,40 +25,41 @@ class Shards:
     def __init__(self, service: BlobServiceClient, container: str) -> None:
         self._container = service.get_container_client(container)
 
-    async def unfinished(self) -> AsyncIterator[tuple[str, str, bytes]]:
-        """Id, ETag and content of each shard that is not done, the oldest first. A storage request for each, and the
-        listing.
+    async def listed(self) -> list[ListedBlob]:
+        """All shards by their ids, the oldest first. Those that are done have `DONE` in their metadata.
 
         Raises:
-            RetryableFailure: they can't be read now.
+            RetryableFailure: they can't be listed now.
         """
-        for listed_blob in await self._listed():
-            if DONE in listed_blob.metadata:
-                continue
-            with translated(f"reading {listed_blob.name}"):
-                try:
-                    blob = self._container.get_blob_client(listed_blob.name)
-                    stream = await blob.download_blob(decompress=False)
-                except ResourceNotFoundError:
-                    continue
-                body = await stream.readall()
-            yield listed_blob.name.removeprefix(PREFIX), str(stream.properties.etag), body
-
-    async def forget_done(self, before: datetime) -> None:
-        """Delete the shards that were done before that moment. A storage request for each, and the listing.
-
-        Raises:
-            RetryableFailure: they can't be deleted now.
-        """
-        for blob in await self._listed():
-            if DONE in blob.metadata and blob.last_modified < before:
-                with translated(f"deleting {blob.name}"), suppress(ResourceNotFoundError):
-                    await self._container.delete_blob(blob.name)
-
-    async def _listed(self) -> list[ListedBlob]:
         with translated(f"listing {PREFIX}"):
             pages = listed(self._container, metadata=True, prefix=PREFIX)
-            return sorted([blob async for page in pages for blob in page.blobs], key=lambda blob: blob.name)
+            blobs = [blob async for page in pages for blob in page.blobs]
+        return sorted(
+            (replace(blob, name=blob.name.removeprefix(PREFIX)) for blob in blobs), key=lambda blob: blob.name
+        )
+
+    async def read(self, shard_id: str) -> tuple[bytes, str] | None:
+        """Content and ETag of a shard; None where there is none. One storage request.
+
+        Raises:
+            RetryableFailure: it can't be read now.
+        """
+        with translated(f"reading {PREFIX}{shard_id}"):
+            try:
+                blob = self._container.get_blob_client(f"{PREFIX}{shard_id}")
+                stream = await blob.download_blob(decompress=False)
+            except ResourceNotFoundError:
+                return None
+            return await stream.readall(), str(stream.properties.etag)
+
+    async def delete(self, shard_id: str) -> None:
+        """Delete a shard, if it is there. One storage request.
+
+        Raises:
+            RetryableFailure: it can't be deleted now.
+        """
+        with translated(f"deleting {PREFIX}{shard_id}"), suppress(ResourceNotFoundError):
+            await self._container.delete_blob(f"{PREFIX}{shard_id}")
 
     async def write(self, shard_id: str, body: bytes, etag: str | None, *, is_done: bool) -> str | None:
         """Write the shard over the one that has this ETag, or as a new one; its new ETag. None where another run has

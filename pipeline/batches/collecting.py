@@ -1,0 +1,152 @@
+"""Bringing back what a batch has answered: each reply to the claim that waits for it, and its work to the queue."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from datetime import UTC, datetime
+from typing import Protocol
+
+from pipeline.batches.service import BatchService, FileGone
+from pipeline.batches.shard import MOST_BATCHES, Shard
+from pipeline.batches.status import no_answer, passes, read_line
+from pipeline.job.batched import BatchLog, LineReply
+from pipeline.job.requests import Request
+from pipeline.storage.claims import Claims
+from pipeline.storage.facts import ClaimedElsewhere, ListedBlob
+from pipeline.storage.lines import Lines
+
+logger = logging.getLogger(__name__)
+
+AT_A_TIME = 16
+"""Lines that are noted, or whose replies are brought back, at the same time."""
+
+
+class Queue(Protocol):
+    """See `pipeline.storage.queue.MessageQueue`."""
+
+    async def send(self, message: Request, delay: float) -> None: ...
+
+
+class Marks(Protocol):
+    """See `pipeline.storage.marks.QueuedMarks`."""
+
+    async def mark(self, name: str, seconds: float, why: str = "") -> None: ...
+
+
+class Collector:
+    """Collects the replies of batches. One per process."""
+
+    def __init__(
+        self,
+        service: BatchService,
+        lines: Lines,
+        claims: Claims,
+        queue: Queue,
+        marks: Marks,
+        *,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._service = service
+        self._lines = lines
+        self._claims = claims
+        self._queue = queue
+        self._marks = marks
+        self._now = now
+
+    async def collect(self, shard: Shard, lines: dict[str, ListedBlob]) -> bool:
+        """Bring every reply of an ended batch to the claim that waits for it, and delete the batch's files.
+
+        It may be done again from the beginning, by whichever run comes next.
+
+        Args:
+            shard: whose batch has ended.
+            lines: those of the shard that have no reply yet.
+
+        Returns:
+            Whether that is all; False where a run was at a claim just then.
+
+        Raises:
+            RetryableFailure: storage or the service can't be reached.
+        """
+        left = dict(lines)
+        busy: set[str] = set()
+        for file_id in filter(None, (shard.output_file_id, shard.error_file_id)):
+            await self._read(file_id, left, busy)
+        why = f"The batch ended as '{shard.status}' and has no answer to this image."
+        missing = [line for line in left.values() if line.name not in busy]
+
+        async def give_up(line: ListedBlob) -> None:
+            await self._settle(line, no_answer(why), left, busy, again=shard.submitted_at is not None)
+
+        await each(give_up, missing)
+        if busy:
+            return False
+        for file_id in filter(None, (shard.file_id, shard.output_file_id, shard.error_file_id)):
+            await self._service.delete_file(file_id)
+        return True
+
+    async def _read(self, file_id: str, left: dict[str, ListedBlob], busy: set[str]) -> None:
+        async def settle(read: tuple[ListedBlob, LineReply]) -> None:
+            await self._settle(*read, left, busy)
+
+        ready: list[tuple[ListedBlob, LineReply]] = []
+        try:
+            async for text in self._service.lines(file_id):
+                name, reply = read_line(text) or ("", None)
+                line = left.get(name)
+                if line and reply and name not in busy:
+                    ready.append((line, reply))
+                if len(ready) == AT_A_TIME:
+                    await each(settle, ready)
+                    ready.clear()
+        except FileGone:
+            logger.warning("A file of a batch is gone: %s", file_id)
+        await each(settle, ready)
+
+    async def _settle(
+        self,
+        line: ListedBlob,
+        reply: LineReply,
+        left: dict[str, ListedBlob],
+        busy: set[str],
+        *,
+        again: bool = True,
+    ) -> None:
+        """Bring one reply back; or leave the line to another batch, if that may have a better one and `again`."""
+        tries = line.metadata.get("tries", "")
+        if again and passes(reply) and len(tries) + 1 < MOST_BATCHES:
+            facts = {name: value for name, value in line.metadata.items() if name != "shard"}
+            if await self._lines.note(line, {**facts, "tries": f"{tries}x"}):
+                left.pop(line.name, None)
+            else:
+                busy.add(line.name)
+            return
+
+        def add(kept: bytes) -> bytes | None:
+            log = BatchLog.kept_in(kept)
+            changed = log.answered(line.name, reply) if log else None
+            return changed.to_json() if changed else None
+
+        try:
+            log = BatchLog.kept_in(await self._claims.amend(line.metadata.get("claim", ""), add))
+        except ClaimedElsewhere:
+            busy.add(line.name)
+            return
+        if log and not log.waiting:
+            await self._marks.mark(log.request.name, 0)
+            await self._queue.send(log.request.model_copy(update={"since": self._now()}), 0)
+        await self._lines.delete(line.name)
+        left.pop(line.name, None)
+
+
+async def each[T](work: Callable[[T], Awaitable[None]], items: Iterable[T]) -> None:
+    """Do the `work` on all `items`, a few at a time; then raise the first failure, if there is one."""
+    slots = asyncio.Semaphore(AT_A_TIME)
+
+    async def one(item: T) -> None:
+        async with slots:
+            await work(item)
+
+    ended = await asyncio.gather(*map(one, items), return_exceptions=True)
+    if failures := [failure for failure in ended if failure]:
+        raise failures[0]
