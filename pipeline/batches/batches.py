@@ -123,7 +123,7 @@ class Batches:
             if size > MOST_BYTES or number == MOST_LINES:
                 return lines[:number]
         is_due = bool(lines) and self._now() - lines[0].last_modified >= self._wait
-        return lines if is_due or send_now else []
+        return list(lines) if is_due or send_now else []
 
     async def _fill(self, deployment: str, chosen: Iterable[ListedBlob], waiting: _Waiting) -> "_Stored":
         """Make a shard of the `chosen` lines; those that another run has chosen, or that are gone, are left out."""
@@ -171,17 +171,12 @@ class Batches:
                 await self._note(stored, shard.at(State.UPLOADED, file_id=file_id))
             case State.UPLOADED:
                 await self._submit(stored)
-            case State.SUBMITTING if now - (shard.checked_at or now) <= self._lost_after:
-                return False  # another run may be about to note it
             case State.SUBMITTING:
-                found = await self._service.find(str(shard.file_id))
-                await self._note(stored, shard.seen(found, now) if found else shard.at(State.UPLOADED))
+                return await self._look_for(stored)
             case State.SUBMITTED:
                 return await self._poll(stored)
             case State.ENDED:
-                if not await self._collector.collect(shard, lines):
-                    return False
-                await self._note(stored, shard.at(State.DONE, ended_at=now))
+                return await self._collect(stored, lines)
         return True
 
     async def _submit(self, stored: "_Stored") -> None:
@@ -194,6 +189,21 @@ class Batches:
         else:
             stored.is_polled = True
             await self._note(stored, stored.shard.seen(status, now))
+
+    async def _look_for(self, stored: "_Stored") -> bool:
+        """Look for a batch whose creation had no answer."""
+        shard, now = stored.shard, self._now()
+        if now - (shard.checked_at or now) <= self._lost_after:
+            return False  # another run may be about to note it
+        found = await self._service.find(str(shard.file_id))
+        await self._note(stored, shard.seen(found, now) if found else shard.at(State.UPLOADED))
+        return True
+
+    async def _collect(self, stored: "_Stored", lines: dict[str, ListedBlob]) -> bool:
+        if not await self._collector.collect(stored.shard, lines):
+            return False
+        await self._note(stored, stored.shard.at(State.DONE, ended_at=self._now()))
+        return True
 
     async def _poll(self, stored: "_Stored") -> bool:
         shard, now = stored.shard, self._now()

@@ -36,7 +36,7 @@ class Marks(Protocol):
 class Collector:
     """Collects the replies of batches. One per process."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - where replies come from and where they go
         self,
         service: BatchService,
         lines: Lines,

@@ -69,7 +69,7 @@ class BatchService:
             api_key=token,
             timeout=timeout,
             max_retries=0,  # the timer comes again
-            http_client=DefaultAioHttpClient(follow_redirects=False),
+            http_client=DefaultAioHttpClient(event_hooks={"request": [_name_form]}, follow_redirects=False),
         )
 
     async def upload(self, file: InputFile) -> str:
@@ -79,7 +79,7 @@ class BatchService:
             Refused, OperatorFailure, RetryableFailure: it is not there, or may not be.
         """
         form = _Form(file)
-        headers = {"Content-Type": form.content_type, "Content-Length": str(len(form))}
+        headers = {"Content-Type": _FORM, "Content-Length": str(len(form))}
         document = await self._send(
             self._client.post(
                 "/files", cast_to=httpx2.Response, content=form, options={"headers": headers, "timeout": UPLOAD_SECONDS}
@@ -219,26 +219,35 @@ def _read(document: dict[str, Any]) -> BatchStatus:
     return status
 
 
+_BOUNDARY = "blobsight-input-file"
+"""No line of JSON is like it."""
+_FORM = "application/x-form"
+"""Stands for a form that is made while it is sent: of a multipart form the SDK takes files alone, and whole."""
+
+
+async def _name_form(request: httpx2.Request) -> None:
+    if request.headers.get("Content-Type") == _FORM:
+        request.headers["Content-Type"] = f"multipart/form-data; boundary={_BOUNDARY}"
+
+
 class _Form:
     """The multipart form of an upload, as slices of bytes."""
 
     def __init__(self, file: InputFile) -> None:
-        boundary = f"blobsight-{file.name}"
-        self.content_type = f"multipart/form-data; boundary={boundary}"
         fields = {
             "purpose": "batch",
             "expires_after[anchor]": "created_at",
             "expires_after[seconds]": str(KEPT_SECONDS),
         }
         plain = "".join(
-            f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+            f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
             for name, value in fields.items()
         )
         self._head = (
-            f'{plain}--{boundary}\r\nContent-Disposition: form-data; name="file"; filename={json.dumps(file.name)}\r\n'
+            f'{plain}--{_BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename={json.dumps(file.name)}\r\n'
             "Content-Type: application/jsonl\r\n\r\n"
         ).encode()
-        self._end = f"\r\n--{boundary}--\r\n".encode()
+        self._end = f"\r\n--{_BOUNDARY}--\r\n".encode()
         self._file = file
 
     def __len__(self) -> int:
