@@ -1,15 +1,345 @@
-"""Questions that go by batch: one result each, as if they had gone the usual way, at half the price."""
+"""Questions that go by batch: one result each, as if they had gone the usual way, and nothing paid twice."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import pytest
+from support.batch_shop import QUICK, BatchShop, batch_shop
+from support.documents import pdf
 from support.person import Person
 from support.pictures import picture
+
+from localcloud.certificates import Certificates
+from localcloud.model import UNAVAILABLE, Dropped, PromptFiltered, Verbatim
+from localcloud.model.batches import BATCH_ROLE_MISSING, ODD, TOKEN_LIMIT, TOKEN_LIMIT_AT_ONCE, Course
+from pipeline.batches.shard import LONGEST_BATCH, LONGEST_UNSENT, SHOWN_FOR
+from pipeline.errors import RetryableFailure
+from pipeline.job.race import Outcome
 
 pytestmark = pytest.mark.timeout(120)
 
 
-async def test_an_image_that_goes_by_batch_gets_its_result(person: Person) -> None:
+@pytest.fixture
+async def shop(person: Person, certificates: Certificates) -> AsyncIterator[BatchShop]:
+    async with batch_shop(person, certificates) as shop:
+        yield shop
+
+
+async def test_an_image_that_goes_by_batch_gets_its_result_from_the_running_app(person: Person) -> None:
     await person.drop("batch/one.png", picture(), {"instructions": "By batch?", "service_tier": "batch"})
     result = await person.result("batch/one.png")
-    assert result["status"] == "succeeded", result
-    assert result["model"]["service_tier"] == "batch"
+    assert result["status"] == "succeeded"
     assert result["answer"]["text"] == "You asked: By batch?"
+    assert result["model"]["service_tier"] == "batch"
+    assert not person.asked("By batch?"), "the default lane was not asked"
+
+
+async def test_the_result_is_the_same_as_by_the_default_lane(shop: BatchShop) -> None:
+    request = await shop.drop("a.png")
+    assert await shop.deliver(request) == [Outcome.IN_BATCH]
+    assert await shop.state() == {"claims": 1, "batches": 1}
+    (back,) = await shop.round()
+    assert await shop.deliver(back) == [Outcome.SUCCEEDED]
+    result = await shop.result("a.png")
+    assert result["answer"]["text"] == "You asked: ?"
+    assert result["model"]["service_tier"] == "batch"
+    assert result["model"]["deployment"] == "vision"
+    assert result["usage"]["input_tokens"] > 0
+    assert result["attempts"] == 1
+    assert result["image_sent"]["format"] == "png"
+    assert shop.billed == {result["work_key"]: 1}
+    left = await shop.state()
+    assert left == {"batches": 1, "waiting": 1}, "the shard can be seen for a while, and deliveries clear the mark"
+    assert not shop.model.batches.files.all, "no image is left at the service"
+
+
+async def test_nothing_is_left_of_a_batch_after_a_day(shop: BatchShop) -> None:
+    await shop.through(await shop.drop("a.png"))
+    await shop.run(minutes=1)
+    assert len(await shop.shards()) == 1
+    shop.shop.time += SHOWN_FOR + timedelta(hours=1)
+    await shop.run()
+    assert not (await shop.state())["batches"]
+
+
+async def test_lines_wait_for_others_until_the_oldest_has_waited_long_enough(shop: BatchShop) -> None:
+    await shop.deliver(await shop.drop("a.png"), await shop.drop("b.png"))
+    await shop.run(wait=3600)
+    assert not shop.model.batches.all
+    await shop.run(minutes=61, wait=3600)
+    await shop.ended()
+    assert [batch.total for batch in shop.model.batches.all.values()] == [2]
+
+
+async def test_a_person_has_lines_sent_early(shop: BatchShop) -> None:
+    await shop.deliver(await shop.drop("a.png"))
+    await shop.shop.person.blobs.get_blob_client("shop-state", "batches/send-now").upload_blob(b"")
+    await shop.run(wait=3600)
+    assert len(shop.model.batches.all) == 1
+    await shop.deliver(await shop.drop("b.png", colour="red"))
+    await shop.run(wait=3600)
+    assert len(shop.model.batches.all) == 1, "it counts once"
+
+
+async def test_a_shard_takes_as_many_lines_as_fit(shop: BatchShop, monkeypatch: pytest.MonkeyPatch) -> None:
+    requests = [await shop.drop(f"{n}.png") for n in range(5)]
+    await shop.deliver(*requests)
+    sizes = [line.size async for line in shop.shop.lines.all()]
+    monkeypatch.setattr("pipeline.batches.batches.MOST_BYTES", max(sizes) * 2 + 10)
+    await shop.run()
+    await shop.ended()
+    assert sorted(batch.total for batch in shop.model.batches.all.values()) == [1, 2, 2]
+
+
+# ---- Once, whatever happens ------------------------------------------------------------------------------------------
+
+
+async def test_a_second_event_while_it_waits_adds_nothing(shop: BatchShop) -> None:
+    request = await shop.drop("a.png")
+    assert await shop.deliver(request, request) == [Outcome.IN_BATCH, Outcome.IN_BATCH]
+    await shop.run()
+    assert await shop.deliver(request) == [Outcome.IN_BATCH]
+    await shop.ended()
+    assert await shop.deliver(request) == [Outcome.IN_BATCH], "it is answered, and not collected yet"
+    await shop.run(minutes=1)
+    assert await shop.deliver(*shop.returned(), request) == [Outcome.SUCCEEDED, Outcome.ALREADY_DONE]
+    assert list(shop.billed.values()) == [1]
+
+
+@pytest.mark.parametrize("tier", ["default", "flex"])
+async def test_another_lane_never_pays_again(shop: BatchShop, tier: str) -> None:
+    await shop.deliver(await shop.drop("a.png"))
+    request = await shop.drop("a.png", service_tier=tier)
+    assert await shop.deliver(request) == [Outcome.IN_BATCH], "the same question about the same bytes is on its way"
+    assert await shop.deliver(*await shop.round()) == [Outcome.SUCCEEDED]
+    assert await shop.deliver(request) == [Outcome.ALREADY_DONE]
+    assert not shop.shop.model.asked
+    assert list(shop.billed.values()) == [1]
+    assert (await shop.result("a.png"))["source"]["etag"] == await etag(shop, "a.png")
+
+
+async def etag(shop: BatchShop, name: str) -> str:
+    blob = shop.shop.person.blobs.get_blob_client("shop-images", name)
+    return str((await blob.get_blob_properties()).etag).strip('"')
+
+
+async def test_what_the_default_lane_has_answered_does_not_go_by_batch(shop: BatchShop) -> None:
+    await shop.deliver(await shop.drop("a.png", service_tier="default"))
+    assert await shop.deliver(await shop.drop("a.png")) == [Outcome.SUCCEEDED]
+    assert (await shop.result("a.png"))["answer"]["reused_from"]
+    assert not await shop.round()
+
+
+async def test_a_newer_version_wins_and_the_older_answer_is_kept(shop: BatchShop) -> None:
+    await shop.deliver(await shop.drop("a.png", picture(colour="red")))
+    await shop.run()
+    newer = await shop.drop("a.png", picture(colour="blue"))
+    await shop.deliver(newer)
+    await shop.ended()
+    back = await shop.round()
+    assert Outcome.SUCCEEDED in await shop.deliver(*back)
+    assert await shop.deliver(newer) == [Outcome.ALREADY_DONE]
+    assert (await shop.result("a.png"))["source"]["etag"] == await etag(shop, "a.png")
+    assert await shop.deliver(await shop.drop("a.png", picture(colour="red"))) == [Outcome.SUCCEEDED]
+    assert list(shop.billed.values()) == [1, 1], "the first version's answer was kept"
+
+
+async def test_an_image_that_was_deleted_gets_no_result_and_pays_once(shop: BatchShop) -> None:
+    await shop.deliver(await shop.drop("a.png"))
+    await shop.shop.person.blobs.get_blob_client("shop-images", "a.png").delete_blob()
+    assert await shop.deliver(*await shop.round()) == [Outcome.GONE]
+    assert await shop.deliver(await shop.drop("a.png")) == [Outcome.SUCCEEDED]
+    assert list(shop.billed.values()) == [1]
+
+
+async def test_each_page_is_a_line(shop: BatchShop) -> None:
+    (outcome,) = await shop.through(await shop.drop("a.pdf", pdf(["One", "Two", "Three"]), per_page="true"))
+    assert outcome is Outcome.SUCCEEDED
+    result = await shop.result("a.pdf")
+    assert [page["number"] for page in result["answer"]["pages"]] == [1, 2, 3]
+    assert {page["request_id"] for page in result["answer"]["pages"]} > {None}
+    assert shop.billed == {f"{result['work_key']}-{n}": 1 for n in (1, 2, 3)}
+    assert result["model"]["service_tier"] == "batch"
+
+
+async def test_an_answer_that_misses_its_schema_is_asked_for_once_more(shop: BatchShop) -> None:
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+    blob = shop.shop.person.blobs.get_blob_client("shop-images", "n.schema.json")
+    await blob.upload_blob(json.dumps(schema))
+    answers = iter(['{"n": "none"}', '{"n": 3}'])
+    shop.model.batches.script.lines.policy = lambda _: Verbatim(200, completion(next(answers)))
+    request = await shop.drop("a.png", schema="n.schema.json")
+    await shop.deliver(request)
+    assert await shop.deliver(*await shop.round()) == [Outcome.IN_BATCH]
+    assert await shop.deliver(*await shop.round()) == [Outcome.SUCCEEDED]
+    result = await shop.result("a.png")
+    assert result["answer"]["data"] == {"n": 3}
+    assert result["usage"]["input_tokens"] == 20, "both were paid"
+    assert shop.billed == {result["work_key"]: 1, f"{result['work_key']}.2": 1}
+
+
+def completion(text: str) -> bytes:
+    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
+    usage = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
+    return json.dumps({"model": "m", "choices": [choice], "usage": usage}).encode()
+
+
+async def test_a_line_that_is_refused_for_good_is_a_failed_result(shop: BatchShop) -> None:
+    shop.model.batches.script.lines.add(PromptFiltered())
+    assert await shop.through(await shop.drop("a.png")) == [Outcome.FAILED]
+    result = await shop.result("a.png")
+    assert result["error"]["code"] == "content_filtered"
+    assert result["model"]["service_tier"] == "batch"
+
+
+# ---- The service's oddities ------------------------------------------------------------------------------------------
+
+
+async def test_statuses_in_any_spelling_are_understood(shop: BatchShop) -> None:
+    shop.model.batches.script.looks = ODD
+    assert await shop.through(await shop.drop("a.png")) == [Outcome.SUCCEEDED]
+
+
+@pytest.mark.parametrize(
+    "course",
+    [
+        Course(validating=0.01, finalizing=0.01, missing=lambda _: True),
+        Course(validating=0.01, finalizing=0.01, garbled=lambda _: True),
+        Course(validating=0.01, finalizing=0.01, expires_after=0),
+        Course(validating=0.01, finalizing=0.01, expires_after=0, reports_unfinished=True),
+        Course(validating=0.01, finalizing=0.01, cancelled_after=0),
+    ],
+    ids=["missing", "garbled", "expired", "expired and reported", "cancelled in the portal"],
+)
+async def test_lines_without_an_answer_go_into_another_batch(shop: BatchShop, course: Course) -> None:
+    shop.model.batches.script.plan(course)
+    await shop.deliver(await shop.drop("a.png"))
+    assert await shop.round() == []
+    assert await shop.deliver(*await shop.round()) == [Outcome.SUCCEEDED]
+    assert len(shop.model.batches.all) == 2
+
+
+async def test_some_lines_of_an_expired_batch_are_answered(shop: BatchShop) -> None:
+    shop.model.batches.script.plan(Course(validating=0.01, finalizing=0.01, expires_after=2))
+    requests = [await shop.drop(f"{n}.png") for n in range(5)]
+    await shop.deliver(*requests)
+    first = await shop.round()
+    second = await shop.round()
+    assert (len(first), len(second)) == (2, 3)
+    assert set(await shop.deliver(*first, *second)) == {Outcome.SUCCEEDED}
+    assert set(shop.billed.values()) == {1}
+
+
+async def test_after_two_batches_the_default_lane_is_asked_if_that_was_asked_for(shop: BatchShop) -> None:
+    shop.model.batches.script.course = lambda _: Course(validating=0.01, finalizing=0.01, missing=lambda _: True)
+    await shop.deliver(await shop.drop("a.png", tier_fallback="default"))
+    assert await shop.round() == []
+    assert await shop.deliver(*await shop.round()) == [Outcome.SUCCEEDED]
+    assert shop.shop.model.tiers == ["default"]
+    assert len(shop.model.batches.all) == 2
+
+
+async def test_otherwise_it_waits_as_after_any_failure_and_goes_by_batch_again(shop: BatchShop) -> None:
+    shop.model.batches.script.course = lambda _: Course(validating=0.01, finalizing=0.01, missing=lambda _: True)
+    await shop.deliver(await shop.drop("a.png"))
+    assert await shop.round() == []
+    (back,) = await shop.round()
+    with pytest.raises(RetryableFailure, match="no answer to this image"):
+        await shop.deliver(back)
+    shop.model.batches.script.course = lambda _: QUICK
+    assert await shop.through(back) == [Outcome.SUCCEEDED]
+    assert not shop.shop.model.asked
+
+
+@pytest.mark.parametrize("fault", [TOKEN_LIMIT_AT_ONCE, UNAVAILABLE, BATCH_ROLE_MISSING])
+async def test_a_batch_that_is_not_taken_waits_and_is_tried_again(shop: BatchShop, fault: object) -> None:
+    shop.model.batches.script.add("create_batch", fault)  # type: ignore[arg-type]
+    await shop.deliver(await shop.drop("a.png"))
+    await shop.run()
+    (shard,) = await shop.shards()
+    assert shard.problem
+    await shop.run(minutes=0.1)
+    assert shop.operations["create_batch"] == 1, "not before it has waited"
+    await shop.run(minutes=3)
+    await shop.run(minutes=3)
+    await shop.ended()
+    await shop.run(minutes=3)
+    assert await shop.deliver(*shop.returned()) == [Outcome.SUCCEEDED]
+    assert shop.operations["upload_file"] == 1, "the file was there"
+
+
+async def test_a_quota_that_is_exceeded_minutes_later_is_waited_for(shop: BatchShop) -> None:
+    shop.model.batches.script.plan(Course(validating=0.01, fails=TOKEN_LIMIT))
+    await shop.deliver(await shop.drop("a.png"))
+    assert await shop.round() == []
+    (shard,) = await shop.shards()
+    assert "token_limit_exceeded" in str(shard.problem)
+    assert await shop.deliver(*await shop.round()) == [Outcome.SUCCEEDED]
+
+
+async def test_an_answer_that_is_lost_when_the_batch_is_created_is_no_second_batch(shop: BatchShop) -> None:
+    shop.model.batches.script.add("create_batch", Dropped())
+    await shop.deliver(await shop.drop("a.png"))
+    await shop.run()
+    await shop.run(minutes=1)
+    assert shop.operations["create_batch"] == 1
+    await shop.run(minutes=1)
+    await shop.ended()
+    await shop.run(minutes=1)
+    assert await shop.deliver(*shop.returned()) == [Outcome.SUCCEEDED]
+    assert len(shop.model.batches.all) == 1
+
+
+async def test_a_file_whose_answer_is_lost_is_uploaded_again(shop: BatchShop) -> None:
+    shop.model.batches.script.add("upload_file", Dropped())
+    await shop.deliver(await shop.drop("a.png"))
+    await shop.run()
+    assert await shop.deliver(*await shop.round()) == [Outcome.SUCCEEDED]
+    assert len(shop.model.batches.all) == 1
+
+
+async def test_a_batch_that_takes_too_long_is_cancelled(shop: BatchShop) -> None:
+    shop.model.batches.script.plan(Course(validating=0.01, working=3600, cancelling=0.01))
+    await shop.deliver(await shop.drop("a.png"))
+    await shop.run()
+    shop.shop.time += LONGEST_BATCH + timedelta(minutes=1)
+    await shop.run()
+    await shop.ended()
+    await shop.run(minutes=1)
+    assert await shop.deliver(*await shop.round()) == [Outcome.SUCCEEDED]
+    assert shop.operations["cancel_batch"] == 1
+
+
+async def test_what_is_never_taken_goes_back_to_the_job(shop: BatchShop) -> None:
+    shop.model.batches.script.fault = lambda request: (
+        TOKEN_LIMIT_AT_ONCE if request.operation == "create_batch" else None
+    )
+    await shop.deliver(await shop.drop("a.png", tier_fallback="default"))
+    await shop.run()
+    shop.shop.time += LONGEST_UNSENT + timedelta(minutes=1)
+    await shop.run()
+    assert await shop.deliver(*shop.returned()) == [Outcome.SUCCEEDED]
+    assert shop.shop.model.tiers == ["default"]
+
+
+async def test_a_batch_that_is_gone_is_like_missing_lines(shop: BatchShop) -> None:
+    await shop.deliver(await shop.drop("a.png"))
+    await shop.run()
+    await shop.ended()
+    shop.model.batches.jobs.batches.clear()  # type: ignore[attr-defined]
+    await shop.run(minutes=1)
+    assert await shop.deliver(*await shop.round()) == [Outcome.SUCCEEDED]
+
+
+async def test_runs_at_the_same_time_send_each_line_once(shop: BatchShop) -> None:
+    await shop.deliver(*[await shop.drop(f"{n}.png") for n in range(8)])
+    await asyncio.gather(*(shop.run() for _ in range(4)))
+    for _ in range(3):
+        await shop.ended()
+        await asyncio.gather(*(shop.run(minutes=2) for _ in range(3)))
+    back = {request.name: request for request in shop.returned()}
+    assert len(back) == 8
+    assert set(await shop.deliver(*back.values())) == {Outcome.SUCCEEDED}
+    assert set(shop.billed.values()) == {1}

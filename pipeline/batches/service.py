@@ -72,6 +72,10 @@ class BatchService:
             http_client=DefaultAioHttpClient(event_hooks={"request": [_name_form]}, follow_redirects=False),
         )
 
+    async def close(self) -> None:
+        """Close its connections."""
+        await self._client.close()
+
     async def upload(self, file: InputFile) -> str:
         """Upload an input file; its id. No more than a few megabytes of it are in memory.
 

@@ -18,9 +18,13 @@ from azure.storage.blob.aio import BlobServiceClient, ExponentialRetry
 from azure.storage.queue.aio import QueueServiceClient
 
 from localcloud.cloud import LocalCloud
+from pipeline.batches.batches import Batches
+from pipeline.batches.collecting import Collector
+from pipeline.batches.service import BatchService
 from pipeline.documents.facts import Picture, sent_pages
 from pipeline.errors import RetryableFailure
 from pipeline.job.analysis import Analyzer
+from pipeline.job.batched import BatchLane
 from pipeline.job.last_resort import LastResort
 from pipeline.job.public import Allowed, parse_public
 from pipeline.job.requests import Redrive, Request, parse_deferred
@@ -29,9 +33,11 @@ from pipeline.pacing.gate import Busy
 from pipeline.pacing.governor import Governor
 from pipeline.settings import Settings
 from pipeline.storage.claims import Claims
+from pipeline.storage.lines import Lines
 from pipeline.storage.marks import QueuedMarks
 from pipeline.storage.queue import MessageQueue
 from pipeline.storage.results import Results
+from pipeline.storage.shards import Shards
 from pipeline.storage.uploads import Uploads
 from pipeline.triggers.deliveries import Deliveries, Pacing
 from pipeline.triggers.messages import Messages
@@ -135,7 +141,29 @@ class Workshop:
     def analyzer(self) -> Analyzer:
         """Another one each time, as in another process."""
         uploads, results = Uploads(self.service, "shop-images"), Results(self.service, "shop-results")
-        return Analyzer(self.settings, uploads, results, self.claims, self.model)
+        lane = BatchLane(self.model, self.lines, self.settings.batch_deployment, now=lambda: self.time)
+        return Analyzer(self.settings, uploads, results, self.claims, self.model, batch_lane=lane)
+
+    @property
+    def lines(self) -> Lines:
+        return Lines(self.service, "shop-state")
+
+    @property
+    def shards(self) -> Shards:
+        return Shards(self.service, "shop-state")
+
+    def batches(self, service: BatchService, *, wait: float = 0) -> Batches:
+        """Another one each time, as in another process."""
+        collector = Collector(service, self.lines, self.claims, self.queue, self.marks, now=lambda: self.time)
+        return Batches(
+            service=service,
+            lines=self.lines,
+            shards=self.shards,
+            collector=collector,
+            wait=wait,
+            lost_after=90,
+            now=lambda: self.time,
+        )
 
     @property
     def last_resort(self) -> LastResort:
