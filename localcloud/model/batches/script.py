@@ -27,9 +27,15 @@ type Operation = Literal[
     "create_batch", "list_batches", "get_batch", "cancel_batch",
 ]  # fmt: skip
 
-type Fault = Failure | Throttled | Verbatim | Dropped | Garbled | Hang | Slow
-"""What an operation meets. Failure, Throttled and Verbatim come instead of it: nothing is done. Dropped, Garbled and
-Hang come after it: it is done, and its answer lost. Slow waits first, unless it is Slow(seconds), which only waits."""
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """The connection breaks, and nothing is done. The client can't tell it from Dropped."""
+
+
+type Fault = Failure | Throttled | Verbatim | Cut | Dropped | Garbled | Hang | Slow
+"""What an operation meets. Failure, Throttled, Verbatim and Cut come in its place: nothing is done. Dropped, Garbled
+and Hang come after it: it is done, and its answer lost. Slow waits before the other one, or before all goes well."""
 
 _LIMIT = BatchLimits().enqueued_tokens
 TOKEN_LIMIT = BatchError("token_limit_exceeded", token_limit_message(_LIMIT))
