@@ -282,10 +282,10 @@ async def test_only_a_token_for_this_audience_opens(model: LocalModel, http: aio
 async def test_requests_are_remembered(model: LocalModel, client: openai.AsyncOpenAI) -> None:
     batch = await submit(client, lines("a"))
     await client.batches.retrieve(batch.id)
-    assert [(request.operation, request.target) for request in model.batches.history] == [
-        ("upload_file", None),
-        ("create_batch", None),
-        ("get_batch", batch.id),
+    assert [(request.operation, request.target, request.made) for request in model.batches.history] == [
+        ("upload_file", None, batch.input_file_id),
+        ("create_batch", None, batch.id),
+        ("get_batch", batch.id, None),
     ]
 
 
@@ -431,6 +431,33 @@ async def test_a_file_without_a_content_type_is_refused(http: aiohttp.ClientSess
     assert (response.status, answer["error"]["code"]) == (400, "invalidPayload")
     async with http.post("files", data=b"{}") as response:
         assert response.status == 400
+
+
+async def test_an_upload_that_breaks_off_leaves_nothing(
+    model: LocalModel, client: openai.AsyncOpenAI, http: aiohttp.ClientSession, certificates: Certificates
+) -> None:
+    """As when its sender is killed."""
+    folder = model.batches.files.path("x").parent
+    before, kept = set(folder.iterdir()), model.batches.file_ids
+    port = int(model.endpoint.rpartition(":")[2])
+    _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=certificates.client_context())
+    writer.write(
+        f"POST /openai/v1/files HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: 9000000\r\n"
+        'Content-Type: multipart/form-data; boundary=b\r\n\r\n--b\r\nContent-Disposition: form-data; name="file"; '
+        'filename="a"\r\nContent-Type: text/plain\r\n\r\n'.encode()
+        + bytes(3_000_000)
+    )
+    async with asyncio.timeout(10):
+        while set(folder.iterdir()) == before:
+            await asyncio.sleep(0.01)
+        writer.transport.abort()
+        while set(folder.iterdir()) != before:
+            await asyncio.sleep(0.01)
+    assert model.batches.file_ids == kept
+    wrong = {"Content-Type": "multipart/form-data; boundary=b"}
+    async with http.post("files", data=b"no boundary", headers=wrong) as response:
+        assert (response.status, (await response.json())["error"]["code"]) == (400, "invalidPayload")
+    assert await upload(client, lines("a"))
 
 
 async def test_the_guides_form_of_an_expiry_is_understood(http: aiohttp.ClientSession) -> None:
@@ -650,7 +677,9 @@ async def test_the_answer_to_a_submission_can_be_lost(
             await create(impatient, file.id)
     assert len(model.batches.all) - before == made
     found = [batch.id async for batch in client.batches.list() if batch.input_file_id == file.id]
-    assert len(found) == made
+    (submission,) = (request for request in model.batches.history if request.operation == "create_batch")
+    assert submission.fault == fault
+    assert found == ([submission.made] if made else [])
 
 
 @pytest.mark.parametrize(("fault", "made"), [(Dropped(), 1), (Cut(), 0), (UNAVAILABLE, 0)])

@@ -60,12 +60,15 @@ class BatchApi:
                 caller = wire.authorize(request, self._verify)
                 asked = BatchRequest(datetime.now(UTC), operation, request.match_info.get("id"), caller)
                 self._service.history.append(asked)
-                fault = await self._awaited(self._service.script.next_fault(asked))
+                asked.fault = self._service.script.next_fault(asked)
+                fault = await self._awaited(asked.fault)
                 if isinstance(fault, Failure | Throttled | Verbatim):
                     return await wire.send(replies.failure(fault), request, headers)
                 if isinstance(fault, Cut):
                     return await wire.send(Reply(200, b"", sent=-1), request, headers)
                 done = await act(request, caller)
+                if method == "POST" and not isinstance(done, Path):
+                    asked.made = done["id"]
             except RefusedError as refused:
                 return await wire.send(replies.error(refused.reply), request, headers)
             except ConnectionResetError:  # the app was stopped while it asked
