@@ -26,6 +26,7 @@ from localcloud.model import (
     Hang,
     LocalModel,
     PromptFiltered,
+    Question,
     Slow,
     Throttled,
 )
@@ -521,6 +522,30 @@ async def test_lines_that_fail_are_in_the_error_file(model: LocalModel, client: 
     failed = {row["custom_id"]: row["response"] for row in await content(client, done.error_file_id)}
     assert {key: response["status_code"] for key, response in failed.items()} == {"bad": 400, "busy": 429}
     assert failed["bad"]["body"]["error"]["code"] == "content_filter"
+
+
+class Fragile:
+    def answer(self, question: Question) -> str:
+        if "bad" in question.instructions:
+            raise ZeroDivisionError
+        return "fine"
+
+
+async def test_a_brain_that_breaks_fails_its_line_only(certificates: Certificates) -> None:
+    fragile = LocalModel(certificates, verify=verify, brain=Fragile(), deployments=DEPLOYMENTS)
+    async with fragile, sdk(fragile, certificates) as client:
+        rows = await answers(client, await until(client, await submit(client, lines("bad", "good"))))
+    assert {key: row["response"]["status_code"] for key, row in rows.items()} == {"bad": 500, "good": 200}
+
+
+async def test_a_line_has_no_tier_of_its_own(client: openai.AsyncOpenAI) -> None:
+    done = await until(
+        client, await submit(client, jsonl(line("a", service_tier="flex"), line("b", service_tier="auto")))
+    )
+    assert {key: row["response"]["status_code"] for key, row in (await answers(client, done)).items()} == {
+        "a": 400,
+        "b": 200,
+    }
 
 
 @pytest.mark.parametrize("absent", ["", None])

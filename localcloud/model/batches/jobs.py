@@ -155,8 +155,7 @@ class Jobs:
         if job.ends_as and course.reports_unfinished:
             report_unfinished(job)
         _publish(job, course)
-        ends: dict[str | None, Status] = {"cancelled": "cancelled", "expired": "expired"}
-        _enter(batch, ends.get(job.ends_as, "completed"))
+        _enter(batch, job.ends_as or "completed")
 
 
 def _enter(batch: Batch, status: Status) -> None:
