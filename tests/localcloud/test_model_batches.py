@@ -281,12 +281,13 @@ async def test_only_a_token_for_this_audience_opens(model: LocalModel, http: aio
 
 
 async def test_requests_are_remembered(model: LocalModel, client: openai.AsyncOpenAI) -> None:
+    model.batches.script.plan(Course(validating=60))
     batch = await submit(client, lines("a"))
-    await client.batches.retrieve(batch.id)
+    await client.batches.cancel(batch.id)
     assert [(request.operation, request.target, request.made) for request in model.batches.history] == [
         ("upload_file", None, batch.input_file_id),
         ("create_batch", None, batch.id),
-        ("get_batch", batch.id, None),
+        ("cancel_batch", batch.id, None),
     ]
 
 

@@ -21,6 +21,7 @@ from localcloud.model.script import Dropped, Failure, Garbled, Hang, Slow, Throt
 
 CHUNK_BYTES = 256 * 1024
 
+MAKING: tuple[Operation, ...] = ("upload_file", "create_batch")
 FAULTS = Failure | Throttled | Verbatim | Dropped | Garbled | Hang | Slow
 type NotSlow = Failure | Throttled | Verbatim | Cut | Dropped | Garbled | Hang
 
@@ -67,7 +68,7 @@ class BatchApi:
                 if isinstance(fault, Cut):
                     return await wire.send(Reply(200, b"", sent=-1), request, headers)
                 done = await act(request, caller)
-                if method == "POST" and not isinstance(done, Path):
+                if operation in MAKING and not isinstance(done, Path):
                     asked.made = done["id"]
             except RefusedError as refused:
                 return await wire.send(replies.error(refused.reply), request, headers)
