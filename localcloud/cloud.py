@@ -29,7 +29,7 @@ https://learn.microsoft.com/azure/storage/common/storage-connect-azurite"""
 
 HOST_ACCOUNT = "hoststorage"
 DEPLOYMENT = "vision"
-BATCH_DEPLOYMENT = "vision-batch"
+BATCH_DEPLOYMENT = "vision-batch"  # takes batches only, as the other one takes none
 CONTAINERS = ("images", "results", "pipeline-state")
 QUEUES = (
     "analysis-requests",

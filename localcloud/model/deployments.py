@@ -1,6 +1,6 @@
 """Deployments, and which requests each one takes: by its SKU, and by the service tiers of its model. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -48,6 +48,15 @@ def admit(request: Mapping[str, Any], deployments: Mapping[str, Deployment]) -> 
         return
     if deployment.is_for_batches:
         raise RefusedError(operation_not_supported(MODEL))
+    check_tier(request, deployment.tiers)
+
+
+def check_tier(request: Mapping[str, Any], taken: Collection[str]) -> None:
+    """Refuse a tier other than the default that is not among those taken; the service falls back to no other.
+
+    Raises:
+        RefusedError: in the words of an unknown tier, or of one that the model does not take.
+    """
     tier = request.get("service_tier")
     if tier is None or tier in ("auto", "default"):
         return
@@ -55,7 +64,7 @@ def admit(request: Mapping[str, Any], deployments: Mapping[str, Deployment]) -> 
         names = ", ".join(f"'{name}'" for name in TIERS)
         message = f"Invalid value: '{tier}'. Supported values are: {names}."
         raise RefusedError(invalid_request(message, param="service_tier", code="invalid_value"))
-    if tier not in deployment.tiers:
+    if tier not in taken:
         raise RefusedError(tier_unsupported(str(tier)))
 
 

@@ -12,9 +12,10 @@ from localcloud.model.batches.script import (
     BatchRequest,
     BatchScript,
     Course,
+    Cut,
 )
 
 __all__ = [
     "BATCH_ROLE_MISSING", "ODD", "TOKEN_LIMIT", "TOKEN_LIMIT_AT_ONCE", "Batch", "BatchError", "BatchLimits",
-    "BatchRequest", "BatchScript", "BilledLine", "Course", "Looks",
+    "BatchRequest", "BatchScript", "BilledLine", "Course", "Cut", "Looks",
 ]  # fmt: skip

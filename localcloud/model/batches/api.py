@@ -13,13 +13,17 @@ from aiohttp import web
 from localcloud.model import replies, wire
 from localcloud.model.batches import uploads
 from localcloud.model.batches.requests import page
-from localcloud.model.batches.script import BatchRequest, Fault, Operation
+from localcloud.model.batches.script import BatchRequest, Cut, Fault, Operation
 from localcloud.model.batches.service import BatchService
 from localcloud.model.errors import RefusedError
 from localcloud.model.replies import Reply
 from localcloud.model.script import Dropped, Failure, Garbled, Hang, Slow, Throttled, Verbatim
 
 CHUNK_BYTES = 256 * 1024
+
+MAKING: tuple[Operation, ...] = ("upload_file", "create_batch")
+FAULTS = Failure | Throttled | Verbatim | Dropped | Garbled | Hang | Slow
+type NotSlow = Failure | Throttled | Verbatim | Cut | Dropped | Garbled | Hang
 
 type Done = Mapping[str, Any] | Path
 """What is answered: a document, or the content of a file."""
@@ -57,10 +61,15 @@ class BatchApi:
                 caller = wire.authorize(request, self._verify)
                 asked = BatchRequest(datetime.now(UTC), operation, request.match_info.get("id"), caller)
                 self._service.history.append(asked)
-                fault = await self._awaited(self._service.script.next_fault(asked))
+                asked.fault = self._service.script.next_fault(asked)
+                fault = await self._awaited(asked.fault)
                 if isinstance(fault, Failure | Throttled | Verbatim):
                     return await wire.send(replies.failure(fault), request, headers)
+                if isinstance(fault, Cut):
+                    return await wire.send(Reply(200, b"", sent=-1), request, headers)
                 done = await act(request, caller)
+                if operation in MAKING and not isinstance(done, Path):
+                    asked.made = done["id"]
             except RefusedError as refused:
                 return await wire.send(replies.error(refused.reply), request, headers)
             except ConnectionResetError:  # the app was stopped while it asked
@@ -69,17 +78,16 @@ class BatchApi:
 
         return web.route(method, path, handle)
 
-    async def _awaited(self, fault: Fault | None) -> Fault | None:
+    async def _awaited(self, fault: Fault | None) -> NotSlow | None:
         """The fault behind those that only wait."""
         while isinstance(fault, Slow):
             await wire.silence(fault.seconds, self._closing)
             then = fault.then
-            faulty = isinstance(then, Failure | Throttled | Verbatim | Dropped | Garbled | Hang | Slow)
-            fault = then if faulty else None  # type: ignore[assignment]  # as the line above says
+            fault = then if isinstance(then, FAULTS) else None
         return fault
 
     async def _answer(
-        self, done: Done, fault: Dropped | Garbled | Hang | Slow | None, request: web.Request, headers: dict[str, str]
+        self, done: Done, fault: Dropped | Garbled | Hang | None, request: web.Request, headers: dict[str, str]
     ) -> web.StreamResponse:
         if isinstance(done, Path) and not isinstance(fault, Garbled | Hang):
             share = 1.0 if fault is None else 0.5

@@ -27,9 +27,6 @@ class Files:
         self._files.clear()
         self._folder.cleanup()
 
-    def __len__(self) -> int:
-        return len(self._files)
-
     def path(self, identifier: str) -> Path:
         return Path(self._folder.name) / identifier
 

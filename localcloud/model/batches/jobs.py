@@ -7,14 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 from localcloud.model.batches import refusals
-from localcloud.model.batches.facts import SPELLINGS, WINDOW, Batch, BatchError, Status
+from localcloud.model.batches.facts import Batch, BatchError, Status
 from localcloud.model.batches.files import Files, Output
 from localcloud.model.batches.lines import Inspected, inspect
-from localcloud.model.batches.requests import check_metadata, output_expiry
+from localcloud.model.batches.requests import check_lane, check_metadata, output_expiry
 from localcloud.model.batches.script import BatchScript, Course
 from localcloud.model.batches.work import Job, LineWorker, report_unfinished
 from localcloud.model.deployments import Deployment
-from localcloud.model.errors import RefusedError
+from localcloud.model.errors import ErrorReply, RefusedError
 
 
 class Jobs:
@@ -42,18 +42,13 @@ class Jobs:
 
     async def create(self, request: Mapping[str, Any], caller: str | None) -> Batch:
         """Raises RefusedError."""
-        endpoint = SPELLINGS.get(str(request.get("endpoint")))
-        if endpoint is None:
-            raise RefusedError(refusals.wrong_endpoint(request.get("endpoint")))
-        if request.get("completion_window") != WINDOW:
-            raise RefusedError(refusals.wrong_window(request.get("completion_window")))
+        endpoint = check_lane(request)
         metadata, expires_after = check_metadata(request.get("metadata")), output_expiry(request)
         identifier = self._require_input(request.get("input_file_id"))
         inspected = await asyncio.to_thread(self._inspect, identifier)
-        most = self._files.limits.enqueued_tokens
-        exceeds = self._exceeds_quota(inspected.deployment, inspected.tokens)
-        if exceeds and self._files.limits.fails_fast:
-            raise RefusedError(refusals.token_limit_exceeded(most))
+        exceeded = self._exceeded_quota(inspected)
+        if exceeded and self._files.limits.fails_fast:
+            raise RefusedError(exceeded)
         batch = Batch(
             endpoint=endpoint,
             input_file_id=identifier,
@@ -63,20 +58,9 @@ class Jobs:
             tokens=inspected.tokens,
         )
         course = self._script.next_course(batch)
-        if exceeds:
-            late = BatchError("token_limit_exceeded", refusals.token_limit_message(most))
-            course = replace(course, fails=course.fails or late)
-        job = Job(
-            batch=batch,
-            course=course,
-            input=self._files.open(identifier),
-            inspected=inspected,
-            output=Output(self._files, batch.id, "output", expires_after),
-            errors=Output(self._files, batch.id, "error", expires_after),
-            caller=caller,
-        )
-        self.batches[batch.id] = batch
-        self._running[batch.id] = job, asyncio.create_task(self._run(job))
+        if exceeded and not course.fails:
+            course = replace(course, fails=BatchError(**exceeded.body["error"]))
+        self._start(batch, course, inspected, expires_after, caller)
         return batch
 
     def get(self, identifier: str) -> Batch:
@@ -101,6 +85,21 @@ class Jobs:
         running = self._running.get(identifier)
         return running[0] if running else None
 
+    def _start(
+        self, batch: Batch, course: Course, inspected: Inspected, expires_after: int | None, caller: str | None
+    ) -> None:
+        job = Job(
+            batch=batch,
+            course=course,
+            input=self._files.open(batch.input_file_id),
+            inspected=inspected,
+            output=Output(self._files, batch.id, "output", expires_after),
+            errors=Output(self._files, batch.id, "error", expires_after),
+            caller=caller,
+        )
+        self.batches[batch.id] = batch
+        self._running[batch.id] = job, asyncio.create_task(self._run(job))
+
     def _require_input(self, identifier: object) -> str:
         file = self._files.get(str(identifier))
         if file.purpose != "batch":
@@ -113,12 +112,15 @@ class Jobs:
         with self._files.open(identifier) as file:
             return inspect(file, self._deployments, self._files.limits.lines)
 
-    def _exceeds_quota(self, deployment: str, tokens: int) -> bool:
-        """Whether a deployment's batches that have not ended leave no room for that many tokens."""
+    def _exceeded_quota(self, inspected: Inspected) -> ErrorReply | None:
+        """The refusal, where the batches of its deployment that have not ended leave no room for it."""
         enqueued = sum(
-            batch.tokens for batch in self.batches.values() if batch.deployment == deployment and not batch.has_ended
+            batch.tokens
+            for batch in self.batches.values()
+            if batch.deployment == inspected.deployment and not batch.has_ended
         )
-        return enqueued + tokens > self._files.limits.enqueued_tokens
+        most = self._files.limits.enqueued_tokens
+        return refusals.token_limit_exceeded(most) if enqueued + inspected.tokens > most else None
 
     async def _run(self, job: Job) -> None:
         try:
@@ -153,8 +155,7 @@ class Jobs:
         if job.ends_as and course.reports_unfinished:
             report_unfinished(job)
         _publish(job, course)
-        ends: dict[str | None, Status] = {"cancelled": "cancelled", "expired": "expired"}
-        _enter(batch, ends.get(job.ends_as, "completed"))
+        _enter(batch, job.ends_as or "completed")
 
 
 def _enter(batch: Batch, status: Status) -> None:

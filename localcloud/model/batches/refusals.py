@@ -1,4 +1,4 @@
-"""What the service says when it takes a file or a batch not. Where no source has its words, they are ours."""
+"""What the service says when it refuses a file or a batch. Where no source has its words, they are ours."""
 
 from localcloud.model.errors import ErrorReply, gateway_error, invalid_request
 
@@ -9,6 +9,10 @@ def file_too_large() -> ErrorReply:
 
 def no_content_type() -> ErrorReply:
     return gateway_error(400, "invalidPayload", "The file has no or an empty content type specified.")
+
+
+def malformed_upload() -> ErrorReply:
+    return gateway_error(400, "invalidPayload", "The multipart body could not be read.")
 
 
 def no_file() -> ErrorReply:
@@ -65,13 +69,11 @@ def wrong_metadata(problem: str, code: str, where: str = "metadata") -> ErrorRep
 
 
 def token_limit_exceeded(most: int) -> ErrorReply:
-    return gateway_error(400, "token_limit_exceeded", token_limit_message(most))
-
-
-def token_limit_message(most: int) -> str:
-    return (
+    return gateway_error(
+        400,
+        "token_limit_exceeded",
         f"Enqueued token limit reached: {most:,} tokens. Please try again once some batches that are in progress have "
-        "been completed."
+        "been completed.",
     )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from localcloud.model.batches import refusals
+from localcloud.model.batches.facts import SPELLINGS, WINDOW
 from localcloud.model.errors import RefusedError
 
 MOST_KEYS = 16
@@ -17,6 +18,16 @@ EXPIRY_SECONDS = range(1_209_600, 2_592_000 + 1)
 class Listed(Protocol):
     @property
     def id(self) -> str: ...
+
+
+def check_lane(request: Mapping[str, Any]) -> str:
+    """The endpoint of a batch, as the service calls it. Raises RefusedError."""
+    endpoint = SPELLINGS.get(str(request.get("endpoint")))
+    if endpoint is None:
+        raise RefusedError(refusals.wrong_endpoint(request.get("endpoint")))
+    if request.get("completion_window") != WINDOW:
+        raise RefusedError(refusals.wrong_window(request.get("completion_window")))
+    return endpoint
 
 
 def check_metadata(metadata: object) -> dict[str, str] | None:

@@ -18,7 +18,7 @@ from datetime import datetime
 from typing import Literal
 
 from localcloud.model.batches.facts import Batch, BatchError, BatchLimits, Looks
-from localcloud.model.batches.refusals import token_limit_exceeded, token_limit_message
+from localcloud.model.batches.refusals import token_limit_exceeded
 from localcloud.model.errors import role_missing
 from localcloud.model.script import Dropped, Failure, Garbled, Hang, Script, Slow, Throttled, Verbatim
 
@@ -27,25 +27,38 @@ type Operation = Literal[
     "create_batch", "list_batches", "get_batch", "cancel_batch",
 ]  # fmt: skip
 
-type Fault = Failure | Throttled | Verbatim | Dropped | Garbled | Hang | Slow
-"""What an operation meets. Failure, Throttled and Verbatim come instead of it: nothing is done. Dropped, Garbled and
-Hang come after it: it is done, and its answer lost. Slow waits first, unless it is Slow(seconds), which only waits."""
 
-_LIMIT = BatchLimits().enqueued_tokens
-TOKEN_LIMIT = BatchError("token_limit_exceeded", token_limit_message(_LIMIT))
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """The connection breaks, and nothing is done. The client can't tell it from Dropped."""
+
+
+type Fault = Failure | Throttled | Verbatim | Cut | Dropped | Garbled | Hang | Slow
+"""What an operation meets. Failure, Throttled, Verbatim and Cut come in its place: nothing is done. Dropped, Garbled
+and Hang come after it: it is done, and its answer lost. Slow waits before the other one, or before all goes well."""
+
+TOKEN_LIMIT_AT_ONCE = Failure(token_limit_exceeded(BatchLimits().enqueued_tokens))
+TOKEN_LIMIT = BatchError(**TOKEN_LIMIT_AT_ONCE.reply.body["error"])
 """Why a batch fails late, in the regions that do not refuse it at once."""
-TOKEN_LIMIT_AT_ONCE = Failure(token_limit_exceeded(_LIMIT))
 BATCH_ROLE_MISSING = Failure(role_missing("batch-jobs/write", "POST /openai/v1/batches"))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class BatchRequest:
-    """One authorized request for files or batches, as `history` keeps it. target: the id of its file or batch."""
+    """One authorized request for files or batches, as `history` keeps it.
+
+    Attributes:
+        target: the id of the file or batch that it is about.
+        fault: what it met. A policy sees None, since it is the one to say.
+        made: the id of the file or batch that it made. With a fault such as Dropped the client does not know it.
+    """
 
     at: datetime
     operation: Operation
     target: str | None
     caller: str | None
+    fault: Fault | None = None
+    made: str | None = None
 
 
 def _none(_: str) -> bool:

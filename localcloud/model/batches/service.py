@@ -59,6 +59,11 @@ class BatchService:
         return self._worker.billed
 
     @property
+    def file_ids(self) -> list[str]:
+        """The files that are there, newest first."""
+        return [file.id for file in self.files.all()]
+
+    @property
     def all(self) -> Mapping[str, Batch]:
         """All batches by id, in the order of their creation."""
         return self.jobs.batches

@@ -29,9 +29,11 @@ async def receive(request: web.Request, files: Files, *, pending: float) -> Stor
             expires_after=seconds,
             pending=pending,
         )
-    except BaseException:
+    except BaseException as error:
         if upload.identifier:
             files.discard(upload.identifier)
+        if isinstance(error, ValueError):  # a part that aiohttp can't read
+            raise RefusedError(refusals.malformed_upload()) from error
         raise
 
 

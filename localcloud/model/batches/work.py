@@ -2,12 +2,13 @@
 
 import asyncio
 import json
+import logging
 import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 from localcloud.model import replies
 from localcloud.model.answering import Answering, asked
@@ -15,12 +16,17 @@ from localcloud.model.batches.facts import Batch, BilledLine
 from localcloud.model.batches.files import Output
 from localcloud.model.batches.lines import Inspected, Line
 from localcloud.model.batches.script import Course
-from localcloud.model.errors import RefusedError
+from localcloud.model.deployments import check_tier
+from localcloud.model.errors import RefusedError, server_error
 from localcloud.model.replies import Reply
 from localcloud.model.script import Asked, Script
 
+logger = logging.getLogger(__name__)
+
 IN_FLIGHT = 64
 """Lines of a batch that wait at the same time for answers that are slow. Their bodies are not in memory."""
+
+type Early = Literal["cancelled", "expired"]
 
 
 @dataclass(slots=True)
@@ -34,13 +40,13 @@ class Job:
     output: Output
     errors: Output
     caller: str | None
-    ends_as: str | None = None
-    """"cancelled" or "expired", from the moment that it is to end before it is done."""
+    ends_as: Early | None = None
+    """Set from the moment that it is to end before it is done."""
     nudged: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when it is to wait no longer."""
     finished: set[str] = field(default_factory=set)
 
-    def end_as(self, status: str) -> None:
+    def end_as(self, status: Early) -> None:
         self.ends_as = status
         self.nudged.set()
 
@@ -109,11 +115,15 @@ class LineWorker:
         async with self._room:
             body: dict[str, Any] = json.loads(os.pread(job.input.fileno(), line.length, line.start))["body"]
             try:
+                check_tier(body, ())  # a batch has its price already
                 question = await self._answering.check(body, [job.batch.deployment])
                 remembered = asked(question, identifier, job.caller, {})
                 return await self._answering.play(self._script.next(remembered), question, body), remembered
             except RefusedError as refused:
                 return replies.error(refused.reply), None
+            except Exception:  # a brain's: the other lines go on, as other calls do
+                logger.exception("A line of %s could not be answered.", job.batch.id)
+                return replies.error(server_error()), None
 
 
 def report_unfinished(job: Job) -> None:
