@@ -23,8 +23,7 @@ from pipeline.documents.facts import Picture
 from pipeline.instructions import Instructions, Origin
 from pipeline.job.answering import ModelAnswerer
 from pipeline.job.memory import Budget, Content
-from pipeline.job.preparing import Preparer
-from pipeline.job.preparing import CONVERSIONS
+from pipeline.job.preparing import CONVERSIONS, Preparer
 from pipeline.job.work import Asked, Stopwatch
 from pipeline.model.question import Question, Reply
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime
 from typing import Protocol
@@ -72,13 +73,9 @@ class Collector:
         busy: set[str] = set()
         for file_id in filter(None, (shard.output_file_id, shard.error_file_id)):
             await self._read(file_id, left, busy)
-        why = f"The batch ended as '{shard.status}' and has no answer to this image."
-        missing = [line for line in left.values() if line.name not in busy]
-
-        async def give_up(line: ListedBlob) -> None:
-            await self._settle(line, no_answer(why), left, busy, again=shard.submitted_at is not None)
-
-        await each(give_up, missing)
+        missing = no_answer(f"The batch ended as '{shard.status}' and has no answer to this image.")
+        rest = [(line, missing) for line in left.values() if line.name not in busy]
+        await self._settle_all(rest, left, busy, again=shard.submitted_at is not None)
         if busy:
             return False
         for file_id in filter(None, (shard.file_id, shard.output_file_id, shard.error_file_id)):
@@ -86,9 +83,6 @@ class Collector:
         return True
 
     async def _read(self, file_id: str, left: dict[str, ListedBlob], busy: set[str]) -> None:
-        async def settle(read: tuple[ListedBlob, LineReply]) -> None:
-            await self._settle(*read, left, busy)
-
         ready: list[tuple[ListedBlob, LineReply]] = []
         try:
             async for text in self._service.lines(file_id):
@@ -97,11 +91,30 @@ class Collector:
                 if line and reply and name not in busy:
                     ready.append((line, reply))
                 if len(ready) == AT_A_TIME:
-                    await each(settle, ready)
+                    await self._settle_all(ready, left, busy)
                     ready.clear()
         except FileGone:
             logger.warning("A file of a batch is gone: %s", file_id)
-        await each(settle, ready)
+        await self._settle_all(ready, left, busy)
+
+    async def _settle_all(
+        self,
+        replies: Iterable[tuple[ListedBlob, LineReply]],
+        left: dict[str, ListedBlob],
+        busy: set[str],
+        *,
+        again: bool = True,
+    ) -> None:
+        """Bring replies back: side by side, but for those that go to the same claim."""
+        by_claim: dict[str, list[tuple[ListedBlob, LineReply]]] = defaultdict(list)
+        for line, reply in replies:
+            by_claim[line.metadata.get("claim", "")].append((line, reply))
+
+        async def settle(claim: str) -> None:
+            for line, reply in by_claim[claim]:
+                await self._settle(line, reply, left, busy, again=again)
+
+        await each(settle, by_claim)
 
     async def _settle(
         self,
@@ -110,7 +123,7 @@ class Collector:
         left: dict[str, ListedBlob],
         busy: set[str],
         *,
-        again: bool = True,
+        again: bool,
     ) -> None:
         """Bring one reply back; or leave the line to another batch, if that may have a better one and `again`."""
         tries = line.metadata.get("tries", "")

@@ -69,6 +69,8 @@ class BatchLog(BaseModel):
     """To be delivered again when nothing waits any more."""
     since: AwareDatetime
     """When the first line was written."""
+    work_key: str
+    """Of the version of the image that was asked about first. Its lines are named by it."""
     waiting: list[str] = []
     """The lines without a reply."""
     replies: dict[str, LineReply | Reply] = {}
@@ -149,7 +151,7 @@ class BatchLane:
         if log is None:
             if giving_up or not (self._deployment and work.goes_by_batch):
                 return None
-            log = BatchLog(request=request, since=self._now())
+            log = BatchLog(request=request, since=self._now(), work_key=work.key)
         elif log.waiting:  # some of its lines are missing, or too late: they are written anew
             log = log.model_copy(update={"request": request, "since": self._now(), "waiting": []})
         return _LoggedModel(self, work, log, claim.keep, giving_up)
@@ -246,7 +248,7 @@ class _LoggedModel:
 
     def _line_for(self, picture: Picture) -> str:
         """The name of the line: the work's key, the page's number where it is asked about alone, and which asking."""
-        of = f"{self._work.key}-{picture.number}" if isinstance(picture, SentPage) else self._work.key
+        of = f"{self._log.work_key}-{picture.number}" if isinstance(picture, SentPage) else self._log.work_key
         self._askings[of] = asking = self._askings.get(of, 0) + 1
         return of if asking == 1 else f"{of}.{asking}"
 

@@ -44,7 +44,7 @@ class BatchShop:
 
     async def run(self, *, minutes: float = 0, wait: float = 0) -> None:
         """One run of the timer, after so many minutes."""
-        self.shop.time += timedelta(minutes=minutes)
+        self.shop.time = max(self.shop.time, datetime.now(UTC)) + timedelta(minutes=minutes)
         await self.shop.batches(self.service, wait=wait).run()
 
     async def ended(self) -> None:
