@@ -157,6 +157,7 @@ def _batches(config: Settings, stores: _Stores, token: Callable[[], Awaitable[st
         shards=stores.shards,
         collector=Collector(service, stores.lines, stores.claims, stores.deferred, stores.marks),
         wait=config.batch_wait_seconds,
+        poll=config.batch_poll_seconds,
         lost_after=1.5 * timeout,
     )
 

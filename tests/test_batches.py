@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from support.batch_shop import QUICK, BatchShop, batch_shop
@@ -14,9 +14,10 @@ from support.pictures import picture
 from localcloud.certificates import Certificates
 from localcloud.model import UNAVAILABLE, Dropped, PromptFiltered, Verbatim
 from localcloud.model.batches import BATCH_ROLE_MISSING, ODD, TOKEN_LIMIT, TOKEN_LIMIT_AT_ONCE, Course
-from pipeline.batches.shard import LONGEST_BATCH, LONGEST_UNSENT, SHOWN_FOR
+from pipeline.batches.shard import LONGEST_BATCH, LONGEST_UNSENT, SHOWN_FOR, Shard
 from pipeline.errors import RetryableFailure
 from pipeline.job.race import Outcome
+from pipeline.job.requests import Request
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -154,6 +155,19 @@ async def test_an_image_that_was_deleted_gets_no_result_and_pays_once(shop: Batc
     assert list(shop.billed.values()) == [1]
 
 
+async def test_what_a_sidecar_asks_leaves_no_mark_when_it_is_answered(shop: BatchShop) -> None:
+    images = shop.shop.person.blobs.get_container_client("shop-images")
+    await images.upload_blob("a.png", picture(), metadata={"service_tier": "batch"})
+    await images.upload_blob("a.png.instructions.txt", b"By batch?")
+    deliveries = shop.shop.deliveries()
+    await deliveries.handle(Request(container="shop-images", name="a.png.instructions.txt"))
+    assert (await shop.state())["waiting"] == 1, "the image is not queued again meanwhile"
+    for back in await shop.round():
+        await deliveries.handle(back)
+    assert (await shop.result("a.png"))["answer"]["text"] == "You asked: By batch?"
+    assert not (await shop.state())["waiting"]
+
+
 async def test_each_page_is_a_line(shop: BatchShop) -> None:
     (outcome,) = await shop.through(await shop.drop("a.pdf", pdf(["One", "Two", "Three"]), per_page="true"))
     assert outcome is Outcome.SUCCEEDED
@@ -268,6 +282,17 @@ async def test_a_batch_that_is_not_taken_waits_and_is_tried_again(shop: BatchSho
     await shop.run(minutes=3)
     assert await shop.deliver(*shop.returned()) == [Outcome.SUCCEEDED]
     assert shop.operations["upload_file"] == 1, "the file was there"
+
+
+@pytest.mark.parametrize(("poll", "pauses"), [(60, [60, 300, 900, 1800, 1800]), (3600, [60, 300]), (2, [2, 10, 30])])
+def test_a_batch_that_is_not_taken_is_tried_again_sooner_where_the_service_is_polled_more_often(
+    poll: float, pauses: list[float]
+) -> None:
+    now = datetime.now(UTC)
+    shard = Shard(id="a", deployment="vision-batch", created_at=now)
+    for pause in pauses:
+        shard = shard.refused("The quota is used up.", now, timedelta(seconds=poll))
+        assert shard.retry_at == now + timedelta(seconds=pause)
 
 
 async def test_a_quota_that_is_exceeded_minutes_later_is_waited_for(shop: BatchShop) -> None:

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from bench.chaos.explanations import Cause, Witness
-from bench.chaos.faults import Call, Kill
+from bench.chaos.faults import Call
 from bench.chaos.ledger import STATE, Ledger, Operation
 from bench.chaos.plan import WEIGHTS, Kind, items
 from bench.chaos.run import SHORT, run
+from bench.chaos.steps import Kill
 
 
 @pytest.mark.usefixtures("local_cloud")  # it starts one

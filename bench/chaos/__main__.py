@@ -10,9 +10,9 @@ from azure.core.exceptions import AzureError
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from bench.chaos.accounts import Report
 from bench.chaos.campaign import ROOT
-from bench.chaos.run import KEPT, LONG, SHORT, run
+from bench.chaos.report import Report
+from bench.chaos.run import BY_BATCH, KEPT, LONG, SHORT, run
 from localcloud.errors import LocalCloudError
 from localcloud.terminal import out, talk
 
@@ -27,13 +27,14 @@ def main() -> int:
     parser.add_argument("--uploads", type=int, help=f"images (default: {LONG.uploads:,}, or {SHORT.uploads} if short)")
     parser.add_argument("--seed", type=int, default=1, help="decides all faults (default: 1)")
     parser.add_argument("--short", action="store_true", help="less than a minute")
+    parser.add_argument("--lane", choices=BY_BATCH, default="both", help="which way the images go (default: both)")
     asked = parser.parse_args()
     # The local cloud logs the emulator's restarts, which are expected here.
     log = ROOT / KEPT / "campaign.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     logging.basicConfig(filename=log, filemode="w", level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s")
     try:
-        report = asyncio.run(_until_stopped(asked.uploads, asked.seed, short=asked.short))
+        report = asyncio.run(_until_stopped(asked.uploads, asked.seed, asked.lane, short=asked.short))
     except (LocalCloudError, AzureError, OSError) as error:
         talk.print(f"error: {str(error).partition(chr(10))[0]}", markup=False, soft_wrap=True)
         return 1
@@ -44,7 +45,7 @@ def main() -> int:
     return 1 if report.problems else 0
 
 
-async def _until_stopped(uploads: int | None, seed: int, *, short: bool) -> Report | None:
+async def _until_stopped(uploads: int | None, seed: int, lane: str, *, short: bool) -> Report | None:
     """Run a campaign and return its report, None if it was stopped. Either way no process stays behind."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=talk) as progress:
@@ -53,7 +54,7 @@ async def _until_stopped(uploads: int | None, seed: int, *, short: bool) -> Repo
         def say(what: str, done: int, of: int) -> None:
             progress.update(task, description=what, completed=done, total=of)
 
-        running = asyncio.create_task(run(SHORT if short else LONG, seed, say, uploads=uploads))
+        running = asyncio.create_task(run(SHORT if short else LONG, seed, say, lane=lane, uploads=uploads))
         for sent in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             asyncio.get_running_loop().add_signal_handler(sent, lambda: running.cancelling() or running.cancel())
         try:

@@ -5,18 +5,19 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import jsonschema_rs
 from azure.core.exceptions import ResourceNotFoundError
 
+from bench.chaos.batch_accounts import reckon_batches
 from bench.chaos.campaign import CLAIM_SECONDS, MODEL_TIMEOUT_SECONDS, ROOT, Campaign
 from bench.chaos.explanations import Cause, Witness, deaths
 from bench.chaos.faults import Call
-from bench.chaos.ledger import IMAGES
+from bench.chaos.ledger import IMAGES, RESULTS
 from bench.chaos.people import Sent
-from bench.chaos.plan import Kind
+from bench.chaos.plan import PAGES, Item, Kind
+from bench.chaos.report import Report
 from pipeline.job.work import work_key
 from pipeline.names import result_name
 
@@ -24,17 +25,6 @@ SCHEMA = json.loads((ROOT / "docs" / "result.schema.json").read_text(encoding="u
 CLAIM_LOST = "lost, though the work goes on"
 """The log message of pipeline.storage.claims for it."""
 READ_AT_ONCE = 16
-
-
-@dataclass(slots=True)
-class Report:
-    """Rows to show, and all problems."""
-
-    rows: list[tuple[str, str]] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-
-    def row(self, what: str, count: float | str) -> None:
-        self.rows.append((what, f"{count:,}" if isinstance(count, int) else str(count)))
 
 
 async def reckon(campaign: Campaign, seconds: float) -> Report:
@@ -63,7 +53,9 @@ async def reckon(campaign: Campaign, seconds: float) -> Report:
     report.row("results of deleted images, made before", sum(result_name(sent.item.name) in stored for sent in gone))
     report.problems += [f"{sent.item.name}: deleted, and got a result afterwards" for sent in late]
     _reckon_calls(campaign, witness, results.values(), report)
-    used = {result["model"]["request_id"] for result in results.values()}
+    if campaign.batches.lines.calls:
+        await reckon_batches(campaign, witness, report)
+    used = {answer for result in results.values() for answer in _answers(result)}
     await _reckon_leftovers(campaign, witness, used, report)
     _tell_faults(campaign, report)
     report.row("seconds, all / with faults", f"{seconds:.0f} / {seconds - campaign.settled_for:.0f}")
@@ -75,7 +67,7 @@ def _reckon_results(
     campaign: Campaign, there: Sequence[Sent], etags: Mapping[str, str], results: Mapping[str, Any], report: Report
 ) -> None:
     validator = jsonschema_rs.validator_for(SCHEMA, validate_formats=True)
-    asked = {call.request_id: call for call in campaign.model.calls}
+    asked = {call.request_id: call for call in (*campaign.model.calls, *campaign.batches.lines.calls)}
     right = reused = 0
     for sent in there:
         name = sent.item.name
@@ -109,9 +101,9 @@ def _reckon_calls(campaign: Campaign, witness: Witness, results: Iterable[dict[s
     report.row("claims that a living worker lost", campaign.log.read_text(encoding="utf-8").count(CLAIM_LOST))
     report.problems += [f"paid twice: {text}" for text in again.unexplained]
     report.problems += [f"asked by no worker: {call.question}" for call in calls if call.worker is None]
-    given = {call.request_id for call in calls if call.fate == "answered"}
+    given = {call.request_id for call in (*calls, *campaign.batches.lines.calls) if call.fate == "answered"}
     for result in results:
-        if result["answer"] and result["model"]["request_id"] not in given:
+        if result["answer"] and not given.issuperset(_answers(result)):
             report.problems.append(f"{result['source']['name']}: an answer that the model never gave")
 
 
@@ -150,7 +142,7 @@ def _tell_faults(campaign: Campaign, report: Report) -> None:
     report.row("spells in which the model failed for all", disturbances.spells)
     refused = [done for done in campaign.ledger.operations if done.refused]
     report.row("spells in which results could not be written", disturbances.refusals.total())
-    report.row("… writes of results refused then", sum(done.writes for done in refused))
+    report.row("… writes of results refused then", sum(done.writes for done in refused if done.container == RESULTS))
 
 
 def _problem(
@@ -169,19 +161,36 @@ def _problem(
     text = result["instructions"]["text"]
     if sent.item.kind is not Kind.BAD_INSTRUCTIONS and text != sent.question:
         return f"its result answers {text!r} and not {sent.question!r}"
-    return _wrong_origin(sent, result, asked.get(result["model"]["request_id"]))
+    origin = _wrong_origin(sent, result, asked.get(result["model"]["request_id"]))
+    return _wrong_answer(sent.item, result["answer"]) or origin
+
+
+def _wrong_answer(item: Item, answer: dict[str, Any] | None) -> str | None:
+    """Return what an answer lacks."""
+    if item.kind is Kind.PAGES and answer and [page["error"] for page in answer["pages"]] != [None] * PAGES:
+        return "its result lacks pages"
+    if item.kind is Kind.SCHEMA and answer and answer["data"] != {"n": 1}:
+        return "its result lacks the data"
+    return None
 
 
 def _wrong_origin(sent: Sent, result: dict[str, Any], call: Call | None) -> str | None:
     """Return what is wrong with the origin of an answer, which `call` gave."""
-    if result["answer"] is None or call is None:
+    if result["answer"] is None or call is None or sent.item.kind is Kind.SCHEMA:
         return None
     if result["work_key"] != work_key(IMAGES, sent.item.name, result["source"]["etag"], call.question):
         return "its work key is not that of its question"
-    older = sent.touched_at is not None and call.at < sent.touched_at
+    by_batch = call.worker is not None and result["model"]["service_tier"] == "batch"  # its line may be of any version
+    older = sent.touched_at is not None and call.at < sent.touched_at and not by_batch
     if older and result["answer"].get("reused_from") in (None, result["source"]["etag"]):
         return "its answer was given for an earlier upload, and does not say so"
     return None
+
+
+def _answers(result: dict[str, Any]) -> list[str]:
+    """The ids of the model's answers in a result."""
+    pages = (result["answer"] or {}).get("pages") or [result["model"]]
+    return [page["request_id"] for page in pages if page["request_id"]]
 
 
 async def _read(campaign: Campaign, names: Iterable[str]) -> dict[str, dict[str, Any]]:

@@ -15,16 +15,19 @@ from azure.core.exceptions import AzureError
 from azure.storage.blob.aio import BlobServiceClient
 from azure.storage.queue.aio import QueueServiceClient
 
+from bench.chaos.batch_faults import BatchFaults
 from bench.chaos.faults import Disturbances, EventFaults, ModelFaults, Schedule
 from bench.chaos.ledger import Ledger
 from bench.chaos.people import People, Sent
-from bench.chaos.plan import Item
+from bench.chaos.plan import SCHEMA, SCHEMA_NAME, Item
+from bench.chaos.steps import LINES, SHARDS
 from localcloud.cloud import HOST_ACCOUNT, QUEUES, LocalCloud
 from localcloud.model import Question
 from pipeline.names import result_name, wants_result
 from pipeline.storage.marks import QueuedMarks
 from pipeline.storage.queue import MessageQueue
 from pipeline.storage.results import Results
+from pipeline.storage.shards import DONE
 from pipeline.upkeep.reconcile import Reconciler
 
 ROOT = Path(__file__).parent.parent.parent
@@ -78,6 +81,7 @@ class Campaign:
     model: ModelFaults
     ledger: Ledger
     events: EventFaults
+    batches: BatchFaults
     disturbances: Disturbances = field(init=False)
     plan: list[Item]
     schedule: Schedule
@@ -100,8 +104,16 @@ class Campaign:
     async def __aenter__(self) -> Self:
         cloud = self.cloud
         cloud.model.script.policy = self.model
+        self.batches.decide(cloud.model.batches.script)
         self.disturbances = Disturbances(
-            cloud, self.model, self.ledger, self.model.seed, self._part_sent, lambda: self.finished, self.schedule
+            cloud,
+            self.model,
+            self.ledger,
+            self.model.seed,
+            self._part_sent,
+            lambda: self.finished,
+            self.schedule,
+            self.batches.killer,
         )
         key, bundle = cloud.front.connection_string, str(cloud.certificates.bundle)
         enter = self._stack.enter_async_context
@@ -118,6 +130,8 @@ class Campaign:
 
     async def run(self) -> None:
         """Send everything while things fail; then wait until every upload has its result and nothing is queued."""
+        schema = self.blobs.get_blob_client("images", SCHEMA_NAME)
+        await schema.upload_blob(json.dumps(SCHEMA).encode())
         async with self._watched(), self.disturbances.going_on():
             places, people = asyncio.Semaphore(AT_ONCE), People(self.blobs, self.model.names)
             async with asyncio.TaskGroup() as tasks:
@@ -129,6 +143,7 @@ class Campaign:
                     tasks.create_task(people.live(sent)).add_done_callback(lambda _: places.release())
                     self.say("Uploading while everything fails", len(self.sent), len(self.plan))
         self.model.active = self.events.active = False
+        self.batches.stop()
         began = time.monotonic()
         await self._settle()
         self.settled_for = time.monotonic() - began
@@ -146,6 +161,10 @@ class Campaign:
         listing = self.blobs.get_container_client(container).list_blobs(prefix or None, include=["metadata"])
         return [Stored(blob.name, blob.etag.strip('"'), dict(blob.metadata or {})) async for blob in listing]
 
+    async def read(self, container: str, blob: str) -> bytes:
+        stream = await self.blobs.get_blob_client(container, blob).download_blob()
+        return await stream.readall()
+
     async def queued(self) -> dict[str, int]:
         """Messages in each queue, those that are processed or hidden included."""
         clients = [self.queues.get_queue_client(queue) for queue in QUEUES]
@@ -155,6 +174,13 @@ class Campaign:
             client.queue_name: count.approximate_message_count or 0
             for client, count in zip(clients, counts, strict=True)
         }
+
+    async def unfinished_batches(self) -> int:
+        """Lines, and shards that are not done."""
+        lines, shards = await asyncio.gather(
+            self.listed("pipeline-state", LINES), self.listed("pipeline-state", SHARDS)
+        )
+        return len(lines) + sum(DONE not in shard.metadata for shard in shards)
 
     async def _without_result(self) -> list[str]:
         images, results = await asyncio.gather(self.listed("images"), self.listed("results"))
@@ -194,9 +220,10 @@ class Campaign:
         most = 1
         while True:
             self.pending, queued = await self._without_result(), sum((await self.queued()).values())
-            most = max(most, len(self.pending) + queued)
-            self.say("Waiting for what is left", most - len(self.pending) - queued, most)
-            if (not self.pending and not queued) or time.monotonic() > deadline:
+            left = len(self.pending) + queued + await self.unfinished_batches()
+            most = max(most, left)
+            self.say("Waiting for what is left", most - left, most)
+            if not left or time.monotonic() > deadline:
                 return
             if self.pending and not await self._processing():
                 await reconciler.run()

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
 
-from bench.chaos.faults import Call, Kill, Work
+from bench.chaos.faults import Call, Work
 from bench.chaos.ledger import DEFERRED, IMAGES, MESSAGES, RESULTS, STATE, Ledger, Operation
+from bench.chaos.steps import Kill
 from localcloud.functions_host.process import HostEnd
 from pipeline.names import result_name
 
@@ -68,7 +69,7 @@ class Witness:
             for call, later in pairwise(paid):
                 if call.fate == "lost on the wire":
                     continue
-                cause = self._why_again(call, later, excused)
+                cause = self.why_again(call, later, excused)
                 if cause is None:
                     unexplained.append(
                         f"{work[0]} answered for worker {call.worker}, and paid for again {later.at - call.at:.1f} s"
@@ -78,8 +79,11 @@ class Witness:
                     causes[cause] += 1
         return Repeated(causes, unexplained)
 
-    def _why_again(self, call: Call, later: Call, excused: set[Operation]) -> Cause | None:
-        """`excused`: takings over that explain an earlier payment for this work, and no other."""
+    def why_again(self, call: Call, later: Call, excused: set[Operation]) -> Cause | None:
+        """Explain why `later` paid for the work of `call` again.
+
+        `excused`: takings over that explain an earlier payment for this work, and no other.
+        """
         workers = {call.worker, later.worker}
         for claim in call.claims:
             for loser, taking in _taken_over(self.ledger.on(STATE, claim)):

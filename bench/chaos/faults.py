@@ -16,6 +16,7 @@ import aiohttp
 
 from bench.chaos.ledger import IMAGES, RESULTS, Ledger, Refusing
 from bench.chaos.plan import FILTERED, REFUSED, Names
+from bench.chaos.steps import Kill, StepKiller
 from localcloud.app_storage import StorageRefusal, StorageRequest
 from localcloud.cloud import LocalCloud
 from localcloud.event_grid import Event, Fault
@@ -45,6 +46,8 @@ type Fate = Literal["answered", "lost on the wire", "turned away"]
 FAULTY_CALLS = 2
 """Calls of one work that may meet a fault of their own; further ones meet only the faults that all calls
 meet. Three unreadable answers in a row would be a failed result."""
+FEW = 8
+"""Invocations in a worker that may be killed at any step: what was in five killed workers would fail, and rightly."""
 SLOWEST = 0.6
 """Seconds that an answer takes at most, so that kills and changes find calls in flight."""
 
@@ -150,7 +153,7 @@ class ModelFaults:
     def _behaviour(self, question: str, work: Work, number: int) -> Behaviour:
         if self.active and self.spell is not None:
             return self.spell
-        rng = _rng(self.seed, "model", *work, number)
+        rng = rng_of(self.seed, "model", *work, number)
         behaviours, weights = zip(*SINGLE, strict=True)
         if self.active and number <= FAULTY_CALLS and rng.random() < sum(weights) / 1000:
             faulty: Behaviour = rng.choices(behaviours, weights)[0]
@@ -220,22 +223,11 @@ class EventFaults:
         self._seen[subject] += 1
         if not self.active:
             return Fault()
-        rng = _rng(self.seed, "event", subject, self._seen[subject])
+        rng = rng_of(self.seed, "event", subject, self._seen[subject])
         lose = rng.random() < 0.03 and not subject.endswith(".instructions.txt")
         double, late = rng.random() < 0.08, rng.random() < 0.25
         self.counts += Counter(lost=lose, doubled=double and not lose, delayed=late and not lose)
         return Fault(lose=lose, copies=2 if double else 1, delay=rng.uniform(0, 2) if late else 0.0)
-
-
-@dataclass(frozen=True, slots=True)
-class Kill:
-    """A worker process that got SIGKILL while so many invocations ran in it."""
-
-    at: float
-    """By then it was dead."""
-    worker: str
-    """Its process id."""
-    running: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +242,8 @@ class Schedule:
     """The parts of the uploads that have been sent when the emulator restarts."""
     host_stops_at: tuple[float, ...]
     """The parts of the uploads that have been sent when the whole functions host is killed."""
+    kill_at_step_every: tuple[float, float]
+    """Seconds between two kills of a worker at a step of the batch lane, from and to."""
 
 
 @dataclass(slots=True)
@@ -268,17 +262,22 @@ class Disturbances:
     progress: Callable[[], float]
     finished: Callable[[], int]
     schedule: Schedule
-    kills: list[Kill] = field(default_factory=list)
+    killer: StepKiller
     restarts: int = 0
     spells: int = 0
     refusals: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def kills(self) -> list[Kill]:
+        """All kills of workers."""
+        return self.killer.kills
 
     @asynccontextmanager
     async def going_on(self) -> AsyncIterator[None]:
         """They go on inside; what has begun is ended."""
         over = asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
-            for work in (self._spells, self._kills, self._host_stops, self._restarts, self._refusals):
+            for work in (self._spells, self._kills, self._host_stops, self._restarts, self._refusals, self._steps):
                 tasks.create_task(work(over))
             try:
                 yield
@@ -286,7 +285,7 @@ class Disturbances:
                 over.set()
 
     async def _spells(self, over: asyncio.Event) -> None:
-        rng = _rng(self.seed, "spells")
+        rng = rng_of(self.seed, "spells")
         while not await _set_within(over, rng.uniform(4, 8)):
             self.model.spell = rng.choice(SPELLS)
             self.spells += 1
@@ -305,7 +304,7 @@ class Disturbances:
             return None
 
     async def _kills(self, over: asyncio.Event) -> None:
-        rng, finished = _rng(self.seed, "kills"), 0
+        rng, finished = rng_of(self.seed, "kills"), 0
         while not await _set_within(over, rng.uniform(*self.schedule.kill_every)):
             while self.finished() < finished + self.schedule.done_between_kills:
                 if await _set_within(over, 0.1):
@@ -317,13 +316,21 @@ class Disturbances:
                     os.kill(busiest["pid"], signal.SIGKILL)
                     self.kills.append(Kill(time.time(), str(busiest["pid"]), busiest["running"]))
 
+    async def _steps(self, over: asyncio.Event) -> None:
+        self.killer.active = True
+        while not await _set_within(over, 0.3):
+            status = await self.host_status()
+            workers = status["workers"] if status else []
+            self.killer.now_living(str(worker["pid"]) for worker in workers if worker["running"] <= FEW)
+        self.killer.active = False
+
     async def _host_stops(self, over: asyncio.Event) -> None:
         for part in self.schedule.host_stops_at:
             if await self._reached(part, over):
                 await self.cloud.functions.kill()
 
     async def _refusals(self, over: asyncio.Event) -> None:
-        rng = _rng(self.seed, "refusals")
+        rng = rng_of(self.seed, "refusals")
         order = sorted(REFUSALS, key=lambda _: rng.random())
         for refusing in cycle(order):
             if await _set_within(over, rng.uniform(4, 7)):
@@ -353,5 +360,5 @@ async def _set_within(event: asyncio.Event, seconds: float) -> bool:
     return event.is_set()
 
 
-def _rng(*parts: object) -> Random:
+def rng_of(*parts: object) -> Random:
     return Random("/".join(map(str, parts)))  # noqa: S311 - repeatable on purpose

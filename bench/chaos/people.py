@@ -51,7 +51,7 @@ class People:
             await self._ask_aside(sent)
         await self._upload(sent)
         for pause in item.pauses:
-            if item.kind is Kind.TOUCHED:
+            if item.kind is Kind.TOUCHED and not item.by_batch:
                 await self._result_there(sent)
             await asyncio.sleep(pause)
             match item.kind:
@@ -60,7 +60,9 @@ class People:
                 case Kind.DELETED:
                     await self._delete(sent)
                 case Kind.TOUCHED:
-                    await self._touch(sent)
+                    await self._touch(sent, {"remark": "seen"})
+                case Kind.MOVED:
+                    await self._touch(sent, {"service_tier": "default"})
                 case Kind.REUPLOADED:
                     await self._upload(sent, again=True)
                 case _:
@@ -93,10 +95,10 @@ class People:
                     return
             await asyncio.sleep(0.5)
 
-    async def _touch(self, sent: Sent) -> None:
+    async def _touch(self, sent: Sent, changed: dict[str, str]) -> None:
         async def once() -> None:
             sent.touched_at = time.time()
-            metadata = sent.item.metadata(sent.versions) | {"remark": "seen"}
+            metadata = sent.item.metadata(sent.versions) | changed
             await self._images.get_blob_client(sent.item.name).set_blob_metadata(metadata)
 
         await _until_done(once)

@@ -15,6 +15,12 @@ FILTERED = "Let the filter stop"
 """Start of instructions that the model's content filter stops."""
 REFUSED = "Decline"
 """Start of instructions that the model declines."""
+COUNTED = "Count"
+"""Start of instructions with a schema, which the first answer does not meet."""
+SCHEMA_NAME = "count.schema.json"
+SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+PAGES = 3
+"""Of a document whose pages are asked about one by one."""
 
 
 class Kind(StrEnum):
@@ -37,6 +43,14 @@ class Kind(StrEnum):
     """The same bytes with the same question, while the first upload waits, is in flight or is done."""
     MISENCODED = "misencoded"
     """A plain JPEG whose Content-Encoding says gzip."""
+    PAGES = "pages"
+    """A document, each of whose pages is a question."""
+    SCHEMA = "schema"
+    """Its first answer does not meet the schema."""
+    FALLBACK = "fallback"
+    """Where no batch answers, the default lane is to be asked."""
+    MOVED = "moved to the other lane"
+    """Its metadata ask for the default lane while it is in a batch, or when it is done."""
 
 
 WEIGHTS = {
@@ -55,6 +69,8 @@ WEIGHTS = {
     Kind.REUPLOADED: 5,
     Kind.MISENCODED: 3,
 }
+BATCH_WEIGHTS = WEIGHTS | {Kind.PLAIN: 25, Kind.PAGES: 10, Kind.SCHEMA: 10, Kind.FALLBACK: 10, Kind.MOVED: 8}
+"""Of what goes by batch."""
 CODES = {
     Kind.FILTERED: "content_filtered",
     Kind.REFUSED: "model_refused",
@@ -65,13 +81,15 @@ CODES = {
 }
 """Error codes of bad files; all others succeed."""
 
-CHANGED_ONCE = (Kind.DELETED, Kind.SIDECAR_AFTER, Kind.TOUCHED, Kind.REUPLOADED)
+CHANGED_ONCE = (Kind.DELETED, Kind.SIDECAR_AFTER, Kind.TOUCHED, Kind.REUPLOADED, Kind.MOVED)
 
 FOLDERS = ("", "a/", "a-b/", "deep/er/", "größe/")
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 """The last is one that the model does not take: it is converted."""
 LONGEST_PAUSE = 6.0
 """Seconds before an upload is changed again: some while it waits, some in mid-call, some when it is done."""
+LONGEST_BATCH_PAUSE = 15.0
+"""The same for what goes by batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +101,7 @@ class Item:
     name: str
     pauses: tuple[float, ...]
     """Seconds before each change after the first upload."""
+    by_batch: bool = False
 
     @property
     def code(self) -> str | None:
@@ -95,10 +114,18 @@ class Item:
 
     def question(self, version: int) -> str:
         """The question about this version, in words unique to it."""
-        verb = {Kind.FILTERED: FILTERED, Kind.REFUSED: REFUSED}.get(self.kind, "Describe")
+        verb = {Kind.FILTERED: FILTERED, Kind.REFUSED: REFUSED, Kind.SCHEMA: COUNTED}.get(self.kind, "Describe")
         return f"{verb} item {self.number}, version {version}."
 
     def metadata(self, version: int) -> dict[str, str]:
+        options = {
+            Kind.PAGES: {"per_page": "true"},
+            Kind.SCHEMA: {"schema": SCHEMA_NAME},
+            Kind.FALLBACK: {"tier_fallback": "default"},
+        }.get(self.kind, {})
+        return self._instructions(version) | options | ({"service_tier": "batch"} if self.by_batch else {})
+
+    def _instructions(self, version: int) -> dict[str, str]:
         match self.kind:
             case Kind.SIDECAR_BEFORE | Kind.SIDECAR_AFTER:
                 return {}
@@ -118,6 +145,8 @@ class Item:
             case Kind.TRUNCATED:
                 whole = _picture(marker, "JPEG", 128)
                 return whole[: len(whole) // 2]
+            case Kind.PAGES:
+                return _document(marker, PAGES)
             case _:
                 return _picture(marker, _format(self.number, self.kind), 16)
 
@@ -146,16 +175,22 @@ class Names:
         return self._digests[image]
 
 
-def items(uploads: int, seed: int) -> Iterator[Item]:
-    rng = Random(f"{seed}/plan")  # noqa: S311 - repeatable on purpose
-    for number, kind in enumerate(rng.choices(list(WEIGHTS), list(WEIGHTS.values()), k=uploads)):
+def items(uploads: int, seed: int, by_batch: float = 0.0) -> Iterator[Item]:
+    """The plan. `by_batch` is the part of it that goes by the batch lane."""
+    rng, lanes = Random(f"{seed}/plan"), Random(f"{seed}/lanes")  # noqa: S311 - repeatable on purpose
+    for number in range(uploads):
+        is_by_batch = lanes.random() < by_batch
+        weights = BATCH_WEIGHTS if is_by_batch else WEIGHTS
+        kind = rng.choices(list(weights), list(weights.values()))[0]
         changes = {Kind.OVERWRITTEN: rng.choice((1, 1, 2))}.get(kind, 1 if kind in CHANGED_ONCE else 0)
-        ending = _format(number, kind).lower()
+        ending = "tiff" if kind is Kind.PAGES else _format(number, kind).lower()
+        longest = LONGEST_BATCH_PAUSE if is_by_batch else LONGEST_PAUSE
         yield Item(
             number=number,
             kind=kind,
             name=f"{rng.choice(FOLDERS)}item {number:05}.{ending}",
-            pauses=tuple(rng.uniform(0, LONGEST_PAUSE) for _ in range(changes)),
+            pauses=tuple(rng.uniform(0, longest) for _ in range(changes)),
+            by_batch=is_by_batch,
         )
 
 
@@ -167,7 +202,17 @@ def _format(number: int, kind: Kind) -> str:
 
 
 def _picture(marker: str, kind: str, side: int) -> bytes:
-    noise = hashlib.shake_256(marker.encode()).digest(side * side * 3)
     buffer = BytesIO()
-    Image.frombytes("RGB", (side, side), noise).save(buffer, kind)
+    _noise(marker, side).save(buffer, kind)
     return buffer.getvalue()
+
+
+def _document(marker: str, pages: int) -> bytes:
+    buffer = BytesIO()
+    first, *rest = (_noise(f"{marker}/{page}", 16) for page in range(pages))
+    first.save(buffer, "TIFF", save_all=True, append_images=rest)
+    return buffer.getvalue()
+
+
+def _noise(marker: str, side: int) -> Image.Image:
+    return Image.frombytes("RGB", (side, side), hashlib.shake_256(marker.encode()).digest(side * side * 3))

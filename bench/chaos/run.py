@@ -5,11 +5,14 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.chaos.accounts import Report, reckon
+from bench.chaos.accounts import reckon
+from bench.chaos.batch_faults import BatchFaults, LineFaults
 from bench.chaos.campaign import APP_SETTINGS, ROOT, Campaign, Echo, Say
-from bench.chaos.faults import EventFaults, ModelFaults, Schedule
+from bench.chaos.faults import EventFaults, ModelFaults, Schedule, rng_of
 from bench.chaos.ledger import Ledger
 from bench.chaos.plan import Names, items
+from bench.chaos.report import Report
+from bench.chaos.steps import StepKiller
 from localcloud.cloud import LocalCloud
 
 KEPT = Path(".local") / "chaos"
@@ -28,25 +31,47 @@ class Size:
 
 LONG = Size(
     2000,
-    Schedule(kill_every=(5, 9), done_between_kills=90, restarts_at=(0.2, 0.5, 0.8), host_stops_at=(0.35, 0.7)),
+    Schedule(
+        kill_every=(5, 9),
+        done_between_kills=90,
+        restarts_at=(0.2, 0.5, 0.8),
+        host_stops_at=(0.35, 0.7),
+        kill_at_step_every=(2, 5),
+    ),
     240,
 )
-SHORT = Size(200, Schedule(kill_every=(3, 5), done_between_kills=30, restarts_at=(0.5,), host_stops_at=(0.75,)), 120)
+SHORT = Size(
+    200,
+    Schedule(
+        kill_every=(3, 5),
+        done_between_kills=30,
+        restarts_at=(0.5,),
+        host_stops_at=(0.75,),
+        kill_at_step_every=(2, 5),
+    ),
+    180,
+)
+BY_BATCH = {"both": 0.4, "default": 0.0, "batch": 1.0}
+"""The part of the images that goes by the batch lane, by the lane that is asked for."""
 
 
-async def run(size: Size, seed: int, say: Say, *, uploads: int | None = None, log: Path | None = None) -> Report:
+async def run(  # noqa: PLR0913 - what a campaign is, by keyword
+    size: Size, seed: int, say: Say, *, lane: str = "both", uploads: int | None = None, log: Path | None = None
+) -> Report:
     """Start a cloud, run a campaign against it, and check the outcome.
 
     Args:
         size: of the campaign.
         seed: decides what is uploaded and what fails.
         say: called with progress.
+        lane: a key of `BY_BATCH`.
         uploads: other than the size's.
         log: where the functions host logs; None is below `KEPT`, which starts anew.
     """
-    plan = list(items(uploads or size.uploads, seed))
-    model = ModelFaults(seed, Names({item.number: item.name for item in plan}))
-    events, ledger = EventFaults(seed), Ledger()
+    plan = list(items(uploads or size.uploads, seed, BY_BATCH[lane]))
+    names = Names({item.number: item.name for item in plan})
+    model, events, ledger = ModelFaults(seed, names), EventFaults(seed), Ledger()
+    killer = StepKiller(ledger, rng_of(seed, "steps"), size.schedule.kill_at_step_every)
     log = log or ROOT / KEPT / "functions.log"
     log.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(prefix="blobsight-") as directory:
@@ -58,7 +83,7 @@ async def run(size: Size, seed: int, say: Say, *, uploads: int | None = None, lo
             settings=APP_SETTINGS,
             brain=Echo(),
             event_faults=events,
-            storage_watch=ledger,
+            storage_watch=killer,
         )
         async with (
             cloud,
@@ -68,6 +93,7 @@ async def run(size: Size, seed: int, say: Say, *, uploads: int | None = None, lo
                 model=model,
                 ledger=ledger,
                 events=events,
+                batches=BatchFaults(seed, killer, LineFaults(seed, names)),
                 plan=plan,
                 schedule=size.schedule,
                 patience=size.patience,

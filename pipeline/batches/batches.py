@@ -39,6 +39,7 @@ class Batches:
 
     Args:
         wait: seconds that the oldest line waits for others.
+        poll: seconds between two runs.
         lost_after: seconds after which a batch is looked for whose creation had no answer.
     """
 
@@ -50,6 +51,7 @@ class Batches:
         shards: Shards,
         collector: Collector,
         wait: float,
+        poll: float,
         lost_after: float,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -58,6 +60,7 @@ class Batches:
         self._shards = shards
         self._collector = collector
         self._wait = timedelta(seconds=wait)
+        self._poll_every = timedelta(seconds=poll)
         self._lost_after = timedelta(seconds=lost_after)
         self._now = now
 
@@ -148,7 +151,7 @@ class Batches:
         except _Overtaken:
             logger.info("The shard %s is taken on by another run.", stored.shard.id)
         except Refused as refusal:
-            await self._note_quietly(stored, stored.shard.refused(refusal.message, self._now()))
+            await self._note_quietly(stored, stored.shard.refused(refusal.message, self._now(), self._poll_every))
         except RetryableFailure as failure:
             kind = "the operator has to fix something" if isinstance(failure, OperatorFailure) else "it goes on later"
             logger.warning("The shard %s (%s): %s", stored.shard.id, kind, failure.message)
@@ -188,7 +191,7 @@ class Batches:
             await self._note(stored, shard.at(State.FILLED, file_id=None))
         else:
             stored.is_polled = True
-            await self._note(stored, stored.shard.seen(status, now))
+            await self._note(stored, stored.shard.seen(status, now, self._poll_every))
 
     async def _look_for(self, stored: "_Stored") -> bool:
         """Look for a batch whose creation had no answer."""
@@ -196,7 +199,7 @@ class Batches:
         if now - (shard.checked_at or now) <= self._lost_after:
             return False  # another run may be about to note it
         found = await self._service.find(str(shard.file_id))
-        await self._note(stored, shard.seen(found, now) if found else shard.at(State.UPLOADED))
+        await self._note(stored, shard.seen(found, now, self._poll_every) if found else shard.at(State.UPLOADED))
         return True
 
     async def _collect(self, stored: "_Stored", lines: dict[str, ListedBlob]) -> bool:
@@ -214,7 +217,7 @@ class Batches:
         if status is None:
             await self._note(stored, shard.at(State.ENDED, ended_at=now, status="gone"))
             return True
-        seen = shard.seen(status, now)
+        seen = shard.seen(status, now, self._poll_every)
         if seen != shard.model_copy(update={"checked_at": now}):
             await self._note(stored, seen)
         if not status.has_ended and status.status != "cancelling" and (shard.cancel_asked or shard.is_too_late(now)):

@@ -35,8 +35,9 @@ LONGEST_BATCH = timedelta(days=2)
 """After it was submitted, a batch that goes on is cancelled. The service promises a day."""
 SHOWN_FOR = timedelta(days=1)
 """How long a shard that is done can be seen."""
-PAUSES = (timedelta(minutes=1), timedelta(minutes=5), timedelta(minutes=15), timedelta(minutes=30))
-"""After a refusal to take a batch, before the next try; the last one again and again."""
+PAUSES = (1, 5, 15, 30)
+"""Minutes after a refusal to take a batch, before the next try; the last one again and again. Where the service is
+polled more often than once a minute, as on a laptop, they are polls."""
 
 
 class State(StrEnum):
@@ -102,9 +103,9 @@ class Shard(BaseModel):
             return self.at(State.DONE, ended_at=now)
         return self.at(State.FILLED, lines=len(sizes), size_bytes=sum(sizes))
 
-    def refused(self, why: str, now: datetime) -> Self:
-        """The shard that the service does not take now: it is tried again later."""
-        pause = PAUSES[min(self.refusals, len(PAUSES) - 1)]
+    def refused(self, why: str, now: datetime, poll: timedelta) -> Self:
+        """The shard that the service, which is polled at intervals of `poll`, does not take now: it is tried later."""
+        pause = PAUSES[min(self.refusals, len(PAUSES) - 1)] * min(poll, timedelta(minutes=1))
         return self.model_copy(
             update={
                 "state": State.UPLOADED if self.file_id else State.FILLED,
@@ -116,8 +117,8 @@ class Shard(BaseModel):
             }
         )
 
-    def seen(self, status: BatchStatus, now: datetime) -> Self:
-        """The shard, as the service says that it is."""
+    def seen(self, status: BatchStatus, now: datetime, poll: timedelta) -> Self:
+        """The shard, as the service says that it is. `poll`: as for `refused`."""
         facts: dict[str, object] = {
             "batch_id": status.id,
             "status": status.status,
@@ -129,7 +130,7 @@ class Shard(BaseModel):
         if not status.has_ended:
             return self.at(State.SUBMITTED, **facts)
         if status.may_be_taken_later:
-            return self.model_copy(update=facts).refused(status.problem or "The batch failed.", now)
+            return self.model_copy(update=facts).refused(status.problem or "The batch failed.", now, poll)
         files = {"output_file_id": status.output_file_id, "error_file_id": status.error_file_id}
         ended = self.at(State.ENDED, **facts, **files, ended_at=now)
         return ended.model_copy(update={"problem": short(status.problem, 500) if status.problem else None})

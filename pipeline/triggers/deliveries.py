@@ -140,7 +140,7 @@ class Deliveries:
             if outcome is Outcome.IN_BATCH:
                 await self._mark(record.name, LONGEST.total_seconds(), IN_BATCH)
             elif request.since is not None:
-                await self.unmark(request.name)
+                await self._unmark_all(request, record)
 
     def _door(self, request: Request) -> AbstractAsyncContextManager[None]:
         if not _calls_the_model(request):
@@ -224,11 +224,12 @@ class Deliveries:
 
     async def _give_up(self, request: Request, failure: PermanentFailure) -> bool:
         """Write the failed result; False when that is not possible yet either, or another run has the work."""
+        record = DeliveryRecord(request.container, request.name, request.attempt)
         try:
-            await self.end_as_failed(request, failure, DeliveryRecord(request.container, request.name, request.attempt))
+            await self.end_as_failed(request, failure, record)
         except RetryableFailure:
             return False
-        await self.unmark(request.name)
+        await self._unmark_all(request, record)
         return True
 
     async def end_as_failed(self, request: Request, failure: PermanentFailure, record: DeliveryRecord) -> Outcome:
@@ -258,6 +259,12 @@ class Deliveries:
             await self._marks.mark(name, delay, why)
         except RetryableFailure as failure:
             logger.warning("%s is queued without its mark: %s", one_line(name), failure.message)
+
+    async def _unmark_all(self, request: Request, record: DeliveryRecord) -> None:
+        """Clear the mark of what was queued, and that of the image, where a sidecar was queued for it."""
+        await self.unmark(request.name)
+        if record.name != request.name:
+            await self.unmark(record.name)
 
     async def unmark(self, name: str) -> None:
         try:

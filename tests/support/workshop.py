@@ -161,6 +161,7 @@ class Workshop:
             shards=self.shards,
             collector=collector,
             wait=wait,
+            poll=60,
             lost_after=90,
             now=lambda: self.time,
         )

@@ -177,6 +177,7 @@ class BilledLine:
     at: float
     batch_id: str
     custom_id: str
+    request_id: str
     deployment: str
     status: int
     instructions: str

@@ -167,6 +167,7 @@ def _billed(batch_id: str, custom_id: str, question: Asked, reply: Reply) -> Bil
         at=time.time(),
         batch_id=batch_id,
         custom_id=custom_id,
+        request_id=question.request_id,
         deployment=question.deployment,
         status=reply.status,
         instructions=question.instructions,
