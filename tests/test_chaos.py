@@ -2,22 +2,30 @@
 
 import hashlib
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from multidict import CIMultiDict, CIMultiDictProxy
 
+from bench.chaos.batch_accounts import BatchWitness, LineCause, Payment, was_noted
 from bench.chaos.explanations import Cause, Witness
 from bench.chaos.faults import Call
 from bench.chaos.ledger import STATE, Ledger, Operation
-from bench.chaos.plan import WEIGHTS, Kind, items
+from bench.chaos.plan import BATCH_WEIGHTS, WEIGHTS, Kind, items
 from bench.chaos.run import SHORT, run
-from bench.chaos.steps import Kill
+from bench.chaos.steps import Kill, step_of
+from localcloud.app_storage import StorageRequest
+from localcloud.model import Dropped
+from localcloud.model.batches import Batch, BatchRequest, BilledLine, Course
 
 
 @pytest.mark.usefixtures("local_cloud")  # it starts one
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(420)
 async def test_nothing_is_lost_and_nothing_paid_twice_whatever_fails(tmp_path: Path) -> None:
-    """Two real workers that are killed in mid-call, model and events with faults, storage that goes away or refuses."""
+    """Two real workers that are killed in mid-call and at steps of the batch lane; model, batches and events
+    with faults; storage that goes away or refuses.
+    """
     report = await run(SHORT, 7, lambda *_: None, log=tmp_path / "functions.log")
     rows = dict(report.rows)
     assert report.problems == [], rows
@@ -27,16 +35,30 @@ async def test_nothing_is_lost_and_nothing_paid_twice_whatever_fails(tmp_path: P
     assert int(rows["… writes of results refused then"]) >= 1
     assert int(rows["… with an answer that was given for the same bytes before"]) >= 1
     assert rows["paid again with no explanation"] == "0"
+    assert int(rows["workers killed at a step of the batch lane"]) >= 5
+    assert int(rows["submissions whose answer was lost"]) >= 1
+    assert int(rows["questions answered by batch"]) >= 40
+    assert int(rows["lines asked again as the answer did not meet the schema"]) >= 1
+    assert rows["lines paid again as a submission was lost"] == "0", "each was found again"
+    assert rows["lines paid again with no explanation"] == "0"
 
 
 def test_a_seed_decides_what_is_uploaded() -> None:
-    plan = list(items(150, 3))
-    assert plan == list(items(150, 3))
-    assert plan != list(items(150, 4))
+    plan = list(items(300, 3))
+    assert plan == list(items(300, 3))
+    assert plan != list(items(300, 4))
     assert {item.kind for item in plan} == set(WEIGHTS)
-    assert len({item.name for item in plan}) == 150
+    assert len({item.name for item in plan}) == 300
     contents = {item.content(version) for item in plan if item.content(1) for version in (1, 2)}
     assert len(contents) == 2 * sum(bool(item.content(1)) for item in plan)
+
+
+def test_a_seed_decides_what_goes_by_batch() -> None:
+    plan = list(items(300, 3, 0.5))
+    assert plan == list(items(300, 3, 0.5))
+    assert {item.kind for item in plan if item.by_batch} == set(BATCH_WEIGHTS)
+    assert 100 < sum(item.by_batch for item in plan) < 200
+    assert all((item.metadata(1).get("service_tier") == "batch") is item.by_batch for item in plan)
 
 
 # --- whether work that was paid for again is noticed
@@ -221,3 +243,103 @@ def test_a_result_written_after_its_image_was_found_gone_is_noticed() -> None:
 
 def test_an_upload_with_a_wrong_content_encoding_is_still_a_jpeg() -> None:
     assert {item.name.rpartition(".")[2] for item in items(300, 3) if item.kind is Kind.MISENCODED} == {"jpeg"}
+
+
+# --- whether a line that was paid for again is noticed
+
+BATCHES = {
+    name: Batch(endpoint="/chat/completions", input_file_id=file, created_at=0, id=name)
+    for name, file in {"one": "file", "two": "file", "other": "another file"}.items()
+}
+GARBLING = Course(garbled=lambda name: name == "line")
+
+
+def paid(batch: str | None, at: float, line: str = "line", call: Call = FIRST) -> Payment:
+    """An answer of a batch, or of the default lane."""
+    call = replace(call, at=at, worker=None if batch else call.worker)
+    billed = BilledLine(at, batch, line, call.request_id, "vision-batch", 200, "", (), 1, 1) if batch else None
+    return Payment(call, billed)
+
+
+@pytest.mark.parametrize(
+    ("payments", "lost", "course", "facts", "expected"),
+    [
+        ([paid("one", 100)], [], Course(), [], []),
+        ([paid("one", 100), paid("one", 100, call=OTHER)], [], Course(), [], []),
+        ([paid("one", 100), paid("other", 110)], [], Course(), [], [None]),
+        ([paid("one", 100), paid("other", 110)], [], Course(), [kill(100.5)], [None]),
+        ([paid("one", 100), paid("one", 110)], ["one"], Course(), [], [None]),
+        ([paid("one", 100), paid("two", 110)], [], Course(), [], [None]),
+        ([paid("one", 100), paid("two", 110)], ["one"], Course(), [], [LineCause.SUBMISSION]),
+        ([paid("one", 100), paid("other", 110)], ["one"], Course(), [], [None]),
+        ([paid("one", 100), paid("other", 110)], [], GARBLING, [], [LineCause.GARBLED]),
+        ([paid("one", 100, "another"), paid("other", 110, "another")], [], GARBLING, [], [None]),
+        ([paid("one", 100), paid("other", 110, "line.2")], [], Course(), [], [LineCause.SCHEMA]),
+        ([paid("one", 100, "line.2"), paid("other", 110, "line.2")], [], Course(), [], [None]),
+        ([paid("one", 100), paid(None, 110)], [], Course(), [], [None]),
+        ([paid("one", 100), paid(None, 110)], [], GARBLING, [], [LineCause.GARBLED]),
+        ([paid(None, 100), paid("one", 110)], [], Course(), [], [None]),
+        ([paid(None, 100), paid("one", 110)], [], Course(), [kill(100.5)], [LineCause.OTHER_LANE]),
+        ([paid(None, 100), paid(None, 110)], [], Course(), [], []),
+    ],
+    ids=[
+        "once", "two works", "twice", "twice, and a kill", "twice in one batch", "in two batches of a file",
+        "in two batches of a file, one of them not heard of", "not heard of, and another file", "garbled",
+        "another line garbled", "asked again for its schema", "asked again for its schema, and once more",
+        "by the other lane, too", "garbled, and asked by the other lane", "by the other lane before",
+        "by the other lane before, killed", "by the other lane alone, which is counted elsewhere",
+    ],
+)  # fmt: skip
+def test_a_line_paid_for_again_is_noticed_unless_the_service_or_a_submission_lost_it(
+    payments: list[Payment],
+    lost: list[str],
+    course: Course,
+    facts: list[Operation | Kill],
+    expected: list[LineCause | None],
+) -> None:
+    found = BatchWitness(witness(*facts), BATCHES, lost, dict.fromkeys(BATCHES, course))
+    causes, unexplained = found.repeated(payments)
+    assert sorted(causes.elements()) == sorted(cause for cause in expected if cause)
+    assert len(unexplained) == expected.count(None)
+
+
+@pytest.mark.parametrize(
+    ("fault", "facts", "expected"),
+    [
+        (None, [writes(100.1, "1", None, blob="batches/shards/a")], True),
+        (None, [writes(100.1, "1", None, blob="batches/shards/a", status=None)], False),
+        (None, [writes(100.1, "2", None, blob="batches/shards/a")], False),
+        (None, [writes(99.9, "1", None, blob="batches/shards/a")], False),
+        (None, [], False),
+        (Dropped(), [writes(100.1, "1", None, blob="batches/shards/a")], False),
+    ],
+    ids=["noted", "noting cut off", "noted by another", "noted before", "never noted", "dropped, and refusal noted"],
+)
+def test_a_batch_is_heard_of_only_if_the_process_that_created_it_noted_it(
+    fault: Dropped | None, facts: list[Operation], *, expected: bool
+) -> None:
+    made = BatchRequest(datetime.fromtimestamp(100, UTC), "create_batch", None, "1", fault, made="one")
+    assert was_noted(made, witness(*facts).ledger) is expected
+
+
+def storage_request(method: str, blob: str, body: bytes = b"", container: str = STATE) -> StorageRequest:
+    return StorageRequest("7", method, container, blob, CIMultiDictProxy(CIMultiDict()), body)
+
+
+@pytest.mark.parametrize(
+    ("request_", "step"),
+    [
+        (storage_request("PUT", "batches/lines/a", b"{}"), "writing a line"),
+        (storage_request("PUT", "batches/lines/a"), "noting a line's shard"),
+        (storage_request("DELETE", "batches/lines/a"), "deleting a line"),
+        (storage_request("PUT", "batches/shards/a", b'{"state": "ended"}'), "noting a shard as ended"),
+        (storage_request("PUT", "batches/shards/a", b"{}"), "noting a shard as filling"),
+        (storage_request("PUT", "claims/a", b'{"batch_log": 1}'), "writing a log"),
+        (storage_request("PUT", "claims/a", b"{}"), None),
+        (storage_request("GET", "batches/shards/a"), None),
+        (storage_request("POST", "messages", container="deferred-work"), "sending a message"),
+        (storage_request("PUT", "a.png.json", container="results"), None),
+    ],
+)
+def test_the_steps_at_which_workers_are_killed(request_: StorageRequest, step: str | None) -> None:
+    assert step_of(request_) == step

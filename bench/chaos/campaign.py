@@ -34,7 +34,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 AT_ONCE = 32
 """Images that people upload, change or delete at the same time."""
-BACKLOG = 100
+BACKLOG = 200
 """Uploads ahead of their results, those that wait for faults to pass included: the next one then waits too. Keeps the
 faults going while the work is done, and not only while it is sent."""
 QUIET_SECONDS = 2
@@ -49,6 +49,8 @@ APP_SETTINGS = {
     "MODEL_TIMEOUT_SECONDS": str(MODEL_TIMEOUT_SECONDS),
     # Seconds for which a killed host, or a queue's lost answer, leaves a message invisible.
     "LOCAL_HOST_HIDDEN_SECONDS": "10",
+    # Before a host is started again, which doubles each time: so many killed workers stop one every minute.
+    "LOCAL_HOST_RESTART_SECONDS": "0.2",
 }
 
 type Say = Callable[[str, int, int], None]
