@@ -105,6 +105,22 @@ param modelSku string = 'GlobalStandard'
 @minValue(1)
 param modelCapacity int = 50
 
+@description('Name of a second deployment of the model, which answers in batches at half price. Empty for none: the tier batch is refused then.')
+@maxLength(64)
+param batchDeploymentName string = ''
+
+@description('Where an image of a batch may be computed: GlobalBatch is anywhere in the world, DataZoneBatch the data zone of the account\'s region. Empty for the one that goes with modelSku.')
+@allowed([
+  ''
+  'GlobalBatch'
+  'DataZoneBatch'
+])
+param batchSku string = ''
+
+@description('Thousands of input tokens that may be in batches at a time.')
+@minValue(1)
+param batchCapacity int = 10000
+
 @description('Whether the 2024 tutorial\'s HTTP function is there.')
 param processImageEnabled bool = false
 
@@ -198,6 +214,10 @@ var openAiName = openAiIsNew ? 'oai-blobsight-${token}' : existingOpenAiName
 var openAiResourceGroup = openAiIsNew || empty(existingOpenAiResourceGroup)
   ? resourceGroup().name
   : existingOpenAiResourceGroup
+
+var batches = !empty(batchDeploymentName)
+// Whoever keeps the computing in a data zone keeps that of batches there, too.
+var batchSkuOfModel = modelSku == 'DataZoneStandard' ? 'DataZoneBatch' : 'GlobalBatch'
 
 var networkName = 'vnet-blobsight-${token}'
 var applicationInsightsName = 'appi-blobsight-${token}'
@@ -301,6 +321,9 @@ module openAi 'modules/openai.bicep' = if (openAiIsNew) {
     modelVersion: modelVersion
     modelSku: modelSku
     modelCapacity: modelCapacity
+    batchDeploymentName: batchDeploymentName
+    batchSku: empty(batchSku) ? batchSkuOfModel : batchSku
+    batchCapacity: batchCapacity
     networkIsolation: isolated
   }
 }
@@ -312,6 +335,7 @@ module openAiAccess 'modules/openai-access.bicep' = {
     accountName: openAiName
     appPrincipalId: identity.outputs.principalId
     customRoles: customRoles
+    batches: batches
   }
   dependsOn: [
     openAi
@@ -456,6 +480,11 @@ module app 'modules/function-app.bicep' = {
         : {
             INSTRUCTIONS_CONTAINER: instructionsContainer
           },
+      batches
+        ? {
+            BATCH_DEPLOYMENT: batchDeploymentName
+          }
+        : {},
       {
         INPUT_CONTAINER: inputContainer
         OUTPUT_CONTAINER: outputContainer
@@ -528,6 +557,7 @@ module alerts 'modules/alerts.bicep' = if (hardened || alertsEnabled) {
     topicId: topic.outputs.id
     openAiId: openAiAccess.outputs.accountId
     modelDeploymentName: modelDeploymentName
+    batches: batches
     failedResultsThreshold: failedResultsThreshold
     throttledCallsThreshold: throttledCallsThreshold
   }
