@@ -85,6 +85,7 @@ def app() -> App:
     from pipeline.storage.spending import Spending
     from pipeline.storage.uploads import Uploads
     from pipeline.triggers.deliveries import Deliveries
+    from pipeline.triggers.lanes import Lanes
     from pipeline.triggers.messages import Messages
     from pipeline.triggers.poison import Poison
     from pipeline.upkeep.readiness import Readiness
@@ -121,7 +122,7 @@ def app() -> App:
         deferred,
         marks,
         governor,
-        deployments=config.deployments,
+        lanes=Lanes.of(config),
         retry_for=config.retry_for_seconds,
         tokens=tokens,
     )

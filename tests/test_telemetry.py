@@ -66,6 +66,7 @@ from pipeline.model.replies import UnreadableAnswer
 from pipeline.model.spans import calling_model
 from pipeline.pacing.gauges import watch
 from pipeline.pacing.governor import Governor
+from pipeline.pacing.lane import Lane
 from pipeline.storage.facts import ClaimedElsewhere
 from pipeline.telemetry import DeliveryRecord, analyzing, error_type
 
@@ -578,7 +579,7 @@ async def test_outcomes_are_counted_by_error_code(collected: Collected) -> None:
 async def test_the_governor_can_be_watched_from_the_exporters_thread(collected: Collected) -> None:
     governor = Governor(most_in_flight=32, patience=1)
     watch(governor)
-    async with governor.turn("watched"):
+    async with governor.turn(Lane("watched")):
         for name, value in {"limit": 2, "in_flight": 1, "waiting": 0, "paused": 0}.items():
             [point] = await collected.points(f"blobsight.governor.{name}")
             assert isinstance(point, NumberDataPoint)

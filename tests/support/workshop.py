@@ -34,6 +34,7 @@ from pipeline.storage.queue import MessageQueue
 from pipeline.storage.results import Results
 from pipeline.storage.uploads import Uploads
 from pipeline.triggers.deliveries import Deliveries, Pacing
+from pipeline.triggers.lanes import Lanes
 from pipeline.triggers.messages import Messages
 from pipeline.triggers.poison import Poison
 from pipeline.upkeep.reconcile import Reconciler
@@ -135,7 +136,7 @@ class Workshop:
     def analyzer(self) -> Analyzer:
         """Another one each time, as in another process."""
         uploads, results = Uploads(self.service, "shop-images"), Results(self.service, "shop-results")
-        return Analyzer(self.settings, uploads, results, self.claims, self.model)
+        return Analyzer(self.settings, uploads, results, self.claims, self.model, now=lambda: self.time)
 
     @property
     def last_resort(self) -> LastResort:
@@ -165,7 +166,7 @@ class Workshop:
             self.queue,
             self.marks,
             pacing or Governor(most_in_flight=8, patience=30),
-            deployments=self.settings.deployments,
+            lanes=Lanes.of(self.settings),
             retry_for=self.retry_for.total_seconds(),
             now=lambda: self.time,
             **options,
