@@ -20,7 +20,7 @@ from localcloud.event_grid import Event, EventGrid, Fault, WebHook
 from localcloud.front import StorageFront
 from localcloud.functions_host.process import FunctionsHostProcess
 from localcloud.identity import IdentityEndpoint
-from localcloud.model import Brain, LocalModel
+from localcloud.model import Brain, Deployment, LocalModel
 
 DATA_ACCOUNT = "devstoreaccount1"
 DATA_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
@@ -29,6 +29,7 @@ https://learn.microsoft.com/azure/storage/common/storage-connect-azurite"""
 
 HOST_ACCOUNT = "hoststorage"
 DEPLOYMENT = "vision"
+BATCH_DEPLOYMENT = "vision-batch"
 CONTAINERS = ("images", "results", "pipeline-state")
 QUEUES = (
     "analysis-requests",
@@ -118,7 +119,7 @@ class LocalCloud:
                 verify=self._verify_model_token,
                 brain=self.brain,
                 upstream=self.upstream,
-                deployments=(DEPLOYMENT,),
+                deployments=(DEPLOYMENT, Deployment(BATCH_DEPLOYMENT, "GlobalBatch")),
             )
         )
         self.events = await stack.enter_async_context(EventGrid(faults=self.event_faults))

@@ -1,12 +1,13 @@
 """A local stand-in for an Azure OpenAI resource: the same protocol, errors included, answered from what OCR reads.
 
 `LocalModel` is the service; what it does with a request can be scripted (`localcloud.model.script`); who answers is a
-`Brain`; another OpenAI-compatible server can answer instead (`upstream`).
+`Brain`; another OpenAI-compatible server can answer instead (`upstream`). Files and batches are in
+`localcloud.model.batches`.
 """
 
 from localcloud.model.brain import Brain, HonestBrain
+from localcloud.model.deployments import MODEL, Deployment
 from localcloud.model.question import Picture, Question
-from localcloud.model.replies import MODEL
 from localcloud.model.script import (
     ABUSE_BLOCKED,
     DEPLOYMENT_NOT_FOUND,
@@ -14,10 +15,12 @@ from localcloud.model.script import (
     FAILED_DEPENDENCY,
     FILTERED_WITHOUT_MESSAGE,
     FIREWALL_PAGE,
+    FLEX_UNSUPPORTED,
     FORBIDDEN,
     GATEWAY_QUOTA,
     INSUFFICIENT_QUOTA,
     NO_CHOICES,
+    NO_FLEX_CAPACITY,
     ONLY_REASONING,
     PUBLIC_ACCESS_DISABLED,
     REQUEST_TOO_LARGE,
@@ -32,6 +35,7 @@ from localcloud.model.script import (
     Asked,
     AskedPicture,
     Behaviour,
+    ByTier,
     Changed,
     Dropped,
     Failure,
@@ -47,15 +51,16 @@ from localcloud.model.script import (
     Throttled,
     Verbatim,
 )
-from localcloud.model.server import LocalModel, Verify
+from localcloud.model.server import LocalModel
 from localcloud.model.structured import CannotAnswerError
+from localcloud.model.wire import Verify
 
 __all__ = [
     "ABUSE_BLOCKED", "DEPLOYMENT_NOT_FOUND", "EMPTY", "FAILED_DEPENDENCY", "FILTERED_WITHOUT_MESSAGE", "FIREWALL_PAGE",
-    "FORBIDDEN", "GATEWAY_QUOTA", "INSUFFICIENT_QUOTA", "MODEL", "NO_CHOICES", "ONLY_REASONING",
-    "PUBLIC_ACCESS_DISABLED", "REQUEST_TOO_LARGE", "RETIRED", "ROLE_MISSING", "SERVER_ERROR", "TRUNCATED",
-    "UNAUTHORIZED", "UNAVAILABLE", "Answer", "AnswerFiltered", "Asked", "AskedPicture", "Behaviour", "Brain",
-    "CannotAnswerError", "Changed", "Dropped", "Failure", "Garbled", "Hang", "HonestBrain", "Limits", "LocalModel",
-    "Picture", "Policy", "PromptFiltered", "Question", "Quota", "Refusal", "Script", "Slow", "Throttled", "Verbatim",
-    "Verify",
+    "FLEX_UNSUPPORTED", "FORBIDDEN", "GATEWAY_QUOTA", "INSUFFICIENT_QUOTA", "MODEL", "NO_CHOICES", "NO_FLEX_CAPACITY",
+    "ONLY_REASONING", "PUBLIC_ACCESS_DISABLED", "REQUEST_TOO_LARGE", "RETIRED", "ROLE_MISSING", "SERVER_ERROR",
+    "TRUNCATED", "UNAUTHORIZED", "UNAVAILABLE", "Answer", "AnswerFiltered", "Asked", "AskedPicture", "Behaviour",
+    "Brain", "ByTier", "CannotAnswerError", "Changed", "Deployment", "Dropped", "Failure", "Garbled", "Hang",
+    "HonestBrain", "Limits", "LocalModel", "Picture", "Policy", "PromptFiltered", "Question", "Quota", "Refusal",
+    "Script", "Slow", "Throttled", "Verbatim", "Verify",
 ]  # fmt: skip

@@ -59,14 +59,20 @@ def key_rejected() -> ErrorReply:
     return gateway_error(403, "AuthenticationTypeDisabled", "Key based authentication is disabled for this resource.")
 
 
-def role_missing() -> ErrorReply:
-    """A good token of an identity without the role Cognitive Services OpenAI User: 401 too, not 403."""
+def role_missing(
+    action: str = "deployments/chat/completions/action",
+    operation: str = "POST /openai/deployments/{deployment-id}/chat/completions",
+) -> ErrorReply:
+    """A good token of an identity without the data action: 401 too, not 403.
+
+    For chat completions that is the role Cognitive Services OpenAI User.
+    """
     return gateway_error(
         401,
         "PermissionDenied",
         "The principal `00000000-0000-0000-0000-000000000000` lacks the required data action "
-        "`Microsoft.CognitiveServices/accounts/OpenAI/deployments/chat/completions/action` to perform "
-        "`POST /openai/deployments/{deployment-id}/chat/completions` operation.",
+        f"`Microsoft.CognitiveServices/accounts/OpenAI/{action}` to perform "
+        f"`{operation}` operation.",
     )
 
 
@@ -161,6 +167,27 @@ def throttled(seconds: float) -> ErrorReply:
         "Requests to the ChatCompletions_Create Operation under Azure OpenAI API have exceeded token rate limit "
         f"of your current OpenAI S0 pricing tier. Please retry after {seconds:.0f} seconds. Please go here: "
         "https://aka.ms/oai/quotaincrease if you would like to further increase the default rate limit.",
+    )
+
+
+def no_capacity() -> ErrorReply:
+    """Flex without capacity: a 429 like any other, without a header that says when to try again. Not billed."""
+    return gateway_error(429, "429", "The resource is temporarily unavailable. Please try again later.")
+
+
+def tier_unsupported(tier: str) -> ErrorReply:
+    """A service tier that the model does not take. The service does not fall back to another."""
+    return invalid_request(f"Unsupported service_tier: {tier}", param="service_tier")
+
+
+def operation_not_supported(model: str) -> ErrorReply:
+    """A chat completion to a deployment of the SKU GlobalBatch, whose capability chatCompletion is false."""
+    return gateway_error(
+        400,
+        "OperationNotSupported",
+        f"The chatCompletion operation does not work with the specified model, {model}. Please choose different model "
+        "and try again. You can learn more about which models can be used with each operation here: "
+        "https://go.microsoft.com/fwlink/?linkid=2197993.",
     )
 
 

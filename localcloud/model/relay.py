@@ -45,6 +45,7 @@ class Relay:
     async def forward(self, request: Mapping[str, Any]) -> Reply:
         """The upstream's reply, errors included. Raises RefusedError (502) when there is none."""
         body = {**request, "model": await self._model(str(request["model"]))}
+        body.pop("service_tier", None)  # a server on this machine has one
         if "max_completion_tokens" in body:
             # Ollama and LM Studio know the limit by its older name only, and overlook the other.
             body["max_tokens"] = body["max_completion_tokens"]

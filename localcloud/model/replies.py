@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, assert_never
 
+from localcloud.model.deployments import MODEL, answered_tier
 from localcloud.model.errors import ErrorReply, filter_results, prompt_filtered, throttled
 from localcloud.model.question import Question
 from localcloud.model.script import (
@@ -26,8 +27,6 @@ from localcloud.model.script import (
 )
 from localcloud.model.tokens import cut, text_tokens
 
-MODEL = "blobsight-local-ocr"
-"""The name of the model in answers."""
 FINGERPRINT = "fp_blobsight1"
 REGION = "Local"
 
@@ -51,7 +50,7 @@ def request_id() -> str:
     return f"{raw[:8]}-{raw[8:12]}-{raw[12:16]}-{raw[16:20]}-{raw[20:]}"
 
 
-def render(  # noqa: C901, PLR0911, PLR0912 - one case for each behaviour
+def render(  # noqa: PLR0911 - one case for each behaviour
     behaviour: Behaviour, question: Question, text: str, created: int
 ) -> Reply:
     """The reply for a behaviour. text: what the brain answered, "" where the behaviour needs none."""
@@ -69,6 +68,19 @@ def render(  # noqa: C901, PLR0911, PLR0912 - one case for each behaviour
             return Reply(200, json.dumps(behaviour.change(json.loads(whole.body))).encode(), whole.headers)
         case PromptFiltered():
             return error(prompt_filtered(behaviour.category))
+        case Throttled() | Failure() | Verbatim():
+            return failure(behaviour)
+        case Hang() | Dropped() | Garbled():
+            return lost(behaviour, _completion(question, created, content="The answer that is not delivered."))
+        case Slow():
+            return _changed(render(behaviour.then, question, text, created), silence=behaviour.seconds)
+        case _:
+            assert_never(behaviour)
+
+
+def failure(behaviour: Throttled | Failure | Verbatim) -> Reply:
+    """The reply that comes in the place of an answer."""
+    match behaviour:
         case Throttled():
             return _throttled(behaviour)
         case Failure():
@@ -77,17 +89,17 @@ def render(  # noqa: C901, PLR0911, PLR0912 - one case for each behaviour
             return Reply(
                 behaviour.status, behaviour.body, {"Content-Type": behaviour.content_type, **behaviour.headers}
             )
+
+
+def lost(behaviour: Hang | Dropped | Garbled, whole: Reply) -> Reply:
+    """What is left of an answer on its way."""
+    match behaviour:
         case Hang():
             return Reply(200, b"", hangs=True)
         case Dropped():
-            whole = _completion(question, created, content="The answer that is not delivered.")
             return _changed(whole, sent=0.5 if behaviour.midway else -1.0)
         case Garbled():
             return Reply(200, behaviour.body)
-        case Slow():
-            return _changed(render(behaviour.then, question, text, created), silence=behaviour.seconds)
-        case _:
-            assert_never(behaviour)
 
 
 def error(reply: ErrorReply, headers: Mapping[str, str] | None = None) -> Reply:
@@ -191,7 +203,7 @@ def _completion(  # noqa: PLR0913 - the variable parts of one document, all but 
             },
         },
         "system_fingerprint": FINGERPRINT,
-        "service_tier": "default",
+        "service_tier": answered_tier(question.options.get("service_tier")),
         "prompt_filter_results": [{"prompt_index": 0, "content_filter_results": filter_results(prompt=True)}],
     }
     return Reply(200, json.dumps(body).encode(), limit_headers(limits))

@@ -23,10 +23,12 @@ from localcloud.model.errors import (
     insufficient_quota,
     model_retired,
     network_denied,
+    no_capacity,
     public_access_disabled,
     request_too_large,
     role_missing,
     server_error,
+    tier_unsupported,
     token_rejected,
 )
 
@@ -62,6 +64,12 @@ class Asked:
     """The app's process that asked; see `localcloud.identity`."""
     headers: Mapping[str, str]
     """Lower-case names; what identifies the client and its try, never the token."""
+
+    @property
+    def service_tier(self) -> str:
+        """The tier that was asked for; "default" where none was."""
+        tier = self.options.get("service_tier")
+        return "default" if tier in (None, "auto") else str(tier)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +193,11 @@ type Behaviour = (
 )
 type Policy = Callable[[Asked], Behaviour]
 
+
+def _answer(_: Asked) -> Behaviour:
+    return Answer()
+
+
 UNAUTHORIZED = Failure(token_rejected())
 ROLE_MISSING = Failure(role_missing())
 FORBIDDEN = Failure(network_denied())
@@ -204,6 +217,8 @@ DEPLOYMENT_NOT_FOUND = Failure(deployment_not_found())
 RETIRED = Failure(model_retired())
 SERVER_ERROR = Failure(server_error(500))
 UNAVAILABLE = Failure(server_error(503))
+NO_FLEX_CAPACITY = Failure(no_capacity())
+FLEX_UNSUPPORTED = Failure(tier_unsupported("flex"))
 EMPTY = Garbled(b"")
 TRUNCATED = Answer("The picture shows a", finish_reason="length")
 NO_CHOICES = Changed(lambda completion: completion | {"choices": []})
@@ -235,7 +250,7 @@ class Script:
     """The queue and the policy after it. Both may be changed while the model runs."""
 
     queue: deque[Behaviour] = field(default_factory=deque)
-    policy: Policy = lambda _: Answer()
+    policy: Policy = _answer
 
     def add(self, *behaviours: Behaviour) -> None:
         self.queue.extend(behaviours)
@@ -245,7 +260,21 @@ class Script:
 
     def reset(self) -> None:
         self.queue.clear()
-        self.policy = Script().policy
+        self.policy = _answer
+
+
+class ByTier:
+    """A policy for each service tier, since the capacity of flex is apart from that of the others.
+
+    model.script.policy = ByTier(flex=lambda _: NO_FLEX_CAPACITY)
+    """
+
+    def __init__(self, default: Policy = _answer, *, flex: Policy = _answer, priority: Policy = _answer) -> None:
+        self._default = default
+        self._others = {"flex": flex, "priority": priority}
+
+    def __call__(self, asked: Asked) -> Behaviour:
+        return self._others.get(asked.service_tier, self._default)(asked)
 
 
 class Quota:

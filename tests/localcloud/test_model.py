@@ -1,7 +1,6 @@
 """The local model keeps to the service's protocol, its refusals included, and says only what it can know."""
 
 import asyncio
-import base64
 import dataclasses
 import json
 import sys
@@ -23,10 +22,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai.types.chat import ChatCompletion
 from PIL import Image
+from support.asking_model import TOKEN, Echo, body, encoded, image_part, sdk, verify
 
 from localcloud.certificates import Certificates
 from localcloud.errors import LocalCloudError
-from localcloud.identity import TokenRefused
 from localcloud.model import (
     DEPLOYMENT_NOT_FOUND,
     EMPTY,
@@ -61,20 +60,6 @@ from localcloud.model.structured import Findings, fill
 from localcloud.model.tokens import cut, image_tokens, text_tokens
 
 SAMPLES = Path(__file__).parents[2] / "samples"
-TOKEN = "a-good-token"
-
-
-def verify(token: str) -> dict[str, str]:
-    if token != TOKEN:
-        raise TokenRefused("not this one")
-    return {}
-
-
-class Echo:
-    """A brain that takes no time."""
-
-    def answer(self, question: Question) -> str:
-        return f"You asked: {question.instructions}"
 
 
 class Unable:
@@ -126,44 +111,11 @@ async def client(model: LocalModel, certificates: Certificates) -> AsyncIterator
         yield made
 
 
-@asynccontextmanager
-async def sdk(model: LocalModel, certificates: Certificates, **options: Any) -> AsyncIterator[openai.AsyncOpenAI]:
-    trusting = httpx2.AsyncClient(verify=certificates.client_context())
-    async with openai.AsyncOpenAI(
-        base_url=f"{model.endpoint}/openai/v1/",
-        api_key=TOKEN,
-        http_client=trusting,
-        max_retries=0,
-        **options,
-    ) as made:
-        yield made
-
-
 @pytest.fixture
 async def http(certificates: Certificates) -> AsyncIterator[aiohttp.ClientSession]:
     connector = aiohttp.TCPConnector(ssl=certificates.client_context())
     async with aiohttp.ClientSession(connector=connector, headers={"Authorization": f"Bearer {TOKEN}"}) as session:
         yield session
-
-
-def encoded(kind: str = "PNG", size: tuple[int, int] = (8, 6), colour: str = "red", **options: Any) -> bytes:
-    buffer = BytesIO()
-    Image.new("RGB", size, colour).save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
-def image_part(data: bytes, mime: str = "image/png", **options: str) -> dict[str, Any]:
-    url = f"data:{mime};base64,{base64.b64encode(data).decode()}"
-    return {"type": "image_url", "image_url": {"url": url, **options}}
-
-
-def body(*parts: Mapping[str, Any], text: str = "What is it?", **options: Any) -> dict[str, Any]:
-    content = [{"type": "text", "text": text}, *parts]
-    return {
-        "model": "vision",
-        "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": content}],
-        **options,
-    }
 
 
 async def ask(client: openai.AsyncOpenAI, *parts: Mapping[str, Any], **options: Any) -> ChatCompletion:

@@ -1,0 +1,64 @@
+"""Deployments, and which requests each one takes: by its SKU, and by the service tiers of its model. Pure."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from localcloud.model.errors import RefusedError, invalid_request, operation_not_supported, tier_unsupported
+
+type Sku = Literal["GlobalStandard", "DataZoneStandard", "Standard", "GlobalBatch", "DataZoneBatch"]
+
+MODEL = "blobsight-local-ocr"
+"""The name of the model in answers."""
+
+TIERS = ("auto", "default", "flex", "priority")
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """A name that requests use as `model`.
+
+    Attributes:
+        tiers: the service tiers that its model takes, in addition to the default.
+    """
+
+    name: str
+    sku: Sku = "GlobalStandard"
+    tiers: tuple[str, ...] = ("flex", "priority")
+
+    @property
+    def is_for_batches(self) -> bool:
+        return self.sku in ("GlobalBatch", "DataZoneBatch")
+
+
+def by_name(deployments: Iterable[Deployment | str]) -> dict[str, Deployment]:
+    """The deployments; a bare name is one of the SKU GlobalStandard."""
+    made = [Deployment(given) if isinstance(given, str) else given for given in deployments]
+    return {deployment.name: deployment for deployment in made}
+
+
+def admit(request: Mapping[str, Any], deployments: Mapping[str, Deployment]) -> None:
+    """Refuse a chat completion that its deployment does not take. Unknown deployments are left to `question.check`.
+
+    Raises:
+        RefusedError: the deployment is for batches, or its model does not take the tier.
+    """
+    deployment = deployments.get(str(request.get("model")))
+    if deployment is None:
+        return
+    if deployment.is_for_batches:
+        raise RefusedError(operation_not_supported(MODEL))
+    tier = request.get("service_tier")
+    if tier is None or tier in ("auto", "default"):
+        return
+    if tier not in TIERS:
+        names = ", ".join(f"'{name}'" for name in TIERS)
+        message = f"Invalid value: '{tier}'. Supported values are: {names}."
+        raise RefusedError(invalid_request(message, param="service_tier", code="invalid_value"))
+    if tier not in deployment.tiers:
+        raise RefusedError(tier_unsupported(str(tier)))
+
+
+def answered_tier(asked: object) -> str:
+    """The tier that an answer names, by the one that was asked for."""
+    return str(asked) if asked in ("flex", "priority") else "default"
