@@ -1,11 +1,10 @@
 """The local model takes files of requests as the service does, through the SDK; and fails as it is told to."""
 
 import asyncio
-import dataclasses
 import json
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import aiohttp
@@ -16,29 +15,11 @@ from support.asking_model import TOKEN, Echo, body, encoded, image_part, sdk, ve
 
 from localcloud.certificates import Certificates
 from localcloud.model import (
-    FLEX_UNSUPPORTED,
-    NO_FLEX_CAPACITY,
-    UNAVAILABLE,
-    Answer,
-    ByTier,
-    Changed,
     Deployment,
-    Dropped,
-    Garbled,
-    Hang,
     LocalModel,
-    PromptFiltered,
-    Quota,
-    Slow,
-    Throttled,
 )
 from localcloud.model.batches import (
-    BATCH_ROLE_MISSING,
-    ODD,
-    TOKEN_LIMIT,
-    TOKEN_LIMIT_AT_ONCE,
     BatchLimits,
-    BatchRequest,
     Course,
 )
 
