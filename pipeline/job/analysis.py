@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
+from datetime import UTC, datetime
 from typing import Protocol
 
 from pipeline.errors import PermanentFailure
@@ -66,13 +67,14 @@ class Analyzer:
         batch_lane: BatchLane | None = None,
         instruction_files: Files | None = None,
         patience: float = 30.0,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._uploads = uploads
         self._results = results
         self._claims = claims
         self._slots = asyncio.Semaphore(settings.max_concurrency)
         memory = Budget(settings.image_memory_bytes // 2, patience=patience)
-        self._asking = Asking(settings, instruction_files or uploads)
+        self._asking = Asking(settings, instruction_files or uploads, now)
         self._rate = Reanalyses(settings.reanalyses_per_hour)
         self._reader = Reader(settings, memory)
         self._preparer = Preparer(settings, memory)
@@ -148,6 +150,8 @@ class Analyzer:
             watch = Stopwatch()
             work = Work.on(opened.facts, await self._asking.about(name, opened.facts.metadata, request))
             record.work_key, record.steps = work.key, watch.steps
+            if isinstance(work.asked, Asked):
+                record.deployment, record.service_tier = work.asked.question.lane
             async with AsyncExitStack() as reserved:
                 content, answers = Content(b"", reserved), answerer
                 try:

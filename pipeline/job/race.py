@@ -274,7 +274,11 @@ class Race:
 
 def is_done(work: Work, request: Request, stored: StoredResult | None) -> bool:
     """Whether `stored` is the result of `work`, and not one that `request` wants replaced."""
-    return stored is not None and stored.facts.work_key == work.key and not is_rerun(request, stored)
+    if stored is None or stored.facts.work_key != work.key or is_rerun(request, stored):
+        return False
+    # A question with a key that failed for its instructions was refused its service tier, which is not part of the key:
+    # it may be another one by now, and a refusal costs nothing.
+    return isinstance(work.asked, NotAsked) or stored.facts.error_code != ErrorCode.INVALID_INSTRUCTIONS
 
 
 def _asks_nothing_of_its_own(request: Request, stored: StoredResult) -> bool:
