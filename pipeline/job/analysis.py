@@ -165,9 +165,7 @@ class Analyzer:
                     continue
                 try:
                     async with self._claimed(work, opened.facts, request, record, watch) as race:
-                        if self._batch_lane and await self._batch_lane.is_waiting(race.claim.kept):
-                            return Ended(Outcome.IN_BATCH)
-                        ended = await race.run(self._in_its_lane(answers, work, request, race.claim), content)
+                        ended = await self._run(race, answers, content)
                 except ClaimedElsewhere:
                     # Duplicates of what is done would otherwise defer each other, again and again.
                     if is_done(work, request, await self._results.find(result_name(name))):
@@ -176,12 +174,15 @@ class Analyzer:
             if ended.outcome is not Outcome.CHANGED:
                 return ended
 
-    def _in_its_lane(self, answerer: Answerer, work: Work, request: Request, claim: Claim) -> Answerer:
+    async def _run(self, race: Race, answerer: Answerer, content: Content) -> Ended:
+        """Run the race in the lane that its question takes."""
         if self._batch_lane is None:
-            return answerer
+            return await race.run(answerer, content)
+        if await self._batch_lane.is_waiting(race.claim.kept):
+            return Ended(Outcome.IN_BATCH)
         giving_up = answerer.failure if isinstance(answerer, Failing) else None
-        logged = self._batch_lane.model_for(work, request, claim, giving_up)
-        return LoggedAnswerer(logged, self._preparer) if logged else answerer
+        logged = self._batch_lane.model_for(race.work, race.request, race.claim, giving_up)
+        return await race.run(LoggedAnswerer(logged, self._preparer) if logged else answerer, content)
 
     @asynccontextmanager
     async def _claimed(

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, override
+from typing import Any, cast, override
 
 import pytest
 
@@ -32,7 +32,10 @@ class WatchedService(BatchService):
 
     @override
     async def _send(self, call: Awaitable[Any]) -> dict[str, Any]:
-        sent: dict[str, Any] = await self.watch(super()._send(call))
+        try:
+            sent: dict[str, Any] = await self.watch(super()._send(call))
+        finally:
+            cast("Coroutine[Any, Any, Any]", call).close()  # where the watch did not begin it
         return sent
 
 

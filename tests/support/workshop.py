@@ -143,8 +143,9 @@ class Workshop:
         """Another one each time, as in another process."""
         uploads, results = Uploads(self.service, "shop-images"), Results(self.service, "shop-results")
         lane = BatchLane(self.model, self.lines, self.settings.batch_deployment, now=lambda: self.time)
-        now = lambda: self.time
-        return Analyzer(self.settings, uploads, results, self.claims, self.model, batch_lane=lane, now=now)
+        return Analyzer(
+            self.settings, uploads, results, self.claims, self.model, batch_lane=lane, now=lambda: self.time
+        )
 
     @property
     def lines(self) -> Lines:
