@@ -35,7 +35,7 @@ from typing import Protocol
 from pipeline.errors import ErrorCode, PermanentFailure, RetryableFailure
 from pipeline.instructions import Origin
 from pipeline.instructions.options import Options
-from pipeline.job.answering import NOTHING_YET, Answerer, Failing
+from pipeline.job.answering import Answerer, Failing
 from pipeline.job.asked_again import AskedAgain
 from pipeline.job.keeping import Keeper, keep_replaced
 from pipeline.job.memory import Content
@@ -247,10 +247,11 @@ class Race:
         if self._claim.runs > MOST_RUNS:
             answerer = Failing(_crashed(self._claim.runs - 1))
         await self._results.require_writable()
-        begun = await self._paid_before.so_far(stored)
+        unfinished = self._paid_before.unfinished()
         pays = not (isinstance(answerer, Failing) or isinstance(self._work.asked, NotAsked))
-        if pays and begun is NOTHING_YET:
+        if pays and unfinished is None:
             self._asked_again.require_left(stored)
+        begun = unfinished or await self._paid_before.pages(stored)
         try:
             answered = await answerer.answer(self._work.asked, content, self._watch, begun, self._keep_unfinished)
         except Interrupted as interrupted:
