@@ -200,6 +200,27 @@ async def test_a_question_that_changes_while_it_is_answered_counts(shop: Worksho
     assert await shop.result("b.png") == before
 
 
+async def test_what_a_sidecar_asks_is_asked_though_another_answer_was_counted_since(shop: Workshop) -> None:
+    """Counting changes the result's metadata, and so when storage says that it was last modified."""
+    shop.settings = shop.settings.model_copy(update={"reanalyses_per_hour": 3})
+    images = shop.person.blobs.get_container_client("shop-images")
+    await images.upload_blob("b.png", picture())
+    await shop.analyzer.analyze(A.model_copy(update={"name": "b.png", "instructions": "A person's?"}))
+    sidecar = A.model_copy(update={"name": "b.png.instructions.txt"})
+
+    async def flip() -> None:
+        uploaded = await images.upload_blob(sidecar.name, "Second?", overwrite=True)
+        last_modified = (await uploaded.get_blob_properties()).last_modified
+        while datetime.now(UTC) < last_modified + timedelta(seconds=1):  # storage tells no parts of a second
+            await asyncio.sleep(0.05)
+
+    await images.upload_blob(sidecar.name, "First?")
+    shop.model.behaviours.append(flip)
+    assert await shop.analyzer.analyze(sidecar) is Outcome.SUCCEEDED
+    assert shop.model.asked[1:] == ["A person's?", "First?", "Second?"]
+    assert (await shop.result("b.png"))["instructions"]["text"] == "Second?"
+
+
 async def test_an_image_that_is_deleted_while_it_is_answered_counts(shop: Workshop) -> None:
     image = shop.person.blobs.get_blob_client("shop-images", "a.png")
     shop.model.behaviours.append(image.delete_blob)

@@ -51,7 +51,7 @@ from pipeline.job.work import (
     assemble,
     carried_over,
 )
-from pipeline.names import image_of_sidecar, result_name
+from pipeline.names import result_name
 from pipeline.pacing.rates import Reanalyses
 from pipeline.result import Result, ResultMetadata
 from pipeline.storage.facts import Claim, StoredResult, Upload
@@ -192,7 +192,7 @@ class Race:
             self._claim.discard()
             return Ended(Outcome.ALREADY_DONE)
         if stored.facts.source_etag == self._upload.etag:
-            if _asks_nothing_of_its_own(self._request, stored):
+            if await self._asks_nothing_new(stored):
                 return Ended(Outcome.ALREADY_DONE)
             if not await self._is_still_asked():
                 return Ended(Outcome.CHANGED)
@@ -200,6 +200,17 @@ class Race:
             overtaken = await self._overtaken(stored)
             return Ended(overtaken) if overtaken else None
         return None
+
+    async def _asks_nothing_new(self, stored: StoredResult) -> bool:
+        """Whether this is an event of the image, or of its sidecar, from before a person asked something else."""
+        request = self._request
+        of_its_own = request.instructions is not None or request.options != Options() or request.rerun_failed
+        if of_its_own or stored.facts.origin != Origin.REQUEST:
+            return False
+        if request.name == self._upload.name:
+            return True
+        sidecar = await self._versions.look(request.name)
+        return sidecar is None or stored.is_later_than(sidecar)
 
     async def _deliver(self, result: Result, stored: StoredResult | None) -> Ended | None:
         """Write the result, if it is still wanted; None when another run wrote one meanwhile."""
@@ -269,13 +280,6 @@ class Race:
 def is_done(work: Work, request: Request, stored: StoredResult | None) -> bool:
     """Whether `stored` is the result of `work`, and not one that `request` wants replaced."""
     return stored is not None and stored.facts.work_key == work.key and not is_rerun(request, stored)
-
-
-def _asks_nothing_of_its_own(request: Request, stored: StoredResult) -> bool:
-    """Whether `request` is a repeated event of an image, which a person had asked something else."""
-    of_its_own = request.instructions is not None or request.options != Options() or request.rerun_failed
-    is_event = not of_its_own and image_of_sidecar(request.name) is None
-    return is_event and stored.facts.origin == Origin.REQUEST
 
 
 def _crashed(runs: int) -> PermanentFailure:
