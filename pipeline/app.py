@@ -130,7 +130,7 @@ def app() -> App:
     redriver = Redriver(blobs, results, deferred, marks, images=images)
     return App(
         analyzer,
-        Messages(deliveries, redriver, deferred, images=images, allowed=allowed),
+        Messages(deliveries, last_resort, redriver, deferred, images=images, allowed=allowed),
         Poison(deliveries, last_resort, deferred, images=images, allowed=allowed),
         Reconciler(
             blobs,

@@ -152,7 +152,12 @@ class Workshop:
 
     def messages(self, allowed: Allowed | None = None) -> Messages:
         return Messages(
-            self.deliveries(), self.redriver, self.queue, images="shop-images", allowed=allowed or Allowed()
+            self.deliveries(),
+            self.last_resort,
+            self.redriver,
+            self.queue,
+            images="shop-images",
+            allowed=allowed or Allowed(),
         )
 
     def deliveries(self, pacing: Pacing | None = None, **options: Any) -> Deliveries:
