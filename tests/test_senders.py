@@ -121,6 +121,31 @@ async def test_the_hosts_form_is_refused_on_the_request_queue(fire: Fire) -> Non
     assert await fire.person.result("hosts-form.png") == before
 
 
+@pytest.mark.parametrize("others_are_answered", [True, False], ids=["alone", "an outage"])
+async def test_an_image_whose_calls_time_out_is_given_up_unless_nobody_is_answered(
+    fire: Fire,
+    others_are_answered: bool,  # noqa: FBT001
+) -> None:
+    """The last of its deliveries, which are minutes apart: as the app itself deferred it."""
+    name = f"slow/{others_are_answered}.png"
+    question = f"How slow is {name}?"
+    await fire.silent.get_blob_client("images", name).upload_blob(picture(), metadata={"instructions": question})
+    fire.person.scripts[question].extend(TOO_SLOW)
+    work = Request(container="images", name=name, attempt=5, since=datetime.now(UTC), timed_out=4)
+    await fire.send(DEFERRED, work.to_message())
+    await fire.asked(question)
+    if others_are_answered:
+        await fire.person.drop(f"{name}.beside.png", picture(), {"instructions": "Beside a slow one"})
+        await fire.person.result(f"{name}.beside.png")
+        error = (await fire.person.result(name))["error"]
+        assert (error["code"], error["details"]["attempts"]) == ("retries_exhausted", 5)
+    else:
+        await fire.person.logged(f"images/{name}: deferred")
+        assert await fire.person.result_names(name) == []
+        await fire.queues.get_queue_client(DEFERRED).clear_messages()
+    fire.person.scripts.clear()
+
+
 @pytest.mark.parametrize("queue", [f"{REQUESTS}-poison", "webjobs-blobtrigger-poison"])
 async def test_an_image_that_was_never_analyzed_is_not_called_crashed(fire: Fire, queue: str) -> None:
     """A false result would stay: the image's true event takes a result of the same question for its own."""

@@ -207,6 +207,38 @@ async def a_dead_letter(person: Person) -> None:
     await person.logged("reconciled")
 
 
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("DELETE", "images/desk/a.png"),
+        ("PUT", "images/desk/a.png"),
+        ("PUT", "images/desk/a.png?comp=metadata"),
+        ("PUT", "instructions/_instructions.md"),
+        ("DELETE", "results/desk/a.png.json"),
+        ("DELETE", "dead-letters/t/s/2026/1/1/1/1.json"),
+        ("DELETE", "results?restype=container"),
+        ("PUT", "elsewhere?restype=container"),
+        ("GET", "trials/a.png"),
+    ],
+)
+async def test_a_leaked_token_of_the_apps_does_nothing_else(
+    watched: tuple[Person, QueueServiceClient], keeper: Doorkeeper, method: str, path: str
+) -> None:
+    """Used from elsewhere, as whoever took over the app would: against the same grants."""
+    person, _ = watched
+    cloud, before = person.cloud, len(keeper.refused)
+    token = cloud.identity.token("https://storage.azure.com")
+    headers = {"Authorization": f"Bearer {token}", "x-ms-version": "2025-07-05", "x-ms-blob-type": "BlockBlob"}
+    url, tls = cloud.app_settings()["DataStorage__blobServiceUri"], cloud.certificates.client_context()
+    async with aiohttp.ClientSession(headers=headers) as http:
+        async with http.get(f"{url}/results/?restype=container&comp=list", ssl=tls) as allowed:
+            assert allowed.status == 200
+        async with http.request(method, f"{url}/{path}", ssl=tls) as refused:
+            assert (refused.status, refused.headers["x-ms-error-code"]) == (403, REFUSED.code)
+    assert len(keeper.refused) == before + 1
+    del keeper.refused[before:]
+
+
 def test_what_the_roles_allow_beyond_that_has_its_reason() -> None:
     """With roles of our own it is what Azure's role for queues allows too much; blobs have nothing to spare."""
     for place, allowed in of_the_app(custom=True).items():
