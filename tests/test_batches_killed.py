@@ -25,35 +25,28 @@ class Killer:
     """Lets so many requests of a worker pass, to storage or the model's service, and kills it at the next one."""
 
     def __init__(self, shop: BatchShop, passing: int, *, done: bool) -> None:
-        self.passing = passing
         self.has_killed = False
+        self._passing = passing
+        self._is_revived = False
         self._done = done
         """Whether the last request is done, and only its answer is not heard."""
-        connection, service = shop.shop.connection, shop.service
-        self._storage, self._service = connection.send, service._send
-        connection.send = self._through_storage  # type: ignore[method-assign]
-        service._send = self._to_service  # type: ignore[method-assign]
+        self._storage = type(shop.shop.connection).send
+        self._connection = shop.shop.connection
 
-    async def _through_storage(self, request: Any, **options: Any) -> Any:
-        return await self._pass(self._storage(request, **options))
+    async def send(self, request: Any, **options: Any) -> Any:
+        """In place of the connection to storage."""
+        return await self.watch(self._storage(self._connection, request, **options))
 
-    async def _to_service(self, call: Coroutine[Any, Any, Any]) -> Any:
-        try:
-            return await self._pass(self._service(call))
-        finally:
-            call.close()  # where it was not begun
-
-    async def _pass(self, call: Coroutine[Any, Any, Any]) -> Any:
-        self.passing -= 1
-        if self.passing >= 0 or self._is_revived:
+    async def watch(self, call: Coroutine[Any, Any, Any]) -> Any:
+        """Pass a request, or kill the worker."""
+        self._passing -= 1
+        if self._passing >= 0 or self._is_revived:
             return await call
-        if self._done and self.passing == -1:
+        if self._done and self._passing == -1:
             await call
         call.close()
         self.has_killed = True
         raise Killed
-
-    _is_revived = False
 
     def revive(self) -> None:
         """Start another worker."""
@@ -101,17 +94,16 @@ async def bring_to_results(shop: BatchShop, killer: Killer, requests: list[Reque
 
 
 @pytest.mark.parametrize("done", [False, True], ids=["before a request", "after a request"])
-async def test_a_kill_at_any_step(shop: BatchShop, *, done: bool) -> None:
+async def test_a_kill_at_any_step(shop: BatchShop, monkeypatch: pytest.MonkeyPatch, *, done: bool) -> None:
     step = 0
     while True:
         name = f"{step}.png"
         request = await shop.drop(name)
         killer = Killer(shop, step, done=done)
-        try:
+        with monkeypatch.context() as patch:
+            patch.setattr(shop.shop.connection, "send", killer.send)
+            patch.setattr(shop.service, "watch", killer.watch)
             await bring_to_results(shop, killer, [request])
-        finally:
-            shop.shop.connection.send = killer._storage  # type: ignore[method-assign]
-            shop.service._send = killer._service  # type: ignore[method-assign]
         assert (await shop.result(name))["status"] == "succeeded", step
         assert await shop.deliver(request) == [Outcome.ALREADY_DONE], step
         assert set(shop.billed.values()) == {1}, step

@@ -35,7 +35,7 @@ from typing import Protocol
 from pipeline.errors import ErrorCode, InBatch, PermanentFailure, RetryableFailure
 from pipeline.instructions import Origin
 from pipeline.instructions.options import Options
-from pipeline.job.answering import NOTHING_YET, Answerer, Failing
+from pipeline.job.answering import Answerer, Failing
 from pipeline.job.asked_again import AskedAgain
 from pipeline.job.batched import BatchLog
 from pipeline.job.keeping import Keeper, keep_replaced
@@ -52,7 +52,7 @@ from pipeline.job.work import (
     assemble,
     carried_over,
 )
-from pipeline.names import image_of_sidecar, result_name
+from pipeline.names import result_name
 from pipeline.pacing.rates import Reanalyses
 from pipeline.result import Result, ResultMetadata
 from pipeline.storage.facts import Claim, StoredResult, Upload
@@ -132,8 +132,8 @@ class Race:
         self._results = results
         self._versions = versions
         self._upload = upload
-        self._work = work
-        self._request = request
+        self.work = work
+        self.request = request
         self.claim = claim
         self._watch = watch
         self._is_still_asked = is_still_asked
@@ -165,7 +165,7 @@ class Race:
                     return ended
                 stored = await self._results.find(self._target)
                 if ended := await self._ended(stored, result):
-                    if stored and stored.facts.work_key != self._work.key:
+                    if stored and stored.facts.work_key != self.work.key:
                         await self._keep_undelivered(result, stored)
                     return ended
             except RetryableFailure as failure:
@@ -195,11 +195,11 @@ class Race:
             return None
         given_up = stored.facts.error_code in GIVEN_UP
         answered = result is not None or BatchLog.kept_in(self.claim.kept) is not None
-        if is_done(self._work, self._request, stored) and not (answered and given_up):
+        if is_done(self.work, self.request, stored) and not (answered and given_up):
             self.claim.discard()
             return Ended(Outcome.ALREADY_DONE)
         if stored.facts.source_etag == self._upload.etag:
-            if _asks_nothing_of_its_own(self._request, stored):
+            if await self._asks_nothing_new(stored):
                 return Ended(Outcome.ALREADY_DONE)
             if not await self._is_still_asked():
                 return Ended(Outcome.CHANGED)
@@ -207,6 +207,17 @@ class Race:
             overtaken = await self._overtaken(stored)
             return Ended(overtaken) if overtaken else None
         return None
+
+    async def _asks_nothing_new(self, stored: StoredResult) -> bool:
+        """Whether this is an event of the image, or of its sidecar, from before a person asked something else."""
+        request = self.request
+        of_its_own = request.instructions is not None or request.options != Options() or request.rerun_failed
+        if of_its_own or stored.facts.origin != Origin.REQUEST:
+            return False
+        if request.name == self._upload.name:
+            return True
+        sidecar = await self._versions.look(request.name)
+        return sidecar is None or stored.is_later_than(sidecar)
 
     async def _deliver(self, result: Result, stored: StoredResult | None) -> Ended | None:
         """Write the result, if it is still wanted; None when another run wrote one meanwhile."""
@@ -216,9 +227,9 @@ class Race:
         if stored and stored.facts.source_etag == self._upload.etag and not await self._is_still_asked():
             await self._keep_undelivered(result, stored)
             return Ended(Outcome.CHANGED)
-        if stored and stored.facts.content_key != self._work.content_key and not self._is_outdated(stored, result):
+        if stored and stored.facts.content_key != self.work.content_key and not self._is_outdated(stored, result):
             await keep_replaced(self._results, self.claim.keep_for, self._target, stored)
-        content_key = self._work.content_key if self._work.source.sha256 else None
+        content_key = self.work.content_key if self.work.source.sha256 else None
         metadata = ResultMetadata.of(result, content_key, self._asked_again.counted(result, stored)).to_blob()
         if await self._results.write(self._target, result.to_json(), metadata, replacing=stored):
             self.claim.discard()
@@ -232,7 +243,7 @@ class Race:
 
     def _is_outdated(self, stored: StoredResult, result: Result) -> bool:
         """Whether the answer in `stored` is about other bytes than the one that replaces it."""
-        return result.paid and stored.facts.source_sha256 != self._work.source.sha256
+        return result.paid and stored.facts.source_sha256 != self.work.source.sha256
 
     async def _overtaken(self, stored: StoredResult | None) -> Outcome | None:
         """Why no result of this version may be written over `stored` any more; None when it may."""
@@ -248,18 +259,19 @@ class Race:
         if earlier is None:
             return None
         count_reused_answer()
-        return carried_over(earlier, self._work, attempts=self.attempts, watch=self._watch)
+        return carried_over(earlier, self.work, attempts=self.attempts, watch=self._watch)
 
     async def _answered(self, answerer: Answerer, content: Content, stored: StoredResult | None) -> Result:
         if self.claim.runs > MOST_RUNS:
             answerer = Failing(_crashed(self.claim.runs - 1))
         await self._results.require_writable()
-        begun = await self._paid_before.so_far(stored)
-        pays = not (isinstance(answerer, Failing) or isinstance(self._work.asked, NotAsked))
-        if pays and begun is NOTHING_YET:
+        unfinished = self._paid_before.unfinished()
+        pays = not (isinstance(answerer, Failing) or isinstance(self.work.asked, NotAsked))
+        if pays and unfinished is None and BatchLog.kept_in(self.claim.kept) is None:
             self._asked_again.require_left(stored)
+        begun = unfinished or await self._paid_before.pages(stored)
         try:
-            answered = await answerer.answer(self._work.asked, content, self._watch, begun, self._keep_unfinished)
+            answered = await answerer.answer(self.work.asked, content, self._watch, begun, self._keep_unfinished)
         except Interrupted as interrupted:
             await self._keep_unfinished(interrupted.answered)
             raise interrupted.cause from None
@@ -269,19 +281,16 @@ class Race:
         await self._keeper.keep(self._assembled(answered))
 
     def _assembled(self, answered: Answered) -> Result:
-        return assemble(self._work, answered, attempts=self.attempts, watch=self._watch)
+        return assemble(self.work, answered, attempts=self.attempts, watch=self._watch)
 
 
 def is_done(work: Work, request: Request, stored: StoredResult | None) -> bool:
     """Whether `stored` is the result of `work`, and not one that `request` wants replaced."""
-    return stored is not None and stored.facts.work_key == work.key and not is_rerun(request, stored)
-
-
-def _asks_nothing_of_its_own(request: Request, stored: StoredResult) -> bool:
-    """Whether `request` is a repeated event of an image, which a person had asked something else."""
-    of_its_own = request.instructions is not None or request.options != Options() or request.rerun_failed
-    is_event = not of_its_own and image_of_sidecar(request.name) is None
-    return is_event and stored.facts.origin == Origin.REQUEST
+    if stored is None or stored.facts.work_key != work.key or is_rerun(request, stored):
+        return False
+    # A question with a key that failed for its instructions was refused its service tier, which is not part of the key:
+    # it may be another one by now, and a refusal costs nothing.
+    return isinstance(work.asked, NotAsked) or stored.facts.error_code != ErrorCode.INVALID_INSTRUCTIONS
 
 
 def _crashed(runs: int) -> PermanentFailure:

@@ -82,8 +82,8 @@ class Poison:
         """
         try:
             found = parse_public(message, self._allowed)
-        except InvalidRequest as error:
-            await self._last_resort.record_unreadable(message, str(error))
+        except InvalidRequest as refusal:
+            await self._last_resort.record_refused(message, str(refusal))
             return
         for work in found:
             await self._requeue(work)
@@ -126,7 +126,7 @@ class Poison:
                 blob_label(request.container, request.name),
                 extra={**record.fields(), "error_code": ErrorCode.CRASHED.value},
             )
-        await self._deliveries.unmark(request.name)
+        await self._deliveries.remark(outcome, request, record)
 
 
 _CRASHED = PermanentFailure(

@@ -16,8 +16,8 @@ import aiohttp
 from azure.storage.blob.aio import BlobServiceClient
 from azure.storage.queue.aio import QueueServiceClient
 
-from bench.chaos.faults import Kill
 from bench.chaos.ledger import Ledger
+from bench.chaos.steps import Kill
 from localcloud.cloud import DATA_ACCOUNT, QUEUES, LocalCloud
 from support.person import ROOT, Echo, Person, blob_created
 from support.workshop import Identity

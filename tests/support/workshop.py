@@ -22,7 +22,7 @@ from pipeline.batches.batches import Batches
 from pipeline.batches.collecting import Collector
 from pipeline.batches.service import BatchService
 from pipeline.documents.facts import Picture, sent_pages
-from pipeline.errors import RetryableFailure
+from pipeline.errors import Failure, RetryableFailure
 from pipeline.job.analysis import Analyzer
 from pipeline.job.batched import BatchLane
 from pipeline.job.last_resort import LastResort
@@ -40,6 +40,7 @@ from pipeline.storage.results import Results
 from pipeline.storage.shards import Shards
 from pipeline.storage.uploads import Uploads
 from pipeline.triggers.deliveries import Deliveries, Pacing
+from pipeline.triggers.lanes import Lanes
 from pipeline.triggers.messages import Messages
 from pipeline.triggers.poison import Poison
 from pipeline.upkeep.reconcile import Reconciler
@@ -69,7 +70,7 @@ class Model:
         return self.replies.popleft() if self.replies else Reply("An answer.", "stop", "fake", None, 1, 1, None, None)
 
 
-def failing(failure: RetryableFailure) -> Callable[[], Any]:
+def failing(failure: Failure) -> Callable[[], Any]:
     async def fail() -> NoReturn:
         await asyncio.sleep(0)
         raise failure
@@ -142,7 +143,9 @@ class Workshop:
         """Another one each time, as in another process."""
         uploads, results = Uploads(self.service, "shop-images"), Results(self.service, "shop-results")
         lane = BatchLane(self.model, self.lines, self.settings.batch_deployment, now=lambda: self.time)
-        return Analyzer(self.settings, uploads, results, self.claims, self.model, batch_lane=lane)
+        return Analyzer(
+            self.settings, uploads, results, self.claims, self.model, batch_lane=lane, now=lambda: self.time
+        )
 
     @property
     def lines(self) -> Lines:
@@ -184,7 +187,12 @@ class Workshop:
 
     def messages(self, allowed: Allowed | None = None) -> Messages:
         return Messages(
-            self.deliveries(), self.redriver, self.queue, images="shop-images", allowed=allowed or Allowed()
+            self.deliveries(),
+            self.last_resort,
+            self.redriver,
+            self.queue,
+            images="shop-images",
+            allowed=allowed or Allowed(),
         )
 
     def deliveries(self, pacing: Pacing | None = None, **options: Any) -> Deliveries:
@@ -194,7 +202,7 @@ class Workshop:
             self.queue,
             self.marks,
             pacing or Governor(most_in_flight=8, patience=30),
-            deployments=self.settings.deployments,
+            lanes=Lanes.of(self.settings),
             retry_for=self.retry_for.total_seconds(),
             now=lambda: self.time,
             **options,
