@@ -3,22 +3,24 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
-from itertools import pairwise
 
 import jsonschema
 import pytest
-from support.person import SCHEMA, People, Person
+from support.person import SCHEMA, Echo, People, Person
 from support.pictures import picture
 from support.workshop import Workshop, workshop
 
 from bench.simulation.clock import now, seeded, virtually
-from localcloud.model import FLEX_UNSUPPORTED, NO_FLEX_CAPACITY
+from localcloud.certificates import Certificates
+from localcloud.model import FLEX_UNSUPPORTED, NO_FLEX_CAPACITY, ByTier, LocalModel
 from pipeline.documents.facts import Picture
+from pipeline.images import PreparedImage
 from pipeline.instructions.options import Options
 from pipeline.job.requests import MESSAGE_BYTES, Request, parse_deferred
-from pipeline.model.azure_openai import FLEX_TIMEOUT_SECONDS
-from pipeline.model.question import Question, Reply
+from pipeline.model.azure_openai import FLEX_TIMEOUT_SECONDS, AzureOpenAIModel
+from pipeline.model.question import Buying, Question, Reply
 from pipeline.model.refusals import NoFlexCapacity
 from pipeline.pacing.gate import Busy
 from pipeline.pacing.governor import Governor
@@ -135,15 +137,12 @@ def test_images_that_turn_out_to_be_for_flex_take_no_place_at_the_default_door()
 
     async def main() -> list[float]:
         both = governor()
-        await answered(both, DEFAULT)
-        await refused(both, DEFAULT)  # so that calls are paced, and the door counts who comes before
-        await asyncio.sleep(60)
 
         async def flex_behind_the_default_door() -> None:
             async with both.door(DEFAULT, 0):
                 await answered(both, FLEX, 900)
 
-        slow = [asyncio.create_task(flex_behind_the_default_door()) for _ in range(2)]
+        slow = [asyncio.create_task(flex_behind_the_default_door()) for _ in range(4)]
         await asyncio.sleep(0)
 
         async def usual() -> float:
@@ -155,9 +154,38 @@ def test_images_that_turn_out_to_be_for_flex_take_no_place_at_the_default_door()
             task.cancel()
         return starts
 
-    starts = virtually(main())
-    assert max(starts) < 61 + 30
-    assert all(one <= other for one, other in pairwise(starts))
+    assert max(virtually(main())) < 10  # and not when the others have their answers
+
+
+# ---- The call --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_refusal_is_of_flex_alone_and_is_asked_for_no_second_time(
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def token() -> str:
+        return "a-token"
+
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificates.authority))
+    photo = PreparedImage(data=picture(), format="png", width=64, height=48, transformed=False)
+    usual = Question("?", "vision", "", "auto", 100)
+    thrifty = replace(usual, buying=Buying("flex", flex_patience=77))
+    pacing = Governor(most_in_flight=8, patience=60)
+    async with LocalModel(certificates, verify=lambda _: {}, brain=Echo()) as service:
+        service.script.policy = ByTier(flex=lambda _: NO_FLEX_CAPACITY)
+        model = AzureOpenAIModel(service.endpoint, token, 60, pacing)
+        try:
+            for _ in range(3):  # the first is refused, the others would be
+                with pytest.raises(NoFlexCapacity) as refusal:
+                    await model.ask(thrifty, photo)
+                assert (refusal.value.patience, refusal.value.status) == (77, 429)
+            assert (await model.ask(usual, photo)).service_tier == "default"
+        finally:
+            await model.close()
+        assert [asked.service_tier for asked in service.history] == ["flex", "default"]
+    state = pacing.state(DEFAULT)
+    assert (pacing.refusing(FLEX), pacing.refusing(DEFAULT)) == (True, False)
+    assert (state.pace, state.paused_for) == (None, 0)
 
 
 # ---- Deliveries ------------------------------------------------------------------------------------------------------
