@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from pipeline.errors import ErrorCode, Failure, OperatorFailure, PermanentFailure, RetryableFailure
+from pipeline.errors import REFUSED_TIER, ErrorCode, Failure, OperatorFailure, PermanentFailure, RetryableFailure
 from pipeline.model.foreign_text import shown
 from pipeline.model.question import SENT, Question, Reply
 from pipeline.model.reasons import Reason, Verdict
@@ -94,7 +94,7 @@ def _no_such_tier(reason: Reason, question: Question) -> Failure:
             ErrorCode.INVALID_INSTRUCTIONS,
             f"'service_tier' is '{tier}', and the model of the deployment '{deployment}' is not sold at that tier:"
             f" leave the option out, or name another tier or another deployment. {reason.words}",
-            {**reason.details, "option": "service_tier"},
+            {**reason.details, "option": "service_tier", REFUSED_TIER: tier},
         )
     return OperatorFailure(
         f"SERVICE_TIER is '{tier}', and the model of the deployment '{deployment}' is not sold at that tier: set it to"
