@@ -246,6 +246,8 @@ class ResultMetadata:
     """The service tier that an option asked for in vain. It is not part of the work key, so another one is new work."""
     reanalyzed: tuple[datetime, ...] = ()
     """When the model was asked again about the image, lately; kept where the operator limits that."""
+    written: datetime | None = None
+    """When the result was written, by the service's clock, where its metadata were changed since."""
 
     @property
     def failed(self) -> bool:
@@ -290,6 +292,7 @@ class ResultMetadata:
             output_tokens=_count(said.get("outputtokens")),
             refused_tier=said.get("refusedtier"),
             reanalyzed=_moments(said.get("reanalyzed")),
+            written=_moment(said.get("written")),
         )
 
     def to_blob(self) -> dict[str, str]:
@@ -306,6 +309,7 @@ class ResultMetadata:
             "outputtokens": self.output_tokens,
             "refusedtier": self.refused_tier,
             "reanalyzed": ",".join(str(int(moment.timestamp())) for moment in self.reanalyzed) or None,
+            "written": self.written.isoformat() if self.written else None,
         }
         return {key: str(value) for key, value in said.items() if value is not None}
 

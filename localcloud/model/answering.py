@@ -11,11 +11,13 @@ from typing import Any, Self
 
 from localcloud.model import replies
 from localcloud.model.brain import Brain
-from localcloud.model.question import Question, check
+from localcloud.model.question import Deployed, Question, check
 from localcloud.model.relay import Relay
 from localcloud.model.replies import Reply
 from localcloud.model.script import Answer, Asked, AskedPicture, Behaviour, Refusal, Slow
 from localcloud.model.structured import CannotAnswerError
+
+EVERY_DETAIL = Deployed()
 
 
 class Answering:
@@ -40,9 +42,11 @@ class Answering:
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
-    async def check(self, body: Mapping[str, Any], deployments: Collection[str]) -> Question:
+    async def check(
+        self, body: Mapping[str, Any], deployments: Collection[str], deployed: Deployed = EVERY_DETAIL
+    ) -> Question:
         """The question in a request's body. Raises RefusedError."""
-        return await self._in_thread(check, body, deployments)
+        return await self._in_thread(check, body, deployments, deployed)
 
     async def play(self, behaviour: Behaviour, question: Question, body: Mapping[str, Any]) -> Reply:
         """The reply that a behaviour gives to a question. Raises RefusedError where the upstream gives none."""

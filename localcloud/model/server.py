@@ -15,8 +15,9 @@ from localcloud.model.answering import Answering, asked
 from localcloud.model.batches.api import BatchApi
 from localcloud.model.batches.service import BatchService
 from localcloud.model.brain import Brain, HonestBrain
-from localcloud.model.deployments import MODEL, Deployment, admit, by_name
+from localcloud.model.deployments import Deployment, admit, by_name
 from localcloud.model.errors import RefusedError
+from localcloud.model.question import Deployed
 from localcloud.model.replies import Reply
 from localcloud.model.script import Asked, Script
 from localcloud.model.wire import Verify
@@ -62,6 +63,8 @@ class LocalModel:
         """By request id: calls whose connection had ended before their answer was sent, and the seconds that the answer
         took."""
         self._deployments = by_name(deployments)
+        self.deployed = Deployed()
+        """The model behind all of them. It may be changed while this runs, as by a new deployment."""
         self._certificates = certificates
         self._verify = verify
         self._answering = Answering(brain or HonestBrain(), upstream, BODIES_AT_ONCE)
@@ -121,7 +124,7 @@ class LocalModel:
         """The reply, and the deployment that gave it. The body lives no longer than this call."""
         body = await wire.read_json(request)
         admit(body, self._deployments)
-        question = await self._answering.check(body, self._deployments)
+        question = await self._answering.check(body, self._deployments, self.deployed)
         headers = {name: request.headers[name] for name in KEPT_HEADERS if name in request.headers}
         remembered = asked(question, identifier, caller, headers)
         self.history.append(remembered)
@@ -134,7 +137,8 @@ class LocalModel:
         except RefusedError as refused:
             return web.json_response(refused.reply.body, status=refused.reply.status)
         models = [
-            {"id": name, "object": "model", "created": self._started, "owned_by": MODEL} for name in self._deployments
+            {"id": name, "object": "model", "created": self._started, "owned_by": self.deployed.name}
+            for name in self._deployments
         ]
         return web.json_response({"object": "list", "data": models})
 
