@@ -321,7 +321,8 @@ class Ceilings(_Group):
     whose conversion would take more is refused. An upload larger than half of it waits until no other large upload is
     in memory."""
     model_timeout_seconds: float = Field(120, alias="MODEL_TIMEOUT_SECONDS", gt=0, le=540, examples=["120"])
-    """One model call's own deadline; its ceiling keeps it inside the deadline of a delivery."""
+    """One model call's own deadline; its ceiling keeps it inside the deadline of a delivery. A call at the tier
+    `flex` may take 15 minutes."""
 
 
 class Patience(_Group):

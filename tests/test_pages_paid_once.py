@@ -4,6 +4,7 @@ import asyncio
 import io
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -88,6 +89,23 @@ async def test_the_pages_that_are_meant_are_sent(
 async def test_what_can_not_be_sent_is_not_paid_for(shop: Workshop, data: bytes, pages: str, code: str) -> None:
     await shop.analyzer.analyze(await drop(shop, data, **({"pages": pages} if pages else {})))
     assert ((await shop.result("a.pdf"))["error"]["code"], shop.model.asked) == (code, [])
+
+
+@pytest.mark.parametrize(("tiers", "at_the_top"), [(("flex",) * 3, "flex"), (("flex", "default", "flex"), None)])
+async def test_each_page_says_at_which_tier_it_was_answered(
+    shop: Workshop, tiers: tuple[str, ...], at_the_top: str | None
+) -> None:
+    """Pages that were answered before flex had no more capacity, and those that fell back."""
+    request = await drop(shop, pdf(["1", "2", "3"]), per_page="true")
+    replies = [replace(answered(tier), service_tier=tier, endpoint="here") for tier in tiers]
+    shop.model.replies.extend(replies)
+    shop.model.behaviours.extend([_nothing, THROTTLED])  # what is kept of the first page keeps it, too
+    with pytest.raises(RetryableFailure, match="throttling"):
+        await shop.analyzer.analyze(request)
+    await shop.analyzer.analyze(request)
+    result = await shop.result("a.pdf")
+    assert tuple(page["service_tier"] for page in result["answer"]["pages"]) == tiers
+    assert (result["model"]["service_tier"], result["model"]["endpoint"]) == (at_the_top, "here")
 
 
 async def test_a_page_that_can_not_be_answered_now_is_asked_about_later_and_no_other(shop: Workshop) -> None:

@@ -46,10 +46,10 @@ from pipeline.triggers.lanes import Lanes, flex_delay, flex_wait
 
 logger = logging.getLogger("pipeline.deliveries")  # a name that people's queries match (docs/operations.md)
 
-HOLD_SECONDS = 720.0
+HOLD_SECONDS = 1200.0
 """How long a delivery waits at the governor's door, with nothing in hand but a name."""
 DEADLINE_SECONDS = 1020.0
-"""For one delivery from there on, however its time is spent: at host.json's functionTimeout of half an hour the host
+"""For one delivery from there on, however its time is spent: at host.json's functionTimeout of 40 minutes the host
 kills the worker, and with it all else that runs there. A call at the tier flex takes FLEX_TIMEOUT_SECONDS of it."""
 
 
