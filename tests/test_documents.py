@@ -12,14 +12,14 @@ from contextlib import suppress
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
-from support.documents import A4, pdf, pdf_of_objects, stream
+from PIL import Image, ImageStat
+from support.documents import A4, pdf, pdf_of_objects, scanned_pdf, stream
 from support.person import ROOT
 
 from pipeline.documents.choice import NoSuchPages, PageChoice
 from pipeline.documents.facts import MOST_PAGES, sent_pages
 from pipeline.documents.pdf import Rendering, is_pdf, measure_pdf, render_pdf
-from pipeline.errors import Failure, OperatorFailure, PermanentFailure
+from pipeline.errors import ErrorCode, Failure, OperatorFailure, PermanentFailure
 
 ALL = PageChoice.parse("all")
 
@@ -107,6 +107,23 @@ async def test_a_photograph_on_a_page_is_sent_as_jpeg() -> None:
     Image.effect_noise((1240, 1754), 80).convert("RGB").save(target, "PDF")
     (page,) = (await render_pdf(target.getvalue(), ALL, 10)).pages.sent
     assert page.image.format == "jpeg"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not bound a process's memory so")
+@pytest.mark.parametrize("dpi", [100, 300])
+@pytest.mark.parametrize("filter_", ["DCTDecode", "FlateDecode"])
+async def test_an_image_on_a_page_is_drawn_or_the_document_is_refused(filter_: str, dpi: int) -> None:
+    """PDFium leaves out what it finds no memory for: with too little of it, a scan would be sent as a white page."""
+    data = scanned_pdf(1, dpi=dpi, filter_=filter_)
+    outcomes = set()
+    for memory in range(56_000_000, 160_000_000, 8_000_000):
+        try:
+            (image,) = images(await render_pdf(data, ALL, 10, memory))
+        except PermanentFailure as failure:
+            outcomes.add(failure.code)
+        else:
+            outcomes.add("drawn" if ImageStat.Stat(image.convert("L")).stddev[0] > 5 else "white")
+    assert outcomes == {ErrorCode.IMAGE_TOO_LARGE, "drawn"}
 
 
 async def test_fields_are_drawn_filled_in() -> None:

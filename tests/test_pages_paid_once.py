@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import json
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from support.pictures import picture
 from support.workshop import BUSY, THROTTLED, Workshop, workshop
 
 from pipeline.documents import pdf_process
+from pipeline.documents.pdf import PROCESS_BYTES
 from pipeline.errors import ErrorCode, Failure, PermanentFailure, RetryableFailure
 from pipeline.images import PreparedImage
 from pipeline.job.answering import Failing
@@ -222,9 +224,9 @@ async def test_what_the_model_takes_is_noted_for_all_instances_answers_and_failu
 
 
 def test_the_process_says_first_what_it_draws_and_then_draws_it() -> None:
-    asked = {"pages": [[2, None]], "most_pages": 2, "longest_side": 512, "page_bytes": 100_000}
+    asked = {"pages": [[2, None]], "most_pages": 2, "longest_side": 512, "bytes": 200_000, "page_bytes": 100_000}
     target = io.BytesIO()
-    pdf_process.render(pypdfium2.PdfDocument(pdf(["1", "2", "3"])), asked, target, sandboxed=True)
+    pdf_process.render(pypdfium2.PdfDocument(pdf(["1", "2", "3"])), asked, target, sandboxed=True, memory=PROCESS_BYTES)
     beginning, first, *_ = target.getvalue().split(b"\n")
     assert beginning == b'{"count": 3, "numbers": [2, 3], "sandboxed": true}'
     assert first.startswith(b'{"number": 2, "format": "png", "width": 362, "height": 512, "size": ')
@@ -235,6 +237,30 @@ def test_the_process_says_first_what_it_draws_and_then_draws_it() -> None:
     [({"pages": [[4, 4]]}, "no such pages"), ({"pages": [[1, None]]}, "too many"), ({"page_bytes": 10}, "page")],
 )
 def test_the_process_names_what_it_can_not_do(asked: dict[str, Any], problem: str) -> None:
-    usual = {"pages": [[1, 1]], "most_pages": 2, "longest_side": 512, "page_bytes": 100_000}
+    usual = {"pages": [[1, 1]], "most_pages": 2, "longest_side": 512, "bytes": 200_000, "page_bytes": 100_000}
+    document = pypdfium2.PdfDocument(pdf(["1", "2", "3"]))
     with pytest.raises(pdf_process.Refused, match=problem):
-        pdf_process.render(pypdfium2.PdfDocument(pdf(["1", "2", "3"])), usual | asked, io.BytesIO(), sandboxed=True)
+        pdf_process.render(document, usual | asked, io.BytesIO(), sandboxed=True, memory=PROCESS_BYTES)
+
+
+def test_pages_get_what_smaller_ones_before_them_leave() -> None:
+    """Together they fit, and an even share would make a JPEG of the second."""
+    document = pypdfium2.PdfDocument(pdf(["", "The quick brown fox jumps"]))
+    sizes = [page["size"] for page in _drawn_pages(document, together=10**6)]
+    assert sizes[0] < sizes[1] / 2
+    again = _drawn_pages(document, together=sum(sizes))
+    assert [(page["format"], page["size"]) for page in again] == [("png", size) for size in sizes]
+
+
+def _drawn_pages(document: pypdfium2.PdfDocument, *, together: int) -> list[dict[str, Any]]:
+    """What the process says of each page."""
+    asked = {"pages": [[1, None]], "most_pages": 9, "longest_side": 512, "bytes": together, "page_bytes": together}
+    target = io.BytesIO()
+    pdf_process.render(document, asked, target, sandboxed=True, memory=PROCESS_BYTES)
+    target.seek(0)
+    beginning = json.loads(target.readline())
+    pages = []
+    for _ in beginning["numbers"]:
+        pages.append(json.loads(target.readline()))
+        target.seek(pages[-1]["size"], io.SEEK_CUR)
+    return pages

@@ -20,7 +20,15 @@ from PIL import Image, ImageChops, ImageCms, ImageStat
 from pipeline.errors import PermanentFailure, RetryableFailure
 from pipeline.images.bare import MAX_PROFILE_BYTES, bare
 from pipeline.images.cost import draft, fitted
-from pipeline.images.facts import Header, ImageFacts, ImageLimits, Inspection, PreparedImage, SentFormat
+from pipeline.images.facts import (
+    SERVICE_MAX_BYTES,
+    Header,
+    ImageFacts,
+    ImageLimits,
+    Inspection,
+    PreparedImage,
+    SentFormat,
+)
 from pipeline.images.headers import NO_END, VEILED, ended_jpegs, exif_orientation, jpeg_passes
 from pipeline.images.inspection import (
     IN_FRONT,
@@ -123,7 +131,9 @@ def number_of_frames(data: bytes, inspection: Inspection) -> int:
         raise refusal(kind, "its frames can't be counted", data, _cause(exc)) from exc
 
 
-def convert(data: bytes, inspection: Inspection, limits: ImageLimits, frame: int = 1) -> PreparedImage:
+def convert(
+    data: bytes, inspection: Inspection, limits: ImageLimits, frame: int = 1, most_bytes: int = SERVICE_MAX_BYTES
+) -> PreparedImage:
     """See `pipeline.images.convert`."""
     facts = inspection.facts
     stored = data
@@ -138,8 +148,10 @@ def convert(data: bytes, inspection: Inspection, limits: ImageLimits, frame: int
     if (upright := _UPRIGHT.get(_orientation(image, inspection))) is not None:  # one of them is 0
         picture = picture.transpose(upright)
     kind: SentFormat = "png" if facts.format not in _LOSSY_FORMATS and _is_flat(picture) else "jpeg"
-    encoded = _encode(picture, kind, profile)
-    return PreparedImage(encoded, kind, picture.width, picture.height, transformed=True)
+    best = _encode(picture, kind, profile)
+    if len(best) > most_bytes:
+        return _smaller(picture, most_bytes)
+    return PreparedImage(best, kind, picture.width, picture.height, transformed=True)
 
 
 _LESS = ((90, 1.0), (75, 1.0), (75, 0.7), (60, 0.5))
@@ -156,6 +168,10 @@ def encoded(picture: Image.Image, *, most_bytes: int) -> PreparedImage:
         data = _encode(picture, "png", None)
         if len(data) <= most_bytes:
             return PreparedImage(data, "png", picture.width, picture.height, transformed=True)
+    return _smaller(picture, most_bytes)
+
+
+def _smaller(picture: Image.Image, most_bytes: int) -> PreparedImage:
     for quality, share in _LESS:
         size = max(1, round(picture.width * share)), max(1, round(picture.height * share))
         smaller = picture if share == 1 else picture.resize(size, Image.Resampling.BICUBIC)

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 
@@ -22,6 +23,7 @@ from pipeline.images import (
     inspect_page,
     number_of_frames,
 )
+from pipeline.images.facts import SERVICE_MAX_BYTES
 from pipeline.job.memory import Budget, Content
 from pipeline.model.question import Question
 from pipeline.settings import Settings
@@ -60,6 +62,7 @@ class Preparer:
         self._conversions = asyncio.Semaphore(os.process_cpu_count() or 1)
         pixels = CONVERSIONS * settings.image_memory_bytes
         self._pixels = Budget(pixels)
+        self._pages = Budget(settings.image_memory_bytes)
         self._limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels, max_conversion_bytes=pixels)
 
     async def prepare(
@@ -100,11 +103,24 @@ class Preparer:
 
     async def _prepare_pdf(self, data: bytes, choice: PageChoice, reserved: AsyncExitStack) -> Prepared:
         process = min(PROCESS_BYTES, self._limits.max_conversion_bytes)
-        hold = await reserved.enter_async_context(self._pixels.held(process + MOST_SENT_BYTES))
+        shrink = await self._reserve(process + MOST_SENT_BYTES, reserved)
         async with self._conversions:
             rendering = await render_pdf(data, choice, self._most_pages, process)
-        hold.shrink(rendering.pages.size_bytes)
+        shrink(rendering.pages.size_bytes)
         return Prepared(rendering.facts, rendering.pages)
+
+    async def _reserve(self, amount: int, reserved: AsyncExitStack) -> Callable[[int], None]:
+        """Wait for memory for a document: of what all pages may hold, and of what all conversions may.
+
+        Returns a function that lets go of all but so many bytes.
+        """
+        holds = [await reserved.enter_async_context(budget.held(amount)) for budget in (self._pages, self._pixels)]
+
+        def shrink(kept: int) -> None:
+            for hold in holds:
+                hold.shrink(kept)
+
+        return shrink
 
     async def _tiff_pages(
         self, data: bytes, count: int, question: Question, reserved: AsyncExitStack
@@ -143,17 +159,19 @@ class Preparer:
     ) -> Pages:
         """Each page as an image: its number, its inspection, and its frame."""
         largest = max(inspection.conversion_bytes for _, inspection, _ in pages)
-        hold = await reserved.enter_async_context(self._pixels.held(largest + MOST_SENT_BYTES))
+        shrink = await self._reserve(largest + MOST_SENT_BYTES, reserved)
         sent: list[SentPage] = []
         left = MOST_SENT_BYTES
-        for number, inspection, frame in pages:
+        for place, (number, inspection, frame) in enumerate(pages):
+            share = min(SERVICE_MAX_BYTES, left // (len(pages) - place))
             async with self._conversions:
-                image = await asyncio.to_thread(convert, data, inspection, self._limits, frame)
+                try:
+                    image = await asyncio.to_thread(convert, data, inspection, self._limits, frame, share)
+                except ValueError:
+                    raise _too_large_together(noun) from None
             left -= len(image.data)
-            if left < 0:
-                raise _too_large_together(noun)
             sent.append(SentPage(number, image))
-        hold.shrink(MOST_SENT_BYTES - left)
+        shrink(MOST_SENT_BYTES - left)
         return Pages(count, tuple(sent), noun)
 
     async def _image(self, data: bytes, inspection: Inspection) -> PreparedImage:
