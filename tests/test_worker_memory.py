@@ -138,7 +138,8 @@ async def _measure_documents(files: list[bytes]) -> tuple[dict[str, int], int, i
     gc.collect()
     with _watched() as peaks:
         outcomes = await asyncio.gather(*map(outcome, files * DOCUMENTS_AT_ONCE))
-    return {said: outcomes.count(said) for said in set(outcomes)}, *peaks, memory
+    peak, at_once = peaks
+    return {said: outcomes.count(said) for said in set(outcomes)}, peak, at_once, memory
 
 
 @contextmanager

@@ -35,7 +35,7 @@ MAGIC_WITHIN = 1024
 
 PROCESS_BYTES = 224 * 1024 * 1024
 """The most memory of the process beyond its libraries: with the pages that it sends, half of the default of
-`IMAGE_MEMORY_BYTES`, so that two documents are drawn at a time. A4 scanned at 600 dpi in colour takes 100 MB as JPEG, and 220 without."""
+`IMAGE_MEMORY_BYTES`, so that two documents are drawn at a time. A4 at 600 dpi in colour takes 100 MB as a JPEG."""
 PROCESSOR_SECONDS = 60
 WALL_SECONDS = 180.0
 """Of the whole document: half of the processors may be others'."""
