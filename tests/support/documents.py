@@ -26,6 +26,14 @@ def pdf_of_objects(*objects: str, trailer: str = "") -> bytes:
     return bytes(written) + end.encode()
 
 
+ENCRYPTED_PDF = pdf_of_objects(
+    "<</Type /Catalog /Pages 2 0 R>>",
+    "<</Type /Pages /Kids [] /Count 0>>",
+    "<</Filter /Standard /V 1 /R 2 /P -4 /O (" + "o" * 32 + ") /U (" + "u" * 32 + ")>>",
+    trailer="/Encrypt 3 0 R /ID [(12345678) (12345678)]",
+)
+
+
 def stream(content: str) -> str:
     return f"<</Length {len(content)}>>\nstream\n{content}\nendstream"
 
@@ -68,6 +76,31 @@ def scanned_pdf(pages: int, *, dpi: int, filter_: str = "DCTDecode") -> bytes:
         stream(f"{A4[0]} 0 0 {A4[1]} 0 0 cm /I Do"),
         *[page] * pages,
     )
+
+
+def form_pdf() -> bytes:
+    """A PDF with a form field that is filled in: its appearance is not in the page's content."""
+    field = (
+        "<</Type /Annot /Subtype /Widget /FT /Tx /T (name) /V (X) /Rect [100 100 500 700] /F 4 /P 3 0 R"
+        " /AP <</N 5 0 R>>>>"
+    )
+    form = (
+        "<</Type /XObject /Subtype /Form /BBox [0 0 400 600] /Length 30>>\nstream\n"
+        "0 0 0 rg 0 0 400 600 re f    \nendstream"
+    )
+    return pdf_of_objects(
+        "<</Type /Catalog /Pages 2 0 R /AcroForm <</Fields [4 0 R]>>>>",
+        "<</Type /Pages /Kids [3 0 R] /Count 1>>",
+        f"<</Type /Page /Parent 2 0 R /MediaBox [0 0 {A4[0]} {A4[1]}] /Annots [4 0 R]>>",
+        field,
+        form,
+    )
+
+
+def deep_pdf(depth: int) -> bytes:
+    """A PDF whose tree of pages is as deep as that."""
+    nodes = [f"<</Type /Pages /Kids [{n + 3} 0 R] /Count 1>>" for n in range(depth)]
+    return pdf_of_objects("<</Type /Catalog /Pages 2 0 R>>", *nodes, "<</Type /Page /MediaBox [0 0 9 9]>>")
 
 
 def drawn(text: str, size: tuple[int, int] = (620, 877)) -> Image.Image:
