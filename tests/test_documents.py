@@ -15,7 +15,8 @@ from support.person import ROOT
 
 from pipeline.documents.choice import NoSuchPages, PageChoice
 from pipeline.documents.facts import MOST_PAGES
-from pipeline.documents.pdf import Rendering, is_pdf, measure_pdf, render_pdf
+from pipeline.documents.pdf import Rendering, measure_pdf, render_pdf
+from pipeline.documents.recognise import is_pdf
 from pipeline.errors import Failure, OperatorFailure, PermanentFailure
 
 ALL = PageChoice.parse("all")

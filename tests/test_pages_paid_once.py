@@ -17,7 +17,7 @@ from support.pictures import picture
 from support.workshop import BUSY, THROTTLED, Workshop, workshop
 
 from pipeline.documents import pdf_process
-from pipeline.documents.pdf import PROCESS_BYTES
+from pipeline.documents.facts import PROCESS_BYTES
 from pipeline.errors import ErrorCode, Failure, PermanentFailure, RetryableFailure
 from pipeline.images import PreparedImage
 from pipeline.job.answering import Failing

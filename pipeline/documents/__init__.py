@@ -2,6 +2,8 @@
 
 choice.py        which pages: what people write as the option `pages`
 facts.py         pages, as facts
+recognise.py     which files are documents
+refusals.py      why chosen pages are not looked at
 pdf.py           the pages of a PDF, from a process of its own that is trusted with nothing
 pdf_process.py   that process: the only module that imports PDFium
 cost.py          the memory that drawing a page takes

@@ -11,6 +11,11 @@ MOST_SENT_BYTES = 32 * 1024 * 1024
 """Bytes of all images in one question: as base64 43 MB, and OpenAI takes 50 MB.
 https://platform.openai.com/docs/guides/images-vision"""
 
+PROCESS_BYTES = 224 * 1024 * 1024
+"""The most memory of the process that draws a PDF, beyond its libraries: with the pages that it sends, half of the
+default of `IMAGE_MEMORY_BYTES`, so that two documents are drawn at a time. A4 at 600 dpi in colour takes 100 MB as a
+JPEG."""
+
 
 @dataclass(frozen=True, slots=True)
 class SentPage:

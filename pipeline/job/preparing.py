@@ -7,8 +7,9 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 
 from pipeline.documents.choice import NoSuchPages, PageChoice
-from pipeline.documents.facts import MOST_SENT_BYTES, Pages, SentPage
-from pipeline.documents.pdf import PROCESS_BYTES, is_pdf, no_such_pages, render_pdf, too_many_pages
+from pipeline.documents.facts import MOST_SENT_BYTES, PROCESS_BYTES, Pages, SentPage
+from pipeline.documents.recognise import is_pdf
+from pipeline.documents.refusals import no_such_pages, too_many_pages
 from pipeline.errors import ErrorCode, PermanentFailure
 from pipeline.images import (
     ImageFacts,
@@ -102,6 +103,8 @@ class Preparer:
         return Prepared(facts, picture)
 
     async def _prepare_pdf(self, data: bytes, choice: PageChoice, reserved: AsyncExitStack) -> Prepared:
+        from pipeline.documents.pdf import render_pdf  # noqa: PLC0415 - images pay nothing for it
+
         process = min(PROCESS_BYTES, self._limits.max_conversion_bytes)
         shrink = await self._reserve(process + MOST_SENT_BYTES, reserved)
         async with self._conversions:
