@@ -99,6 +99,39 @@ async def test_what_can_not_be_sent_is_not_paid_for(shop: Workshop, data: bytes,
     assert ((await shop.result("a.pdf"))["error"]["code"], shop.model.asked) == (code, [])
 
 
+def noisy_tiff(*strengths: float) -> bytes:
+    """Pages that compress the less, the more noise is on them."""
+    pages = [Image.effect_noise((600, 800), strength) for strength in strengths]
+    target = io.BytesIO()
+    pages[0].save(target, "TIFF", save_all=True, append_images=pages[1:])
+    return target.getvalue()
+
+
+async def test_pages_of_a_tiff_are_sent_smaller_where_one_question_has_no_room_for_them(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the first, plain page leaves is shared by the others."""
+    together = 600_000
+    monkeypatch.setattr("pipeline.job.preparing.MOST_SENT_BYTES", together)
+    await shop.analyzer.analyze(await drop(shop, noisy_tiff(0, 90, 90), "a.tif"))
+    plain, second, third = (await shop.result("a.tif"))["pages_sent"]
+    assert plain["size_bytes"] < 10_000
+    assert plain["size_bytes"] + second["size_bytes"] + third["size_bytes"] <= together
+    for page in (second, third):
+        assert together / 3 < page["size_bytes"] < together / 2
+        assert (page["format"], page["width"]) == ("jpeg", 600)
+
+
+async def test_pages_that_fit_into_no_question_are_not_paid_for(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.job.preparing.MOST_SENT_BYTES", 2_000)
+    await shop.analyzer.analyze(await drop(shop, noisy_tiff(90, 90), "a.tif"))
+    error = (await shop.result("a.tif"))["error"]
+    assert (error["code"], "Name fewer with the option pages" in error["message"]) == ("image_too_large", True)
+    assert shop.model.asked == []
+
+
 async def test_a_page_that_can_not_be_answered_now_is_asked_about_later_and_no_other(shop: Workshop) -> None:
     request = await drop(shop, pdf(["1", "2", "3"]), per_page="true")
     shop.model.replies.extend(map(answered, ("one", "two", "three")))
