@@ -94,14 +94,17 @@ type OptionName = Literal[
 type Listed[T] = Annotated[tuple[T, ...], BeforeValidator(_list_in_lower_case), AfterValidator(_without_repetition)]
 
 
-class Settings(BaseModel):
-    """Every setting: its environment variable, its default and an example. An empty value counts as unset."""
+class _Group(BaseModel):
+    """Settings that belong together. The first sentence of a group's docstring is its heading in docs/settings.md."""
 
     model_config = ConfigDict(
         frozen=True, extra="ignore", use_attribute_docstrings=True, str_strip_whitespace=True, allow_inf_nan=False
     )
 
-    # Where things are. The host reads the DataStorage__ ones too, as the connection of the triggers.
+
+class Storage(_Group):
+    """Where things are. The host reads those that begin with `DataStorage__` too, as the connection of the triggers."""
+
     blob_service_uri: ServiceUrl = Field(
         alias="DataStorage__blobServiceUri", examples=["https://myaccount.blob.core.windows.net"]
     )
@@ -139,7 +142,36 @@ class Settings(BaseModel):
     """Whether a message on the request queue may have all failed images run again ([redrive](operations.md#redrive)).
     `blobsight retry` needs no such message."""
 
-    # The model. The 2024 tutorial's names go on working.
+    @model_validator(mode="after")
+    def _one_identity(self) -> Self:
+        if self.client_id and self.storage_client_id and self.client_id != self.storage_client_id:
+            raise PydanticCustomError(
+                "identity",
+                "AZURE_CLIENT_ID and DataStorage__clientId name two identities; the app uses one for storage and model."
+                " Set both to the same client id",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _queues_differ(self) -> Self:
+        queues = {self.requests_queue, self.deferred_queue}
+        poison = {f"{queue}-poison" for queue in queues} | {"webjobs-blobtrigger-poison"}
+        if len(queues) < 2 or queues & poison:
+            raise PydanticCustomError(
+                "queues",
+                "REQUESTS_QUEUE and DEFERRED_QUEUE must differ, also from the host's poison queues, or what others send"
+                " would be taken for the app's own work. Give each its own queue",
+            )
+        return self
+
+    @property
+    def identity_client_id(self) -> str | None:
+        return self.client_id or self.storage_client_id
+
+
+class Model(_Group):
+    """The model. The names that begin with `GPT4V_` are those of the 2024 tutorial."""
+
     openai_endpoint: ModelUrl = Field(
         validation_alias=AliasChoices("AZURE_OPENAI_ENDPOINT", "GPT4V_ENDPOINT"),
         examples=["https://my-resource.openai.azure.com"],
@@ -150,7 +182,10 @@ class Settings(BaseModel):
     )
     """The name of the deployment, not of the model."""
 
-    # What is asked, and how.
+
+class Question(_Group):
+    """What is asked, and how."""
+
     default_instructions: str | None = Field(
         None, alias="DEFAULT_INSTRUCTIONS", examples=["List every product you see."]
     )
@@ -166,7 +201,10 @@ class Settings(BaseModel):
     image_detail: Detail = Field("auto", alias="IMAGE_DETAIL", examples=["auto"])
     """How closely the model looks: `low` costs a fixed small number of tokens, `high` more with size."""
 
-    # Who may say what is asked (docs/trust.md).
+
+class Uploaders(_Group):
+    """What uploaders may decide and spend. [trust.md](trust.md) says against whom each of these protects."""
+
     instruction_sources: Listed[InstructionSource] = Field(
         ("request", "metadata", "sidecar", "folder", "setting"),
         alias="INSTRUCTION_SOURCES",
@@ -194,7 +232,10 @@ class Settings(BaseModel):
     """How often within an hour an image that has a result may be asked about again, since it was overwritten or its
     instructions changed. What is above waits."""
 
-    # Ceilings.
+
+class Ceilings(_Group):
+    """What an image and an instance may take."""
+
     max_image_bytes: int = Field(52_428_800, alias="MAX_IMAGE_BYTES", gt=0, examples=["52428800"])
     """A larger upload becomes a failed result; no more than its beginning, at most 8 MiB, is downloaded."""
     max_image_pixels: int = Field(250_000_000, alias="MAX_IMAGE_PIXELS", gt=0, examples=["250000000"])
@@ -214,7 +255,10 @@ class Settings(BaseModel):
     model_timeout_seconds: float = Field(120, alias="MODEL_TIMEOUT_SECONDS", gt=0, le=540, examples=["120"])
     """One model call's own deadline; its ceiling keeps it inside the deadline of a delivery."""
 
-    # What may work later.
+
+class Patience(_Group):
+    """How long the app waits before it tries again, and before it gives up."""
+
     retry_for_seconds: float = Field(86_400, alias="RETRY_FOR_SECONDS", gt=0, le=31_536_000, examples=["86400"])
     """How long a failure that may pass is tried again before it becomes a failed result."""
     settle_seconds: float = Field(30, alias="SETTLE_SECONDS", ge=0, le=600, examples=["30"])
@@ -223,19 +267,20 @@ class Settings(BaseModel):
     claim_seconds: float = Field(60, alias="CLAIM_SECONDS", ge=1, le=3600, examples=["60"])
     """How long after its worker died a piece of work is taken up again."""
 
-    # The 2024 tutorial's HTTP function.
+
+class Tutorial(_Group):
+    """The 2024 tutorial."""
+
     process_image_enabled: bool = Field(False, alias="PROCESS_IMAGE_ENABLED", examples=["true"])
     """Whether the 2024 tutorial's HTTP function is there."""
 
-    @model_validator(mode="after")
-    def _one_identity(self) -> Self:
-        if self.client_id and self.storage_client_id and self.client_id != self.storage_client_id:
-            raise PydanticCustomError(
-                "identity",
-                "AZURE_CLIENT_ID and DataStorage__clientId name two identities; the app uses one for storage and model."
-                " Set both to the same client id",
-            )
-        return self
+
+class Settings(Tutorial, Patience, Ceilings, Uploaders, Question, Model, Storage):
+    """Every setting: its environment variable, its default and an example. An empty value counts as unset.
+
+    A part of the app that needs one group takes that group. Their order is that of messages and of docs/settings.md,
+    from the last to the first, as Python looks through bases.
+    """
 
     @model_validator(mode="after")
     def _containers_differ(self) -> Self:
@@ -250,18 +295,6 @@ class Settings(BaseModel):
             )
         return self
 
-    @model_validator(mode="after")
-    def _queues_differ(self) -> Self:
-        queues = {self.requests_queue, self.deferred_queue}
-        poison = {f"{queue}-poison" for queue in queues} | {"webjobs-blobtrigger-poison"}
-        if len(queues) < 2 or queues & poison:
-            raise PydanticCustomError(
-                "queues",
-                "REQUESTS_QUEUE and DEFERRED_QUEUE must differ, also from the host's poison queues, or what others send"
-                " would be taken for the app's own work. Give each its own queue",
-            )
-        return self
-
     @property
     def deployments(self) -> tuple[str, ...]:
         """Those that may be asked; the first is the app's own."""
@@ -271,10 +304,6 @@ class Settings(BaseModel):
     def questions_by_message(self) -> bool:
         """Whether a message may have a question: one that would not be looked at is refused."""
         return self.requests_may_ask and "request" in self.instruction_sources
-
-    @property
-    def identity_client_id(self) -> str | None:
-        return self.client_id or self.storage_client_id
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Self:

@@ -12,7 +12,7 @@ sys.path.insert(0, str(ROOT))
 
 import click  # noqa: E402 - after the path
 from annotated_types import Ge, Le  # noqa: E402
-from pydantic import AliasChoices  # noqa: E402
+from pydantic import AliasChoices, BaseModel  # noqa: E402
 from pydantic.fields import FieldInfo  # noqa: E402
 
 from blobsight.cli import blobsight  # noqa: E402
@@ -25,14 +25,22 @@ Generated from `pipeline/settings.py` by `make docs`.
 
 The app reads its settings once, from the environment (in Azure: the function app's settings). A missing or wrong one
 stops the start with one message that names every bad key. An empty value counts as unset. None of them is a secret.
+"""
 
+SETTINGS_TABLE_HEAD = """
 | setting | default | allowed | what it does | example |
 | --- | --- | --- | --- | --- |
 """
 
 
 def settings_page() -> str:
-    return SETTINGS_HEAD + "".join(_row(field) for field in Settings.model_fields.values())
+    return SETTINGS_HEAD + "".join(_group(group) for group in reversed(Settings.__bases__))
+
+
+def _group(group: type[BaseModel]) -> str:
+    heading, _, text = " ".join((group.__doc__ or "").split()).partition(".")
+    rows = "".join(_row(field) for field in group.model_fields.values())
+    return f"\n## {heading}\n{text and f'\n{text.strip()}\n'}{SETTINGS_TABLE_HEAD}{rows}"
 
 
 def _row(field: FieldInfo) -> str:

@@ -27,7 +27,7 @@ from pipeline.images import (
 from pipeline.images.facts import SERVICE_MAX_BYTES
 from pipeline.job.memory import Budget, Content
 from pipeline.model.question import Question
-from pipeline.settings import Settings
+from pipeline.settings import Ceilings
 from pipeline.unpacking import Broken, TooLarge, is_packed, unpacked
 
 CONVERSIONS = 2
@@ -56,7 +56,7 @@ class Preparer:
         memory: what the bytes of uploads may hold in addition to those that come with opening one.
     """
 
-    def __init__(self, settings: Settings, memory: Budget) -> None:
+    def __init__(self, settings: Ceilings, memory: Budget) -> None:
         self._memory = memory
         self._most_pages = settings.max_pages
         # A conversion keeps a processor busy and holds decoded pixels: more at a time would only cost memory.

@@ -28,8 +28,7 @@ What was paid for is never thrown away:
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
@@ -37,25 +36,24 @@ from pipeline.errors import ErrorCode, PermanentFailure, RetryableFailure
 from pipeline.instructions import Origin
 from pipeline.instructions.options import Options
 from pipeline.job.answering import NOTHING_YET, Answerer, Failing
+from pipeline.job.asked_again import AskedAgain
 from pipeline.job.keeping import Keeper, keep_replaced
 from pipeline.job.memory import Content
 from pipeline.job.page_by_page import Interrupted
+from pipeline.job.paid_before import PaidBefore, Replaced, is_rerun
 from pipeline.job.requests import Request
 from pipeline.job.work import (
     GIVEN_UP,
     Answered,
     NotAsked,
-    SoFar,
     Stopwatch,
     Work,
-    answered_pages,
     assemble,
     carried_over,
-    so_far,
 )
 from pipeline.names import image_of_sidecar, result_name
 from pipeline.pacing.rates import Reanalyses
-from pipeline.result import MOST_REUSED_BYTES, PAID_FAILURES, Result, ResultMetadata, result_in
+from pipeline.result import Result, ResultMetadata
 from pipeline.storage.facts import Claim, StoredResult, Upload
 from pipeline.telemetry import count_reused_answer
 
@@ -107,10 +105,6 @@ class Ended:
     error_code: str | None = None
 
 
-class _Replaced(Exception):
-    """The result that was found is not there any more."""
-
-
 class Race:
     """One run of claimed work.
 
@@ -140,9 +134,10 @@ class Race:
         self._claim = claim
         self._watch = watch
         self._is_still_asked = is_still_asked
-        self._rate = rate
         self._target = result_name(upload.name)
+        self._asked_again = AskedAgain(rate, results, self._target)
         self._keeper = Keeper(claim, self._target)
+        self._paid_before = PaidBefore(results, self._target, work, request, claim)
         self.attempts = request.attempt + claim.runs - 1
 
     async def run(self, answerer: Answerer, content: Content) -> Ended:
@@ -183,7 +178,7 @@ class Race:
                 stored.require_replaceable(self._target)
             try:
                 return stored, await self._earlier(stored)
-            except _Replaced:
+            except Replaced:
                 if stored is None or stored.etag == seen:  # its content and its metadata are of two results
                     return stored, None
                 seen = stored.etag
@@ -217,24 +212,16 @@ class Race:
         if stored and stored.facts.content_key != self._work.content_key and not self._is_outdated(stored, result):
             await keep_replaced(self._results, self._claim.keep_for, self._target, stored)
         content_key = self._work.content_key if self._work.source.sha256 else None
-        metadata = ResultMetadata.of(result, content_key, self._reanalyzed(result, stored)).to_blob()
+        metadata = ResultMetadata.of(result, content_key, self._asked_again.counted(result, stored)).to_blob()
         if await self._results.write(self._target, result.to_json(), metadata, replacing=stored):
             self._claim.discard()
             return Ended(Outcome(result.status), result.error.code if result.error else None)
         return None
 
     async def _keep_undelivered(self, result: Result, stored: StoredResult | None) -> None:
-        """Keep an answer that has no use now. Where re-analyses are limited, `stored` counts it: it was paid for."""
+        """Keep an answer that has no use now, and count it."""
         await self._keeper.keep(result)
-        moments = self._reanalyzed(result, stored)
-        if stored and moments != self._rate.still(stored.facts.reanalyzed):
-            await self._results.note(self._target, replace(stored.facts, reanalyzed=moments).to_blob(), stored)
-
-    def _reanalyzed(self, result: Result, stored: StoredResult | None) -> tuple[datetime, ...]:
-        if stored is None:
-            return ()
-        was_asked = result.timings_ms.model is not None
-        return (self._rate.with_one_more if was_asked else self._rate.still)(stored.facts.reanalyzed)
+        await self._asked_again.note(result, stored)
 
     def _is_outdated(self, stored: StoredResult, result: Result) -> bool:
         """Whether the answer in `stored` is about other bytes than the one that replaces it."""
@@ -250,55 +237,26 @@ class Race:
         return None
 
     async def _earlier(self, stored: StoredResult | None) -> Result | None:
-        """The result, if an earlier run has paid for its answer.
-
-        Raises:
-            _Replaced: another run has written a result since `stored` was found.
-        """
-        earlier = result_in(self._claim.kept) if self._claim.kept is not None else None
-        if earlier is not None and so_far(earlier):
-            return None
-        if earlier is None and stored and self._may_reuse(stored):
-            body = await self._results.read(self._target)
-            earlier = result_in(body) if body is not None else None
-            if body is None or (earlier is not None and earlier.work_key != stored.facts.work_key):
-                raise _Replaced
+        earlier = await self._paid_before.answer(stored)
         if earlier is None:
             return None
         count_reused_answer()
         return carried_over(earlier, self._work, attempts=self.attempts, watch=self._watch)
 
-    def _may_reuse(self, stored: StoredResult) -> bool:
-        failed, code = stored.facts.failed, stored.facts.error_code
-        return (
-            self._work.is_of(stored)
-            and stored.size <= MOST_REUSED_BYTES
-            and not (failed and (code not in PAID_FAILURES or is_rerun(self._request, stored)))
-        )
-
     async def _answered(self, answerer: Answerer, content: Content, stored: StoredResult | None) -> Result:
         if self._claim.runs > MOST_RUNS:
             answerer = Failing(_crashed(self._claim.runs - 1))
         await self._results.require_writable()
-        begun = await self._so_far(stored)
+        begun = await self._paid_before.so_far(stored)
         pays = not (isinstance(answerer, Failing) or isinstance(self._work.asked, NotAsked))
-        if stored and pays and begun is NOTHING_YET:
-            self._rate.require_left(stored.facts.reanalyzed)
+        if pays and begun is NOTHING_YET:
+            self._asked_again.require_left(stored)
         try:
             answered = await answerer.answer(self._work.asked, content, self._watch, begun, self._keep_unfinished)
         except Interrupted as interrupted:
             await self._keep_unfinished(interrupted.answered)
             raise interrupted.cause from None
         return self._assembled(answered)
-
-    async def _so_far(self, stored: StoredResult | None) -> SoFar:
-        """What an earlier run has paid for: one that did not end, or one of whose pages some have no answer."""
-        kept = result_in(self._claim.kept) if self._claim.kept is not None else None
-        if kept is None and stored and stored.facts.failed and self._work.is_of(stored) and self._work.is_per_page:
-            body = await self._results.read(self._target) if stored.size <= MOST_REUSED_BYTES else None
-            failed = result_in(body) if body is not None else None
-            return answered_pages(failed) if failed else NOTHING_YET
-        return (so_far(kept) if kept else None) or NOTHING_YET
 
     async def _keep_unfinished(self, answered: Answered) -> None:
         await self._keeper.keep(self._assembled(answered))
@@ -310,11 +268,6 @@ class Race:
 def is_done(work: Work, request: Request, stored: StoredResult | None) -> bool:
     """Whether `stored` is the result of `work`, and not one that `request` wants replaced."""
     return stored is not None and stored.facts.work_key == work.key and not is_rerun(request, stored)
-
-
-def is_rerun(request: Request, stored: StoredResult) -> bool:
-    """Whether `request` wants this failed result replaced."""
-    return stored.facts.failed and request.rerun_failed and request.rerun_of in (None, stored.etag)
 
 
 def _asks_nothing_of_its_own(request: Request, stored: StoredResult) -> bool:

@@ -1,0 +1,82 @@
+"""What earlier runs have paid for the same question about the same bytes: an answer, or some of its pages."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from pipeline.job.answering import NOTHING_YET
+from pipeline.job.requests import Request
+from pipeline.job.work import SoFar, Work, answered_pages, so_far
+from pipeline.result import MOST_REUSED_BYTES, PAID_FAILURES, Result, result_in
+from pipeline.storage.facts import Claim, StoredResult
+
+
+class Results(Protocol):
+    """See `pipeline.storage.results.Results`."""
+
+    async def read(self, name: str) -> bytes | None: ...
+
+
+class Replaced(Exception):
+    """The result that was found is not there any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class PaidBefore:
+    """What was paid before this run, as its claim or the stored result shows it.
+
+    Args:
+        target: the name of the image's result.
+    """
+
+    results: Results
+    target: str
+    work: Work
+    request: Request
+    claim: Claim
+
+    async def answer(self, stored: StoredResult | None) -> Result | None:
+        """The earlier run's result, if that has answered all that is asked.
+
+        Raises:
+            Replaced: another run has written a result since `stored` was found.
+            RetryableFailure: it can't be read now.
+        """
+        kept = self._kept()
+        if kept is not None:
+            return None if so_far(kept) else kept
+        if stored is None or not self._may_reuse(stored):
+            return None
+        body = await self.results.read(self.target)
+        earlier = result_in(body) if body is not None else None
+        if body is None or (earlier is not None and earlier.work_key != stored.facts.work_key):
+            raise Replaced
+        return earlier
+
+    async def so_far(self, stored: StoredResult | None) -> SoFar:
+        """What an earlier run has paid for: one that did not end, or one of whose pages some have no answer.
+
+        Raises:
+            RetryableFailure: it can't be read now.
+        """
+        kept = self._kept()
+        if kept is None and stored and stored.facts.failed and self.work.is_of(stored) and self.work.is_per_page:
+            body = await self.results.read(self.target) if stored.size <= MOST_REUSED_BYTES else None
+            failed = result_in(body) if body is not None else None
+            return answered_pages(failed) if failed else NOTHING_YET
+        return (so_far(kept) if kept else None) or NOTHING_YET
+
+    def _kept(self) -> Result | None:
+        return result_in(self.claim.kept) if self.claim.kept is not None else None
+
+    def _may_reuse(self, stored: StoredResult) -> bool:
+        failed, code = stored.facts.failed, stored.facts.error_code
+        return (
+            self.work.is_of(stored)
+            and stored.size <= MOST_REUSED_BYTES
+            and not (failed and (code not in PAID_FAILURES or is_rerun(self.request, stored)))
+        )
+
+
+def is_rerun(request: Request, stored: StoredResult) -> bool:
+    """Whether `request` wants this failed result replaced."""
+    return stored.facts.failed and request.rerun_failed and request.rerun_of in (None, stored.etag)
