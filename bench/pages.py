@@ -22,7 +22,7 @@ from bench.measure import Row, Say, answer, contender, in_turns, row
 from bench.measure import rss_bytes as held
 from pipeline.errors import ErrorCode
 from pipeline.images import ImageLimits, as_stored, inspect
-from pipeline.images.facts import SERVICE_MAX_SIDE
+from pipeline.images.resolution import STANDARD
 from pipeline.job.memory import Budget, Content
 from pipeline.job.preparing import Preparer
 from pipeline.model.question import Question
@@ -229,11 +229,11 @@ def _plain(data: bytes) -> None:
         import pypdfium2  # noqa: PLC0415 - likewise
 
         for page in pypdfium2.PdfDocument(data):
-            keep(page.render(scale=SERVICE_MAX_SIDE / max(page.get_size())).to_pil())
+            keep(page.render(scale=STANDARD.side / max(page.get_size())).to_pil())
         return
     for frame in ImageSequence.Iterator(Image.open(BytesIO(data))):
         image = frame.convert("RGB")
-        image.thumbnail((SERVICE_MAX_SIDE, SERVICE_MAX_SIDE))
+        image.thumbnail((STANDARD.side, STANDARD.side))
         keep(image)
 
 

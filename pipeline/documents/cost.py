@@ -9,6 +9,8 @@ from collections.abc import Iterable
 
 _ALWAYS_BYTES = 60_000_000
 """The interpreter and its libraries' data, a page as it is drawn, and its encoding."""
+_USUAL_PIXELS, _DRAWN_BYTES_PER_PIXEL = 2048 * 2048, 9
+"""What is drawn larger takes more."""
 _HUGE_BYTES = 60_000_000
 """What is larger is not kept once it is drawn: kHugeImageSize.
 https://pdfium.googlesource.com/pdfium/+/refs/heads/main/core/fpdfapi/page/cpdf_pageimagecache.cpp"""
@@ -24,8 +26,8 @@ type Picture = tuple[int, int, str]
 """Width, height, and the last of its filters, by PDF's names."""
 
 
-def drawing_bytes(pictures: Iterable[Picture], drawn_width: int) -> int:
-    """Estimate the peak of drawing a page with these images, that many pixels wide, beside the document."""
+def drawing_bytes(pictures: Iterable[Picture], drawn_width: int, drawn_height: int) -> int:
+    """Estimate the peak of drawing a page with these images, at that size in pixels, beside the document."""
     largest = kept = narrowed = 0
     for width, height, filter_ in pictures:
         bits = _BITS.get(filter_, _USUAL_BITS)
@@ -36,4 +38,5 @@ def drawing_bytes(pictures: Iterable[Picture], drawn_width: int) -> int:
             kept += decoded
         elif filter_ not in _BY_LINES:
             largest = max(largest, decoded)
-    return _ALWAYS_BYTES + min(kept, _KEPT_BYTES + _HUGE_BYTES) + largest + narrowed
+    larger = max(0, drawn_width * drawn_height - _USUAL_PIXELS) * _DRAWN_BYTES_PER_PIXEL
+    return _ALWAYS_BYTES + larger + min(kept, _KEPT_BYTES + _HUGE_BYTES) + largest + narrowed
