@@ -91,6 +91,7 @@ STARTS_A_CLOUD = {"person", "people", "local_cloud", "functions_host", "program"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--quick", action="store_true", help="leave out the tests that start a local cloud")
+    parser.addoption("--damaged", type=int, default=20, help="damaged PDFs to draw (default: 20)")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -16,7 +16,8 @@ from support.person import SCHEMA, People, Person
 
 from localcloud.model import Deployed
 from pipeline.documents.choice import PageChoice
-from pipeline.documents.pdf import process_bytes, render_pdf
+from pipeline.documents.facts import process_bytes
+from pipeline.documents.pdf import render_pdf
 from pipeline.errors import ErrorCode, PermanentFailure
 from pipeline.images import ImageLimits, PreparedImage, as_stored, convert, inspect
 from pipeline.images.resolution import ORIGINAL, STANDARD, of_detail, patches
