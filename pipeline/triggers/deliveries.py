@@ -39,7 +39,7 @@ from pipeline.names import image_of_sidecar, wants_result
 from pipeline.one_line import blob_label, one_line, short
 from pipeline.pacing.rates import LONGEST_WAIT_SECONDS, DailyTokens, OverRate
 from pipeline.pacing.waits import DEFERRALS, deferral_delay
-from pipeline.storage.facts import ClaimedElsewhere
+from pipeline.storage.facts import IN_BATCH, ClaimedElsewhere
 from pipeline.telemetry import DeliveryRecord, count_deferred, error_type
 
 logger = logging.getLogger("pipeline.deliveries")  # a name that people's queries match (docs/operations.md)
@@ -49,10 +49,6 @@ HOLD_SECONDS = 1200.0
 DEADLINE_SECONDS = 540.0
 """For one delivery from there on, however its time is spent: at host.json's functionTimeout of half an hour the host
 kills the worker, and with it all else that runs there."""
-
-
-IN_BATCH = "in a batch"
-"""In the mark of an upload that waits for one."""
 MOST_TIME_OUTS = 5
 """Deliveries of one image whose call times out while calls for other images are answered, before it is given up."""
 
