@@ -36,6 +36,7 @@ from pipeline.storage.shards import Shards
 from pipeline.storage.spending import Spending
 from pipeline.storage.uploads import Uploads
 from pipeline.triggers.deliveries import Deliveries
+from pipeline.triggers.lanes import Lanes
 from pipeline.triggers.messages import Messages
 from pipeline.triggers.poison import Poison
 from pipeline.upkeep.readiness import Readiness
@@ -97,7 +98,7 @@ def composed(config: Settings) -> App:
         stores.deferred,
         stores.marks,
         governor,
-        deployments=config.deployments,
+        lanes=Lanes.of(config),
         retry_for=config.retry_for_seconds,
         tokens=tokens,
     )

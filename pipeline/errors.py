@@ -9,6 +9,8 @@ Failure
     │   ├── QuotaUsedUp         the account's money, a gateway's quota, a quota by the day (refusals.py)
     │   ├── RequestTooLarge     one request needs more tokens than a minute's quota (refusals.py)
     │   └── ContainerMissing    there is no such container (facts.py)
+    ├── NoFlexCapacity  the tier flex has no capacity: the work waits there, and then falls back if asked (refusals.py)
+    ├── Refused         the service does not take a batch now (service.py)
     ├── UnreadableAnswer    the model's answer can't be read: permanent after a few tries (replies.py)
     ├── TimedOut        the model did not answer in time; repeated, it may be the image's or the question's fault
     ├── AnswerKept      the answer is there and its result can't be written: the next run goes on from there

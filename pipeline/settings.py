@@ -227,9 +227,13 @@ class Question(_Group):
     """Not sent when unset: models without reasoning reject it."""
     image_detail: Detail = Field("auto", alias="IMAGE_DETAIL", examples=["auto"])
     """How closely the model looks: `low` costs a fixed small number of tokens, `high` more with size."""
+
+
+class Tiers(_Group):
+    """How answers are bought. [Half price](scaling.md#half-price) says when which tier pays."""
+
     service_tier: ServiceTier = Field("default", alias="SERVICE_TIER", examples=["flex"])
-    """How answers are bought: `flex` and `batch` cost half and take longer, `priority` costs more
-    ([which pays when](scaling.md#half-price))."""
+    """The tier of images that say nothing else: `flex` and `batch` cost half and take longer, `priority` costs more."""
     tier_fallback: TierFallback = Field("none", alias="TIER_FALLBACK", examples=["default"])
     """What becomes of an image that `flex` or `batch` does not answer: `default` asks at the default tier, at its
     price; `none` goes on where it is."""
@@ -335,7 +339,7 @@ class Tutorial(_Group):
     """Whether the 2024 tutorial's HTTP function is there."""
 
 
-class Settings(Tutorial, Patience, Ceilings, Uploaders, Batches, Question, Model, Storage):
+class Settings(Tutorial, Patience, Ceilings, Uploaders, Batches, Tiers, Question, Model, Storage):
     """Every setting: its environment variable, its default and an example. An empty value counts as unset.
 
     A part of the app that needs one group takes that group. Their order is that of messages and of docs/settings.md,

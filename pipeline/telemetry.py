@@ -58,6 +58,9 @@ class DeliveryRecord:
     outcome: str | None = None
     """None for a delivery that failed and comes again."""
     error_code: str | None = None
+    deployment: str | None = None
+    service_tier: str | None = None
+    """Of the question, once it is known."""
     steps: Mapping[str, int] = field(default_factory=dict)
     """Milliseconds by step, as in a result's `timings_ms`."""
     started: float = field(default_factory=perf_counter)
@@ -71,6 +74,7 @@ class DeliveryRecord:
             "work_key": self.work_key,
             "outcome": self.outcome,
             "error_code": self.error_code,
+            "service_tier": self.service_tier,
             "total_ms": self._ms(),
             "model_ms": self.steps.get("model"),
         }

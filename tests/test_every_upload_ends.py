@@ -26,11 +26,13 @@ from pipeline.job.race import Outcome
 from pipeline.job.reading import NotSettled
 from pipeline.job.requests import Request
 from pipeline.pacing.governor import Governor
+from pipeline.pacing.lane import Lane
 from pipeline.storage.claims import Claims
 from pipeline.storage.marks import QueuedMarks
 from pipeline.storage.results import Results
 from pipeline.storage.uploads import Uploads
 from pipeline.triggers.deliveries import MOST_TIME_OUTS, Deliveries
+from pipeline.triggers.lanes import Lanes
 
 ENCRYPTED = (
     409,
@@ -65,7 +67,7 @@ async def behind(shop: Workshop, door: str) -> AsyncIterator[Deliveries]:
             shop.queue,
             QueuedMarks(service, "shop-state"),
             Governor(most_in_flight=8, patience=30),
-            deployments=shop.settings.deployments,
+            lanes=Lanes.of(shop.settings),
             retry_for=shop.retry_for.total_seconds(),
             now=lambda: shop.time,
         )
@@ -247,7 +249,7 @@ async def deliver_until_the_end(shop: Workshop, governor: Governor, *, answered:
 
     async def time_out() -> None:
         if answered:
-            async with governor.turn(shop.settings.openai_deployment) as turn:
+            async with governor.turn(Lane(shop.settings.openai_deployment)) as turn:
                 turn.succeeded({})
         await SLOW()
 
@@ -274,7 +276,7 @@ async def test_an_image_that_times_out_while_others_are_answered_is_given_up_aft
 
 async def test_where_no_image_is_answered_it_is_an_outage_and_waits_as_long_as_any(shop: Workshop) -> None:
     governor = Governor(most_in_flight=8, patience=30)
-    async with governor.turn(shop.settings.openai_deployment) as turn:
+    async with governor.turn(Lane(shop.settings.openai_deployment)) as turn:
         turn.succeeded({})  # before the outage
     assert 80 < await deliver_until_the_end(shop, governor, answered=False) <= 101
 

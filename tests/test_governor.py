@@ -19,6 +19,7 @@ from bench.simulation.clock import now, seeded, virtually
 from bench.simulation.service import Bucket, Service, Windows
 from pipeline.pacing.gate import AHEAD, Busy, Turn
 from pipeline.pacing.governor import Governor
+from pipeline.pacing.lane import Lane
 from pipeline.pacing.pace import SLOWER
 from pipeline.pacing.pauses import LONGEST_FAILURE_PAUSE
 from pipeline.pacing.waits import (
@@ -35,7 +36,7 @@ from pipeline.pacing.waits import (
 
 async def call(governor: Governor, service: Service, tokens: float, expected: float, rng: Random) -> bool:
     """One call as the job makes it; whether it was answered."""
-    async with governor.turn("vision", cost=expected) as turn:
+    async with governor.turn(Lane("vision"), cost=expected) as turn:
         await asyncio.sleep(rng.uniform(0.02, 0.1))
         accepted, headers = service.arrive(tokens)
         if accepted:
@@ -153,7 +154,7 @@ class Caller:
         self.turns: list[tuple[str, float]] = []
 
     async def call(self, name: str, report: Callable[[Turn], None] | None = None, seconds: float = 1.0) -> None:
-        async with self.governor.turn("vision") as turn:
+        async with self.governor.turn(Lane("vision")) as turn:
             self.turns.append((name, now()))
             await asyncio.sleep(seconds)
             (report or (lambda turn: turn.succeeded({})))(turn)
@@ -186,11 +187,11 @@ def test_turns_are_taken_in_the_order_of_asking() -> None:
 def test_the_limit_opens_with_success_up_to_the_ceiling() -> None:
     async def main() -> None:
         caller = Caller(governor(most_in_flight=40))
-        assert caller.governor.state("vision").limit == 2
+        assert caller.governor.state(Lane("vision")).limit == 2
         await asyncio.gather(*caller.later(*map(str, range(110))))
         starts = [at for _, at in caller.turns]
         assert [starts.count(float(second)) for second in range(6)] == [2, 4, 8, 16, 32, 40]
-        assert caller.governor.state("vision").limit == 40
+        assert caller.governor.state(Lane("vision")).limit == 40
 
     virtually(main())
 
@@ -204,7 +205,7 @@ def test_a_call_cancelled_while_waiting_leaves_its_place_to_the_next() -> None:
         await asyncio.gather(first, third)
         assert caller.turns == [("a", 0.0), ("c", 1.0)]
         assert second.cancelled()
-        assert caller.governor.state("vision").in_flight == 0
+        assert caller.governor.state(Lane("vision")).in_flight == 0
 
     virtually(main())
 
@@ -224,7 +225,7 @@ def test_a_call_cancelled_as_its_turn_comes_gives_it_back() -> None:
         await asyncio.gather(first, waiting[1])
         assert waiting[0].cancelled()
         assert caller.turns == [("a", 0.0), ("c", 1.0)]
-        state = caller.governor.state("vision")
+        state = caller.governor.state(Lane("vision"))
         assert (state.in_flight, state.waiting) == (0, 0)
 
     virtually(main())
@@ -249,7 +250,7 @@ def test_a_refusal_pauses_all_calls_until_the_time_the_service_names() -> None:
     async def main() -> None:
         caller = Caller(governor())
         await caller.call("a", throttle(retry_after="20"))
-        assert 20 <= caller.governor.state("vision").paused_for <= 22
+        assert 20 <= caller.governor.state(Lane("vision")).paused_for <= 22
         await asyncio.gather(*caller.later("b", "c"))
         assert all(at >= 21 for _, at in caller.turns[1:])
         assert caller.turns[1][1] < caller.turns[2][1], "not all at once"
@@ -261,7 +262,7 @@ def test_other_deployments_are_not_paused() -> None:
     async def main() -> None:
         caller = Caller(governor())
         await caller.call("a", throttle(retry_after="20"))
-        async with caller.governor.turn("other"):
+        async with caller.governor.turn(Lane("other")):
             assert now() == 1.0
 
     virtually(main())
@@ -285,12 +286,12 @@ def test_refusals_that_belong_together_slow_the_pace_once() -> None:
     async def main(refused: int) -> float:
         caller = Caller(governor(most_in_flight=80))
         await asyncio.gather(*caller.later(*map(str, range(200))), caller.call("first refused", throttle()))
-        learnt = caller.governor.state("vision").pace
+        learnt = caller.governor.state(Lane("vision")).pace
         assert learnt is not None
         calls = [caller.call(str(n), throttle(), seconds=4.0) for n in range(refused)]
         await asyncio.gather(*calls)
         assert caller.turns[-1][1] - caller.turns[-refused][1] < 4
-        return (caller.governor.state("vision").pace or 0) / learnt
+        return (caller.governor.state(Lane("vision")).pace or 0) / learnt
 
     assert virtually(main(1)) == virtually(main(20)) == pytest.approx(SLOWER)
 
@@ -310,7 +311,7 @@ def test_work_that_would_wait_too_long_is_sent_away_at_once() -> None:
         with pytest.raises(Busy):
             await caller.call("c")
         assert now() == 1.0
-        assert caller.governor.state("vision").wait > 10
+        assert caller.governor.state(Lane("vision")).wait > 10
 
     virtually(main())
 
@@ -347,10 +348,10 @@ class Visitor:
         *,
         failed_before: bool = False,
     ) -> None:
-        async with self.governor.door("vision", self.hold, failed_before=failed_before):
+        async with self.governor.door(Lane("vision"), self.hold, failed_before=failed_before):
             self.begun.append((name, now()))
             await asyncio.sleep(preparing)
-            async with self.governor.turn("vision") as turn:
+            async with self.governor.turn(Lane("vision")) as turn:
                 await asyncio.sleep(seconds)
                 (report or (lambda turn: turn.succeeded({})))(turn)
 
@@ -365,7 +366,7 @@ def test_work_that_would_only_wait_for_its_turn_is_not_begun() -> None:
         several = governor(most_in_flight=32)
         visitor = Visitor(several)
         await asyncio.gather(visitor.visit("a", seconds=10), visitor.visit("b", seconds=4, report=throttle()))
-        pace = several.state("vision").pace
+        pace = several.state(Lane("vision")).pace
         assert pace is not None
         names = list(map(str, range(20)))
         visitors = visitor.later(*names)
@@ -390,7 +391,7 @@ def test_after_an_outage_no_more_are_let_in_than_can_be_called() -> None:
         await asyncio.gather(visitor.visit("well", seconds=5), visitor.visit("refused", report=throttle()))
         for number in range(12):
             await visitor.visit(f"down {number}", report=fail)
-        state = several.state("vision")
+        state = several.state(Lane("vision"))
         assert state.limit == 1
         assert state.pace is not None
         begun = len(visitor.begun)
@@ -426,7 +427,7 @@ def test_a_caller_that_gets_no_turn_is_held_for_the_whole_time() -> None:
             await visitor.visit("e")
         assert now() - arrived == pytest.approx(100)
         assert visitor.begun == []
-        assert several.state("vision").waiting == 0
+        assert several.state(Lane("vision")).waiting == 0
         for task in hanging:
             task.cancel()
 
@@ -464,15 +465,15 @@ def test_an_outage_closes_the_gate_and_one_success_opens_it() -> None:
         caller = Caller(governor(most_in_flight=128))
         for _ in range(4):
             await caller.call("bad luck", fail)
-        assert caller.governor.state("vision").paused_for == 0
+        assert caller.governor.state(Lane("vision")).paused_for == 0
         await caller.call("outage", fail)
-        state = caller.governor.state("vision")
+        state = caller.governor.state(Lane("vision"))
         assert state.paused_for > 0
         assert state.limit == 4
         await caller.call("well again")
         for _ in range(4):
             await caller.call("bad luck", fail)
-        assert caller.governor.state("vision").paused_for == 0
+        assert caller.governor.state(Lane("vision")).paused_for == 0
 
     virtually(main())
 
@@ -483,13 +484,13 @@ def test_a_success_ends_the_pause_for_failures_but_not_what_the_service_asked_fo
         slow = asyncio.create_task(caller.call("slow", seconds=2))
         for number in range(6):
             await caller.call(str(number), fail, seconds=0.1)
-        assert caller.governor.state("vision").paused_for > 0
+        assert caller.governor.state(Lane("vision")).paused_for > 0
         await slow
-        assert caller.governor.state("vision").paused_for == 0
+        assert caller.governor.state(Lane("vision")).paused_for == 0
         slow = asyncio.create_task(caller.call("slow", seconds=10))
         await caller.call("throttled", throttle(retry_after="60"))
         await slow
-        assert caller.governor.state("vision").paused_for > 45
+        assert caller.governor.state(Lane("vision")).paused_for > 45
 
     virtually(main())
 
@@ -517,9 +518,9 @@ def test_a_few_images_that_always_fail_do_not_hold_up_the_others(failing: int, l
         visitor, rng = Visitor(several, hold=1200), seeded(1)
 
         async def deliver_one_that_fails(attempt: int) -> None:
-            async with several.door("vision", 1200, failed_before=attempt > 1):
+            async with several.door(Lane("vision"), 1200, failed_before=attempt > 1):
                 for wait in (1.2, 2.4, 0):
-                    async with several.turn("vision") as turn:
+                    async with several.turn(Lane("vision")) as turn:
                         await asyncio.sleep(0.5)
                         turn.failed()
                     await asyncio.sleep(wait)
@@ -600,14 +601,14 @@ def test_the_pace_quickens_soon_when_most_of_the_quota_is_left() -> None:
         caller = Caller(governor(most_in_flight=64))
         headers = {"x-ratelimit-limit-tokens": "100", "x-ratelimit-remaining-tokens": str(left)}
         await asyncio.gather(caller.call("a", seconds=20), caller.call("b", throttle(), seconds=10))
-        assert caller.governor.state("vision").pace == pytest.approx(0.1)
+        assert caller.governor.state(Lane("vision")).pace == pytest.approx(0.1)
 
         async def call_on() -> None:
             while True:
                 await caller.call("x", lambda turn: turn.succeeded(headers))
 
         callers, began = [asyncio.create_task(call_on()) for _ in range(2)], now()
-        while (caller.governor.state("vision").pace or 0) < 1:
+        while (caller.governor.state(Lane("vision")).pace or 0) < 1:
             await asyncio.sleep(1)
         for task in callers:
             task.cancel()
@@ -624,7 +625,7 @@ def test_a_quiet_hour_is_not_taken_for_a_small_quota() -> None:
         await caller.call("a")
         await asyncio.sleep(3600)
         await asyncio.gather(*caller.later(*map(str, range(80))), caller.call("x", throttle()))
-        pace = caller.governor.state("vision").pace
+        pace = caller.governor.state(Lane("vision")).pace
         assert pace is not None
         assert pace > 5
 

@@ -19,6 +19,7 @@ from pipeline.job.requests import Redrive, Request
 from pipeline.model.question import Reply
 from pipeline.pacing.gate import Busy
 from pipeline.pacing.governor import Governor
+from pipeline.pacing.lane import Lane
 from pipeline.pacing.waits import DEFERRALS
 from pipeline.triggers.deliveries import DEADLINE_SECONDS, HOLD_SECONDS
 from pipeline.triggers.invocation import InvocationCancelled, uncancelled
@@ -112,7 +113,7 @@ async def test_work_without_a_turn_has_not_failed_however_long_it_waits(shop: Wo
 async def test_work_that_is_refused_while_others_get_through_has_not_failed(shop: Workshop) -> None:
     """In a backlog of days an image may be refused today and tomorrow, and nothing be wrong with it."""
     governor = Governor(most_in_flight=8, patience=30)
-    async with governor.turn(shop.settings.openai_deployment) as turn:
+    async with governor.turn(Lane(shop.settings.openai_deployment)) as turn:
         turn.succeeded({})
     request = await shop.drop("a.png")
     for _ in range(3):
@@ -129,19 +130,22 @@ class ClosedDoor:
     """A governor that is full for as long as work waits."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[str, float, bool]] = []
+        self.asked: list[tuple[Lane, float, bool]] = []
 
     @asynccontextmanager
-    async def door(self, deployment: str, hold: float, *, failed_before: bool) -> AsyncIterator[None]:
-        self.asked.append((deployment, hold, failed_before))
+    async def door(self, lane: Lane, hold: float, *, failed_before: bool) -> AsyncIterator[None]:
+        self.asked.append((lane, hold, failed_before))
         raise Busy("There is no slot.", retry_after=33)
         yield
 
-    def answers(self, _deployment: str) -> bool:
+    def answers(self, lane: Lane) -> bool:  # noqa: ARG002
         return True
 
-    def answered_since(self, _deployment: str, _moment: float) -> bool:
+    def answered_since(self, lane: Lane, moment: float) -> bool:  # noqa: ARG002
         return True
+
+    def refusing(self, lane: Lane) -> bool:  # noqa: ARG002
+        return False
 
 
 async def test_work_that_finds_the_door_closed_is_deferred_unopened(shop: Workshop) -> None:
@@ -156,7 +160,7 @@ async def test_work_that_finds_the_door_closed_is_deferred_unopened(shop: Worksh
     await deliveries.handle(request.model_copy(update={"attempt": 2}))
     usual = shop.settings.openai_deployment
     asked = [(usual, False), ("another", False), (usual, False), (usual, True)]
-    assert door.asked == [(deployment, HOLD_SECONDS, failed) for deployment, failed in asked]
+    assert door.asked == [(Lane(deployment), HOLD_SECONDS, failed) for deployment, failed in asked]
 
 
 @pytest.mark.parametrize("name", ["_instructions.md", "a/b.schema.json", ".DS_Store"])

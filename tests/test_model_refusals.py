@@ -64,6 +64,7 @@ from pipeline.model.reasons import reason_in, request_id_in
 from pipeline.model.refusals import refusal
 from pipeline.model.replies import UnreadableAnswer, read_reply
 from pipeline.pacing.governor import Governor
+from pipeline.pacing.lane import Lane
 
 SYSTEM = "You read delivery notes for a warehouse in Trondheim."
 QUESTION = Question(PROMPT, "vision", SYSTEM, "auto", 100)
@@ -358,12 +359,12 @@ async def ask_often(service: Service, behaviour: Behaviour, times: int) -> Gover
     ids=["too large", "rejected", "validation", "filtered", "refused", "empty"],
 )
 async def test_a_failure_of_one_request_does_not_slow_others(service: Service, behaviour: Behaviour) -> None:
-    state = (await ask_often(service, behaviour, times=12)).state("vision")
+    state = (await ask_often(service, behaviour, times=12)).state(Lane("vision"))
     assert (state.pace, state.paused_for, state.limit) == (None, 0, 8)
 
 
 async def test_an_empty_account_is_not_throttling(service: Service) -> None:
-    state = (await ask_often(service, INSUFFICIENT_QUOTA, times=4)).state("vision")
+    state = (await ask_often(service, INSUFFICIENT_QUOTA, times=4)).state(Lane("vision"))
     assert (state.pace, state.paused_for) == (None, 0)
 
 

@@ -66,6 +66,7 @@ from pipeline.model.replies import UnreadableAnswer
 from pipeline.model.spans import calling_model
 from pipeline.pacing.gauges import watch
 from pipeline.pacing.governor import Governor
+from pipeline.pacing.lane import Lane
 from pipeline.storage.facts import ClaimedElsewhere
 from pipeline.telemetry import DeliveryRecord, analyzing, error_type
 
@@ -405,6 +406,7 @@ async def test_a_delivery_has_its_fields_in_application_insights(run: Run) -> No
         "attempt": "1",
         "outcome": "failed",
         "error_code": "model_refused",
+        "service_tier": "default",
         "logger_name": "pipeline.analysis",
     }
     deferred = [data for data in run.insights.of_type("MessageData") if "deployment.png: deferred" in data["message"]]
@@ -578,11 +580,12 @@ async def test_outcomes_are_counted_by_error_code(collected: Collected) -> None:
 async def test_the_governor_can_be_watched_from_the_exporters_thread(collected: Collected) -> None:
     governor = Governor(most_in_flight=32, patience=1)
     watch(governor)
-    async with governor.turn("watched"):
+    by = {"gen_ai.request.model": "watched", "openai.request.service_tier": "default"}
+    async with governor.turn(Lane("watched")):
         for name, value in {"limit": 2, "in_flight": 1, "waiting": 0, "paused": 0}.items():
             [point] = await collected.points(f"blobsight.governor.{name}")
             assert isinstance(point, NumberDataPoint)
-            assert (point.value, dict(point.attributes or {})) == (value, {"gen_ai.request.model": "watched"}), name
+            assert (point.value, dict(point.attributes or {})) == (value, by), name
         assert await collected.points("blobsight.governor.pace") == []  # the service has not throttled yet
 
 

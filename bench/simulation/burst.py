@@ -31,6 +31,7 @@ from pipeline.storage.marks import QueuedMarks
 from pipeline.storage.results import Results
 from pipeline.storage.uploads import Uploads as UploadedImages
 from pipeline.triggers.deliveries import Deliveries
+from pipeline.triggers.lanes import Lanes
 
 SAMPLE_EVERY = 60.0
 """Seconds between two looks at the queues."""
@@ -241,7 +242,7 @@ class _Cloud:
                 self.requests,
                 QueuedMarks(account, config.state_container),  # type: ignore[arg-type]
                 governor,
-                deployments=config.deployments,
+                lanes=Lanes.of(config),
                 retry_for=config.retry_for_seconds,
                 now=date,
                 rng=rng,

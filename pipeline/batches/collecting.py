@@ -94,7 +94,7 @@ class Collector:
                     await self._settle_all(ready, left, busy)
                     ready.clear()
         except FileGone:
-            logger.warning("A file of a batch is gone: %s", file_id)
+            logger.info("A file of a batch is gone: %s", file_id)
         await self._settle_all(ready, left, busy)
 
     async def _settle_all(

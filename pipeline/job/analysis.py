@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
+from datetime import UTC, datetime
 from typing import Protocol
 
 from pipeline.errors import PermanentFailure
@@ -66,13 +67,14 @@ class Analyzer:
         batch_lane: BatchLane | None = None,
         instruction_files: Files | None = None,
         patience: float = 30.0,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._uploads = uploads
         self._results = results
         self._claims = claims
         self._slots = asyncio.Semaphore(settings.max_concurrency)
         memory = Budget(settings.image_memory_bytes // 2, patience=patience)
-        self._asking = Asking(settings, instruction_files or uploads)
+        self._asking = Asking(settings, instruction_files or uploads, now)
         self._rate = Reanalyses(settings.reanalyses_per_hour)
         self._reader = Reader(settings, memory)
         self._preparer = Preparer(settings, memory)
@@ -148,6 +150,8 @@ class Analyzer:
             watch = Stopwatch()
             work = Work.on(opened.facts, await self._asking.about(name, opened.facts.metadata, request))
             record.work_key, record.steps = work.key, watch.steps
+            if isinstance(work.asked, Asked):
+                record.deployment, record.service_tier = work.asked.question.lane
             async with AsyncExitStack() as reserved:
                 content, answers = Content(b"", reserved), answerer
                 try:
@@ -161,9 +165,7 @@ class Analyzer:
                     continue
                 try:
                     async with self._claimed(work, opened.facts, request, record, watch) as race:
-                        if self._batch_lane and await self._batch_lane.is_waiting(race.claim.kept):
-                            return Ended(Outcome.IN_BATCH)
-                        ended = await race.run(self._in_its_lane(answers, work, request, race.claim), content)
+                        ended = await self._run(race, answers, content)
                 except ClaimedElsewhere:
                     # Duplicates of what is done would otherwise defer each other, again and again.
                     if is_done(work, request, await self._results.find(result_name(name))):
@@ -172,12 +174,15 @@ class Analyzer:
             if ended.outcome is not Outcome.CHANGED:
                 return ended
 
-    def _in_its_lane(self, answerer: Answerer, work: Work, request: Request, claim: Claim) -> Answerer:
+    async def _run(self, race: Race, answerer: Answerer, content: Content) -> Ended:
+        """Run the race in the lane that its question takes."""
         if self._batch_lane is None:
-            return answerer
+            return await race.run(answerer, content)
+        if await self._batch_lane.is_waiting(race.claim.kept):
+            return Ended(Outcome.IN_BATCH)
         giving_up = answerer.failure if isinstance(answerer, Failing) else None
-        logged = self._batch_lane.model_for(work, request, claim, giving_up)
-        return LoggedAnswerer(logged, self._preparer) if logged else answerer
+        logged = self._batch_lane.model_for(race.work, race.request, race.claim, giving_up)
+        return await race.run(LoggedAnswerer(logged, self._preparer) if logged else answerer, content)
 
     @asynccontextmanager
     async def _claimed(

@@ -1,7 +1,8 @@
 """The question about an image, from its instructions and the settings."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from pipeline.documents.choice import PageChoice
 from pipeline.errors import ErrorCode, PermanentFailure
@@ -23,8 +24,11 @@ class Asking:
         files: where instruction files are.
     """
 
-    def __init__(self, settings: Settings, files: Files) -> None:
+    def __init__(
+        self, settings: Settings, files: Files, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
         self._settings = settings
+        self._now = now
         authority = Authority.of(settings)
         self.sidecars_count = authority.uploaders_sidecars_count
         """Whether a sidecar that arrives beside an image can change what is asked about it."""
@@ -34,10 +38,16 @@ class Asking:
     async def about(self, name: str, metadata: Mapping[str, str], request: Request) -> Asked | NotAsked:
         """Find what is asked about the image `name` with this `metadata`; what `request` asks comes first.
 
+        A question whose patience with flex is over, as `request` says, goes on as it is meant to then.
+
         Raises:
             RetryableFailure: an instruction file can't be read now.
         """
-        return await self._found(name, metadata, request.instructions, request.options)
+        asked = await self._found(name, metadata, request.instructions, request.options)
+        if isinstance(asked, Asked) and request.flex and request.flex.until <= self._now():
+            question = asked.question
+            return replace(asked, question=replace(question, buying=question.buying.after_flex))
+        return asked
 
     async def about_bytes(self, text: str | None) -> Asked | NotAsked:
         """Find what is asked about an image that came by HTTP with this `text`.

@@ -132,8 +132,8 @@ class Race:
         self._results = results
         self._versions = versions
         self._upload = upload
-        self._work = work
-        self._request = request
+        self.work = work
+        self.request = request
         self.claim = claim
         self._watch = watch
         self._is_still_asked = is_still_asked
@@ -165,7 +165,7 @@ class Race:
                     return ended
                 stored = await self._results.find(self._target)
                 if ended := await self._ended(stored, result):
-                    if stored and stored.facts.work_key != self._work.key:
+                    if stored and stored.facts.work_key != self.work.key:
                         await self._keep_undelivered(result, stored)
                     return ended
             except RetryableFailure as failure:
@@ -195,11 +195,11 @@ class Race:
             return None
         given_up = stored.facts.error_code in GIVEN_UP
         answered = result is not None or BatchLog.kept_in(self.claim.kept) is not None
-        if is_done(self._work, self._request, stored) and not (answered and given_up):
+        if is_done(self.work, self.request, stored) and not (answered and given_up):
             self.claim.discard()
             return Ended(Outcome.ALREADY_DONE)
         if stored.facts.source_etag == self._upload.etag:
-            if _asks_nothing_of_its_own(self._request, stored):
+            if _asks_nothing_of_its_own(self.request, stored):
                 return Ended(Outcome.ALREADY_DONE)
             if not await self._is_still_asked():
                 return Ended(Outcome.CHANGED)
@@ -216,9 +216,9 @@ class Race:
         if stored and stored.facts.source_etag == self._upload.etag and not await self._is_still_asked():
             await self._keep_undelivered(result, stored)
             return Ended(Outcome.CHANGED)
-        if stored and stored.facts.content_key != self._work.content_key and not self._is_outdated(stored, result):
+        if stored and stored.facts.content_key != self.work.content_key and not self._is_outdated(stored, result):
             await keep_replaced(self._results, self.claim.keep_for, self._target, stored)
-        content_key = self._work.content_key if self._work.source.sha256 else None
+        content_key = self.work.content_key if self.work.source.sha256 else None
         metadata = ResultMetadata.of(result, content_key, self._asked_again.counted(result, stored)).to_blob()
         if await self._results.write(self._target, result.to_json(), metadata, replacing=stored):
             self.claim.discard()
@@ -232,7 +232,7 @@ class Race:
 
     def _is_outdated(self, stored: StoredResult, result: Result) -> bool:
         """Whether the answer in `stored` is about other bytes than the one that replaces it."""
-        return result.paid and stored.facts.source_sha256 != self._work.source.sha256
+        return result.paid and stored.facts.source_sha256 != self.work.source.sha256
 
     async def _overtaken(self, stored: StoredResult | None) -> Outcome | None:
         """Why no result of this version may be written over `stored` any more; None when it may."""
@@ -248,18 +248,18 @@ class Race:
         if earlier is None:
             return None
         count_reused_answer()
-        return carried_over(earlier, self._work, attempts=self.attempts, watch=self._watch)
+        return carried_over(earlier, self.work, attempts=self.attempts, watch=self._watch)
 
     async def _answered(self, answerer: Answerer, content: Content, stored: StoredResult | None) -> Result:
         if self.claim.runs > MOST_RUNS:
             answerer = Failing(_crashed(self.claim.runs - 1))
         await self._results.require_writable()
         begun = await self._paid_before.so_far(stored)
-        pays = not (isinstance(answerer, Failing) or isinstance(self._work.asked, NotAsked))
+        pays = not (isinstance(answerer, Failing) or isinstance(self.work.asked, NotAsked))
         if pays and begun is NOTHING_YET:
             self._asked_again.require_left(stored)
         try:
-            answered = await answerer.answer(self._work.asked, content, self._watch, begun, self._keep_unfinished)
+            answered = await answerer.answer(self.work.asked, content, self._watch, begun, self._keep_unfinished)
         except Interrupted as interrupted:
             await self._keep_unfinished(interrupted.answered)
             raise interrupted.cause from None
@@ -269,12 +269,16 @@ class Race:
         await self._keeper.keep(self._assembled(answered))
 
     def _assembled(self, answered: Answered) -> Result:
-        return assemble(self._work, answered, attempts=self.attempts, watch=self._watch)
+        return assemble(self.work, answered, attempts=self.attempts, watch=self._watch)
 
 
 def is_done(work: Work, request: Request, stored: StoredResult | None) -> bool:
     """Whether `stored` is the result of `work`, and not one that `request` wants replaced."""
-    return stored is not None and stored.facts.work_key == work.key and not is_rerun(request, stored)
+    if stored is None or stored.facts.work_key != work.key or is_rerun(request, stored):
+        return False
+    # A question with a key that failed for its instructions was refused its service tier, which is not part of the key:
+    # it may be another one by now, and a refusal costs nothing.
+    return isinstance(work.asked, NotAsked) or stored.facts.error_code != ErrorCode.INVALID_INSTRUCTIONS
 
 
 def _asks_nothing_of_its_own(request: Request, stored: StoredResult) -> bool:

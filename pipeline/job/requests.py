@@ -4,6 +4,7 @@ A JSON object, version 1, that only the app writes; what others may ask for is `
 
     {"version": 1, "container": "images", "name": "a/b.jpg",
      "attempt": 2, "since": "2026-03-01T12:00:00Z", "timed_out": 0,     the state of work that was deferred
+     "flex": {"since": "2026-03-01T…", "until": "2026-03-01T…"},        and its wait for capacity at flex
      "instructions": "What is this?", "options": {"detail": "high"},    a re-analysis, asked differently
      "rerun_failed": true,                                              a failed result does not count as done,
      "rerun_of": "0x8DE…"}                                              but only the one with this ETag: so that what
@@ -41,6 +42,17 @@ def _blob_name(name: str) -> str:
 type BlobName = Annotated[str, AfterValidator(_blob_name)]
 
 
+class FlexWait(BaseModel):
+    """A wait for capacity at the tier flex."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    since: AwareDatetime
+    """When flex first refused the work."""
+    until: AwareDatetime
+    """When its patience is over."""
+
+
 class Request(BaseModel):
     """One piece of work."""
 
@@ -55,15 +67,16 @@ class Request(BaseModel):
     """When the first try failed; for work that was queued or deferred and not tried yet, when that was."""
     timed_out: int = Field(0, ge=0)
     """Tries whose call timed out while calls for other images were answered."""
+    flex: FlexWait | None = None
     instructions: str | None = None
     options: Options = Options()
     rerun_failed: bool = False
     rerun_of: str | None = None
     """With `rerun_failed`: the ETag of the failed result that is meant. Another one, written since, counts as done."""
 
-    def again(self, *, since: datetime, attempt: int, timed_out: int) -> Self:
+    def again(self, *, since: datetime, attempt: int, timed_out: int, flex: FlexWait | None = None) -> Self:
         """The next try of the same work."""
-        return self.model_copy(update={"attempt": attempt, "since": since, "timed_out": timed_out})
+        return self.model_copy(update={"attempt": attempt, "since": since, "timed_out": timed_out, "flex": flex})
 
     def to_message(self) -> str:
         return self.model_dump_json(by_alias=True, exclude_none=True)

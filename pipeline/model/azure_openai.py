@@ -16,7 +16,7 @@ from pipeline.documents.facts import Picture, sent_pages
 from pipeline.errors import ErrorCode, Failure, OperatorFailure, PermanentFailure, RetryableFailure, TimedOut
 from pipeline.model.foreign_text import shown
 from pipeline.model.question import Question, Reply
-from pipeline.model.refusals import RequestTooLarge
+from pipeline.model.refusals import NoFlexCapacity, RequestTooLarge
 from pipeline.model.replies import UnreadableAnswer, read_response
 from pipeline.model.request_body import RequestBody, request_body
 from pipeline.model.spans import calling_model
@@ -28,6 +28,9 @@ from pipeline.telemetry import error_type
 
 logger = logging.getLogger(__name__)
 
+FLEX_TIMEOUT_SECONDS = 900.0
+"""For a call at the tier flex, as the service advises; a longer MODEL_TIMEOUT_SECONDS counts there, too. It fits into a
+delivery's deadline with time to prepare the image and to write the result."""
 UNREADABLE_TRIES = RETRIES_IN_PLACE + 1
 """Answers that can't be read before the image fails. All of them may have been paid for."""
 PROMPT_TOKENS = 1000
@@ -41,7 +44,7 @@ class AzureOpenAIModel:
     Args:
         endpoint: `https://<resource>.openai.azure.com`, with or without `/openai/v1`.
         token: gives a current bearer token for `TOKEN_SCOPE`; it is called for every request and caches.
-        timeout: seconds for one call, answer included.
+        timeout: seconds for one call, answer included; at the tier flex at least FLEX_TIMEOUT_SECONDS.
         governor: decides when a call may start.
     """
 
@@ -90,7 +93,8 @@ class AzureOpenAIModel:
                     reply = await self._ask_once(question, body, len(sent_pages(picture)))
                     return replace(reply, endpoint=self._host).after(paid)
                 except Busy as busy:
-                    raise earlier or busy from None  # a call that failed was tried, whatever came of the next one
+                    # A call that failed was tried, whatever came of the next one.
+                    raise earlier or self._sent_away(busy, question) from None
                 except Failure as failure:
                     if failure.reply:
                         paid = replace(failure.reply, endpoint=self._host).after(paid)
@@ -110,6 +114,12 @@ class AzureOpenAIModel:
         finally:
             earlier = None  # its traceback leads to this frame, and from here to the image
 
+    def _sent_away(self, busy: Busy, question: Question) -> RetryableFailure:
+        """What it means that there is no turn: where flex refuses others, it would have refused this question, too."""
+        if not (question.lane.lacks_capacity and self._governor.refusing(question.lane)):
+            return busy
+        return NoFlexCapacity(busy.message, patience=question.buying.flex_patience, retry_after=busy.retry_after)
+
     def _wait(self, failure: Failure, attempt: int, unreadable: int) -> float | None:
         """Seconds until the next try in this process; None when there is none."""
         if isinstance(failure, UnreadableAnswer):
@@ -122,9 +132,7 @@ class AzureOpenAIModel:
 
     async def _ask_once(self, question: Question, body: RequestBody, images: int) -> Reply:
         # As the service counts: the prompt, and all that the answer may need, are charged when the call arrives.
-        async with self._governor.turn(
-            question.deployment, images * PROMPT_TOKENS + question.max_output_tokens
-        ) as turn:
+        async with self._governor.turn(question.lane, images * PROMPT_TOKENS + question.max_output_tokens) as turn:
             with calling_model(
                 self._endpoint,
                 question.deployment,
@@ -132,7 +140,7 @@ class AzureOpenAIModel:
                 as_json=question.schema is not None,
             ) as replied:
                 try:
-                    status, headers, content = await self._post(body, turn)
+                    status, headers, content = await self._post(body, turn, self._timeout_of(question))
                     reply = self._read(status, headers, content, question, turn)
                 except Failure as failure:
                     if failure.reply:
@@ -161,10 +169,13 @@ class AzureOpenAIModel:
         turn.succeeded(headers)
         return reply
 
-    async def _post(self, body: RequestBody, turn: Turn) -> tuple[int, Mapping[str, str], bytes]:
+    def _timeout_of(self, question: Question) -> float:
+        return max(self._timeout, FLEX_TIMEOUT_SECONDS) if question.service_tier == "flex" else self._timeout
+
+    async def _post(self, body: RequestBody, turn: Turn, seconds: float) -> tuple[int, Mapping[str, str], bytes]:
         """Status, headers and body of the response, whatever they say."""
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(seconds):
                 # Many may get their turns at once. One begins in each turn of the event loop, so that it is never held
                 # up for long, and the first is sent before the last is begun.
                 async with self._starting:
@@ -173,10 +184,13 @@ class AzureOpenAIModel:
                     "/chat/completions",
                     cast_to=httpx2.Response,
                     content=body,
-                    options={"headers": {"Content-Type": "application/json", "Content-Length": str(len(body))}},
+                    options={
+                        "headers": {"Content-Type": "application/json", "Content-Length": str(len(body))},
+                        "timeout": seconds,
+                    },
                 )
         except TimeoutError:
-            raise _reported(TimedOut(f"The model did not answer within {self._timeout:g} seconds."), turn) from None
+            raise _reported(TimedOut(f"The model did not answer within {seconds:g} seconds."), turn) from None
         except APIStatusError as error:
             return error.status_code, error.response.headers, error.response.content
         except (APIConnectionError, aiohttp.ClientError) as error:

@@ -4,11 +4,16 @@ from dataclasses import dataclass, replace
 
 from pipeline.documents.choice import PageChoice
 from pipeline.model.foreign_text import letters
+from pipeline.pacing.lane import Lane
 from pipeline.schemas import AnswerSchema
 from pipeline.settings import MOST_OUTPUT_TOKENS, Detail, ReasoningEffort, ServiceTier, TierFallback
 
 TRUNCATED = frozenset({"length", "modellength", "maxtokens", "maxoutputtokens", "maxcompletiontokens"})
 """`finish_reason`, as `letters`, of an answer that used up its tokens: OpenAI's, Mistral's, others'."""
+
+
+SENT: frozenset[ServiceTier] = frozenset({"flex", "priority"})
+"""Tiers that a call names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +27,11 @@ class Buying:
     """What follows where the tier does not answer: `default` asks at the default tier, `none` goes on as it is."""
     flex_patience: float = 3600
     """Seconds without capacity at `flex` before `fallback` counts."""
+
+    @property
+    def after_flex(self) -> "Buying":
+        """How to go on when the patience with `flex` is over."""
+        return replace(self, tier="default") if self.tier == "flex" and self.fallback == "default" else self
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +58,11 @@ class Question:
     def service_tier(self) -> ServiceTier:
         """The tier to ask at: the lane that the question takes."""
         return self.buying.tier
+
+    @property
+    def lane(self) -> Lane:
+        """Where its calls take their turns."""
+        return Lane(self.deployment, self.service_tier if self.service_tier in SENT else "default")
 
     def at(self, tier: ServiceTier) -> "Question":
         """The same question at another tier."""

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pipeline.errors import ErrorCode, Failure, OperatorFailure, PermanentFailure, RetryableFailure
 from pipeline.model.foreign_text import shown
-from pipeline.model.question import Question, Reply
+from pipeline.model.question import SENT, Question, Reply
 from pipeline.model.reasons import Reason, Verdict
 from pipeline.pacing.waits import asked_wait, seconds_of
 
@@ -22,6 +22,14 @@ LONGEST_THROTTLING = 3600.0
 
 class QuotaUsedUp(OperatorFailure):
     """An allowance is used up, and waiting a minute does not help: money, a gateway's quota, a quota by the day."""
+
+
+class NoFlexCapacity(RetryableFailure):
+    """There is no capacity at the tier `flex` for now. `patience` is how many seconds the work waits for that."""
+
+    def __init__(self, message: str, *, patience: float, retry_after: float | None) -> None:
+        super().__init__(message, status=429, retry_after=retry_after)
+        self.patience = patience
 
 
 class RequestTooLarge(OperatorFailure):
@@ -53,6 +61,14 @@ def _meaning(reason: Reason, headers: Mapping[str, str], question: Question) -> 
         return content_filtered("request", reason.categories, reason)
     if advice := _advice(reason, headers, question):
         return advice.kind(f"{advice.text} {reason.words}", status=status, retry_after=retry_after)
+    if status == 400 and question.service_tier in SENT and _speaks_of_tier(reason):
+        return _no_such_tier(reason, question)
+    if status == 429 and question.service_tier == "flex":
+        return NoFlexCapacity(
+            f"The service has no capacity at the tier 'flex' now. {reason.words}",
+            patience=question.buying.flex_patience,
+            retry_after=retry_after,
+        )
     if status in MOMENTARY or status >= 500:
         what = "throttling" if status == 429 else "not available"
         return RetryableFailure(f"The model is {what}. {reason.words}", status=status, retry_after=retry_after)
@@ -60,6 +76,30 @@ def _meaning(reason: Reason, headers: Mapping[str, str], question: Question) -> 
         ErrorCode.REQUEST_REJECTED,
         f"The model service rejected the request. {reason.words}",
         {**reason.details, "param": reason.param},
+    )
+
+
+_OF_TIER = re.compile(r"service[ _]tier|(?:flex|priority) processing", re.IGNORECASE)
+
+
+def _speaks_of_tier(reason: Reason) -> bool:
+    return reason.param == "service_tier" or _OF_TIER.search(reason.message) is not None
+
+
+def _no_such_tier(reason: Reason, question: Question) -> Failure:
+    """The failure where the model is not sold at the tier, for the option's author or for the operator."""
+    tier, deployment = question.service_tier, shown(question.deployment, 100)
+    if question.buying.by_option:
+        return PermanentFailure(
+            ErrorCode.INVALID_INSTRUCTIONS,
+            f"'service_tier' is '{tier}', and the model of the deployment '{deployment}' is not sold at that tier:"
+            f" leave the option out, or name another tier or another deployment. {reason.words}",
+            {**reason.details, "option": "service_tier"},
+        )
+    return OperatorFailure(
+        f"SERVICE_TIER is '{tier}', and the model of the deployment '{deployment}' is not sold at that tier: set it to"
+        f" 'default', or deploy a model that is, as Global Standard. {reason.words}",
+        status=reason.status,
     )
 
 

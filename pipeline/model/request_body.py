@@ -9,7 +9,7 @@ from typing import Any
 import pybase64
 
 from pipeline.documents.facts import Pages, Picture, sent_pages
-from pipeline.model.question import Question
+from pipeline.model.question import SENT, Question
 
 SLICE_BYTES = 48 * 1024
 """Of the image, encoded at a time: 64 KiB of base64, four TLS records. Half of it costs clearly more processor
@@ -61,6 +61,8 @@ def request_body(question: Question, picture: Picture) -> RequestBody:
     }
     if question.reasoning_effort is not None:
         request["reasoning_effort"] = question.reasoning_effort
+    if question.service_tier in SENT:
+        request["service_tier"] = question.service_tier
     if question.schema is not None:
         request["response_format"] = question.schema.response_format
     request["messages"] = [

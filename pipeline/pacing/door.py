@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from dataclasses import dataclass
 
-from pipeline.pacing.gate import Gate
+from pipeline.pacing.gate import Busy, Gate
 
 
 @dataclass(slots=True, eq=False)
@@ -14,7 +14,7 @@ class _Comer:
 
 
 class Door:
-    """The door of one deployment. Work outside holds no more than a name."""
+    """The door of one lane. Work outside holds no more than a name."""
 
     def __init__(self, gate: Gate, most_inside: int) -> None:
         self._gate = gate
@@ -24,7 +24,7 @@ class Door:
         self._last_failed_before = True
         self._timer: asyncio.TimerHandle | None = None
         self._inside = 0
-        """Pieces of work that came in, whatever they do there."""
+        """Pieces of work that have a place, whatever they do there."""
         gate.changed = self.open
 
     @property
@@ -43,11 +43,11 @@ class Door:
         comer = _Comer(failed_before, self._loop.create_future())
         self._outside.append(comer)
         self.open()
-        if comer.let_in.done():
-            return
         try:
             async with asyncio.timeout(hold):
                 await comer.let_in
+        except Busy:  # sent away
+            raise
         except BaseException as error:
             if comer in self._outside:
                 self._outside.remove(comer)
@@ -56,6 +56,10 @@ class Door:
             if not isinstance(error, TimeoutError):
                 raise
             raise self._gate.busy() from None
+
+    def take_in(self) -> None:
+        """Give a place to work that came in by another lane's door."""
+        self._inside += 1
 
     def go_out(self) -> None:
         self._inside -= 1
@@ -71,12 +75,16 @@ class Door:
             opens_at = self._gate.worth_beginning_at(max(0, self._inside - self._gate.in_flight))
             if opens_at > now:
                 self._timer = self._loop.call_at(opens_at, self.open)
-                return
+                break
             comer = self._next()
             self._outside.remove(comer)
             if not comer.let_in.done():
                 self._inside += 1
                 comer.let_in.set_result(None)
+        while self._outside and self._gate.sends_away:
+            comer = self._outside.popleft()
+            if not comer.let_in.done():
+                comer.let_in.set_exception(self._gate.busy())
 
     def _next(self) -> _Comer:
         failed_before = not (self._gate.failing or self._last_failed_before)

@@ -1,4 +1,4 @@
-"""The gate of one deployment: which calls wait, how many are in flight, and until when it is closed."""
+"""The gate of one lane: which calls wait, how many are in flight, and until when it is closed."""
 
 import asyncio
 from collections import deque
@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from pipeline.errors import NotTried
+from pipeline.pacing.lane import Lane
 from pipeline.pacing.pace import LONGEST_STEP, Average, Pace
 from pipeline.pacing.pauses import Pauses
 from pipeline.pacing.waits import asked_wait
@@ -59,15 +60,15 @@ class _Waiter:
 
 
 class Gate:
-    """Grants turns to call one deployment, first come, first served.
+    """Grants turns to call in one lane, first come, first served.
 
     `changed` is called whenever a turn may come sooner or later than was thought.
     """
 
-    def __init__(self, deployment: str, most_in_flight: int, patience: float, rng: Random) -> None:
-        self._deployment = deployment
+    def __init__(self, lane: Lane, most_in_flight: int, patience: float, rng: Random) -> None:
+        self._lane = lane
         self._most_in_flight = most_in_flight
-        self._patience = patience
+        self._most_patience = patience
         self._loop = asyncio.get_running_loop()
         self._waiters: deque[_Waiter] = deque()
         self._timer: asyncio.TimerHandle | None = None
@@ -106,6 +107,21 @@ class Gate:
         return max(0.0, self._pauses.end_at - self._loop.time())
 
     @property
+    def refusing(self) -> bool:
+        """Whether it has throttled, and answered nothing since."""
+        return self._pauses.refusing
+
+    @property
+    def _patience(self) -> float:
+        """Seconds that a caller may wait here, with an image in its hand."""
+        return 0.0 if self.sends_away else self._most_patience
+
+    @property
+    def sends_away(self) -> bool:
+        """Whether no caller may wait here: a lane without capacity would fill the instance with them."""
+        return self._lane.lacks_capacity and self.refusing
+
+    @property
     def failing(self) -> bool:
         """Whether calls fail one after the other."""
         return self._pauses.failing
@@ -132,7 +148,7 @@ class Gate:
     def busy(self) -> Busy:
         wait, cause = max(self.wait(), 1.0), self._pauses.cause
         return Busy(
-            f"The deployment '{self._deployment}' is at its limit; a turn may come in {wait:.0f} seconds."
+            f"{self._lane} is at its limit; a turn may come in {wait:.0f} seconds."
             + (f" Its last call failed: {cause}" if cause else ""),
             retry_after=wait,
         )

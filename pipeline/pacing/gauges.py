@@ -1,4 +1,4 @@
-"""The governor's state as gauges, by deployment."""
+"""The governor's state as gauges, by lane."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -19,7 +19,7 @@ _GAUGES: tuple[tuple[str, str, str, Callable[[GovernorState], float | None]], ..
 
 
 def watch(governor: Governor) -> None:
-    """Report the state of `governor` from now on, by deployment. To be called on its event loop."""
+    """Report the state of `governor` from now on, by lane. To be called on its event loop."""
     loop = asyncio.get_running_loop()
     for name, unit, description, read in _GAUGES:
         meter.create_observable_gauge(
@@ -31,8 +31,12 @@ def _observer(
     loop: asyncio.AbstractEventLoop, governor: Governor, read: Callable[[GovernorState], float | None]
 ) -> Callable[[CallbackOptions], Iterable[Observation]]:
     def observations() -> list[Observation]:
-        values = ((deployment, read(governor.state(deployment))) for deployment in governor.deployments)
-        return [Observation(value, {"gen_ai.request.model": name}) for name, value in values if value is not None]
+        values = ((lane, read(governor.state(lane))) for lane in governor.lanes)
+        return [
+            Observation(value, {"gen_ai.request.model": lane.deployment, "openai.request.service_tier": lane.tier})
+            for lane, value in values
+            if value is not None
+        ]
 
     def observe(_options: CallbackOptions) -> Iterable[Observation]:
         # The SDK asks from its own thread; the governor belongs to the loop's.

@@ -1,6 +1,7 @@
 """The governor: how many calls may be in flight and how quickly they follow each other, learnt from the service.
 
-A quota is a rate: tokens a minute, whatever a call's latency. So the governor holds for each deployment
+A quota is a rate: tokens a minute, whatever a call's latency. So the governor holds for each lane (a deployment
+at a tier)
 
 - a **pace** (`pace.py`), in cost a second, at which calls start evenly. It is unknown, and holds nothing back, until
   the service first throttles. From then on each success quickens it a little, the more the longer all goes well, and a
@@ -20,16 +21,18 @@ One event loop, no threads: state changes between awaits only. Times are the loo
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from random import Random, SystemRandom
 
 from pipeline.pacing.door import Door
 from pipeline.pacing.gate import Gate, Turn
+from pipeline.pacing.lane import Lane
 
 
 @dataclass(frozen=True, slots=True)
 class GovernorState:
-    """One deployment at one moment, for metrics and for deciding whether to begin at all."""
+    """One lane at one moment, for metrics and for deciding whether to begin at all."""
 
     limit: int
     in_flight: int
@@ -44,16 +47,34 @@ class GovernorState:
 
 
 @dataclass(frozen=True, slots=True)
-class _Deployment:
+class _Known:
     gate: Gate
     door: Door
+
+
+@dataclass(slots=True)
+class _Place:
+    """The place of one piece of work, inside a door."""
+
+    governor: "Governor"
+    door: Door
+
+    def move_to(self, door: Door) -> None:
+        if door is not self.door:
+            self.door.go_out()
+            door.take_in()
+            self.door = door
+
+
+_place: ContextVar[_Place | None] = ContextVar("place", default=None)
+"""Of the work that the current task does."""
 
 
 class Governor:
     """One per process.
 
     Args:
-        most_in_flight: calls to one deployment under way at the same time.
+        most_in_flight: calls in one lane under way at the same time.
         patience: seconds to wait for a turn; a caller that would wait longer gets `Busy` at once.
         rng: for the jitter.
 
@@ -64,25 +85,30 @@ class Governor:
         self._most_in_flight = most_in_flight
         self._patience = patience
         self._rng = rng or SystemRandom()
-        self._deployments: dict[str, _Deployment] = {}
+        self._lanes: dict[Lane, _Known] = {}
 
     @asynccontextmanager
-    async def turn(self, deployment: str, cost: float = 1.0) -> AsyncIterator[Turn]:
-        """Wait for a turn to call `deployment`, first come, first served; the call is made inside.
+    async def turn(self, lane: Lane, cost: float = 1.0) -> AsyncIterator[Turn]:
+        """Wait for a turn to call in `lane`, first come, first served; the call is made inside.
 
-            async with governor.turn("vision", cost=5_000) as turn:
+            async with governor.turn(Lane("vision"), cost=5_000) as turn:
                 response = await post(…)
                 turn.succeeded(response.headers)
 
+        Work that came in by another lane's door moves over: there nobody waits for its turn.
+
         Args:
-            deployment: each has a quota of its own.
+            lane: each has a pace of its own.
             cost: what the call counts against the quota, as near as the caller knows, in a unit that is always the
                 same: its tokens, or 1 where all calls are alike.
 
         Raises:
             Busy: the wait would be longer than the governor's patience, or has become so.
         """
-        gate = self._used(deployment).gate
+        known = self._used(lane)
+        if (place := _place.get()) and place.governor is self:
+            place.move_to(known.door)
+        gate = known.gate
         turn = await gate.enter(cost)
         try:
             yield turn
@@ -90,8 +116,8 @@ class Governor:
             gate.leave()
 
     @asynccontextmanager
-    async def door(self, deployment: str, hold: float, *, failed_before: bool = False) -> AsyncIterator[None]:
-        """Wait, at most `hold` seconds, until it is worthwhile to begin work that will call `deployment`.
+    async def door(self, lane: Lane, hold: float, *, failed_before: bool = False) -> AsyncIterator[None]:
+        """Wait, at most `hold` seconds, until it is worthwhile to begin work that will call in `lane`.
 
         First come, first served, but work that has `failed_before` and other work take turns; while calls fail one
         after the other, the other work goes first. Where a few images fail each time, one that is answered ends the
@@ -100,37 +126,44 @@ class Governor:
         A caller that gets no place also waits the full `hold`: refusing it at once would spin the backlog between
         queue and app.
 
-            async with governor.door("vision", hold=300):
+            async with governor.door(Lane("vision"), hold=300):
                 image = await download(…)
-                async with governor.turn("vision", cost=5_000) as turn: …
+                async with governor.turn(Lane("vision"), cost=5_000) as turn: …
 
         Raises:
             Busy: no place came free.
         """
-        door = self._used(deployment).door
-        await door.come_in(hold, failed_before=failed_before)
+        place = _Place(self, self._used(lane).door)
+        await place.door.come_in(hold, failed_before=failed_before)
+        _place.set(place)
         try:
             yield
         finally:
-            door.go_out()
+            _place.set(None)
+            place.door.go_out()
 
-    def answers(self, deployment: str) -> bool:
+    def answers(self, lane: Lane) -> bool:
         """Whether any call to it succeeded in the last hour: a call that is refused then is only one too many."""
-        known = self._deployments.get(deployment)
+        known = self._lanes.get(lane)
         return known is not None and known.gate.answers
 
-    def answered_since(self, deployment: str, moment: float) -> bool:
+    def answered_since(self, lane: Lane, moment: float) -> bool:
         """Whether a call to it succeeded since `moment`, by the event loop's clock."""
-        known = self._deployments.get(deployment)
+        known = self._lanes.get(lane)
         return known is not None and known.gate.succeeded_at is not None and known.gate.succeeded_at >= moment
 
-    @property
-    def deployments(self) -> tuple[str, ...]:
-        """Those it knows something about."""
-        return tuple(self._deployments)
+    def refusing(self, lane: Lane) -> bool:
+        """Whether it has throttled, and answered nothing since."""
+        known = self._lanes.get(lane)
+        return known is not None and known.gate.refusing
 
-    def state(self, deployment: str) -> GovernorState:
-        known = self._deployments.get(deployment) or self._new(deployment)
+    @property
+    def lanes(self) -> tuple[Lane, ...]:
+        """Those it knows something about."""
+        return tuple(self._lanes)
+
+    def state(self, lane: Lane) -> GovernorState:
+        known = self._lanes.get(lane) or self._new(lane)
         gate = known.gate
         return GovernorState(
             limit=gate.limit,
@@ -141,12 +174,12 @@ class Governor:
             wait=gate.wait(),
         )
 
-    def _used(self, deployment: str) -> _Deployment:
-        known = self._deployments.get(deployment)
+    def _used(self, lane: Lane) -> _Known:
+        known = self._lanes.get(lane)
         if known is None:
-            known = self._deployments[deployment] = self._new(deployment)
+            known = self._lanes[lane] = self._new(lane)
         return known
 
-    def _new(self, deployment: str) -> _Deployment:
-        gate = Gate(deployment, self._most_in_flight, self._patience, self._rng)
-        return _Deployment(gate, Door(gate, self._most_in_flight))
+    def _new(self, lane: Lane) -> _Known:
+        gate = Gate(lane, self._most_in_flight, self._patience, self._rng)
+        return _Known(gate, Door(gate, self._most_in_flight))

@@ -42,12 +42,17 @@ class Pauses:
         """Whether calls fail one after the other."""
         return self._failed_in_a_row >= FAILURES_IN_A_ROW
 
+    @property
+    def refusing(self) -> bool:
+        """Whether it has throttled, and answered nothing since."""
+        return self._refused_in_a_row > 0
+
     def is_over(self, started: float) -> bool:
         """Whether a call that `started` then is none of the last episode's."""
         return started > self._episode_at
 
     def started(self, now: float) -> None:
-        if self._refused_in_a_row:
+        if self.refusing:
             # Until something is accepted again: not all those who waited for the end of a pause at once.
             self._throttled_until = max(self._throttled_until, now + self._rng.uniform(0.0, FIRST_PAUSE))
 

@@ -14,7 +14,7 @@ from the container's listing, or from the name alone.
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import UTC, datetime, timedelta
 from random import Random, SystemRandom
@@ -37,18 +37,20 @@ from pipeline.job.race import Outcome
 from pipeline.job.requests import Request
 from pipeline.names import image_of_sidecar, wants_result
 from pipeline.one_line import blob_label, one_line, short
+from pipeline.pacing.lane import Lane
 from pipeline.pacing.rates import LONGEST_WAIT_SECONDS, DailyTokens, OverRate
 from pipeline.pacing.waits import DEFERRALS, deferral_delay
 from pipeline.storage.facts import IN_BATCH, ClaimedElsewhere
 from pipeline.telemetry import DeliveryRecord, count_deferred, error_type
+from pipeline.triggers.lanes import Lanes, flex_delay, flex_wait
 
 logger = logging.getLogger("pipeline.deliveries")  # a name that people's queries match (docs/operations.md)
 
-HOLD_SECONDS = 1200.0
+HOLD_SECONDS = 720.0
 """How long a delivery waits at the governor's door, with nothing in hand but a name."""
-DEADLINE_SECONDS = 540.0
+DEADLINE_SECONDS = 1020.0
 """For one delivery from there on, however its time is spent: at host.json's functionTimeout of half an hour the host
-kills the worker, and with it all else that runs there."""
+kills the worker, and with it all else that runs there. A call at the tier flex takes FLEX_TIMEOUT_SECONDS of it."""
 MOST_TIME_OUTS = 5
 """Deliveries of one image whose call times out while calls for other images are answered, before it is given up."""
 
@@ -69,17 +71,18 @@ class Marks(Protocol):
 class Pacing(Protocol):
     """See `pipeline.pacing.governor.Governor`."""
 
-    def door(self, deployment: str, hold: float, *, failed_before: bool) -> AbstractAsyncContextManager[None]: ...
-    def answers(self, deployment: str) -> bool: ...
-    def answered_since(self, deployment: str, moment: float) -> bool: ...
+    def door(self, lane: Lane, hold: float, *, failed_before: bool) -> AbstractAsyncContextManager[None]: ...
+    def answers(self, lane: Lane) -> bool: ...
+    def answered_since(self, lane: Lane, moment: float) -> bool: ...
+    def refusing(self, lane: Lane) -> bool: ...
 
 
 class Deliveries:
     """All that triggers hand over, one call each.
 
     Args:
-        pacing: decides when work that will call the deployment may begin.
-        deployments: those that may be asked; the first is the one that most images are for.
+        pacing: decides when work that will call the model may begin.
+        lanes: those that there are.
         retry_for: seconds after which work that fails again and again becomes a failed result.
         tokens: what is left of the day's; None: there is no limit.
         deadline: seconds for one delivery once it has begun; what takes longer is deferred.
@@ -94,7 +97,7 @@ class Deliveries:
         marks: Marks,
         pacing: Pacing,
         *,
-        deployments: Sequence[str],
+        lanes: Lanes,
         retry_for: float,
         tokens: DailyTokens | None = None,
         deadline: float = DEADLINE_SECONDS,
@@ -106,7 +109,7 @@ class Deliveries:
         self._queue = queue
         self._marks = marks
         self._pacing = pacing
-        self._deployments = deployments
+        self._lanes = lanes
         self._retry_for = timedelta(seconds=retry_for)
         self._tokens = tokens
         self._deadline = deadline
@@ -133,15 +136,16 @@ class Deliveries:
         except RetryableFailure as failure:
             await self.defer_or_give_up(request, failure, record, begun)
         else:
-            if outcome is Outcome.IN_BATCH:
-                await self._mark(record.name, LONGEST.total_seconds(), IN_BATCH)
-            elif request.since is not None:
-                await self.unmark(request.name)
+            if outcome is Outcome.IN_BATCH or request.since is not None:
+                await self.remark(outcome, record)
 
     def _door(self, request: Request) -> AbstractAsyncContextManager[None]:
-        if not _calls_the_model(request):
+        if not _calls_the_model(request) or self._lanes.goes_by_batch(request):
             return nullcontext()
-        return self._pacing.door(self._deployment_of(request), HOLD_SECONDS, failed_before=request.attempt > 1)
+        lane = self._lanes.at_hand(request, self._now())
+        if lane.lacks_capacity and request.flex is None and self._pacing.refusing(lane):
+            return nullcontext()  # it is refused inside, where its question says how long its patience is
+        return self._pacing.door(lane, HOLD_SECONDS, failed_before=request.attempt > 1)
 
     async def defer_or_give_up(
         self, request: Request, failure: RetryableFailure, record: DeliveryRecord, begun: float
@@ -154,13 +158,21 @@ class Deliveries:
             RetryableFailure: the queue can't be reached.
         """
         now = self._now()
+        lane = self._lanes.known(request, record, now)
+        flex = flex_wait(request, failure, lane, now)
+        is_patient = flex is not None and now < flex.until
         # Work that was not tried has not failed: a backlog that takes longer than RETRY_FOR_SECONDS is not a failure
         # either. The time runs from the first attempt that failed.
-        tried = not (isinstance(failure, NotTried) or self._throttled_in_backlog(request, failure))
+        tried = not (isinstance(failure, NotTried) or is_patient or self._throttled_in_backlog(lane, failure))
         since = request.since if request.attempt > 1 and request.since else now
         # Where no image is answered, it is an outage, and no fault of this one.
-        singled_out = isinstance(failure, TimedOut) and self._pacing.answered_since(self._deployment_of(request), begun)
-        later = request.again(since=since, attempt=request.attempt + tried, timed_out=request.timed_out + singled_out)
+        singled_out = isinstance(failure, TimedOut) and self._pacing.answered_since(lane, begun)
+        later = request.again(
+            since=since,
+            attempt=request.attempt + tried,
+            timed_out=request.timed_out + singled_out,
+            flex=flex or request.flex,
+        )
         if later.timed_out >= MOST_TIME_OUTS:
             if await self._give_up(request, _timed_out(later.timed_out, failure)):
                 return
@@ -168,12 +180,15 @@ class Deliveries:
             tried and now - since >= self._retry_for and await self._give_up(request, self._exhausted(request, failure))
         ):
             return
-        delay = (
-            deferral_delay(request.attempt, failure.retry_after, self._rng)
-            if tried
-            else min(max(failure.retry_after or 1.0, 1.0), _longest_wait(failure))
-        )
-        if isinstance(failure, OverRate):  # the wait counts towards nothing, wherever it falls between two failures
+        if flex and is_patient:
+            delay = flex_delay(flex, now, failure.retry_after, self._rng)
+        elif tried:
+            delay = deferral_delay(request.attempt, failure.retry_after, self._rng)
+        else:
+            delay = min(max(failure.retry_after or 1.0, 1.0), _longest_wait(failure))
+        if (
+            isinstance(failure, OverRate) or is_patient
+        ):  # the wait counts towards nothing, wherever it falls between two failures
             later = later.model_copy(update={"since": since + timedelta(seconds=delay)})
         await self.defer(later, delay, error_type(failure))
         count_deferred(failure)
@@ -195,17 +210,12 @@ class Deliveries:
         await self._mark(request.name, delay, why)
         await self._queue.send(request, delay)
 
-    def _throttled_in_backlog(self, request: Request, failure: RetryableFailure) -> bool:
+    def _throttled_in_backlog(self, lane: Lane, failure: RetryableFailure) -> bool:
         """Whether it was throttled while others were answered: in a long backlog that may well happen to an image today
         and tomorrow.
         """
         throttled = failure.status == 429 and not isinstance(failure, OperatorFailure)
-        return throttled and self._pacing.answers(self._deployment_of(request))
-
-    def _deployment_of(self, request: Request) -> str:
-        """The deployment to be asked, as far as the request says; it says it in vain where it may not."""
-        named = request.options.deployment
-        return named if named is not None and named in self._deployments else self._deployments[0]
+        return throttled and self._pacing.answers(lane)
 
     def _exhausted(self, request: Request, failure: RetryableFailure) -> PermanentFailure:
         hours = self._retry_for.total_seconds() / 3600
@@ -220,11 +230,12 @@ class Deliveries:
 
     async def _give_up(self, request: Request, failure: PermanentFailure) -> bool:
         """Write the failed result; False when that is not possible yet either, or another run has the work."""
+        record = DeliveryRecord(request.container, request.name, request.attempt)
         try:
-            await self.end_as_failed(request, failure, DeliveryRecord(request.container, request.name, request.attempt))
+            outcome = await self.end_as_failed(request, failure, record)
         except RetryableFailure:
             return False
-        await self.unmark(request.name)
+        await self.remark(outcome, record)
         return True
 
     async def end_as_failed(self, request: Request, failure: PermanentFailure, record: DeliveryRecord) -> Outcome:
@@ -255,11 +266,15 @@ class Deliveries:
         except RetryableFailure as failure:
             logger.warning("%s is queued without its mark: %s", one_line(name), failure.message)
 
-    async def unmark(self, name: str) -> None:
+    async def remark(self, outcome: Outcome, record: DeliveryRecord) -> None:
+        """Mark the upload as one that waits for its batch; or no longer as one that waits."""
+        if outcome is Outcome.IN_BATCH:
+            await self._mark(record.name, LONGEST.total_seconds(), IN_BATCH)
+            return
         try:
-            await self._marks.clear(name)
+            await self._marks.clear(record.name)
         except RetryableFailure as failure:
-            logger.warning("%s keeps its mark until that expires: %s", one_line(name), failure.message)
+            logger.warning("%s keeps its mark until that expires: %s", one_line(record.name), failure.message)
 
 
 def _calls_the_model(request: Request) -> bool:

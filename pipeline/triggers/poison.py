@@ -126,7 +126,7 @@ class Poison:
                 blob_label(request.container, request.name),
                 extra={**record.fields(), "error_code": ErrorCode.CRASHED.value},
             )
-        await self._deliveries.unmark(request.name)
+        await self._deliveries.remark(outcome, record)
 
 
 _CRASHED = PermanentFailure(

@@ -2,11 +2,11 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast, override
 
 import pytest
 
@@ -22,6 +22,23 @@ from support.person import Person
 from support.pictures import picture
 from support.workshop import Workshop, workshop
 
+
+class WatchedService(BatchService):
+    """Passes each request through `watch`."""
+
+    @staticmethod
+    async def watch(call: Coroutine[Any, Any, Any]) -> Any:
+        return await call
+
+    @override
+    async def _send(self, call: Awaitable[Any]) -> dict[str, Any]:
+        try:
+            sent: dict[str, Any] = await self.watch(super()._send(call))
+        finally:
+            cast("Coroutine[Any, Any, Any]", call).close()  # where the watch did not begin it
+        return sent
+
+
 QUICK = Course(validating=0.01, finalizing=0.01, cancelling=0.01)
 
 
@@ -31,7 +48,7 @@ class BatchShop:
 
     shop: Workshop
     model: LocalModel
-    service: BatchService
+    service: WatchedService
 
     async def drop(self, name: str, data: bytes | None = None, **metadata: str) -> Request:
         said = {"instructions": "?", "service_tier": "batch"} | metadata
@@ -106,7 +123,7 @@ async def batch_shop(person: Person, certificates: Certificates) -> AsyncIterato
             async def token() -> str:
                 return "a-token"
 
-            service = BatchService(model.endpoint, token, 10)
+            service = WatchedService(model.endpoint, token, 10)
             try:
                 yield BatchShop(shop, model, service)
             finally:

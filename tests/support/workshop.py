@@ -40,6 +40,7 @@ from pipeline.storage.results import Results
 from pipeline.storage.shards import Shards
 from pipeline.storage.uploads import Uploads
 from pipeline.triggers.deliveries import Deliveries, Pacing
+from pipeline.triggers.lanes import Lanes
 from pipeline.triggers.messages import Messages
 from pipeline.triggers.poison import Poison
 from pipeline.upkeep.reconcile import Reconciler
@@ -142,7 +143,9 @@ class Workshop:
         """Another one each time, as in another process."""
         uploads, results = Uploads(self.service, "shop-images"), Results(self.service, "shop-results")
         lane = BatchLane(self.model, self.lines, self.settings.batch_deployment, now=lambda: self.time)
-        return Analyzer(self.settings, uploads, results, self.claims, self.model, batch_lane=lane)
+        return Analyzer(
+            self.settings, uploads, results, self.claims, self.model, batch_lane=lane, now=lambda: self.time
+        )
 
     @property
     def lines(self) -> Lines:
@@ -193,7 +196,7 @@ class Workshop:
             self.queue,
             self.marks,
             pacing or Governor(most_in_flight=8, patience=30),
-            deployments=self.settings.deployments,
+            lanes=Lanes.of(self.settings),
             retry_for=self.retry_for.total_seconds(),
             now=lambda: self.time,
             **options,
