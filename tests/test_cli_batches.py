@@ -1,12 +1,17 @@
 """`blobsight batches`, and what other commands say of images in batches."""
 
+import asyncio
+import os
+import pty
+import sys
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from support.batch_shop import BatchShop, batch_shop
 from support.guarded_storage import guarded
-from support.person import Person
+from support.person import ROOT, Person
 from support.pictures import picture
 from support.terminal import Ran, blobsight
 
@@ -57,7 +62,7 @@ async def test_what_waits_and_every_batch_are_listed_until_a_day_after_they_are_
     assert (answered, problem) == ("0", "")
     assert created
     assert submitted
-    assert when.startswith("within 24 hours, by ")
+    assert when.endswith(" as a rule")
     assert listed.talk == ""
     (found,) = (await run(shop, "batches", "--json")).json()["batches"]
     assert (
@@ -121,6 +126,26 @@ async def test_a_batch_is_cancelled_and_its_images_go_into_another(shop: BatchSh
     assert list(shop.billed.values()) == [1]
 
 
+async def test_a_person_is_asked_before_a_batch_is_cancelled(shop: BatchShop) -> None:
+    await drop(shop, "a.png")
+    shop.model.batches.script.plan(SLOW)
+    await shop.run()
+    for answer, said, is_asked in ((b"n\n", b"Nothing was cancelled.", False), (b"y\n", b"The app cancels it", True)):
+        terminal, stdin = pty.openpty()
+        os.write(terminal, answer)
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "blobsight", "batches", "cancel", (await shop.shards())[0].id, *PLACE),
+            *("--connection-string", shop.shop.person.cloud.front.connection_string),
+            stdin=stdin, stdout=PIPE, stderr=PIPE, cwd=ROOT,
+        )  # fmt: skip
+        _, talk = await process.communicate()
+        os.close(terminal)
+        os.close(stdin)
+        assert b"(1 question, 0 answered)? [y/N]" in talk
+        assert (process.returncode, said in talk) == (0, True)
+        assert [shard.cancel_asked for shard in await shop.shards()] == [is_asked]
+
+
 async def test_status_counts_images_in_batches_apart_and_lists_the_batches(shop: BatchShop) -> None:
     await drop(shop, "in/a.png", "in/bb.png")
     shop.model.batches.script.plan(SLOW)
@@ -131,7 +156,7 @@ async def test_status_counts_images_in_batches_apart_and_lists_the_batches(shop:
     assert ran.lines[:2] == [["pending", "4"], ["pending: in batches", "3"]]
     name, state, questions, answered, _, when = ran.lines[-1]
     assert (state, questions, answered) == ("being checked", "2", "0")
-    assert when.startswith("within 24 hours, by ")
+    assert when.endswith(" as a rule")
     assert "The oldest pending image was uploaded" in ran.talk
     assert "1 question (0.0 MB) waits to be sent in a batch" in ran.talk
     found = (await run(shop, "status", "in/", "--json")).json()
@@ -166,7 +191,7 @@ async def test_a_service_that_takes_no_batch_is_quoted(shop: BatchShop) -> None:
     await shop.run()
     ((_, state, *_, when, problem),) = (await run(shop, "batches")).lines
     assert state.startswith("refused, tried again ")
-    assert when == "within 24 hours of being submitted"
+    assert when == "24 hours after it is sent"
     assert "token_limit_exceeded" in problem or "token" in problem
 
 
@@ -229,13 +254,13 @@ def batch(state: State = State.SUBMITTED, *, age: float = 1, **facts: object) ->
 @pytest.mark.parametrize(
     ("found", "state", "when"),
     [
-        (batch(State.FILLING), "being filled", "within 24 hours of being submitted"),
-        (batch(State.UPLOADED), "file sent", "within 24 hours of being submitted"),
+        (batch(State.FILLING), "being filled", "24 hours after it is sent"),
+        (batch(State.UPLOADED), "file sent", "24 hours after it is sent"),
         (batch(status="in_progress", completed=20), "at work", "in about 4 hours"),
         (batch(status="in_progress", completed=10, failed=10), "at work", "in about 4 hours"),
         (batch(status="in_progress", completed=100), "at work", "in about 0 seconds"),
         (batch(status="in_progress", completed=0, age=25), "at work", "late: was due "),
-        (batch(status="a\x1b[31mb" * 50, completed=0), "a\\x1b[31mb", "within 24 hours, by "),
+        (batch(status="a\x1b[31mb" * 50, completed=0), "a\\x1b[31mb", "by "),
         (batch(status="in_progress", cancel_asked=True, completed=50), "to be cancelled", "in about 60 minutes"),
         (batch(State.ENDED, status="expired"), "being collected", "now"),
     ],

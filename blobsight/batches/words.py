@@ -29,7 +29,7 @@ _STATUSES = {
 HEAD = ("batch", "state", "questions", "size", "created", "submitted", "answered", "ready", "problem")
 RIGHT = (2, 3)
 SHORT_HEAD = ("batch", "state", "questions", "answered", "age", "ready")
-SHORT_RIGHT = (2, 3)
+SHORT_RIGHT = (2,)
 
 
 def row(batch: Shard, now: datetime) -> tuple[str, ...]:
@@ -75,8 +75,8 @@ def ready(batch: Shard, now: datetime) -> str:
     if moment is not None:
         return f"in about {span(moment - now)}"
     if latest is None:
-        return "within 24 hours of being submitted"
-    return f"within 24 hours, by {_moment(latest, now)}" if latest > now else f"late: was due {_moment(latest, now)}"
+        return "24 hours after it is sent"
+    return f"by {_moment(latest, now)} as a rule" if latest > now else f"late: was due {_moment(latest, now)}"
 
 
 def waits(unsent: Unsent, now: datetime) -> str:
@@ -113,4 +113,4 @@ def _answered(batch: Shard) -> str:
 def _moment(moment: datetime, now: datetime) -> str:
     """By the clock on the wall, with the day if that is another one."""
     local = moment.astimezone()
-    return f"{local:%H:%M}" if local.date() == now.astimezone().date() else f"{local:%Y-%m-%d %H:%M}"
+    return f"{local:%H:%M}" if local.date() == now.astimezone().date() else f"{local:%b %d %H:%M}"
