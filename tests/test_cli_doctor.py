@@ -13,15 +13,29 @@ from aiohttp import web
 from azure.core.credentials import AccessToken
 from azure.storage.blob.aio import BlobServiceClient
 from azure.storage.queue.aio import QueueServiceClient
-from support.fake_resource_manager import APP, GROUP, MODEL, NAMES, STORAGE, TOPIC, FakeResourceManager, healthy, role
+from support.fake_resource_manager import (
+    APP,
+    BATCH_SENDER,
+    GROUP,
+    MODEL,
+    NAMES,
+    STORAGE,
+    TOPIC,
+    FakeResourceManager,
+    definition,
+    healthy,
+    role,
+)
 from support.guarded_storage import guarded
 from support.person import ROOT, Person
+from support.templates import TEMPLATES
 from support.terminal import blobsight
 from support.workshop import Identity
 
 from blobsight.account import Account, Place
 from blobsight.doctor import azure_checks
 from blobsight.doctor import command as doctor
+from blobsight.doctor.azure_checks import BATCH_FUNCTION, BATCH_RIGHTS, BATCH_ROLE, BATCH_SKUS
 from blobsight.doctor.findings import Finding, Patient, Verdict
 from blobsight.doctor.resource_manager import Deployed, ResourceManager
 from localcloud.cloud import DATA_ACCOUNT
@@ -293,6 +307,11 @@ def two_bad_settings(answers: dict[str, Any]) -> None:
     setting("AZURE_OPENAI_DEPLOYMENT", None)(answers)
 
 
+def detail_not_taken(answers: dict[str, Any]) -> None:
+    setting("IMAGE_DETAIL", "original")(answers)
+    setting("AZURE_OPENAI_MODEL", "gpt-5.4-mini")(answers)
+
+
 def without_role(scope: str) -> Callable[[dict[str, Any]], None]:
     def change(answers: dict[str, Any]) -> None:
         answers[f"{scope}/providers/Microsoft.Authorization/roleAssignments"]["value"].pop()
@@ -329,6 +348,41 @@ def retiring(days: int) -> Callable[[dict[str, Any]], None]:
         answers[f"{MODEL}/models"]["value"][1]["skus"][0]["deprecationDate"] = soon(days)
 
     return change
+
+
+def deployed_for_batches(answers: dict[str, Any]) -> Any:
+    return answers[f"{MODEL}/deployments"]["value"][1]
+
+
+def without_batch_function(answers: dict[str, Any]) -> None:
+    answers[f"{APP}/functions"]["value"].pop()
+
+
+def without_batch_deployment(answers: dict[str, Any]) -> None:
+    answers[f"{MODEL}/deployments"]["value"].pop()
+
+
+def a_deployment_that_takes_no_batches(answers: dict[str, Any]) -> None:
+    deployed_for_batches(answers)["sku"]["name"] = "GlobalStandard"
+
+
+def another_model_for_batches(answers: dict[str, Any]) -> None:
+    deployed_for_batches(answers)["properties"]["model"]["version"] = "2026-09-01"
+
+
+def without_batch_role(answers: dict[str, Any]) -> None:
+    answers[f"{MODEL}/providers/Microsoft.Authorization/roleAssignments"]["value"].pop(0)
+
+
+def a_batch_role_on_another_account(answers: dict[str, Any]) -> None:
+    roles = answers[f"{MODEL}/providers/Microsoft.Authorization/roleAssignments"]["value"]
+    roles[0] = role(f"{MODEL}-2", BATCH_SENDER)
+
+
+def a_batch_role_that_excludes(answers: dict[str, Any]) -> None:
+    answers[f"{MODEL}/providers/Microsoft.Authorization/roleDefinitions/{BATCH_SENDER}"] = definition(
+        "*", excluded=("batches/cancel/*",)
+    )
 
 
 def without_topic(answers: dict[str, Any]) -> None:
@@ -371,6 +425,23 @@ def test_the_settings_that_the_triggers_name_are_looked_for() -> None:
     assert set(named) == azure_checks.TRIGGERS_SETTINGS
 
 
+def test_what_batches_need_is_what_the_templates_give() -> None:
+    sender = TEMPLATES["modules/openai-access.bicep"].resource("batchSender")["properties"]
+    assert sender["permissions"][0]["dataActions"] == [
+        f"Microsoft.CognitiveServices/accounts/OpenAI/{right}" for right in BATCH_RIGHTS
+    ]
+    assert TEMPLATES["main.bicep"].parameters["batchSku"].decorators["allowed"] == (["", *sorted(BATCH_SKUS)[::-1]],)
+    assert f"def {BATCH_FUNCTION}(" in (ROOT / "function_app.py").read_text(encoding="utf-8")
+
+
+async def test_batches_that_are_not_wanted_are_no_problem(patient: Patient, azure: FakeResourceManager) -> None:
+    setting("BATCH_DEPLOYMENT", None)(azure.answers)
+    for change in (without_batch_function, without_batch_deployment, without_batch_role):
+        change(azure.answers)
+    found = await doctor.look(doctor.AZURE["batches"], patient)
+    assert (found.verdict, found.seen) == (Verdict.OK, "off: BATCH_DEPLOYMENT is not set")
+
+
 @pytest.mark.parametrize(
     ("check", "change", "seen", "cure"),
     [
@@ -378,6 +449,7 @@ def test_the_settings_that_the_triggers_name_are_looked_for() -> None:
         ("function app", without_code, "without analyze_deferred, analyze_image, analyze_request", "azd deploy"),
         ("app settings", two_bad_settings, "MAX_OUTPUT_TOKENS is 'many'", "docs/settings.md"),
         ("app settings", two_bad_settings, "AZURE_OPENAI_DEPLOYMENT is missing", "docs/settings.md"),
+        ("app settings", detail_not_taken, "IMAGE_DETAIL is 'original', which gpt-5.4-mini", "docs/settings.md"),
         ("app settings", setting("AzureWebJobsStorage", ""), "AzureWebJobsStorage is set", "azd up"),
         ("app settings", setting("DEFERRED_QUEUE", None), "DEFERRED_QUEUE is not set", "azd up"),
         ("app settings", setting("INPUT_CONTAINER", "pictures"), "INPUT_CONTAINER of the app is pictures", "azd up"),
@@ -389,6 +461,13 @@ def test_the_settings_that_the_triggers_name_are_looked_for() -> None:
         ("model deployment", unfinished_deployment, "'vision' is Failed", "Foundry"),
         ("model deployment", retiring(119), "which retires on", "AZURE_OPENAI_MODEL"),
         ("model deployment", retiring(-30), "which retired on", "AZURE_OPENAI_MODEL"),
+        ("batches", without_batch_function, "no function run_batches", "azd deploy"),
+        ("batches", without_batch_deployment, "has no deployment 'vision-batch'", "AZURE_OPENAI_BATCH_DEPLOYMENT"),
+        ("batches", a_deployment_that_takes_no_batches, "of the kind GlobalStandard", "DataZoneBatch or GlobalBatch"),
+        ("batches", another_model_for_batches, "2026-09-01, but 'vision' is gpt-5.4-mini 2026-03-17", "same model"),
+        ("batches", without_batch_role, "lacks batch-jobs/write, batches/cancel/action, files/delete", BATCH_ROLE),
+        ("batches", a_batch_role_on_another_account, "lacks batch-jobs/write", f"--scope {MODEL}"),
+        ("batches", a_batch_role_that_excludes, "lacks batches/cancel/action on oai-blobsight", BATCH_ROLE),
         ("event subscription", without_topic, "no Event Grid topic", "azd up"),
         ("event subscription", without_subscription, "it has: none", "azd hooks run postdeploy"),
         ("event subscription", to_another_app, "it has: analyze-image-webhook", "azd hooks run postdeploy"),

@@ -13,7 +13,7 @@ from PIL import Image
 from support.documents import animation, pdf, psd, tiff
 from support.person import Person
 from support.pictures import picture
-from support.workshop import BUSY, THROTTLED, Workshop, workshop
+from support.workshop import BUSY, THROTTLED, Workshop, failing, workshop
 
 from pipeline.documents import pdf_process
 from pipeline.errors import ErrorCode, Failure, PermanentFailure, RetryableFailure
@@ -49,13 +49,6 @@ def pages_of(result: dict[str, Any]) -> list[tuple[int, str | None, str | None]]
     return [
         (page["number"], page["text"], page["error"] and page["error"]["code"]) for page in result["answer"]["pages"]
     ]
-
-
-def refused_for_good() -> Any:
-    async def refuse() -> None:
-        raise FILTERED
-
-    return refuse
 
 
 @pytest.mark.parametrize(
@@ -151,7 +144,7 @@ async def test_a_page_whose_first_reply_does_not_meet_the_schema_is_asked_once_m
 async def test_a_rerun_asks_only_about_the_pages_without_an_answer(shop: Workshop) -> None:
     request = await drop(shop, pdf(["1", "2", "3"]), per_page="true")
     shop.model.replies.extend(map(answered, ("one", "three", "two")))
-    shop.model.behaviours.extend([_nothing, refused_for_good()])
+    shop.model.behaviours.extend([_nothing, failing(FILTERED)])
     await shop.analyzer.analyze(request)
     failed = await shop.result("a.pdf")
     assert (failed["status"], failed["error"]["code"]) == ("failed", "content_filtered")
@@ -222,7 +215,13 @@ async def test_what_the_model_takes_is_noted_for_all_instances_answers_and_failu
 
 
 def test_the_process_says_first_what_it_draws_and_then_draws_it() -> None:
-    asked = {"pages": [[2, None]], "most_pages": 2, "longest_side": 512, "page_bytes": 100_000}
+    asked = {
+        "pages": [[2, None]],
+        "most_pages": 2,
+        "resolution": [512, None],
+        "page_bytes": 100_000,
+        "sent_bytes": 200_000,
+    }
     target = io.BytesIO()
     pdf_process.render(pypdfium2.PdfDocument(pdf(["1", "2", "3"])), asked, target, sandboxed=True)
     beginning, first, *_ = target.getvalue().split(b"\n")
@@ -235,6 +234,12 @@ def test_the_process_says_first_what_it_draws_and_then_draws_it() -> None:
     [({"pages": [[4, 4]]}, "no such pages"), ({"pages": [[1, None]]}, "too many"), ({"page_bytes": 10}, "page")],
 )
 def test_the_process_names_what_it_can_not_do(asked: dict[str, Any], problem: str) -> None:
-    usual = {"pages": [[1, 1]], "most_pages": 2, "longest_side": 512, "page_bytes": 100_000}
+    usual = {
+        "pages": [[1, 1]],
+        "most_pages": 2,
+        "resolution": [512, None],
+        "page_bytes": 100_000,
+        "sent_bytes": 200_000,
+    }
     with pytest.raises(pdf_process.Refused, match=problem):
         pdf_process.render(pypdfium2.PdfDocument(pdf(["1", "2", "3"])), usual | asked, io.BytesIO(), sandboxed=True)

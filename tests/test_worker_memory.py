@@ -25,6 +25,7 @@ from pipeline.job.answering import ModelAnswerer
 from pipeline.job.memory import Budget, Content
 from pipeline.job.preparing import CONVERSIONS, Preparer
 from pipeline.job.work import Asked, Stopwatch
+from pipeline.model.original import DeployedModels
 from pipeline.model.question import Question, Reply
 
 ROUNDS = 2
@@ -73,7 +74,7 @@ async def _measure(files: list[bytes]) -> tuple[dict[str, int], int, int, int]:
     """(outcomes, bytes held at the peak, bytes held at the end, IMAGE_MEMORY_BYTES), as a worker of the app does it."""
     app()
     memory = settings().image_memory_bytes
-    answerer = ModelAnswerer(Model(), Preparer(settings(), Budget(memory // 2)))
+    answerer = ModelAnswerer(Model(), Preparer(settings(), Budget(memory // 2)), DeployedModels("vision"))
     asked = Asked(Instructions("?", Origin.SETTING, None), Question("?", "vision", "", "auto", 100))
 
     async def outcome(data: bytes) -> str:

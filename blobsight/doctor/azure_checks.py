@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from fnmatch import fnmatchcase
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,6 +13,7 @@ from blobsight.doctor.findings import Finding, Patient, failed, ok, skipped
 from blobsight.doctor.resource_manager import Refused, ResourceManager
 from blobsight.hosts import MODEL, host_of, is_trusted
 from pipeline.job.public import BLOB_CREATED
+from pipeline.model.original import ORIGINAL, takes_original
 from pipeline.settings import Settings, SettingsError
 
 MODEL_SCOPE = "https://cognitiveservices.azure.com/.default"
@@ -29,6 +31,21 @@ FUNCTIONS = {
     "record_poison_deferred",
     "reconcile",
 }
+MODEL_RIGHT = "deployments/chat/completions/action"
+"""The data action that asking a model takes."""
+BATCH_FUNCTION = "run_batches"
+"""It is there where BATCH_DEPLOYMENT is set."""
+BATCH_SKUS = {"GlobalBatch", "DataZoneBatch"}
+BATCH_RIGHTS = (
+    "batch-jobs/write",
+    "batches/cancel/action",
+    "batches/read",
+    "files/delete",
+    "files/read",
+    "files/write",
+)
+"""Data actions that sending batches takes, as in infra/bicep/modules/openai-access.bicep."""
+BATCH_ROLE = "Cognitive Services OpenAI Contributor"
 TRIGGERS_SETTINGS = {"INPUT_CONTAINER", "REQUESTS_QUEUE", "DEFERRED_QUEUE"}
 """Settings that function_app.py names in its triggers."""
 
@@ -116,6 +133,11 @@ async def app_settings(patient: Patient) -> Finding:
     ]
     if settings is not None:
         problems += _elsewhere(patient, settings)
+        if settings.image_detail == ORIGINAL and takes_original(settings.openai_model) is False:
+            problems.append(
+                f"IMAGE_DETAIL is '{ORIGINAL}', which {settings.openai_model} (AZURE_OPENAI_MODEL) does not"
+                " take: set it to auto, low or high, or deploy a model that takes it."
+            )
     if problems:
         return failed(
             " ".join(problems), "Correct them: azd env set BLOBSIGHT_SETTINGS …, then azd up. See docs/settings.md."
@@ -154,13 +176,15 @@ async def app_roles(patient: Patient) -> Finding:
     if storage is not None:
         wanted += _on_storage(patient, storage)
     model = await _model_account(arm, patient)
-    if model is not None:
-        wanted.append(_Wanted("Cognitive Services OpenAI User", _MODEL_USERS, model["id"]))
-    if not wanted:
+    if storage is None and model is None:
         return skipped("neither the storage account nor the model's account is in this subscription")
-    accounts = [each for each in (storage, model and model["id"]) if each]
-    has = [role for account in accounts for role in await arm.roles(account, principal)]
+    has = await arm.roles(storage, principal) if storage else []
     missing = [each for each in wanted if not each.is_among(has)]
+    if model is not None:
+        calling = _Wanted("Cognitive Services OpenAI User", _MODEL_USERS, model["id"])
+        wanted.append(calling)
+        if await _lacking(arm, model["id"], principal, [MODEL_RIGHT]):
+            missing.append(calling)
     if missing:
         return failed(
             "the app's identity lacks " + ", ".join(str(each) for each in missing),
@@ -244,6 +268,76 @@ def _retirement(models: Any, used: Mapping[str, Any], sku: str | None) -> dateti
             known = [datetime.fromisoformat(date) for date in dates if date]
             return min((date if date.tzinfo else date.replace(tzinfo=UTC) for date in known), default=None)
     return None
+
+
+async def batches(patient: Patient) -> Finding:  # noqa: PLR0911 - one for each thing that may be wrong
+    """Check that batches can be sent, where there is a deployment for them."""
+    arm, deployed = _arm(patient), patient.deployed
+    name = (await arm.app_settings(deployed.app)).get("BATCH_DEPLOYMENT", "").strip()
+    if not name:
+        return ok("off: BATCH_DEPLOYMENT is not set")
+    if BATCH_FUNCTION not in await arm.functions(deployed.app):
+        return failed(f"the app has no function {BATCH_FUNCTION}, which sends batches", "Deploy its code: azd deploy")
+    account = await _model_account(arm, patient)
+    if account is None:
+        return skipped(f"no account in this subscription has the endpoint {deployed.model_endpoint or '(not set)'}")
+    found = {deployment["name"]: deployment for deployment in await arm.model_deployments(account["id"])}
+    if name not in found:
+        return failed(
+            f"{account['name']} has no deployment '{name}'",
+            "Have it deployed: azd env set AZURE_OPENAI_BATCH_DEPLOYMENT, then azd provision; in an account that was"
+            " there before, by its owner.",
+        )
+    sku = found[name].get("sku", {}).get("name")
+    if sku not in BATCH_SKUS:
+        return failed(
+            f"'{name}' is a deployment of the kind {sku}, which takes no batches",
+            f"Give BATCH_DEPLOYMENT one of the kind {' or '.join(sorted(BATCH_SKUS))}.",
+        )
+    ours, main = _model_of(found[name]), _model_of(found.get(str(deployed.model_deployment)))
+    if main and ours != main:
+        return failed(
+            f"'{name}' is {ours}, but '{deployed.model_deployment}' is {main}",
+            "Deploy the same model in both: an answer counts for the same question, whichever of them gave it.",
+        )
+    principal = await _principal(arm, deployed.app)
+    if principal is None:
+        return skipped("the app has no identity, or several (see 'app roles')")
+    missing = await _lacking(arm, account["id"], principal, BATCH_RIGHTS)
+    if missing:
+        return failed(
+            f"the app's identity lacks {', '.join(missing)} on {account['name']}",
+            f"az role assignment create --role '{BATCH_ROLE}' --assignee-object-id {principal}"
+            f" --assignee-principal-type ServicePrincipal --scope {account['id']}",
+        )
+    return ok(f"'{name}' is {ours}, of the kind {sku}, and the app may send batches")
+
+
+def _model_of(deployment: Mapping[str, Any] | None) -> str | None:
+    if deployment is None:
+        return None
+    model = deployment["properties"]["model"]
+    return f"{model['name']} {model.get('version') or ''}".rstrip()
+
+
+async def _lacking(arm: ResourceManager, account: str, principal: str, rights: Iterable[str]) -> list[str]:
+    """Return the data actions on the account's `OpenAI/` that none of the principal's roles allows."""
+    assigned = [
+        role
+        for role, where in await arm.roles(account, principal)
+        if f"{account}/".lower().startswith(f"{where}/".lower())
+    ]
+    roles = [await arm.data_actions(account, role) for role in dict.fromkeys(assigned)]
+
+    def has(right: str) -> bool:
+        action = f"Microsoft.CognitiveServices/accounts/OpenAI/{right}"
+        return any(_among(allowed, action) and not _among(excluded, action) for allowed, excluded in roles)
+
+    return [right for right in rights if not has(right)]
+
+
+def _among(patterns: Iterable[str], action: str) -> bool:
+    return any(fnmatchcase(action.lower(), pattern.lower()) for pattern in patterns)
 
 
 async def model_answers(patient: Patient) -> Finding:

@@ -40,6 +40,7 @@ AZURE: Mapping[str, Check] = {
     "app settings": azure_checks.app_settings,
     "app roles": azure_checks.app_roles,
     "model deployment": azure_checks.model_deployment,
+    "batches": azure_checks.batches,
     "event subscription": azure_checks.event_subscription,
 }
 MODEL: Mapping[str, Check] = {"model": azure_checks.model_answers}

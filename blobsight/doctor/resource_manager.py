@@ -150,6 +150,17 @@ class ResourceManager:
             for each in properties
         ]
 
+    async def data_actions(self, scope: str, role: str) -> tuple[list[str], list[str]]:
+        """The data actions that a role allows, and those that it excludes from them; either may have wildcards."""
+        found = await self._ask(
+            "GET", f"{scope}/providers/Microsoft.Authorization/roleDefinitions/{role}", AUTHORIZATION
+        )
+        permissions = found["properties"]["permissions"]
+        return (
+            [action for each in permissions for action in each.get("dataActions") or []],
+            [action for each in permissions for action in each.get("notDataActions") or []],
+        )
+
     async def _list(self, path: str, version: str, query: Mapping[str, str] | None = None) -> list[Mapping[str, Any]]:
         found: list[Mapping[str, Any]] = []
         answer = await self._ask("GET", path, version, query)

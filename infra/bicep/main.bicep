@@ -115,6 +115,22 @@ param modelSku string = 'GlobalStandard'
 @minValue(1)
 param modelCapacity int = 50
 
+@description('Name of a second deployment of the model, which answers in batches at half price. Empty for none: the tier batch is refused then.')
+@maxLength(64)
+param batchDeploymentName string = ''
+
+@description('Where an image of a batch may be computed: GlobalBatch is anywhere in the world, DataZoneBatch the data zone of the account\'s region. Empty for the one that goes with modelSku.')
+@allowed([
+  ''
+  'GlobalBatch'
+  'DataZoneBatch'
+])
+param batchSku string = ''
+
+@description('Thousands of input tokens that may be in batches at a time.')
+@minValue(1)
+param batchCapacity int = 10000
+
 @description('Whether the 2024 tutorial\'s HTTP function is there.')
 param processImageEnabled bool = false
 
@@ -210,6 +226,9 @@ module resources 'resources.bicep' = {
     modelVersion: modelVersion
     modelSku: modelSku
     modelCapacity: modelCapacity
+    batchDeploymentName: batchDeploymentName
+    batchSku: batchSku
+    batchCapacity: batchCapacity
     processImageEnabled: processImageEnabled
     pipelineSettings: pipelineSettings
     instanceMemoryMB: instanceMemoryMB

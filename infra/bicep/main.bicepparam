@@ -59,6 +59,11 @@ param modelSku = readEnvironmentVariable('AZURE_OPENAI_SKU', '') == ''
 param modelCapacity = int(readEnvironmentVariable('AZURE_OPENAI_CAPACITY', '') == ''
   ? '50'
   : readEnvironmentVariable('AZURE_OPENAI_CAPACITY', ''))
+param batchDeploymentName = readEnvironmentVariable('AZURE_OPENAI_BATCH_DEPLOYMENT', '')
+param batchSku = readEnvironmentVariable('AZURE_OPENAI_BATCH_SKU', '')
+param batchCapacity = int(readEnvironmentVariable('AZURE_OPENAI_BATCH_CAPACITY', '') == ''
+  ? '10000'
+  : readEnvironmentVariable('AZURE_OPENAI_BATCH_CAPACITY', ''))
 param processImageEnabled = bool(readEnvironmentVariable('PROCESS_IMAGE_ENABLED', '') == ''
   ? 'false'
   : readEnvironmentVariable('PROCESS_IMAGE_ENABLED', ''))

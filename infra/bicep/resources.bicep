@@ -105,6 +105,22 @@ param modelSku string = 'GlobalStandard'
 @minValue(1)
 param modelCapacity int = 50
 
+@description('Name of a second deployment of the model, which answers in batches at half price. Empty for none: the tier batch is refused then.')
+@maxLength(64)
+param batchDeploymentName string = ''
+
+@description('Where an image of a batch may be computed: GlobalBatch is anywhere in the world, DataZoneBatch the data zone of the account\'s region. Empty for the one that goes with modelSku.')
+@allowed([
+  ''
+  'GlobalBatch'
+  'DataZoneBatch'
+])
+param batchSku string = ''
+
+@description('Thousands of input tokens that may be in batches at a time.')
+@minValue(1)
+param batchCapacity int = 10000
+
 @description('Whether the 2024 tutorial\'s HTTP function is there.')
 param processImageEnabled bool = false
 
@@ -198,6 +214,10 @@ var openAiName = openAiIsNew ? 'oai-blobsight-${token}' : existingOpenAiName
 var openAiResourceGroup = openAiIsNew || empty(existingOpenAiResourceGroup)
   ? resourceGroup().name
   : existingOpenAiResourceGroup
+
+var batches = !empty(batchDeploymentName)
+// Whoever keeps the computing in a data zone keeps that of batches there, too.
+var batchSkuOfModel = modelSku == 'DataZoneStandard' ? 'DataZoneBatch' : 'GlobalBatch'
 
 var networkName = 'vnet-blobsight-${token}'
 var applicationInsightsName = 'appi-blobsight-${token}'
@@ -301,6 +321,9 @@ module openAi 'modules/openai.bicep' = if (openAiIsNew) {
     modelVersion: modelVersion
     modelSku: modelSku
     modelCapacity: modelCapacity
+    batchDeploymentName: batchDeploymentName
+    batchSku: empty(batchSku) ? batchSkuOfModel : batchSku
+    batchCapacity: batchCapacity
     networkIsolation: isolated
   }
 }
@@ -312,6 +335,7 @@ module openAiAccess 'modules/openai-access.bicep' = {
     accountName: openAiName
     appPrincipalId: identity.outputs.principalId
     customRoles: customRoles
+    batches: batches
   }
   dependsOn: [
     openAi
@@ -448,6 +472,8 @@ module app 'modules/function-app.bicep' = {
         // than the last quarter.
         // Larger bodies are refused by the host, before it reads them; MAX_IMAGE_BYTES is the app's own limit.
         FUNCTIONS_REQUEST_BODY_SIZE_LIMIT: '52428800'
+        // Of an account that was there before it is not known; BLOBSIGHT_SETTINGS may say it.
+        AZURE_OPENAI_MODEL: openAiIsNew ? modelName : ''
         IMAGE_MEMORY_BYTES: string(instanceMemoryMB * (instanceMemoryMB > 512 ? 262144 : 131072))
       },
       pipelineSettings,
@@ -456,6 +482,11 @@ module app 'modules/function-app.bicep' = {
         : {
             INSTRUCTIONS_CONTAINER: instructionsContainer
           },
+      batches
+        ? {
+            BATCH_DEPLOYMENT: batchDeploymentName
+          }
+        : {},
       {
         INPUT_CONTAINER: inputContainer
         OUTPUT_CONTAINER: outputContainer
@@ -528,6 +559,7 @@ module alerts 'modules/alerts.bicep' = if (hardened || alertsEnabled) {
     topicId: topic.outputs.id
     openAiId: openAiAccess.outputs.accountId
     modelDeploymentName: modelDeploymentName
+    batches: batches
     failedResultsThreshold: failedResultsThreshold
     throttledCallsThreshold: throttledCallsThreshold
   }

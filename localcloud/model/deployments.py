@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from localcloud.model.errors import RefusedError, invalid_request, operation_not_supported, tier_unsupported
+from localcloud.model.question import Deployed
 
 type Sku = Literal["GlobalStandard", "DataZoneStandard", "Standard", "GlobalBatch", "DataZoneBatch"]
 
-MODEL = "blobsight-local-ocr"
-"""The name of the model in answers."""
+MODEL = Deployed().name
+"""The name of the model in answers, unless a test says otherwise."""
 
 TIERS = ("auto", "default", "flex", "priority")
 

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Literal
 from uuid import uuid4
 
 from pipeline.batches.collecting import Collector, each
@@ -17,6 +18,11 @@ from pipeline.storage.lines import Lines
 from pipeline.storage.shards import DONE, Shards
 
 logger = logging.getLogger("pipeline.batches")  # a name that people's queries match (docs/operations.md)
+
+type Problem = Literal["operator", "quota", "passing"]
+"""Why a shard does not go on: the operator has to fix something; the queue of batches is full; or it may go on at the
+next run. The alert stuck-batches goes by it (infra/bicep/modules/alerts.bicep)."""
+_FULL = frozenset({"token_limit_exceeded", "too_many_tasks"})
 
 RUN_SECONDS = 1200.0
 """One run's time, inside functionTimeout; the next one goes on where it stopped."""
@@ -148,10 +154,10 @@ class Batches:
         except _Overtaken:
             logger.info("The shard %s is taken on by another run.", stored.shard.id)
         except Refused as refusal:
+            _warn(stored.shard, _why(refusal.code), refusal.message)
             await self._note_quietly(stored, stored.shard.refused(refusal.message, self._now()))
         except RetryableFailure as failure:
-            kind = "the operator has to fix something" if isinstance(failure, OperatorFailure) else "it goes on later"
-            logger.warning("The shard %s (%s): %s", stored.shard.id, kind, failure.message)
+            _warn(stored.shard, "operator" if isinstance(failure, OperatorFailure) else "passing", failure.message)
             problem = stored.shard.model_copy(update={"problem": failure.message[:500]})
             if problem != stored.shard:
                 await self._note_quietly(stored, problem)
@@ -217,6 +223,8 @@ class Batches:
         seen = shard.seen(status, now)
         if seen != shard.model_copy(update={"checked_at": now}):
             await self._note(stored, seen)
+        if status.may_be_taken_later:
+            _warn(shard, _why(status.code), seen.problem or "The batch failed.")
         if not status.has_ended and status.status != "cancelling" and (shard.cancel_asked or shard.is_too_late(now)):
             await self._service.cancel(status.id)
         return status.has_ended
@@ -258,3 +266,18 @@ class _Stored:
 
 class _Overtaken(Exception):
     """Another run, or a person, has changed the shard."""
+
+
+def _why(code: str | None) -> Problem:
+    """Why the service does not take a batch, by its own word."""
+    return "quota" if code in _FULL else "operator"
+
+
+def _warn(shard: Shard, problem: Problem, message: str) -> None:
+    logger.warning(
+        "The shard %s does not go on (%s): %s",
+        shard.id,
+        problem,
+        message,
+        extra={"problem": problem, "shard": shard.id},
+    )

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from pipeline.errors import ErrorCode, Failure, OperatorFailure, PermanentFailure, RetryableFailure
 from pipeline.model.foreign_text import shown
+from pipeline.model.original import is_about_original, not_taken
 from pipeline.model.question import SENT, Question, Reply
 from pipeline.model.reasons import Reason, Verdict
 from pipeline.pacing.waits import asked_wait, seconds_of
@@ -61,8 +62,8 @@ def _meaning(reason: Reason, headers: Mapping[str, str], question: Question) -> 
         return content_filtered("request", reason.categories, reason)
     if advice := _advice(reason, headers, question):
         return advice.kind(f"{advice.text} {reason.words}", status=status, retry_after=retry_after)
-    if status == 400 and question.service_tier in SENT and _speaks_of_tier(reason):
-        return _no_such_tier(reason, question)
+    if refused := _refused_option(reason, question):
+        return refused
     if status == 429 and question.service_tier == "flex":
         return NoFlexCapacity(
             f"The service has no capacity at the tier 'flex' now. {reason.words}",
@@ -77,6 +78,15 @@ def _meaning(reason: Reason, headers: Mapping[str, str], question: Question) -> 
         f"The model service rejected the request. {reason.words}",
         {**reason.details, "param": reason.param},
     )
+
+
+def _refused_option(reason: Reason, question: Question) -> Failure | None:
+    """The failure where the model does not know an option or a setting; None for any other refusal."""
+    if reason.status == 400 and question.service_tier in SENT and _speaks_of_tier(reason):
+        return _no_such_tier(reason, question)
+    if is_about_original(reason, question):
+        return not_taken(question, words=reason.words)
+    return None
 
 
 _OF_TIER = re.compile(r"service[ _]tier|(?:flex|priority) processing", re.IGNORECASE)

@@ -17,16 +17,21 @@ from azure.monitor.opentelemetry.exporter.export.logs._exporter import _convert_
 from opentelemetry.instrumentation.logging.handler import LoggingHandler
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
-from support.person import ROOT
-from support.templates import TEMPLATES, resources
+from support.batch_shop import batch_shop
+from support.person import ROOT, Person
+from support.templates import TEMPLATES, module, resources, source
 
+from localcloud.certificates import Certificates
+from localcloud.model import UNAVAILABLE
+from localcloud.model.batches import BATCH_ROLE_MISSING, TOKEN_LIMIT, TOKEN_LIMIT_AT_ONCE, BatchError, Course
 from pipeline.errors import RetryableFailure
 from pipeline.one_line import blob_label
 from pipeline.pacing.rates import OverDailyTokens, OverRate, OverReanalyses
 from pipeline.telemetry import DeliveryRecord, error_type
 
 ALERTS = TEMPLATES["modules/alerts.bicep"]
-QUERIES = {alert["name"]: ALERTS.variables[alert["query"]].strip("'") for alert in ALERTS.variables["logAlerts"]}
+LOG_ALERTS = [*ALERTS.variables["logAlerts"], *ALERTS.variables["batchAlerts"]]
+QUERIES = {alert["name"]: ALERTS.variables[alert["query"]].strip("'") for alert in LOG_ALERTS}
 STOPPED = "An unhandled exception has occurred. Host is shutting down."
 TRICKY = f"failed crashed/{STOPPED}/error_code=crashed OverDailyTokens.jpg"
 """A name of a file that holds every word that an alert could look for."""
@@ -53,7 +58,10 @@ class Tables:
         """A line of the pipeline's own, with its `extra`."""
         record = {"name": logger, "levelno": level, "levelname": logging.getLevelName(level), "msg": message}
         exc_info = (type(error), error, None) if error else None
-        self._handler.emit(logging.makeLogRecord({**record, **fields, "exc_info": exc_info}))
+        self.write(logging.makeLogRecord({**record, **fields, "exc_info": exc_info}))
+
+    def write(self, record: logging.LogRecord) -> None:
+        self._handler.emit(record)
         (exported,) = self._exported.get_finished_logs()
         self._exported.clear()
         data = _convert_log_to_envelope(exported).data
@@ -175,10 +183,36 @@ def test_a_rate_that_is_used_up_is_an_alert(tables: Tables, rate: type[OverRate]
     assert tables.found() == none_but(rate_used_up=1)
 
 
+def test_batches_are_watched_where_there_are_any() -> None:
+    """A log alert is paid by the month."""
+    assert "for alert in concat(logAlerts, batches ? batchAlerts : []):" in source("modules/alerts.bicep")
+    assert module("alerts").body["params"]["batches"] == "batches"
+
+
 def test_every_rate_has_its_alert() -> None:
     assert set(re.findall(r'"(Over\w+)"', QUERIES["rate-used-up"])) == {
         each.__name__ for each in OverRate.__subclasses__()
     }
+
+
+@pytest.mark.timeout(120)
+async def test_a_batch_that_the_operator_has_to_see_to_is_an_alert(
+    tables: Tables, person: Person, certificates: Certificates, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The lines are the app's own. A queue of batches that is full empties itself, and so does an outage."""
+    async with batch_shop(person, certificates) as shop:
+        script = shop.model.batches.script
+        script.add("create_batch", TOKEN_LIMIT_AT_ONCE, UNAVAILABLE, BATCH_ROLE_MISSING)
+        script.plan(Course(fails=TOKEN_LIMIT), Course(fails=BatchError(code="model_not_found", message=TRICKY)))
+        await shop.deliver(await shop.drop("a.png"))
+        for _ in range(7):
+            await shop.run(minutes=60)
+            await shop.ended()
+    lines = [line for line in caplog.records if line.name == "pipeline.batches" and line.levelno == logging.WARNING]
+    assert [vars(line)["problem"] for line in lines] == ["quota", "passing", "operator", "quota", "operator"]
+    for line in lines:
+        tables.write(line)
+    assert tables.found() == none_but(stuck_batches=2)
 
 
 @pytest.mark.parametrize("query", QUERIES.values(), ids=QUERIES)
@@ -220,7 +254,7 @@ def rule() -> Mapping[str, Any]:
 
 def goes_off(name: str, at: Iterable[int]) -> bool:
     """Whether the alert sees enough of what happens at these minutes, whenever it looks first."""
-    (alert,) = (each for each in ALERTS.variables["logAlerts"] if each["name"] == name)
+    (alert,) = (each for each in LOG_ALERTS if each["name"] == name)
     every, window = MINUTES[rule()["evaluationFrequency"]], MINUTES[alert["window"]]
     ends = range(0, 24 * 60, every)
     return all(
@@ -247,13 +281,13 @@ def test_one_image_that_crashes_is_an_alert() -> None:
 def test_every_alert_looks_at_each_minute() -> None:
     """A window that is shorter than the pause between two looks would miss what happens in between."""
     assert rule()["windowSize"] == "alert.window"
-    for alert in ALERTS.variables["logAlerts"]:
+    for alert in LOG_ALERTS:
         assert MINUTES[alert["window"]] >= MINUTES[rule()["evaluationFrequency"]]
 
 
 def test_thresholds_that_can_be_chosen_are_for_a_quarter_of_an_hour() -> None:
     """docs/deploy.md and the parameters' descriptions say so."""
-    chosen = [alert for alert in ALERTS.variables["logAlerts"] if isinstance(alert["threshold"], str)]
+    chosen = [alert for alert in LOG_ALERTS if isinstance(alert["threshold"], str)]
     assert [(alert["name"], alert["window"]) for alert in chosen] == [("failed-results", "PT15M")]
     for alert in resources("Microsoft.Insights/metricAlerts"):
         assert alert.body["properties"]["windowSize"] == "PT15M"
@@ -266,8 +300,8 @@ def test_every_alert_leads_to_where_the_cause_is_seen() -> None:
         for title in re.findall(r"^#+ (.+)$", page, re.MULTILINE)
     }
     metric_alerts = [each.body["properties"]["description"] for each in resources("Microsoft.Insights/metricAlerts")]
-    described = [alert["description"] for alert in ALERTS.variables["logAlerts"]] + metric_alerts
-    assert len(described) == 7
+    described = [alert["description"] for alert in LOG_ALERTS] + metric_alerts
+    assert len(described) == 8
     for text in described:
         (anchor,) = re.findall(r"docs/operations\.md#([\w-]+)$", text)
         assert anchor in anchors, text

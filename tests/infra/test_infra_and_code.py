@@ -35,6 +35,7 @@ SETTINGS = {
     "AZURE_CLIENT_ID": "identityClientId",
     "AZURE_OPENAI_ENDPOINT": "openAiAccess.outputs.endpoint",
     "AZURE_OPENAI_DEPLOYMENT": "modelDeploymentName",
+    "AZURE_OPENAI_MODEL": "openAiIsNew ? modelName : ''",
     "PROCESS_IMAGE_ENABLED": "processImageEnabled ? 'true' : 'false'",
     "IMAGE_MEMORY_BYTES": "string(instanceMemoryMB * (instanceMemoryMB > 512 ? 262144 : 131072))",
 }
@@ -73,12 +74,13 @@ def triggers(kind: str) -> dict[str, dict[str, Any]]:
 def app_settings() -> dict[str, str]:
     """All settings of the function app. Settings of other components can change, ours can't."""
     (app,) = (module for module in RESOURCES.modules if module.symbol == "app")
-    advice, theirs, instructions, ours = union(app.body["params"]["pipelineSettings"])
+    advice, theirs, instructions, batches, ours = union(app.body["params"]["pipelineSettings"])
     all_theirs, platform = union(read(BICEP / "modules" / "function-app.bicep").resource("settings")["properties"])
     assert (theirs, all_theirs) == ("pipelineSettings", "pipelineSettings")
     assert " ".join(instructions.split()) == (
         "empty(instructionsContainer) ? {} : { INSTRUCTIONS_CONTAINER: instructionsContainer }"
     )
+    assert " ".join(batches.split()) == "batches ? { BATCH_DEPLOYMENT: batchDeploymentName } : {}"
     return dict(advice | ours | platform)
 
 
@@ -270,7 +272,7 @@ def test_the_group_template_has_the_same_parameters() -> None:
     assert main.pop("instanceMemoryMB")[1] == group.pop("instanceMemoryMB")[1]
     assert main == group
     choices = {name for name, declared in MAIN.parameters.items() if "allowed" in declared.decorators}
-    assert choices == {"userPrincipalType", "eventDelivery", "storageSku", "modelSku"}
+    assert choices == {"userPrincipalType", "eventDelivery", "storageSku", "modelSku", "batchSku"}
     (module,) = MAIN.modules
     assert module.body["params"] == {name: name for name in RESOURCES.parameters}
     assert set(MAIN.outputs) - set(RESOURCES.outputs) == {"AZURE_LOCATION", "AZURE_TENANT_ID", "AZURE_RESOURCE_GROUP"}

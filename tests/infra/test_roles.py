@@ -4,7 +4,10 @@ import re
 
 from support.grants import FILES, ROLES, Grant, assignments, custom_roles, grant, role
 from support.person import ROOT
-from support.templates import NAMES, TEMPLATES, resources, source
+from support.templates import NAMES, TEMPLATES, module, resources, source
+
+from pipeline.batches.service import _failure
+from pipeline.model.reasons import reason_in
 
 NAMES_OF_ROLES = {
     "storageBlobDataOwner": "Storage Blob Data Owner",
@@ -15,6 +18,7 @@ NAMES_OF_ROLES = {
     "storageTableDataContributor": "Storage Table Data Contributor",
     "monitoringMetricsPublisher": "Monitoring Metrics Publisher",
     "cognitiveServicesOpenAiUser": "Cognitive Services OpenAI User",
+    "cognitiveServicesOpenAiContributor": "Cognitive Services OpenAI Contributor",
 }
 ASKED_FOR = {"kind": "userPrincipalType", "condition": "(!empty(userPrincipalId))"}
 GRANTS = {
@@ -34,6 +38,7 @@ GRANTS = {
     "appOnQueue": Grant("appPrincipalId", "queue", ("storageQueueDataContributor",)),
     "appOnApplicationInsights": Grant("appPrincipalId", "applicationInsights", ("monitoringMetricsPublisher",)),
     "access": Grant("appPrincipalId", "account", ("cognitiveServicesOpenAiUser",)),
+    "batchAccess": Grant("appPrincipalId", "account", ("cognitiveServicesOpenAiContributor",), condition="(batches)"),
     "eventGridOnDeadLetters": Grant("eventGridPrincipalId", "deadLetters", ("storageBlobDataContributor",)),
     "eventGridOnRequests": Grant("eventGridPrincipalId", "requests", ("storageQueueDataMessageSender",)),
     "userOnImages": Grant("userPrincipalId", "images", ("storageBlobDataContributor",), **ASKED_FOR),
@@ -79,7 +84,15 @@ def test_roles_of_our_own_allow_this_and_are_given_instead_of_azures() -> None:
     assert custom_roles() == {
         "writerName": {"blobs/read", "blobs/write"},
         "keeperName": {"blobs/read", "blobs/write", "blobs/delete"},
-        "callerName": {"Microsoft.CognitiveServices/accounts/OpenAI/deployments/chat/completions/action"},
+        "callerName": {"deployments/chat/completions/action"},
+        "senderName": {
+            "batch-jobs/write",
+            "batches/cancel/action",
+            "batches/read",
+            "files/delete",
+            "files/read",
+            "files/write",
+        },
     }
     given = {
         each.symbol: grant(name, each, custom=True).roles
@@ -87,12 +100,48 @@ def test_roles_of_our_own_allow_this_and_are_given_instead_of_azures() -> None:
         for each in assignments(name)
         if grant(name, each, custom=True) != grant(name, each)
     }
-    assert given == {"appOnResults": ("writerName",), "appOnState": ("keeperName",), "access": ("callerName",)}
+    assert given == {
+        "appOnResults": ("writerName",),
+        "appOnState": ("keeperName",),
+        "access": ("callerName",),
+        "batchAccess": ("senderName",),
+    }
     # A role is there before it is given.
-    waits = {"appOnResults": "resultWriter", "appOnState": "noteKeeper", "access": "modelCaller"}
+    waits = {
+        "appOnResults": "resultWriter",
+        "appOnState": "noteKeeper",
+        "access": "modelCaller",
+        "batchAccess": "batchSender",
+    }
     assert {
         each.symbol: each.body["dependsOn"] for name in FILES for each in assignments(name) if "dependsOn" in each.body
     } == {symbol: [of] for symbol, of in waits.items()}
+
+
+def test_batches_are_off_unless_asked_for_and_go_with_their_role_and_setting() -> None:
+    """With an account that was there before, too: its deployment is then its owner's to make."""
+    for name in ("main.bicep", "resources.bicep"):
+        assert TEMPLATES[name].parameters["batchDeploymentName"].default == ""
+    assert TEMPLATES["resources.bicep"].variables["batches"] == "!empty(batchDeploymentName)"
+    batch_sku = module("openAi").body["params"]["batchSku"]
+    assert batch_sku == "empty(batchSku) ? batchSkuOfModel : batchSku"
+    of_model = TEMPLATES["resources.bicep"].variables["batchSkuOfModel"]
+    assert of_model == "modelSku == 'DataZoneStandard' ? 'DataZoneBatch' : 'GlobalBatch'", "no image leaves the zone"
+    access = module("openAiAccess")
+    assert (access.condition, access.body["params"]["batches"]) == (None, "batches")
+    settings = " ".join(module("app").body["params"]["pipelineSettings"].split())
+    assert "batches ? { BATCH_DEPLOYMENT: batchDeploymentName } : {}" in settings
+    made = TEMPLATES["modules/openai.bicep"].resource("batchDeployment")
+    of_the_account = TEMPLATES["modules/openai.bicep"].resource("modelDeployment")
+    assert made["properties"] == of_the_account["properties"], "the same model"
+    assert made["dependsOn"] == ["modelDeployment"], "an account makes one deployment after the other"
+
+
+def test_the_messages_about_a_missing_role_name_the_templates_roles() -> None:
+    sender = TEMPLATES["modules/openai-access.bicep"].resource("batchSender")["properties"]["roleName"]
+    said = str(_failure(reason_in(401, {}, b"", None)))
+    assert f"'{sender.removesuffix(' (${accountName})')}'" in said
+    assert f"'{NAMES_OF_ROLES['cognitiveServicesOpenAiContributor']}'" in said
 
 
 def test_the_app_cannot_write_the_code_that_it_runs() -> None:

@@ -1,9 +1,13 @@
 """Deleted and overwritten blobs can be restored for a while, and nothing is kept, and paid for, for ever."""
 
 import re
+from datetime import timedelta
 from typing import Any
 
 from support.templates import TEMPLATES, module, resources
+
+from pipeline.batches.shard import LONGEST_BATCH, LONGEST_UNSENT, MOST_BATCHES, SHOWN_FOR
+from pipeline.storage import lines, shards
 
 DATA = TEMPLATES["modules/storage-data.bicep"]
 
@@ -35,6 +39,7 @@ def test_every_container_loses_its_old_versions() -> None:
     assert rules("standingRules") == {
         "old-versions": ("oldVersionsOf", {"version": "versionDays"}),
         "pipeline-state": (("${stateContainer}/",), {"baseBlob": 90, "version": 1}),
+        "batches": (("${stateContainer}/batches/",), {"baseBlob": 14, "version": 1}),
         "dead-letters": (("${deadLetterContainer}/",), {"baseBlob": 90, "version": 1}),
     }
     assert DATA.variables["oldVersionsOf"] == (
@@ -49,6 +54,15 @@ def test_every_container_loses_its_old_versions() -> None:
         "deadLetterContainer",
         "operatorsContainers",
     ]
+
+
+def test_nothing_of_a_batch_is_deleted_while_it_is_needed() -> None:
+    """A question waits and is sent anew, up to so many times; a shard is shown for a while after that."""
+    _, days = rules("standingRules")["batches"]
+    longest = MOST_BATCHES * (LONGEST_UNSENT + LONGEST_BATCH) + SHOWN_FOR
+    assert timedelta(days=days["baseBlob"]) > longest
+    for prefix in (lines.PREFIX, shards.PREFIX, shards.SEND_NOW):
+        assert prefix.startswith("batches/")
 
 
 def test_results_can_be_made_immutable_for_a_while() -> None:

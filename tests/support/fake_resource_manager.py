@@ -24,6 +24,9 @@ IDENTITY = f"{GROUP}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/
 PRINCIPAL = "00000000-0000-0000-0000-000000000002"
 ROLES = f"/subscriptions/{SUBSCRIPTION}/providers/Microsoft.Authorization/roleDefinitions"
 
+BATCH_SENDER = "11111111-0000-0000-0000-000000000002"
+"""A role of the operator's own."""
+
 NAMES = {
     "AZURE_SUBSCRIPTION_ID": SUBSCRIPTION,
     "AZURE_RESOURCE_GROUP": "rg-blobsight",
@@ -45,6 +48,22 @@ def role(scope: str, identifier: str) -> dict[str, Any]:
             "principalType": "ServicePrincipal",
             "scope": scope,
         },
+    }
+
+
+def definition(*allowed: str, excluded: tuple[str, ...] = ()) -> dict[str, Any]:
+    """A role's, with these data actions on Azure OpenAI."""
+    openai = "Microsoft.CognitiveServices/accounts/OpenAI"
+    return {
+        "properties": {
+            "permissions": [
+                {
+                    "actions": [],
+                    "dataActions": [f"{openai}/{action}" for action in allowed],
+                    "notDataActions": [f"{openai}/{action}" for action in excluded],
+                }
+            ]
+        }
     }
 
 
@@ -71,6 +90,7 @@ def healthy(app_settings: dict[str, str]) -> dict[str, Any]:
                     "record_poison_request",
                     "record_poison_deferred",
                     "reconcile",
+                    "run_batches",
                 )
             )
         ),
@@ -122,7 +142,15 @@ def healthy(app_settings: dict[str, str]) -> dict[str, Any]:
                     "provisioningState": "Succeeded",
                     "model": {"format": "OpenAI", "name": "gpt-5.4-mini", "version": "2026-03-17"},
                 },
-            }
+            },
+            {
+                "name": "vision-batch",
+                "sku": {"name": "GlobalBatch", "capacity": 10000},
+                "properties": {
+                    "provisioningState": "Succeeded",
+                    "model": {"format": "OpenAI", "name": "gpt-5.4-mini", "version": "2026-03-17"},
+                },
+            },
         ),
         f"{MODEL}/models": listing(
             {"format": "OpenAI", "name": "gpt-5.4-mini", "version": "2025-01-01", "deprecation": {}},
@@ -146,7 +174,13 @@ def healthy(app_settings: dict[str, str]) -> dict[str, Any]:
             role(f"{QUEUES}/analysis-requests", "974c5e8b-45b9-4653-ba55-5f855dd0fb88"),
         ),
         f"{MODEL}/providers/Microsoft.Authorization/roleAssignments": listing(
-            role(MODEL, "5e0bd9bd-7b93-4f28-af87-19fc36ad61bd")
+            role(GROUP, BATCH_SENDER), role(MODEL, "5e0bd9bd-7b93-4f28-af87-19fc36ad61bd")
+        ),
+        f"{MODEL}/providers/Microsoft.Authorization/roleDefinitions/5e0bd9bd-7b93-4f28-af87-19fc36ad61bd": definition(
+            "*/read", "deployments/chat/completions/action", excluded=("stored-completions/read",)
+        ),
+        f"{MODEL}/providers/Microsoft.Authorization/roleDefinitions/{BATCH_SENDER}": definition(
+            "batch-jobs/write", "batches/*", "files/write", "files/delete"
         ),
     }
 

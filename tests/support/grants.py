@@ -17,6 +17,7 @@ ROLES = {
     "storageTableDataContributor": "0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3",
     "monitoringMetricsPublisher": "3913510d-42f4-4e42-8a64-420c390055eb",
     "cognitiveServicesOpenAiUser": "5e0bd9bd-7b93-4f28-af87-19fc36ad61bd",
+    "cognitiveServicesOpenAiContributor": "a001fd3d-188f-4b5d-821b-7da978bf7442",
 }
 FILES = ("modules/roles.bicep", "modules/app-on-queue.bicep", "modules/openai-access.bicep")
 
@@ -86,8 +87,9 @@ def custom_roles() -> dict[str, frozenset[str]]:
     for name in FILES:
         for definition in TEMPLATES[name].created("Microsoft.Authorization/roleDefinitions"):
             (permissions,) = definition.body["properties"]["permissions"]
-            assert (definition.condition, permissions["actions"]) == ("(customRoles)", [])
-            allowed = (each.partition("/containers/")[2] or each for each in permissions["dataActions"])
+            assert permissions["actions"] == []
+            assert definition.condition == f"(customRoles{' && batches' if definition.symbol == 'batchSender' else ''})"
+            allowed = (_within(each) for each in permissions["dataActions"])
             made[str(definition.body["name"])] = frozenset(allowed)
     return made
 
@@ -111,6 +113,11 @@ def of_the_app(*, custom: bool) -> Mapping[str, frozenset[str]]:
         given = values[name] if isinstance(name, Expression) else name
         places[re.sub(r"\$\{(\w+)\}", lambda found: values[found[1]], given)] = frozenset(allows[of_queues])
     return places
+
+
+def _within(data_action: str) -> str:
+    """The action without the kind of resource that it is on."""
+    return re.sub(r"^.*/(?:containers|accounts/OpenAI)/", "", data_action)
 
 
 def _chosen(name: str, of: str, *, custom: bool) -> str:

@@ -1,4 +1,4 @@
-metadata description = 'Alerts for what would go unnoticed: poison, undelivered events, failing functions and results, stopped hosts, throttling, rates that are used up.'
+metadata description = 'Alerts for what would go unnoticed: poison, undelivered events, failing functions and results, stopped hosts, throttling, rates that are used up, stuck batches.'
 
 @description('Beginning of the alerts\' names.')
 param prefix string
@@ -23,6 +23,9 @@ param openAiId string
 
 @description('Name of the model deployment.')
 param modelDeploymentName string
+
+@description('Whether the app sends batches.')
+param batches bool
 
 @description('Failed results in 15 minutes that are too many.')
 param failedResultsThreshold int
@@ -97,13 +100,20 @@ traces
 | where tostring(customDimensions.error_type) in ("OverDailyTokens", "OverReanalyses")
 '''
 
+// A batch that goes on only once the operator has fixed something. What passes by itself has another value.
+var stuckBatchesQuery = '''
+traces
+| where tostring(customDimensions.logger_name) == "pipeline.batches"
+| where tostring(customDimensions.problem) == "operator"
+'''
+
 var logAlerts = [
   {
     name: 'poison'
     severity: 1
     threshold: 0
     window: 'PT15M'
-    description: 'An image crashed each time it was tried, or a message was refused. Its result says "crashed". Why: docs/operations.md#poison-messages-and-crashes'
+    description: 'An image crashed each time it was tried. Its result says "crashed". Why: docs/operations.md#poison-messages-and-crashes'
     query: poisonQuery
   }
   {
@@ -140,8 +150,19 @@ var logAlerts = [
   }
 ]
 
+var batchAlerts = [
+  {
+    name: 'stuck-batches'
+    severity: 2
+    threshold: 0
+    window: 'PT15M'
+    description: 'A batch can\'t be sent or brought back until you fix something: a role, the deployment. Which, and why: docs/operations.md#batches-that-are-stuck'
+    query: stuckBatchesQuery
+  }
+]
+
 resource logs 'Microsoft.Insights/scheduledQueryRules@2026-03-01' = [
-  for alert in logAlerts: {
+  for alert in concat(logAlerts, batches ? batchAlerts : []): {
     name: '${prefix}-${alert.name}'
     location: location
     tags: tags

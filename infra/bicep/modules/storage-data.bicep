@@ -134,6 +134,34 @@ var standingRules = [
     }
   }
   {
+    // A question waits and is sent twice at most, within eleven days. An older one, with its image, is left by a dead run.
+    name: 'batches'
+    enabled: true
+    type: 'Lifecycle'
+    definition: {
+      filters: {
+        blobTypes: [
+          'blockBlob'
+        ]
+        prefixMatch: [
+          '${stateContainer}/batches/'
+        ]
+      }
+      actions: {
+        baseBlob: {
+          delete: {
+            daysAfterModificationGreaterThan: 14
+          }
+        }
+        version: {
+          delete: {
+            daysAfterCreationGreaterThan: 1
+          }
+        }
+      }
+    }
+  }
+  {
     name: 'dead-letters'
     enabled: true
     type: 'Lifecycle'
