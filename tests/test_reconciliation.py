@@ -15,8 +15,9 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from azure.storage.blob.aio import ContainerClient
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
+from support.examples import examples
 from support.person import Person
 
 from pipeline.errors import OperatorFailure, RetryableFailure
@@ -171,7 +172,7 @@ def a_world(contents: Mapping[str, str], orphans: set[str] | None = None) -> Wor
     return world
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(uploads, st.sets(short_names, max_size=10), orders, orders, st.integers(1, 7), st.integers(1, 7), interruptions)
 @example({"a": "current", "a-b": "missing", "a.json": "stale"}, set(), utf16, utf16, 1, 1, itertools.cycle([0]))
 @example({"😀": "current", "\uff01": "current"}, set(), utf8, utf16, 1, 1, itertools.cycle([0]))
@@ -207,7 +208,7 @@ async def test_exactly_the_missing_and_stale_are_queued_once_per_pass(
     assert summary.candidates == world.lookups >= len(world.queued)
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(uploads, orders, st.integers(1, 7), interruptions, st.integers(1, 5))
 async def test_a_run_stops_where_its_allowance_is_reached_and_the_next_goes_on(
     contents: dict[str, str], order: Order, page_size: int, seconds: Iterator[int], allowance: int
@@ -228,7 +229,7 @@ async def test_images_above_the_allowance_cost_nothing() -> None:
     assert (len(set(world.queued)), world.lookups) == (30, 30)
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(uploads, st.integers(1, 7), interruptions)
 async def test_in_the_emulators_order_only_images_without_a_result_are_looked_up(
     contents: dict[str, str], page_size: int, seconds: Iterator[int]
@@ -239,7 +240,7 @@ async def test_in_the_emulators_order_only_images_without_a_result_are_looked_up
     assert world.lookups == len(world.lacking)
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(st.data())
 async def test_changes_between_runs_hide_nothing_that_is_missing_all_along(data: st.DataObject) -> None:
     """Blobs come and go while a pass is interrupted, those where it stopped among them."""
