@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 from atexit import register
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from select import select
@@ -64,8 +65,9 @@ def _serve(door: socket.socket) -> None:
             door.close()
             return _watch(connection)
         connection.close()
-        while os.waitpid(-1, os.WNOHANG) != (0, 0):
-            pass
+        with suppress(ChildProcessError):  # there is none any more
+            while os.waitpid(-1, os.WNOHANG) != (0, 0):
+                pass
 
 
 def _watch(connection: socket.socket) -> None:
