@@ -7,6 +7,7 @@ Failure
 └── RetryableFailure    waiting may help: throttling, outages, a connection that broke
     ├── OperatorFailure waiting for a person: a missing role, a wrong deployment name; retried all the same
     │   ├── QuotaUsedUp         the account's money, a gateway's quota, a quota by the day (refusals.py)
+    │   ├── DetailRefused       the model does not take the detail of the setting IMAGE_DETAIL (original.py)
     │   ├── RequestTooLarge     one request needs more tokens than a minute's quota (refusals.py)
     │   └── ContainerMissing    there is no such container (facts.py)
     ├── UnreadableAnswer    the model's answer can't be read: permanent after a few tries (replies.py)

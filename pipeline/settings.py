@@ -85,7 +85,7 @@ def _without_repetition[T](values: tuple[T, ...]) -> tuple[T, ...]:
     return values
 
 
-type Detail = Literal["auto", "low", "high"]
+type Detail = Literal["auto", "low", "high", "original"]
 type ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
 type InstructionSource = Literal["request", "metadata", "sidecar", "folder", "setting"]
 type OptionName = Literal[
@@ -181,6 +181,9 @@ class Model(_Group):
         validation_alias=AliasChoices("AZURE_OPENAI_DEPLOYMENT", "GPT4V_DEPLOYMENT"), examples=["vision"]
     )
     """The name of the deployment, not of the model."""
+    openai_model: str | None = Field(None, alias="AZURE_OPENAI_MODEL", examples=["gpt-5.6-luna"])
+    """The model of that deployment, with or without its version, where it is known: what answers say replaces it. It
+    decides whether `detail: original` is taken; unset, the service decides."""
 
 
 class Question(_Group):
@@ -199,7 +202,8 @@ class Question(_Group):
     reasoning_effort: ReasoningEffort | None = Field(None, alias="REASONING_EFFORT", examples=["low"])
     """Not sent when unset: models without reasoning reject it."""
     image_detail: Detail = Field("auto", alias="IMAGE_DETAIL", examples=["auto"])
-    """How closely the model looks: `low` costs a fixed small number of tokens, `high` more with size."""
+    """How closely the model looks: `low` costs a fixed small number of tokens, `high` more with size, `original` up to
+    four times as much as `high`, for small print ([which models take it](instructions.md#small-print))."""
 
 
 class Uploaders(_Group):

@@ -293,6 +293,11 @@ def two_bad_settings(answers: dict[str, Any]) -> None:
     setting("AZURE_OPENAI_DEPLOYMENT", None)(answers)
 
 
+def detail_not_taken(answers: dict[str, Any]) -> None:
+    setting("IMAGE_DETAIL", "original")(answers)
+    setting("AZURE_OPENAI_MODEL", "gpt-5.4-mini")(answers)
+
+
 def without_role(scope: str) -> Callable[[dict[str, Any]], None]:
     def change(answers: dict[str, Any]) -> None:
         answers[f"{scope}/providers/Microsoft.Authorization/roleAssignments"]["value"].pop()
@@ -378,6 +383,7 @@ def test_the_settings_that_the_triggers_name_are_looked_for() -> None:
         ("function app", without_code, "without analyze_deferred, analyze_image, analyze_request", "azd deploy"),
         ("app settings", two_bad_settings, "MAX_OUTPUT_TOKENS is 'many'", "docs/settings.md"),
         ("app settings", two_bad_settings, "AZURE_OPENAI_DEPLOYMENT is missing", "docs/settings.md"),
+        ("app settings", detail_not_taken, "IMAGE_DETAIL is 'original', which gpt-5.4-mini", "docs/settings.md"),
         ("app settings", setting("AzureWebJobsStorage", ""), "AzureWebJobsStorage is set", "azd up"),
         ("app settings", setting("DEFERRED_QUEUE", None), "DEFERRED_QUEUE is not set", "azd up"),
         ("app settings", setting("INPUT_CONTAINER", "pictures"), "INPUT_CONTAINER of the app is pictures", "azd up"),

@@ -83,6 +83,20 @@ async def test_an_estimate_is_written_as_json(folder: Path) -> None:
         "currency": "USD",
     }
     assert len(answer["how_sure"]) > 3
+    assert answer["image_tokens_original"] is None  # which gpt-5.1 does not take
+
+
+async def test_an_estimate_says_what_detail_original_costs(tmp_path: Path) -> None:
+    (tmp_path / "scan.png").write_bytes(encoded(2496, 3520))
+    patches = 78 * 110
+    chosen = await blobsight(None, "estimate", str(tmp_path), "--model", "gpt-5.6-luna", "--detail", "high")
+    assert ["image tokens, with detail original", f"{patches * 1.2:,.0f}"] in chosen.lines
+    original = await blobsight(None, "estimate", str(tmp_path), "--model", "gpt-5.6-luna", "--detail", "original")
+    assert ["image tokens", f"{patches * 1.2:,.0f}"] in original.lines
+    assert not [line for line in original.lines if "original" in line[0]]
+    refused = await blobsight(None, "estimate", str(tmp_path), "--model", "gpt-5.4-mini", "--detail", "original")
+    assert refused.status == 3
+    assert "'gpt-5.4-mini' does not take the detail original" in refused.talk
 
 
 async def test_globs_and_lists_are_estimated_and_unreadable_files_named(folder: Path) -> None:
@@ -192,7 +206,7 @@ def test_each_page_of_a_document_is_counted(tmp_path: Path) -> None:
     for name, data in documents.items():
         (tmp_path / name).write_bytes(data)
         files.append(LocalFile(tmp_path / name, name, len(data)))
-    assert [size for _, size in file_sizes(files)] == [Size(1447, 2048, 3), None, None, Size(620, 877, 2)]
+    assert [size for _, size in file_sizes(files)] == [Size(2479, 3508, 3), None, None, Size(620, 877, 2)]
     one, three = (
         estimated(Counter({Size(1447, 2048, n): 1}), 1, 0, Assumptions(model="gpt-5.1")).image_tokens for n in (1, 3)
     )

@@ -30,6 +30,8 @@ from pipeline.instructions import InstructionSources, Origin
 from pipeline.instructions.files import MAX_FILE_BYTES, parse_file
 from pipeline.instructions.options import NAMES, Options
 from pipeline.instructions.sources import CACHE_SECONDS
+from pipeline.model.original import not_taken
+from pipeline.model.question import Question
 from pipeline.names import image_of_sidecar, result_name, wants_result
 from pipeline.result import Result
 from pipeline.schemas import AnswerSchema, InvalidSchema
@@ -264,6 +266,7 @@ async def test_every_invalid_instructions_message_is_explained() -> None:
             await InstructionSources(Container(blobs), None).find(name, metadata)
         assert caught.value.code is ErrorCode.INVALID_INSTRUCTIONS
         said.append(caught.value.message)
+    said.append(not_taken(Question("?", "vision", "", "original", 100)).message)
     explained = first_column(INSTRUCTIONS, "## When the result says invalid_instructions")
     patterns = {row: re.compile(".*".join(map(re.escape, row.split("…")))) for row in explained}
     assert [message for message in said if not any(p.search(message) for p in patterns.values())] == []

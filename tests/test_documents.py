@@ -251,7 +251,7 @@ async def test_a_process_that_can_not_be_started_is_the_operators_to_mend(monkey
 
 
 def test_a_pdf_is_measured_without_being_drawn() -> None:
-    assert measure_pdf(pdf(["A", "B"])) == (2, 1447, 2048)
+    assert measure_pdf(pdf(["A", "B"])) == (2, 2479, 3508)
 
 
 async def test_a_process_that_is_killed_meanwhile_is_no_fault_of_the_document(monkeypatch: pytest.MonkeyPatch) -> None:

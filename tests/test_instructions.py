@@ -152,7 +152,11 @@ async def test_images_that_come_together_share_one_look_at_their_folder() -> Non
     ("name", "data", "words"),
     [
         ("x.jpg.instructions.md", b"---\ndetial: high\n---\nText", ["line 2", "detial", "detail, max_output_tokens"]),
-        ("x.jpg.instructions.md", b"---\n\ndetail: best\n---\nText", ["line 3", "'best'", "auto, low or high"]),
+        (
+            "x.jpg.instructions.md",
+            b"---\n\ndetail: best\n---\nText",
+            ["line 3", "'best'", "auto, low, high or original"],
+        ),
         ("x.jpg.instructions.txt", b"---\ndetail: low\nText", ["line 1", "no end", "---"]),
         ("x.jpg.instructions.txt", b"---\n{\n---\nText", ["YAML"]),
         ("x.jpg.instructions.txt", b"---\n- a\n---\nText", ["line 2", "name: value"]),
@@ -198,7 +202,7 @@ async def test_options_in_metadata_are_checked_too() -> None:
 option_values = st.fixed_dictionaries(
     {},
     optional={
-        "detail": st.sampled_from(["auto", "low", "high"]),
+        "detail": st.sampled_from(["auto", "low", "high", "original"]),
         "max_output_tokens": st.integers(1, 10**6),
         "reasoning_effort": st.sampled_from(["none", "minimal", "low", "medium", "high", "xhigh"]),
         "deployment": st.text("abcdefg-0123456789_", min_size=1).map(lambda text: f"x{text}"),  # and so no number

@@ -222,7 +222,13 @@ async def test_what_the_model_takes_is_noted_for_all_instances_answers_and_failu
 
 
 def test_the_process_says_first_what_it_draws_and_then_draws_it() -> None:
-    asked = {"pages": [[2, None]], "most_pages": 2, "longest_side": 512, "page_bytes": 100_000}
+    asked = {
+        "pages": [[2, None]],
+        "most_pages": 2,
+        "resolution": [512, None],
+        "page_bytes": 100_000,
+        "sent_bytes": 200_000,
+    }
     target = io.BytesIO()
     pdf_process.render(pypdfium2.PdfDocument(pdf(["1", "2", "3"])), asked, target, sandboxed=True)
     beginning, first, *_ = target.getvalue().split(b"\n")
@@ -235,6 +241,12 @@ def test_the_process_says_first_what_it_draws_and_then_draws_it() -> None:
     [({"pages": [[4, 4]]}, "no such pages"), ({"pages": [[1, None]]}, "too many"), ({"page_bytes": 10}, "page")],
 )
 def test_the_process_names_what_it_can_not_do(asked: dict[str, Any], problem: str) -> None:
-    usual = {"pages": [[1, 1]], "most_pages": 2, "longest_side": 512, "page_bytes": 100_000}
+    usual = {
+        "pages": [[1, 1]],
+        "most_pages": 2,
+        "resolution": [512, None],
+        "page_bytes": 100_000,
+        "sent_bytes": 200_000,
+    }
     with pytest.raises(pdf_process.Refused, match=problem):
         pdf_process.render(pypdfium2.PdfDocument(pdf(["1", "2", "3"])), usual | asked, io.BytesIO(), sandboxed=True)

@@ -8,6 +8,8 @@ from types import ModuleType
 import pytest
 from PIL import Image, ImageChops, ImageStat
 
+from pipeline.images.resolution import ORIGINAL, STANDARD, within
+
 FOLDER = Path(__file__).parents[1] / "samples"
 SAMPLES = json.loads((FOLDER / "samples.json").read_text(encoding="utf-8"))
 FORMATS = {".jpg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
@@ -67,3 +69,17 @@ def test_the_script_draws_the_committed_image(make_samples: ModuleType, name: st
     with Image.open(FOLDER / name) as committed:
         difference = ImageChops.difference(drawn, committed.convert("RGB"))
     assert max(ImageStat.Stat(difference).mean) < 5
+
+
+@pytest.mark.parametrize("name", ["small-print.png", "small-print-seen.png"])
+def test_the_script_draws_the_pictures_of_the_documentation(make_samples: ModuleType, name: str) -> None:
+    with Image.open(make_samples.DOCS / name) as committed:
+        difference = ImageChops.difference(make_samples.FOR_DOCS[name]().convert("L"), committed.convert("L"))
+    assert ImageStat.Stat(difference).mean[0] < 5
+
+
+def test_the_documentation_shows_the_small_print_as_it_is_sent(make_samples: ModuleType) -> None:
+    page = make_samples.small_print()
+    high, original = make_samples.SEEN
+    assert high == within(2500, *STANDARD.fitted(*page.size))
+    assert original == ORIGINAL.fitted(*page.size)

@@ -32,7 +32,7 @@ Blobsight cannot start, settings to fix: 6
   - INPUT_CONTAINER is 'My Images': it should be 3 to 63 lowercase letters, digits and single hyphens. Example: INPUT_CONTAINER=images
   - AZURE_OPENAI_ENDPOINT is wrong: it should be an https:// address, without a key, a SAS or anything else behind it. Example: AZURE_OPENAI_ENDPOINT=https://my-resource.openai.azure.com
   - MAX_OUTPUT_TOKENS is 'lots': input should be a valid integer, unable to parse string as an integer. Example: MAX_OUTPUT_TOKENS=4096
-  - IMAGE_DETAIL is 'best': input should be 'auto', 'low' or 'high'. Example: IMAGE_DETAIL=auto
+  - IMAGE_DETAIL is 'best': input should be 'auto', 'low', 'high' or 'original'. Example: IMAGE_DETAIL=auto
   - PROCESS_IMAGE_ENABLED is 'perhaps': input should be a valid boolean, unable to interpret input. Example: PROCESS_IMAGE_ENABLED=true\
 """)
 
@@ -99,6 +99,7 @@ def test_defaults_are_the_contract() -> None:
             "requests_may_redrive": False,
             "openai_endpoint": "https://ai.openai.azure.com",
             "openai_deployment": "vision",
+            "openai_model": None,
             "default_instructions": None,
             "max_output_tokens": 4096,
             "reasoning_effort": None,

@@ -12,6 +12,7 @@ from blobsight.doctor.findings import Finding, Patient, failed, ok, skipped
 from blobsight.doctor.resource_manager import Refused, ResourceManager
 from blobsight.hosts import MODEL, host_of, is_trusted
 from pipeline.job.public import BLOB_CREATED
+from pipeline.model.original import ORIGINAL, takes_original
 from pipeline.settings import Settings, SettingsError
 
 MODEL_SCOPE = "https://cognitiveservices.azure.com/.default"
@@ -116,6 +117,11 @@ async def app_settings(patient: Patient) -> Finding:
     ]
     if settings is not None:
         problems += _elsewhere(patient, settings)
+        if settings.image_detail == ORIGINAL and takes_original(settings.openai_model) is False:
+            problems.append(
+                f"IMAGE_DETAIL is '{ORIGINAL}', which {settings.openai_model} (AZURE_OPENAI_MODEL) does not"
+                " take: set it to auto, low or high, or deploy a model that takes it."
+            )
     if problems:
         return failed(
             " ".join(problems), "Correct them: azd env set BLOBSIGHT_SETTINGS …, then azd up. See docs/settings.md."

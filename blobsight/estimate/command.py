@@ -4,7 +4,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import click
 
@@ -27,6 +27,7 @@ from blobsight.image_states import checked_prefix
 from blobsight.local_files import LeftOut, LocalFile, find_files, links_option, why_unreadable
 from blobsight.running import run
 from blobsight.terminal import Exit, Problem, Trouble, name_problems, one_line, progress, say, table, write_json
+from pipeline.model.original import takes_original
 from pipeline.names import wants_result
 from pipeline.settings import MOST_OUTPUT_TOKENS, Detail
 
@@ -41,7 +42,7 @@ from pipeline.settings import MOST_OUTPUT_TOKENS, Detail
     help="Images already uploaded, by the start of their names; '' for all.",
 )
 @click.option("--model", help="Model behind the deployment.  [default: the one that answered so far, or gpt-5.6-luna]")
-@click.option("--detail", type=click.Choice(["auto", "low", "high"]), default="auto", show_default=True)
+@click.option("--detail", type=click.Choice(get_args(Detail.__value__)), default="auto", show_default=True)
 @click.option(
     "--max-output-tokens",
     type=click.IntRange(1, MOST_OUTPUT_TOKENS),
@@ -87,6 +88,8 @@ def estimate(  # noqa: PLR0913, PLR0917 - click passes each option by name
         raise click.UsageError("--in-container needs an account: give --account NAME or --local.")
     else:
         answer = run(_of_prefix(place, prefix, assumptions))
+    if detail == "original" and takes_original(answer.model) is False:
+        raise Trouble(f"'{answer.model}' does not take the detail original: estimate with another model or detail.")
     any_problems = bool(files or answer.problems)
     for file in files:
         say(f"{one_line(file.path)}: {one_line(file.reason)}", "red")
@@ -149,6 +152,7 @@ def _show(answer: Estimate) -> None:
         ("left out, not images", f"{answer.left_out:,}"),
         ("instruction files (not counted)", f"{answer.instruction_files:,}"),
         ("image tokens", numbers(answer.image_tokens)),
+        *_with_original(answer),
         ("prompt tokens", f"{answer.prompt_tokens:,}"),
         ("output tokens", numbers(answer.output_tokens)),
         ("cost", said(answer.money) if answer.money else "not known"),
@@ -156,6 +160,14 @@ def _show(answer: Estimate) -> None:
     table(("", "estimate"), rows)
     for number, sentence in enumerate(answer.how_sure):
         say(f"  - {sentence}" if number else f"{sentence}")
+
+
+def _with_original(answer: Estimate) -> list[tuple[str, str]]:
+    """A row on what detail original would cost, if it makes a difference."""
+    tokens = answer.image_tokens_original
+    if tokens is None or tokens == answer.image_tokens:
+        return []
+    return [("image tokens, with detail original", numbers(tokens))]
 
 
 def _as_json(answer: Estimate) -> dict[str, Any]:
@@ -170,6 +182,7 @@ def _as_json(answer: Estimate) -> dict[str, Any]:
         "left_out": answer.left_out,
         "instruction_files": answer.instruction_files,
         "image_tokens": both(answer.image_tokens),
+        "image_tokens_original": answer.image_tokens_original and both(answer.image_tokens_original),
         "prompt_tokens": answer.prompt_tokens,
         "output_tokens": both(answer.output_tokens),
         "cost": None if money is None else {"low": round(money.low, 6), "high": round(money.high, 6)},

@@ -16,6 +16,7 @@ from blobsight.estimate.ranges import Range
 from blobsight.estimate.text_tokens import MESSAGE_FORMAT, text_tokens
 from blobsight.image_states import odd_ones
 from blobsight.terminal import Problem, Unknown
+from pipeline.model.original import takes_original
 from pipeline.names import is_instruction_file, wants_result
 from pipeline.settings import DEFAULT_SYSTEM_PROMPT, Detail
 from pipeline.storage.facts import ListedBlob
@@ -65,6 +66,8 @@ class Estimate:
     model: str
     detail: Detail
     image_tokens: Range
+    image_tokens_original: Range | None = None
+    """What they would be with detail `original`. None if that is the detail, or the model is not known to take it."""
     prompt_tokens: int
     output_tokens: Range
     money: Range | None
@@ -179,12 +182,16 @@ def estimated(
     output = _output_tokens(assumptions, experience)
     prompt = _prompt_tokens(assumptions, experience)
     money = _money(model, images, for_images, prompt, output)
+    original = None
+    if assumptions.detail != "original" and takes_original(model):
+        original = _image_tokens(sizes, images, model, "original", experience).scaled(images)
     return Estimate(
         images=images,
         left_out=left_out + files - images,
         model=model,
         detail=assumptions.detail,
         image_tokens=for_images.scaled(images),
+        image_tokens_original=original,
         prompt_tokens=round(prompt * images),
         output_tokens=output.scaled(images),
         money=money,

@@ -5,7 +5,7 @@
 """
 
 from localcloud.model.brain import Brain, HonestBrain
-from localcloud.model.question import Picture, Question
+from localcloud.model.question import Deployed, Picture, Question
 from localcloud.model.replies import MODEL
 from localcloud.model.script import (
     ABUSE_BLOCKED,
@@ -55,7 +55,7 @@ __all__ = [
     "FORBIDDEN", "GATEWAY_QUOTA", "INSUFFICIENT_QUOTA", "MODEL", "NO_CHOICES", "ONLY_REASONING",
     "PUBLIC_ACCESS_DISABLED", "REQUEST_TOO_LARGE", "RETIRED", "ROLE_MISSING", "SERVER_ERROR", "TRUNCATED",
     "UNAUTHORIZED", "UNAVAILABLE", "Answer", "AnswerFiltered", "Asked", "AskedPicture", "Behaviour", "Brain",
-    "CannotAnswerError", "Changed", "Dropped", "Failure", "Garbled", "Hang", "HonestBrain", "Limits", "LocalModel",
-    "Picture", "Policy", "PromptFiltered", "Question", "Quota", "Refusal", "Script", "Slow", "Throttled", "Verbatim",
-    "Verify",
+    "CannotAnswerError", "Changed", "Deployed", "Dropped", "Failure", "Garbled", "Hang", "HonestBrain", "Limits",
+    "LocalModel", "Picture", "Policy", "PromptFiltered", "Question", "Quota", "Refusal", "Script", "Slow", "Throttled",
+    "Verbatim", "Verify",
 ]  # fmt: skip

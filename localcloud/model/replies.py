@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, assert_never
 
 from localcloud.model.errors import ErrorReply, filter_results, prompt_filtered, throttled
-from localcloud.model.question import Question
+from localcloud.model.question import Deployed, Question
 from localcloud.model.script import (
     Answer,
     AnswerFiltered,
@@ -26,8 +26,8 @@ from localcloud.model.script import (
 )
 from localcloud.model.tokens import cut, text_tokens
 
-MODEL = "blobsight-local-ocr"
-"""The name of the model in answers."""
+MODEL = Deployed().name
+"""The name of the model in answers, unless a test says otherwise."""
 FINGERPRINT = "fp_blobsight1"
 REGION = "Local"
 
@@ -168,7 +168,7 @@ def _completion(  # noqa: PLR0913 - the variable parts of one document, all but 
         "id": f"chatcmpl-{secrets.token_hex(14)}",
         "object": "chat.completion",
         "created": created,
-        "model": MODEL,
+        "model": question.model,
         "choices": [
             {
                 "index": 0,

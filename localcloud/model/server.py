@@ -17,7 +17,7 @@ from localcloud.identity import TokenRefused, caller_of
 from localcloud.model import errors, replies
 from localcloud.model.brain import Brain, HonestBrain
 from localcloud.model.errors import RefusedError
-from localcloud.model.question import MAX_BODY_BYTES, Question, check, parse
+from localcloud.model.question import MAX_BODY_BYTES, Deployed, Question, check, parse
 from localcloud.model.relay import Relay
 from localcloud.model.replies import Reply
 from localcloud.model.script import Answer, Asked, AskedPicture, Behaviour, Refusal, Script, Slow
@@ -63,6 +63,8 @@ class LocalModel:
         """By request id: calls whose connection had ended before their answer was sent, and the seconds that the answer
         took."""
         self.deployments = tuple(deployments)
+        self.deployed = Deployed()
+        """The model behind all of them. It may be changed while this runs, as by a new deployment."""
         self._certificates = certificates
         self._verify = verify
         self._brain = brain or HonestBrain()
@@ -122,7 +124,7 @@ class LocalModel:
     async def _think(self, request: web.Request, identifier: str, caller: str | None) -> tuple[Reply, str]:
         """The reply, and the deployment that gave it. The body lives no longer than this call."""
         body = await _body(request)
-        question = await self._in_thread(check, body, self.deployments)
+        question = await self._in_thread(check, body, self.deployments, self.deployed)
         asked = _asked(question, request, identifier, caller)
         self.history.append(asked)
         return await self._play(self.script.next(asked), question, body), question.deployment
@@ -178,7 +180,7 @@ class LocalModel:
         except RefusedError as refused:
             return web.json_response(refused.reply.body, status=refused.reply.status)
         models = [
-            {"id": name, "object": "model", "created": self._started, "owned_by": replies.MODEL}
+            {"id": name, "object": "model", "created": self._started, "owned_by": self.deployed.name}
             for name in self.deployments
         ]
         return web.json_response({"object": "list", "data": models})

@@ -1,6 +1,7 @@
 r"""The process in which PDFium reads what strangers wrote. It gets a PDF and gives images, and is trusted with neither.
 
-    stdin    {"pages": [[1, null]], "most_pages": 10, "longest_side": 2048, "page_bytes": …}\n, then the PDF
+    stdin    {"pages": [[1, null]], "most_pages": 10, "resolution": [2048, null], "page_bytes": …, "sent_bytes": …}\n,
+             then the PDF
     stdout   {"count": 12, "numbers": [1, 2], "sandboxed": true}\n, then for each page
              {"number": 1, "format": "png", "width": …, "height": …, "size": …}\n and so many bytes
 
@@ -11,11 +12,13 @@ and believes none of it.
 """
 
 import json
+import math
 import sys
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from pipeline.documents import sandbox
 from pipeline.documents.choice import NoSuchPages, PageChoice
+from pipeline.images.resolution import Resolution
 
 if TYPE_CHECKING:
     import pypdfium2
@@ -87,22 +90,24 @@ def render(document: "pypdfium2.PdfDocument", asked: dict[str, Any], target: Bin
         raise Refused("no such pages", count=count, cause=str(error)) from None
     if len(numbers) > asked["most_pages"]:
         raise Refused("too many", count=count, chosen=len(numbers))
+    seen = Resolution(*asked["resolution"])
     if asked.get("measure"):
         width, height = document[numbers[0] - 1].get_size()
-        scale = _scale(width, height, asked["longest_side"])
+        scale = _scale(width, height, seen)
         _say(target, {"pages": len(numbers), "width": round(width * scale), "height": round(height * scale)})
         return
     document.init_forms()
     _say(target, {"count": count, "numbers": numbers, "sandboxed": sandboxed})
+    most_bytes = min(asked["page_bytes"], asked["sent_bytes"] // len(numbers))
     for number in numbers:
         page = document[number - 1]
         width, height = page.get_size()
         if not (width > 0 and height > 0):
             raise Refused("page", number=number, cause="it has no size")
-        scale = _scale(width, height, asked["longest_side"])
+        scale = _scale(width, height, seen)
         try:
             bitmap = page.render(scale=scale, rev_byteorder=True)
-            image = encoded(bitmap.to_pil().convert("RGB"), most_bytes=asked["page_bytes"])
+            image = encoded(bitmap.to_pil().convert("RGB"), most_bytes=most_bytes)
         except (pypdfium2.PdfiumError, ValueError, OSError) as error:
             raise Refused("page", number=number, cause=str(error)) from None
         _say(
@@ -121,8 +126,14 @@ def render(document: "pypdfium2.PdfDocument", asked: dict[str, Any], target: Bin
         page.close()
 
 
-def _scale(width: float, height: float, longest_side: int) -> float:
-    return min(longest_side / max(width, height, 1e-6), MOST_DPI / 72)
+def _scale(width: float, height: float, seen: Resolution) -> float:
+    """Pixels for each point of the page. PDFium rounds up to whole pixels."""
+    scale = min(seen.side / max(width, height, 1e-6), MOST_DPI / 72)
+    drawn = math.ceil(width * scale), math.ceil(height * scale)
+    if seen.holds(*drawn):
+        return scale
+    wide, high = seen.fitted(*drawn)
+    return min((wide - 0.5) / width, (high - 0.5) / height)
 
 
 def _say(target: BinaryIO, said: dict[str, Any]) -> None:

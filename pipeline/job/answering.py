@@ -11,6 +11,7 @@ from pipeline.job.memory import Budget, Content
 from pipeline.job.page_by_page import Interrupted, Keep, answer_pages, together
 from pipeline.job.preparing import Preparer
 from pipeline.job.work import Answered, Asked, NotAsked, SoFar, Stopwatch
+from pipeline.model.original import DeployedModels
 from pipeline.model.question import Question, Reply
 from pipeline.result import PageSent
 from pipeline.schemas import AnswerMismatch
@@ -72,7 +73,7 @@ class Failing:
 
 
 class ModelAnswerer:
-    """Asks the model. One per process.
+    """Asks the model, and remembers which one answers. One per process.
 
     Args:
         memory: what the bytes of uploads may hold in addition to those that come with opening one.
@@ -80,6 +81,7 @@ class ModelAnswerer:
 
     def __init__(self, settings: Settings, model: VisionModel, memory: Budget) -> None:
         self._model = model
+        self._deployed = DeployedModels(settings.openai_deployment, settings.openai_model)
         self._preparer = Preparer(settings, memory)
 
     async def answer(
@@ -94,6 +96,10 @@ class ModelAnswerer:
         if isinstance(asked, NotAsked):
             return Answered(asked.failure)
         question = asked.question
+        try:
+            self._deployed.require_taken(question)
+        except PermanentFailure as failure:
+            return await Failing(failure).answer(asked, content, watch, so_far)
         async with AsyncExitStack() as unpacking, AsyncExitStack() as holding:
             with watch.timed("prepare"):
                 prepared = await self._preparer.prepare(content, question, unpacking, holding)
@@ -119,6 +125,7 @@ class ModelAnswerer:
             reply = await self._model.ask(question, picture)
         except PermanentFailure as failure:
             return replace(known, failure=failure, reply=failure.reply.after(earlier) if failure.reply else earlier)
+        self._deployed.learn(question.deployment, reply.model)
         known = replace(known, reply=reply.after(earlier), failure=None)
         if question.schema is None:
             return known

@@ -70,5 +70,6 @@ class Asking:
             pages=PageChoice.parse(options.pages) if options.pages else None,
             per_page=bool(options.per_page),
             most_output_tokens=settings.max_output_tokens,
+            detail_by_setting=options.detail is None,
         )
         return Asked(found, question)

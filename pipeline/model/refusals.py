@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from pipeline.errors import ErrorCode, Failure, OperatorFailure, PermanentFailure, RetryableFailure
 from pipeline.model.foreign_text import shown
+from pipeline.model.original import is_about_original, not_taken
 from pipeline.model.question import Question, Reply
 from pipeline.model.reasons import Reason, Verdict
 from pipeline.pacing.waits import asked_wait, seconds_of
@@ -56,6 +57,8 @@ def _meaning(reason: Reason, headers: Mapping[str, str], question: Question) -> 
     if status in MOMENTARY or status >= 500:
         what = "throttling" if status == 429 else "not available"
         return RetryableFailure(f"The model is {what}. {reason.words}", status=status, retry_after=retry_after)
+    if is_about_original(reason, question):
+        return not_taken(question, words=reason.words)
     return PermanentFailure(
         ErrorCode.REQUEST_REJECTED,
         f"The model service rejected the request. {reason.words}",
