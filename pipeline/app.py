@@ -130,7 +130,7 @@ def app() -> App:
     redriver = Redriver(blobs, results, deferred, marks, images=images)
     return App(
         analyzer,
-        Messages(deliveries, redriver, deferred, images=images, allowed=allowed),
+        Messages(deliveries, last_resort, redriver, deferred, images=images, allowed=allowed),
         Poison(deliveries, last_resort, deferred, images=images, allowed=allowed),
         Reconciler(
             blobs,
@@ -213,7 +213,6 @@ async def handle_request(message: str) -> None:
     """Handle one message of the request queue.
 
     Raises:
-        InvalidRequest: it can't be understood, or is not allowed; the host will call it poison.
         RetryableFailure, InvocationCancelled: as for `handle_upload`.
     """
     with uncancelled("a request"):

@@ -1,7 +1,7 @@
 """Failures of one piece of work, sorted by what has to happen next.
 
 Failure
-├── InvalidRequest      a message that can't be understood or is not allowed; the host makes it poison (requests.py)
+├── InvalidRequest      a message that can't be understood or is not allowed: it is refused (requests.py)
 ├── PermanentFailure    trying again would change nothing: it is written as a failed result at once
 │   └── Unclear             an image seems damaged, and the decoder has the last word (inspection.py)
 └── RetryableFailure    waiting may help: throttling, outages, a connection that broke

@@ -238,6 +238,8 @@ class ResultMetadata:
     output_tokens: int | None = None
     reanalyzed: tuple[datetime, ...] = ()
     """When the model was asked again about the image, lately; kept where the operator limits that."""
+    written: datetime | None = None
+    """When the result was written, by the service's clock, where its metadata were changed since."""
 
     @property
     def failed(self) -> bool:
@@ -280,6 +282,7 @@ class ResultMetadata:
             input_tokens=_count(said.get("inputtokens")),
             output_tokens=_count(said.get("outputtokens")),
             reanalyzed=_moments(said.get("reanalyzed")),
+            written=_moment(said.get("written")),
         )
 
     def to_blob(self) -> dict[str, str]:
@@ -295,6 +298,7 @@ class ResultMetadata:
             "inputtokens": self.input_tokens,
             "outputtokens": self.output_tokens,
             "reanalyzed": ",".join(str(int(moment.timestamp())) for moment in self.reanalyzed) or None,
+            "written": self.written.isoformat() if self.written else None,
         }
         return {key: str(value) for key, value in said.items() if value is not None}
 

@@ -13,7 +13,7 @@ from PIL import Image
 from support.documents import animation, pdf, psd, tiff
 from support.person import Person
 from support.pictures import picture
-from support.workshop import BUSY, THROTTLED, Workshop, workshop
+from support.workshop import BUSY, THROTTLED, Workshop, failing, workshop
 
 from pipeline.documents import pdf_process
 from pipeline.errors import ErrorCode, Failure, PermanentFailure, RetryableFailure
@@ -49,13 +49,6 @@ def pages_of(result: dict[str, Any]) -> list[tuple[int, str | None, str | None]]
     return [
         (page["number"], page["text"], page["error"] and page["error"]["code"]) for page in result["answer"]["pages"]
     ]
-
-
-def refused_for_good() -> Any:
-    async def refuse() -> None:
-        raise FILTERED
-
-    return refuse
 
 
 @pytest.mark.parametrize(
@@ -151,7 +144,7 @@ async def test_a_page_whose_first_reply_does_not_meet_the_schema_is_asked_once_m
 async def test_a_rerun_asks_only_about_the_pages_without_an_answer(shop: Workshop) -> None:
     request = await drop(shop, pdf(["1", "2", "3"]), per_page="true")
     shop.model.replies.extend(map(answered, ("one", "three", "two")))
-    shop.model.behaviours.extend([_nothing, refused_for_good()])
+    shop.model.behaviours.extend([_nothing, failing(FILTERED)])
     await shop.analyzer.analyze(request)
     failed = await shop.result("a.pdf")
     assert (failed["status"], failed["error"]["code"]) == ("failed", "content_filtered")

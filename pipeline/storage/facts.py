@@ -52,6 +52,8 @@ class StoredResult:
     facts: ResultMetadata
     archived: bool = False
     """It is in the archive tier: it can neither be read nor replaced."""
+    written: datetime | None = None
+    """By the service's clock, in whole seconds."""
 
     def require_replaceable(self, name: str) -> None:
         """Raise OperatorFailure if the result `name` can't be written over: before anything is paid for."""
@@ -66,6 +68,10 @@ class StoredResult:
         if self.facts.source_etag == upload.etag or self.facts.source_modified is None:
             return False
         return self.facts.source_modified >= upload.last_modified
+
+    def is_later_than(self, upload: Upload) -> bool:
+        """Whether it was written in a later second than `upload`."""
+        return self.written is not None and self.written > upload.last_modified
 
 
 class VersionGone(Exception):
