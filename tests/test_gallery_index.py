@@ -165,7 +165,7 @@ def test_two_listings_of_the_same_are_alike() -> None:
 
 
 def test_an_image_takes_the_bytes_that_are_stated() -> None:
-    count, length = 5_000, len("2026/receipts/IMG_00000.jpg")
+    count, length = 20_000, len("2026/receipts/IMG_00000.jpg")
 
     def images() -> Iterable[ImageState]:
         return (
