@@ -76,6 +76,8 @@ class Failure(Exception):
         self.reply: Reply | None = None
 
 
+REFUSED_TIER = "service_tier"
+"""Key in `details`: the service tier that the model does not take, where an option asked for it."""
 MOST_DETAIL = 2000
 """Characters of a text in `details`, longer than any blob's name."""
 MOST_DETAILS = 100

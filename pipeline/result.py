@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, PlainSerializer, ValidationError, WithJsonSchema
 from pydantic_core import PydanticSerializationError
 
-from pipeline.errors import ErrorCode
+from pipeline.errors import REFUSED_TIER, ErrorCode
 from pipeline.instructions import Origin
 from pipeline.settings import Detail
 
@@ -242,6 +242,8 @@ class ResultMetadata:
     """Equal for the same question about the same bytes, whatever the ETag."""
     input_tokens: int | None = None
     output_tokens: int | None = None
+    refused_tier: str | None = None
+    """The service tier that an option asked for in vain. It is not part of the work key, so another one is new work."""
     reanalyzed: tuple[datetime, ...] = ()
     """When the model was asked again about the image, lately; kept where the operator limits that."""
     written: datetime | None = None
@@ -269,6 +271,7 @@ class ResultMetadata:
             content_key=content_key,
             input_tokens=result.usage.input_tokens,
             output_tokens=result.usage.output_tokens,
+            refused_tier=(result.error.details or {}).get(REFUSED_TIER) if result.error else None,
             reanalyzed=reanalyzed,
         )
 
@@ -287,6 +290,7 @@ class ResultMetadata:
             content_key=said.get("contentkey"),
             input_tokens=_count(said.get("inputtokens")),
             output_tokens=_count(said.get("outputtokens")),
+            refused_tier=said.get("refusedtier"),
             reanalyzed=_moments(said.get("reanalyzed")),
             written=_moment(said.get("written")),
         )
@@ -303,6 +307,7 @@ class ResultMetadata:
             "contentkey": self.content_key,
             "inputtokens": self.input_tokens,
             "outputtokens": self.output_tokens,
+            "refusedtier": self.refused_tier,
             "reanalyzed": ",".join(str(int(moment.timestamp())) for moment in self.reanalyzed) or None,
             "written": self.written.isoformat() if self.written else None,
         }

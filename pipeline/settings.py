@@ -319,9 +319,11 @@ class Ceilings(_Group):
     image_memory_bytes: int = Field(536_870_912, alias="IMAGE_MEMORY_BYTES", ge=33_554_432, examples=["536870912"])
     """Bytes of uploads held at the same time per instance. Conversions may take twice as much in addition, and an image
     whose conversion would take more is refused. An upload larger than half of it waits until no other large upload is
-    in memory."""
+    in memory. Documents in progress, and what draws their pages, take as much at most, out of the memory for
+    conversions."""
     model_timeout_seconds: float = Field(120, alias="MODEL_TIMEOUT_SECONDS", gt=0, le=540, examples=["120"])
-    """One model call's own deadline; its ceiling keeps it inside the deadline of a delivery."""
+    """One model call's own deadline; its ceiling keeps it inside the deadline of a delivery. A call at the tier
+    `flex` may take 15 minutes."""
 
 
 class Patience(_Group):

@@ -19,6 +19,7 @@ time: random details come from a seeded generator.
 import argparse
 import random
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
@@ -388,6 +389,47 @@ def delivery_note() -> Image.Image:
     return scene.quantize(128, dither=Image.Dither.NONE)
 
 
+def agreement() -> list[Image.Image]:
+    """A rental agreement as an office scanner keeps it: two pages in black and white, signed by one side."""
+    pages = []
+    for number, title, rows in (
+        (
+            1,
+            "RENTAL AGREEMENT",
+            [
+                ("Owner", "Fjordbrygg Utstyr AS"),
+                ("Renter", "Lumen Coffee"),
+                ("Machine", "Aurora 2, no. AU-20417"),
+                ("Monthly rent", "NOK 1,950.00"),
+                ("From", "2026-04-01"),
+            ],
+        ),
+        (
+            2,
+            "TERMS",
+            [
+                ("Deposit", "NOK 5,850.00"),
+                ("Notice", "three months"),
+                ("Repairs", "at the owner's cost"),
+                ("For the owner", "Ida Holm"),
+                ("For the renter", ""),
+            ],
+        ),
+    ):
+        page = Image.new("L", (1240, 1754), 255)
+        draw = ImageDraw.Draw(page)
+        draw.text((120, 150), title, 0, font(64), stroke_width=1)
+        draw.line((120, 250, 1120, 250), 0, 4)
+        for index, (name, value) in enumerate(rows):
+            y = 340 + index * 130
+            draw.text((120, y), name, 0, font(40))
+            draw.text((520, y), value, 0, font(46))
+            draw.line((520, y + 66, 1120, y + 66), 0, 2)
+        draw.text((1120, 1640), f"{number} / 2", 0, font(32), anchor="ra")
+        pages.append(page.rotate(0.4, Image.Resampling.BICUBIC, fillcolor=255).convert("1", dither=Image.Dither.NONE))
+    return pages
+
+
 def sign(sign_font: Path) -> Image.Image:
     """A bakery's opening hours in Japanese, on a brick wall."""
     scene = Image.new("RGB", (1200, 900), (172, 158, 148))
@@ -485,6 +527,14 @@ def small_print_seen() -> Image.Image:
     return both
 
 
+def save_pages(name: str, pages: list[Image.Image]) -> None:
+    written = datetime(2026, 3, 20, tzinfo=UTC).timetuple()
+    pages[0].save(
+        FOLDER / name, save_all=True, append_images=pages[1:], resolution=150, creationDate=written, modDate=written
+    )
+    print(f"{name}: {len(pages)} pages, {(FOLDER / name).stat().st_size:,} bytes")  # noqa: T201 - a script
+
+
 def save(path: Path, picture: Image.Image, **options: object) -> None:
     if EXIF_ORIENTATION in picture.getexif():
         options["exif"] = picture.getexif()
@@ -506,24 +556,31 @@ FOR_DOCS: dict[str, Callable[[], Image.Image]] = {
 """In docs/pictures."""
 
 
+AGREEMENT = "agreement.pdf"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Draw the sample images, and pictures of the documentation.")
     drawings = DRAWINGS | FOR_DOCS
-    parser.add_argument("names", nargs="*", metavar="name", help=f"which to draw: {', '.join(drawings)}; default: all")
+    known = [*drawings, AGREEMENT]
+    parser.add_argument("names", nargs="*", metavar="name", help=f"which to draw: {', '.join(known)}; default: all")
     parser.add_argument(
         "--sign-font", type=Path, help="a font with Japanese letters; without it the sign stays as it is"
     )
     arguments = parser.parse_args()
-    if unknown := sorted(set(arguments.names) - set(drawings)):
-        parser.error(f"unknown: {', '.join(unknown)}; choose from {', '.join(drawings)}")
+    if unknown := sorted(set(arguments.names) - set(known)):
+        parser.error(f"unknown: {', '.join(unknown)}; choose from {', '.join(known)}")
     options: dict[str, dict[str, object]] = {
         ".jpg": {"quality": 76},
         ".png": {"optimize": True},
         ".webp": {"quality": 80},
     }
-    for name in arguments.names or drawings:
-        folder = DOCS if name in FOR_DOCS else FOLDER
-        save(folder / name, drawings[name](), **options[Path(name).suffix])
+    for name in arguments.names or known:
+        if name == AGREEMENT:
+            save_pages(name, agreement())
+        else:
+            folder = DOCS if name in FOR_DOCS else FOLDER
+            save(folder / name, drawings[name](), **options[Path(name).suffix])
     if arguments.sign_font:
         save(FOLDER / "sign.jpg", sign(arguments.sign_font), **options[".jpg"])
 

@@ -119,15 +119,15 @@ async def test_trouble_with_storage_is_not_remembered() -> None:
 
 
 async def test_remembered_files_are_bounded_by_bytes() -> None:
-    """These become 25 times what they were written in: without a bound 40 of them would be 60 MB."""
+    """These become 25 times what they were written in: without a bound 30 of them would be 45 MB."""
     schema = {"type": "object", "examples": [[{} for _ in range(100)] for _ in range(200)]}
     file = json.dumps({"instructions": "Text", "schema": schema}, separators=(",", ":")).encode()
     assert len(file) < MAX_FILE_BYTES
-    container = Container({f"{n}/_instructions.json": file for n in range(40)})
+    container = Container({f"{n}/_instructions.json": file for n in range(30)})
     sources = InstructionSources(container, None)
     tracemalloc.start()
     try:
-        for n in range(40):
+        for n in range(30):
             with pytest.raises(PermanentFailure, match="more than 5,000 values"):
                 await sources.find(f"{n}/a.jpg", {})
         assert tracemalloc.get_traced_memory()[0] < CACHED_BYTES
@@ -136,7 +136,7 @@ async def test_remembered_files_are_bounded_by_bytes() -> None:
     container.reads.clear()
     await sources.find("0/a.jpg", {"instructions": "Not looked for"})
     with pytest.raises(PermanentFailure):
-        await sources.find("39/a.jpg", {})
+        await sources.find("29/a.jpg", {})
     assert len(container.reads) == 3
 
 

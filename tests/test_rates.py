@@ -357,6 +357,7 @@ async def test_reruns_of_the_pages_that_failed_come_so_often_and_then_wait(ratio
     rationed.scripts["Pages?"].extend([Answer(), *[PromptFiltered()] * 9])
     await rationed.drop("pages.pdf", pdf(["1", "2"]), {"instructions": "Pages?", "per_page": "true"})
     failed = await rationed.result("pages.pdf")
+    await rationed.logged("images/pages.pdf: failed")  # its line comes after its result
     for asked in (3, 4, 4):
         since = rationed.log.stat().st_size
         ran = await blobsight(rationed, "retry", "pages.pdf", "--yes")

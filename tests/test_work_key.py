@@ -30,9 +30,8 @@ blobs = st.tuples(st.none() | st.text(), st.none() | st.text(), st.text())
 
 
 def test_everything_in_a_question_is_accounted_for() -> None:
-    # They only word messages, or decide what the same answer costs and when it comes.
-    others = {"most_output_tokens", "detail_by_setting", "buying"}
-    assert set(CHANGES) == set(Question.__dataclass_fields__) - others
+    # Two only word a message, the third only decides what the same answer costs and when it comes.
+    assert set(CHANGES) == set(Question.__dataclass_fields__) - {"most_output_tokens", "detail_by_setting", "buying"}
 
 
 @given(blobs, blobs, questions, questions)

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from localcloud.model.errors import RefusedError, invalid_request, operation_not_supported, tier_unsupported
-from localcloud.model.question import Deployed
 
 type Sku = Literal["GlobalStandard", "DataZoneStandard", "Standard", "GlobalBatch", "DataZoneBatch"]
 
-MODEL = Deployed().name
+MODEL = "blobsight-local-ocr"
 """The name of the model in answers, unless a test says otherwise."""
 
 TIERS = ("auto", "default", "flex", "priority")

@@ -12,6 +12,7 @@ from typing import Any
 import pybase64
 from PIL import Image, UnidentifiedImageError
 
+from localcloud.model.deployments import MODEL
 from localcloud.model.errors import Json, RefusedError, deployment_not_found, invalid_request
 from localcloud.model.tokens import image_tokens, text_tokens
 
@@ -44,7 +45,7 @@ DATA_URL = re.compile(r"data:([^;,]*);base64,")
 class Deployed:
     """The model behind the deployments: its name in answers, and whether it takes detail `original`."""
 
-    name: str = "blobsight-local-ocr"
+    name: str = MODEL
     takes_original: bool = True
 
     @property

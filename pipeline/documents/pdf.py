@@ -21,23 +21,15 @@ from typing import IO, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.documents.choice import PageChoice
-from pipeline.documents.facts import MOST_PAGES, MOST_SENT_BYTES, Pages, SentPage
+from pipeline.documents.facts import MOST_PAGES, MOST_SENT_BYTES, PROCESS_BYTES, Pages, SentPage
+from pipeline.documents.refusals import no_such_pages, too_many_pages
 from pipeline.errors import ErrorCode, Failure, OperatorFailure, PermanentFailure, RetryableFailure
 from pipeline.images import ImageFacts, PreparedImage
 from pipeline.images.facts import SERVICE_MAX_BYTES
 from pipeline.images.resolution import ORIGINAL, STANDARD, Resolution
-from pipeline.images.signatures import image_kind
 
 logger = logging.getLogger(__name__)
 
-MAGIC = b"%PDF-"
-MAGIC_WITHIN = 1024
-"""Bytes from the start in which readers look for it. ISO 32000-1, implementation note 13 of its predecessor."""
-
-PROCESS_BYTES = 400 * 1024 * 1024
-"""The most memory of the process beyond its libraries: a page scanned at 600 dpi in colour decodes to 140 MB."""
-PROCESS_BYTES_PER_PATCH = 12 * 1024
-"""In addition, where pages are drawn larger than usual: three times the pixels, at 4 bytes. Measured: 9 KiB."""
 PROCESSOR_SECONDS = 60
 WALL_SECONDS = 180.0
 """Of the whole document: half of the processors may be others'."""
@@ -49,11 +41,6 @@ _START = (
 )
 KEPT_ENVIRONMENT = ("LD_LIBRARY_PATH", "PATH", "SYSTEMROOT")
 """What an interpreter may need to start. Nothing of the app's."""
-
-
-def is_pdf(data: bytes) -> bool:
-    """Whether the file is a PDF, as readers recognise one."""
-    return data.startswith(MAGIC) or (MAGIC in data[:MAGIC_WITHIN] and image_kind(data) is None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +81,6 @@ class _Problem(_Line):
     number: int = 0
     count: int = 0
     chosen: int = 0
-
-
-def process_bytes(seen: Resolution) -> int:
-    """The most memory of the process beyond its libraries, where pages are drawn for this resolution."""
-    return PROCESS_BYTES + (seen.patches or 0) * PROCESS_BYTES_PER_PATCH
 
 
 async def render_pdf(
@@ -267,27 +249,8 @@ def _refusal(problem: _Problem) -> PermanentFailure:
     return failure
 
 
-def no_such_pages(kind: str, count: int, cause: str) -> PermanentFailure:
-    """The failure of a document that has not the pages which are chosen; `cause` says which, and which there are."""
-    return PermanentFailure(
-        ErrorCode.INVALID_INSTRUCTIONS,
-        f"The option pages asks for what the {kind} has not: {cause}.",
-        {"option": "pages", "pages": count},
-    )
-
-
 def _unsupported(why: str) -> PermanentFailure:
     return PermanentFailure(ErrorCode.UNSUPPORTED_IMAGE, f"The PDF {why}", {"format": "pdf"})
-
-
-def too_many_pages(count: int, chosen: int, noun: str) -> PermanentFailure:
-    """The failure of a document of which more pages are chosen than are sent in one question."""
-    return PermanentFailure(
-        ErrorCode.TOO_MANY_PAGES,
-        f"The file has {count:,} {noun}s, and {chosen:,} of them were to be looked at: more than the app's setting"
-        " MAX_PAGES allows. Name some with the option pages, for example pages: 1-3,7; or split the file.",
-        {"pages": count, "chosen": chosen},
-    )
 
 
 def _damaged(problem: str) -> PermanentFailure:

@@ -14,10 +14,12 @@ and believes none of it.
 import json
 import math
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from pipeline.documents import sandbox
 from pipeline.documents.choice import NoSuchPages, PageChoice
+from pipeline.documents.cost import Picture, drawing_bytes
 from pipeline.images.resolution import Resolution
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 MOST_DPI = 300
 """Of a page that is smaller than what the model sees: print shops' resolution shows all there is."""
+DEEPEST_FORM = 3
+"""Forms within forms in which images are looked for."""
 
 
 def main(memory: int, seconds: int) -> None:
@@ -38,8 +42,9 @@ def main(memory: int, seconds: int) -> None:
     sandbox.limit(memory, seconds)
     sandboxed = sandbox.enter()
     try:
-        document = pypdfium2.PdfDocument(source.read())
-        render(document, asked, target, sandboxed=sandboxed)
+        data = source.read()
+        document = pypdfium2.PdfDocument(data)
+        render(document, asked, target, sandboxed=sandboxed, memory=memory - len(data))
     except Refused as refused:
         _say(target, {"problem": refused.problem, **refused.details})
     except MemoryError:
@@ -68,11 +73,13 @@ def warm_up(pdfium: Any, encoded: Any) -> None:
     encoded(Image.effect_noise((16, 16), 50).convert("RGB"), most_bytes=10_000)
 
 
-def render(document: "pypdfium2.PdfDocument", asked: dict[str, Any], target: BinaryIO, *, sandboxed: bool) -> None:
-    """Write the pages that are `asked` for.
+def render(
+    document: "pypdfium2.PdfDocument", asked: dict[str, Any], target: BinaryIO, *, sandboxed: bool, memory: int
+) -> None:
+    """Write the pages that are `asked` for, with no more than `memory` bytes.
 
     Raises:
-        Refused: there are none, or too many.
+        Refused: there are none, or too many; or a page can't be drawn, or not in that memory.
     """
     import pypdfium2  # noqa: PLC0415
     from pypdfium2 import raw  # noqa: PLC0415
@@ -98,15 +105,19 @@ def render(document: "pypdfium2.PdfDocument", asked: dict[str, Any], target: Bin
         return
     document.init_forms()
     _say(target, {"count": count, "numbers": numbers, "sandboxed": sandboxed})
-    most_bytes = min(asked["page_bytes"], asked["sent_bytes"] // len(numbers))
-    for number in numbers:
+    left = asked["sent_bytes"]
+    for place, number in enumerate(numbers):
         page = document[number - 1]
         width, height = page.get_size()
         if not (width > 0 and height > 0):
             raise Refused("page", number=number, cause="it has no size")
         scale = _scale(width, height, seen)
+        if drawing_bytes(set(_pictures(page)), round(width * scale), round(height * scale)) > memory:
+            raise Refused("memory")
+        # An even share of what is left: what small pages do not need is for those after them.
+        most_bytes = min(asked["page_bytes"], left // (len(numbers) - place))
         try:
-            bitmap = page.render(scale=scale, rev_byteorder=True)
+            bitmap = page.render(scale=scale, rev_byteorder=True, limit_image_cache=True)
             image = encoded(bitmap.to_pil().convert("RGB"), most_bytes=most_bytes)
         except (pypdfium2.PdfiumError, ValueError, OSError) as error:
             raise Refused("page", number=number, cause=str(error)) from None
@@ -122,8 +133,17 @@ def render(document: "pypdfium2.PdfDocument", asked: dict[str, Any], target: Bin
         )
         target.write(image.data)
         target.flush()
+        left -= len(image.data)
         bitmap.close()
         page.close()
+
+
+def _pictures(page: "pypdfium2.PdfPage") -> Iterator[Picture]:
+    from pypdfium2 import raw  # noqa: PLC0415
+
+    for image in page.get_objects(filter=[raw.FPDF_PAGEOBJ_IMAGE], max_depth=DEEPEST_FORM):
+        filters = image.get_filters()
+        yield (*image.get_px_size(), filters[-1] if filters else "")
 
 
 def _scale(width: float, height: float, seen: Resolution) -> float:

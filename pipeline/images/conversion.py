@@ -132,7 +132,9 @@ def number_of_frames(data: bytes, inspection: Inspection) -> int:
         raise refusal(kind, "its frames can't be counted", data, _cause(exc)) from exc
 
 
-def convert(data: bytes, inspection: Inspection, limits: ImageLimits, frame: int = 1) -> PreparedImage:
+def convert(
+    data: bytes, inspection: Inspection, limits: ImageLimits, frame: int = 1, most_bytes: int = SERVICE_MAX_BYTES
+) -> PreparedImage:
     """See `pipeline.images.convert`."""
     facts = inspection.facts
     stored = data
@@ -147,10 +149,10 @@ def convert(data: bytes, inspection: Inspection, limits: ImageLimits, frame: int
     if (upright := _UPRIGHT.get(_orientation(image, inspection))) is not None:  # one of them is 0
         picture = picture.transpose(upright)
     kind: SentFormat = "png" if facts.format not in _LOSSY_FORMATS and _is_flat(picture) else "jpeg"
-    encoded = _encode(picture, kind, profile)
-    if kind == "png" and len(encoded) > SERVICE_MAX_BYTES:
-        kind, encoded = "jpeg", _encode(picture, "jpeg", profile)
-    return PreparedImage(encoded, kind, picture.width, picture.height, transformed=True)
+    best = _encode(picture, kind, profile)
+    if len(best) > most_bytes:
+        return _smaller(picture, most_bytes)
+    return PreparedImage(best, kind, picture.width, picture.height, transformed=True)
 
 
 _LESS = ((90, 1.0), (75, 1.0), (75, 0.7), (60, 0.5))
@@ -167,6 +169,10 @@ def encoded(picture: Image.Image, *, most_bytes: int) -> PreparedImage:
         data = _encode(picture, "png", None)
         if len(data) <= most_bytes:
             return PreparedImage(data, "png", picture.width, picture.height, transformed=True)
+    return _smaller(picture, most_bytes)
+
+
+def _smaller(picture: Image.Image, most_bytes: int) -> PreparedImage:
     for quality, share in _LESS:
         size = max(1, round(picture.width * share)), max(1, round(picture.height * share))
         smaller = picture if share == 1 else picture.resize(size, Image.Resampling.BICUBIC)

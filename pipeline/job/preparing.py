@@ -2,12 +2,14 @@
 
 import asyncio
 import os
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 
 from pipeline.documents.choice import NoSuchPages, PageChoice
-from pipeline.documents.facts import MOST_SENT_BYTES, Pages, SentPage
-from pipeline.documents.pdf import is_pdf, no_such_pages, process_bytes, render_pdf, too_many_pages
+from pipeline.documents.facts import MOST_SENT_BYTES, Pages, SentPage, process_bytes
+from pipeline.documents.recognise import is_pdf
+from pipeline.documents.refusals import no_such_pages, too_many_pages
 from pipeline.errors import ErrorCode, PermanentFailure
 from pipeline.images import (
     ImageFacts,
@@ -22,6 +24,7 @@ from pipeline.images import (
     inspect_page,
     number_of_frames,
 )
+from pipeline.images.facts import SERVICE_MAX_BYTES
 from pipeline.images.resolution import ORIGINAL, Resolution, of_detail
 from pipeline.job.memory import Budget, Content
 from pipeline.model.question import Question
@@ -61,6 +64,7 @@ class Preparer:
         self._conversions = asyncio.Semaphore(os.process_cpu_count() or 1)
         pixels = CONVERSIONS * settings.image_memory_bytes
         self._pixels = Budget(pixels)
+        self._pages = Budget(settings.image_memory_bytes)
         self._limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels, max_conversion_bytes=pixels)
 
     async def prepare(
@@ -103,12 +107,27 @@ class Preparer:
     async def _prepare_pdf(
         self, data: bytes, choice: PageChoice, seen: Resolution, reserved: AsyncExitStack
     ) -> Prepared:
+        from pipeline.documents.pdf import render_pdf  # noqa: PLC0415 - images pay nothing for it
+
         process = min(process_bytes(seen), self._limits.max_conversion_bytes)
-        hold = await reserved.enter_async_context(self._pixels.held(process + MOST_SENT_BYTES))
+        shrink = await self._reserve(process + MOST_SENT_BYTES, reserved)
         async with self._conversions:
             rendering = await render_pdf(data, choice, self._most_pages, process, seen)
-        hold.shrink(rendering.pages.size_bytes)
+        shrink(rendering.pages.size_bytes)
         return Prepared(rendering.facts, rendering.pages)
+
+    async def _reserve(self, amount: int, reserved: AsyncExitStack) -> Callable[[int], None]:
+        """Wait for memory for a document: of what all pages may hold, and of what all conversions may.
+
+        Returns a function that lets go of all but so many bytes.
+        """
+        holds = [await reserved.enter_async_context(budget.held(amount)) for budget in (self._pages, self._pixels)]
+
+        def shrink(kept: int) -> None:
+            for hold in holds:
+                hold.shrink(kept)
+
+        return shrink
 
     async def _tiff_pages(
         self, data: bytes, count: int, question: Question, limits: ImageLimits, reserved: AsyncExitStack
@@ -152,17 +171,19 @@ class Preparer:
     ) -> Pages:
         """Each page as an image: its number, its inspection, and its frame."""
         largest = max(inspection.conversion_bytes for _, inspection, _ in pages)
-        hold = await reserved.enter_async_context(self._pixels.held(largest + MOST_SENT_BYTES))
+        shrink = await self._reserve(largest + MOST_SENT_BYTES, reserved)
         sent: list[SentPage] = []
         left = MOST_SENT_BYTES
-        for number, inspection, frame in pages:
+        for place, (number, inspection, frame) in enumerate(pages):
+            share = min(SERVICE_MAX_BYTES, left // (len(pages) - place))
             async with self._conversions:
-                image = await asyncio.to_thread(convert, data, inspection, limits, frame)
+                try:
+                    image = await asyncio.to_thread(convert, data, inspection, limits, frame, share)
+                except ValueError:
+                    raise _too_large_together(noun, limits.seen) from None
             left -= len(image.data)
-            if left < 0:
-                raise _too_large_together(noun, limits.seen)
             sent.append(SentPage(number, image))
-        hold.shrink(MOST_SENT_BYTES - left)
+        shrink(MOST_SENT_BYTES - left)
         return Pages(count, tuple(sent), noun)
 
     async def _image(self, data: bytes, inspection: Inspection, limits: ImageLimits) -> PreparedImage:

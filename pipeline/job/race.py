@@ -288,9 +288,8 @@ def is_done(work: Work, request: Request, stored: StoredResult | None) -> bool:
     """Whether `stored` is the result of `work`, and not one that `request` wants replaced."""
     if stored is None or stored.facts.work_key != work.key or is_rerun(request, stored):
         return False
-    # A question with a key that failed for its instructions was refused its service tier, which is not part of the key:
-    # it may be another one by now, and a refusal costs nothing.
-    return isinstance(work.asked, NotAsked) or stored.facts.error_code != ErrorCode.INVALID_INSTRUCTIONS
+    refused = stored.facts.refused_tier
+    return refused is None or isinstance(work.asked, NotAsked) or work.asked.question.service_tier == refused
 
 
 def _crashed(runs: int) -> PermanentFailure:

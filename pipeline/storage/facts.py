@@ -8,6 +8,9 @@ from pipeline.errors import NotTried, OperatorFailure
 from pipeline.one_line import short
 from pipeline.result import ResultMetadata
 
+IN_BATCH = "in a batch"
+"""In the mark of an upload whose question waits for a batch, or for its reply."""
+
 
 @dataclass(frozen=True, slots=True)
 class Upload:

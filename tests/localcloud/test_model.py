@@ -18,11 +18,12 @@ import jsonschema
 import openai
 import pytest
 from aiohttp import web
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from openai.types.chat import ChatCompletion
 from PIL import Image
 from support.asking_model import TOKEN, Echo, body, encoded, image_part, sdk, verify
+from support.examples import examples
 
 from localcloud.certificates import Certificates
 from localcloud.errors import LocalCloudError
@@ -765,7 +766,7 @@ def nested(inner: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[s
     )
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(st.recursive(LEAVES, nested, max_leaves=8))
 def test_the_answer_has_the_shape_of_any_schema(schema: dict[str, Any]) -> None:
     checker = jsonschema.Draft202012Validator(schema)
