@@ -35,7 +35,7 @@ async def test_nothing_is_lost_and_nothing_paid_twice_whatever_fails(tmp_path: P
     assert int(rows["… writes of results refused then"]) >= 1
     assert int(rows["… with an answer that was given for the same bytes before"]) >= 1
     assert rows["paid again with no explanation"] == "0"
-    assert int(rows["workers killed at a step of the batch lane"]) >= 5
+    assert int(rows["workers killed at a step of the batch lane"]) >= 3
     assert int(rows["submissions whose answer was lost"]) >= 1
     assert int(rows["questions answered by batch"]) >= 40
     assert int(rows["lines asked again as the answer did not meet the schema"]) >= 1

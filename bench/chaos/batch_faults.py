@@ -139,13 +139,13 @@ class BatchFaults:
         self._requests[request.operation] += 1
         if not self.active:
             return None
+        if request.operation == "create_batch" and self._requests["create_batch"] == 1:
+            return Dropped()  # so that the shortest campaign has a lost submission
         match self.killer.struck(request.caller, f"{request.operation} of the service"):
             case "before":
                 return Cut()
             case "after":
                 return Dropped()
-        if request.operation == "create_batch" and self._requests["create_batch"] == 1:
-            return Dropped()  # so that the shortest campaign has a lost submission
         rng = rng_of(self.seed, request.operation, self._requests[request.operation])
         faults, weights = zip(*ANY_REQUEST, *MAKING.get(request.operation, ()), strict=True)
         if rng.random() >= sum(weights) / 1000:

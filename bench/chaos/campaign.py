@@ -34,9 +34,6 @@ ROOT = Path(__file__).parent.parent.parent
 
 AT_ONCE = 32
 """Images that people upload, change or delete at the same time."""
-BACKLOG = 200
-"""Uploads ahead of their results, those that wait for faults to pass included: the next one then waits too. Keeps the
-faults going while the work is done, and not only while it is sent."""
 QUIET_SECONDS = 2
 """The grace of the reconciliation here, where the production one is an hour: all that is younger has just been sent."""
 
@@ -87,6 +84,9 @@ class Campaign:
     disturbances: Disturbances = field(init=False)
     plan: list[Item]
     schedule: Schedule
+    backlog: int
+    """Uploads ahead of their results, those that wait for faults to pass included: the next one then waits too. Keeps
+    the faults going while the work is done, and not only while it is sent."""
     patience: float
     """Seconds for what is left when the faults are over."""
     say: Say
@@ -151,7 +151,7 @@ class Campaign:
         self.settled_for = time.monotonic() - began
 
     async def _backlog_down(self) -> None:
-        while len(self.sent) - self.finished - self.events.counts["lost"] > BACKLOG:  # noqa: ASYNC110 - others' work
+        while len(self.sent) - self.finished - self.events.counts["lost"] > self.backlog:  # noqa: ASYNC110 - others' work
             await asyncio.sleep(0.1)
 
     def _part_sent(self) -> float:

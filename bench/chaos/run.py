@@ -25,6 +25,8 @@ class Size:
 
     uploads: int
     schedule: Schedule
+    backlog: int
+    """Uploads ahead of their results."""
     patience: float
     """Seconds for what is left when the faults are over."""
 
@@ -38,6 +40,7 @@ LONG = Size(
         host_stops_at=(0.35, 0.7),
         kill_at_step_every=(2, 5),
     ),
+    200,
     240,
 )
 SHORT = Size(
@@ -47,8 +50,9 @@ SHORT = Size(
         done_between_kills=30,
         restarts_at=(0.5,),
         host_stops_at=(0.75,),
-        kill_at_step_every=(2, 5),
+        kill_at_step_every=(1, 3),
     ),
+    50,
     180,
 )
 BY_BATCH = {"both": 0.4, "default": 0.0, "batch": 1.0}
@@ -96,6 +100,7 @@ async def run(  # noqa: PLR0913 - what a campaign is, by keyword
                 batches=BatchFaults(seed, killer, LineFaults(seed, names)),
                 plan=plan,
                 schedule=size.schedule,
+                backlog=size.backlog,
                 patience=size.patience,
                 say=say,
             ) as campaign,
