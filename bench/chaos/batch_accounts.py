@@ -12,7 +12,7 @@ from itertools import pairwise
 
 from bench.chaos.batch_faults import is_lost
 from bench.chaos.campaign import Campaign
-from bench.chaos.explanations import Cause, Witness
+from bench.chaos.explanations import Witness
 from bench.chaos.faults import Call, Work
 from bench.chaos.ledger import STATE, Ledger, Operation
 from bench.chaos.report import Report
@@ -131,7 +131,7 @@ async def reckon_batches(campaign: Campaign, witness: Witness, report: Report) -
     report.row("… at different steps / steps seen", f"{sum(n > 0 for n in killer.at.values())} / {len(killer.at)}")
     report.row("faults of requests for files and batches", campaign.batches.counts.total())
     _reckon_files(service.file_ids, shards, unnoted, service.all, report)
-    await _reckon_state(campaign, shards, witness, report)
+    await _reckon_state(campaign, shards, report)
 
 
 def _reckon_submissions(campaign: Campaign, unnoted: Collection[str], report: Report) -> None:
@@ -185,18 +185,24 @@ def _reckon_files(
     report.problems += [f"a file left at the service: {file}" for file in problems]
 
 
-async def _reckon_state(campaign: Campaign, shards: Sequence[Shard], witness: Witness, report: Report) -> None:
+async def _reckon_state(campaign: Campaign, shards: Sequence[Shard], report: Report) -> None:
+    ledger = campaign.ledger
     lines = await campaign.listed(STATE, LINES)
     undone = [shard for shard in shards if shard.state is not State.DONE]
     report.row("lines left", len(lines))
     report.row("shards that are not done", len(undone))
     report.problems += [f"a line left: {line.name}: {line.metadata}" for line in lines]
     report.problems += [f"a shard that is not done: {shard.id} ({shard.state}): {shard.problem}" for shard in undone]
+    never_written = 0
     for claim in await campaign.listed(STATE, CLAIMS):
         log = BatchLog.kept_in(await campaign.read(STATE, claim.name))
-        # One that was killed between the log and the line is heard of again only if the same question is asked again.
-        if log and log.waiting and witness.why_claim_is_left(claim.name, ()) not in (Cause.KILL, Cause.OUTAGE):
+        if log is None or not log.waiting:
+            continue
+        if any(done.done and done.method == "PUT" for line in log.waiting for done in ledger.on(STATE, LINES + line)):
             report.problems.append(f"a claim that waits for lines: {log.request.name}: {log.waiting}")
+        else:
+            never_written += 1
+    report.row("logs of what was deleted or changed before its line was written", never_written)
 
 
 async def _shards(campaign: Campaign) -> list[Shard]:
