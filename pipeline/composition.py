@@ -46,6 +46,8 @@ from pipeline.upkeep.redrive import Redriver
 PATIENCE_SECONDS = 30
 """How long an image waits for memory, and then in memory for its turn at the model; one that would wait longer goes
 back to the queue."""
+REREAD_POLLS = 5
+"""Polls for which a batch's file is read again where lines of it can't be read."""
 LINE_BLOCK_BYTES = 4 * 1024 * 1024
 """Of a blob that is written in several requests: a line of a batch may have 43 MB."""
 
@@ -156,7 +158,14 @@ def _batches(config: Settings, stores: _Stores, token: Callable[[], Awaitable[st
         service=service,
         lines=stores.lines,
         shards=stores.shards,
-        collector=Collector(service, stores.lines, stores.claims, stores.deferred, stores.marks),
+        collector=Collector(
+            service,
+            stores.lines,
+            stores.claims,
+            stores.deferred,
+            stores.marks,
+            reread_for=REREAD_POLLS * config.batch_poll_seconds,
+        ),
         wait=config.batch_wait_seconds,
         poll=config.batch_poll_seconds,
         lost_after=1.5 * timeout,

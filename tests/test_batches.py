@@ -12,8 +12,9 @@ from support.person import Person
 from support.pictures import picture
 
 from localcloud.certificates import Certificates
-from localcloud.model import UNAVAILABLE, Dropped, PromptFiltered, Verbatim
-from localcloud.model.batches import BATCH_ROLE_MISSING, ODD, TOKEN_LIMIT, TOKEN_LIMIT_AT_ONCE, Course
+from localcloud.model import UNAVAILABLE, Dropped, Garbled, PromptFiltered, Verbatim
+from localcloud.model.batches import BATCH_ROLE_MISSING, ODD, TOKEN_LIMIT, TOKEN_LIMIT_AT_ONCE, Course, Cut
+from localcloud.model.batches.script import Fault
 from pipeline.batches.shard import LONGEST_BATCH, LONGEST_UNSENT, SHOWN_FOR, Shard
 from pipeline.errors import ErrorCode, PermanentFailure, RetryableFailure
 from pipeline.job.race import Outcome
@@ -235,8 +236,20 @@ async def test_lines_without_an_answer_go_into_another_batch(shop: BatchShop, co
     shop.model.batches.script.plan(course)
     await shop.deliver(await shop.drop("a.png"))
     assert await shop.round() == []
+    await shop.run(minutes=6)  # a line that can't be read is looked at for five
     assert await shop.deliver(*await shop.round()) == [Outcome.SUCCEEDED]
     assert len(shop.model.batches.all) == 2
+
+
+@pytest.mark.parametrize("fault", [Garbled(), Dropped(), Cut(), UNAVAILABLE])
+async def test_a_file_of_answers_that_can_not_be_read_is_read_again(shop: BatchShop, fault: Fault) -> None:
+    await shop.deliver(*[await shop.drop(f"{n}.png") for n in range(5)])
+    shop.model.batches.script.add("read_file", fault)
+    back = await shop.round()
+    await shop.run(minutes=1)
+    assert len(back + shop.returned()) == 5
+    assert len(shop.model.batches.all) == 1
+    assert set(shop.billed.values()) == {1}
 
 
 async def test_some_lines_of_an_expired_batch_are_answered(shop: BatchShop) -> None:

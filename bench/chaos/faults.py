@@ -47,7 +47,7 @@ FAULTY_CALLS = 2
 """Calls of one work that may meet a fault of their own; further ones meet only the faults that all calls
 meet. Three unreadable answers in a row would be a failed result."""
 FEW = 8
-"""Invocations in a worker that may be killed at any step: what was in five killed workers would fail, and rightly."""
+"""Invocations in a worker that may be killed at any step, however few results there were since the kill before."""
 SLOWEST = 0.6
 """Seconds that an answer takes at most, so that kills and changes find calls in flight."""
 
@@ -318,10 +318,14 @@ class Disturbances:
 
     async def _steps(self, over: asyncio.Event) -> None:
         self.killer.active = True
+        kills, finished = 0, 0
         while not await _set_within(over, 0.3):
+            if len(self.kills) > kills:
+                kills, finished = len(self.kills), self.finished()
+            is_time = self.finished() >= finished + self.schedule.done_between_kills
             status = await self.host_status()
             workers = status["workers"] if status else []
-            self.killer.now_living(str(worker["pid"]) for worker in workers if worker["running"] <= FEW)
+            self.killer.now_living(str(worker["pid"]) for worker in workers if is_time or worker["running"] <= FEW)
         self.killer.active = False
 
     async def _host_stops(self, over: asyncio.Event) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from pipeline.batches.service import BatchService, FileGone
@@ -35,7 +35,12 @@ class Marks(Protocol):
 
 
 class Collector:
-    """Collects the replies of batches. One per process."""
+    """Collects the replies of batches. One per process.
+
+    Args:
+        reread_for: seconds after the end of a batch in which a file with lines that can't be read is read again, before
+            those lines count as having no answer. They may be paid for.
+    """
 
     def __init__(  # noqa: PLR0913 - where replies come from and where they go
         self,
@@ -45,6 +50,7 @@ class Collector:
         queue: Queue,
         marks: Marks,
         *,
+        reread_for: float,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._service = service
@@ -52,6 +58,7 @@ class Collector:
         self._claims = claims
         self._queue = queue
         self._marks = marks
+        self._reread_for = timedelta(seconds=reread_for)
         self._now = now
 
     async def collect(self, shard: Shard, lines: dict[str, ListedBlob]) -> bool:
@@ -64,15 +71,21 @@ class Collector:
             lines: those of the shard that have no reply yet.
 
         Returns:
-            Whether that is all; False where a run was at a claim just then.
+            Whether that is all; False where a run was at a claim just then, or a file is to be read again.
 
         Raises:
             RetryableFailure: storage or the service can't be reached.
         """
         left = dict(lines)
         busy: set[str] = set()
+        unreadable = 0
         for file_id in filter(None, (shard.output_file_id, shard.error_file_id)):
-            await self._read(file_id, left, busy)
+            unreadable += await self._read(file_id, left, busy)
+        if left and unreadable and self._now() - (shard.ended_at or self._now()) < self._reread_for:
+            logger.warning(
+                "The shard %s: %d lines of its files can't be read. They are read again.", shard.id, unreadable
+            )
+            return False
         missing = no_answer(f"The batch ended as '{shard.status}' and has no answer to this image.")
         rest = [(line, missing) for line in left.values() if line.name not in busy]
         await self._settle_all(rest, left, busy, again=shard.submitted_at is not None)
@@ -82,11 +95,14 @@ class Collector:
             await self._service.delete_file(file_id)
         return True
 
-    async def _read(self, file_id: str, left: dict[str, ListedBlob], busy: set[str]) -> None:
+    async def _read(self, file_id: str, left: dict[str, ListedBlob], busy: set[str]) -> int:
+        """Bring back the replies in a file; how many of its lines can't be read."""
+        unreadable = 0
         ready: list[tuple[ListedBlob, LineReply]] = []
         try:
             async for text in self._service.lines(file_id):
                 name, reply = read_line(text) or ("", None)
+                unreadable += reply is None
                 line = left.get(name)
                 if line and reply and name not in busy:
                     ready.append((line, reply))
@@ -96,6 +112,7 @@ class Collector:
         except FileGone:
             logger.info("A file of a batch is gone: %s", file_id)
         await self._settle_all(ready, left, busy)
+        return unreadable
 
     async def _settle_all(
         self,

@@ -157,7 +157,9 @@ class Workshop:
 
     def batches(self, service: BatchService, *, wait: float = 0) -> Batches:
         """Another one each time, as in another process."""
-        collector = Collector(service, self.lines, self.claims, self.queue, self.marks, now=lambda: self.time)
+        collector = Collector(
+            service, self.lines, self.claims, self.queue, self.marks, reread_for=300, now=lambda: self.time
+        )
         return Batches(
             service=service,
             lines=self.lines,
