@@ -12,7 +12,10 @@ demo: setup-demo ## Run the whole pipeline on this machine and show what becomes
 up: setup-demo ## Keep the local cloud up on the emulator's standard ports; Ctrl-C stops it
 	@exec $(py) -m localcloud up
 
-quick: setup-dev ## Run the tests that start no local cloud: about a minute
+# Tests are compiled once, and not in every run.
+quick test: export PYTHONDONTWRITEBYTECODE =
+
+quick: setup-dev ## Run the tests that start no local cloud: less than a minute
 	@$(py) -m pytest -n auto --dist worksteal --quick $(ARGS)
 
 test: setup-dev ## Run every test; ARGS="tests/test_x.py" for some

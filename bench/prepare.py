@@ -14,7 +14,7 @@ from typing import Any
 
 from bench.measure import Row, Say, answer, contender, in_turns, row, used
 from pipeline.images import ImageLimits, as_stored, convert, inspect
-from pipeline.images.facts import SERVICE_MAX_SIDE
+from pipeline.images.resolution import STANDARD
 
 NAME = "prepare"
 PLAIN = "plain Pillow"
@@ -137,7 +137,7 @@ def _plain(data: bytes) -> bool:
         pillow_heif.register_heif_opener()
     image: Image.Image = Image.open(BytesIO(data))
     image = image.convert("RGB")
-    image.thumbnail((SERVICE_MAX_SIDE, SERVICE_MAX_SIDE))
+    image.thumbnail((STANDARD.side, STANDARD.side))
     image.save(BytesIO(), "JPEG")
     return True
 

@@ -1,7 +1,7 @@
 """The figures of one run: as a table on the screen, as JSON, as Markdown and as a plot."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -20,8 +20,10 @@ PAGE, PLOT = "docs/performance.md", "docs/performance.svg"
 BEGIN, END = "<!-- make bench: begin -->", "<!-- make bench: end -->"
 PACKAGES = (
     "azure-functions-runtime", "azure-storage-blob", "azure-identity", "openai", "aiohttp", "pillow", "pillow-heif",
+    "pypdfium2",
 )  # fmt: skip
 
+_SECTION = "\n\n### "
 WIDE = 160
 """Width in characters where the output is not a terminal."""
 HEADINGS = ("what", "ours", "baseline", "", "unit", "ratio", "spread", "target", "")
@@ -69,7 +71,7 @@ class Report:
                 table.add_column(heading, justify="right" if number in NUMBERS else "left")
             for row in rows:
                 table.add_row(*_cells(row), style="red" if row.met is False else None)
-            console.print(f"\n{name.replace('_', ' ').capitalize()}", style="bold")
+            console.print(f"\n{_heading(name)}", style="bold")
             console.print(table)
 
     def write(self) -> Path:
@@ -87,6 +89,24 @@ class Report:
             self._plot(folder / "performance.svg")
         return KEPT
 
+    def publish_parts(self) -> None:
+        """Write the tables of these benchmarks into docs/performance.md, in place of theirs there or behind them all.
+
+        The plot and the other tables, with the conditions above them, stay as they are: each says when it was measured.
+        """
+        page = ROOT / PAGE
+        before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+        tables, _, after = rest.partition(END)
+        head, *sections = tables.rstrip().split(_SECTION)
+        found = {section.partition("\n")[0]: section for section in sections}
+        conditions = self.conditions
+        note = f"{conditions['measured']}, {conditions['processor']}, {self.repeats} repeats"
+        for name, rows in groupby(self.rows, key=lambda row: row.benchmark):
+            heading = _heading(name)
+            found[heading] = "\n".join([heading, "", f"Measured {note}.", "", *_table(rows)])
+        body = _SECTION.join([head.rstrip(), *(section.rstrip() for section in found.values())])
+        page.write_text(f"{before}{BEGIN}{body}\n\n{END}{after}", encoding="utf-8")
+
     def publish(self) -> None:
         """Write the table into docs/performance.md, between its two marks, and the plot next to that page."""
         page = ROOT / PAGE
@@ -99,18 +119,26 @@ class Report:
         """Conditions, and a table for each benchmark."""
         lines = [f"- {key}: {value}" for key, value in self.conditions.items()]
         for name, rows in groupby(self.rows, key=lambda row: row.benchmark):
-            lines += ["", f"### {name.replace('_', ' ').capitalize()}", ""]
-            lines += [
-                "| " + " | ".join(HEADINGS) + " |",
-                "| " + " | ".join("---:" if number in NUMBERS else "---" for number in range(len(HEADINGS))) + " |",
-            ]
-            lines += ["| " + " | ".join(_cells(row)) + " |" for row in rows]
+            lines += ["", f"### {_heading(name)}", "", *_table(rows)]
         return "\n".join(lines) + "\n"
 
     def _plot(self, path: Path) -> None:
         from bench.plot import plot  # noqa: PLC0415 - matplotlib, which is installed for `make bench` only
 
         plot([row for row in self.rows if row.limit is not None], path)
+
+
+def _heading(benchmark: str) -> str:
+    return benchmark.replace("_", " ").capitalize()
+
+
+def _table(rows: Iterable[Row]) -> list[str]:
+    """Lines of Markdown."""
+    return [
+        "| " + " | ".join(HEADINGS) + " |",
+        "| " + " | ".join("---:" if number in NUMBERS else "---" for number in range(len(HEADINGS))) + " |",
+        *("| " + " | ".join(_cells(row)) + " |" for row in rows),
+    ]
 
 
 def _cells(row: Row) -> tuple[str, ...]:

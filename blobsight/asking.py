@@ -13,7 +13,7 @@ from pipeline.instructions.files import InvalidFile, parse_file
 from pipeline.instructions.metadata_text import decode_text
 from pipeline.instructions.options import NAMES, Options
 from pipeline.instructions.plain_text import visible_text
-from pipeline.settings import MOST_OUTPUT_TOKENS, ServiceTier
+from pipeline.settings import MOST_OUTPUT_TOKENS, Detail, ServiceTier
 
 MAX_METADATA_BYTES = 8 * 1024
 """Limit on all names and values of one blob together.
@@ -91,7 +91,7 @@ _OPTIONS = (
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
         help="The same from a file: .md or .txt with optional front matter, or .json.",
     ),
-    click.option("--detail", type=click.Choice(["auto", "low", "high"]), help="How closely the model looks."),
+    click.option("--detail", type=click.Choice(get_args(Detail.__value__)), help="How closely the model looks."),
     click.option("--max-output-tokens", type=click.IntRange(1, MOST_OUTPUT_TOKENS), help="Longest answer, in tokens."),
     click.option(
         "--reasoning-effort",

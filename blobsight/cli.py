@@ -9,6 +9,7 @@ from typing import TextIO
 
 import click
 
+from blobsight.batches.command import batches
 from blobsight.doctor.command import doctor
 from blobsight.estimate.command import estimate
 from blobsight.gallery.command import gallery
@@ -46,6 +47,7 @@ def blobsight() -> None:
     """  # noqa: D301 - click's mark of lines to leave alone
 
 
+blobsight.add_command(batches)
 blobsight.add_command(doctor)
 blobsight.add_command(estimate)
 blobsight.add_command(invite)

@@ -1,6 +1,5 @@
 """What waits since a rate of the operator's is used up: tokens a day, re-analyses of an image an hour."""
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -10,9 +9,8 @@ from azure.core.exceptions import AzureError
 
 from blobsight.account import Account
 from blobsight.terminal import counted
+from blobsight.waiting import Waiting
 from pipeline.errors import RetryableFailure
-from pipeline.storage.listing import list_page
-from pipeline.storage.marks import PREFIX
 from pipeline.storage.spending import Spending
 
 SETTINGS = {"OverDailyTokens": "TOKENS_PER_DAY", "OverReanalyses": "REANALYSES_PER_HOUR"}
@@ -21,15 +19,11 @@ SETTINGS = {"OverDailyTokens": "TOKENS_PER_DAY", "OverReanalyses": "REANALYSES_P
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Tokens of today, where the app limits them, and how many images wait for which setting.
-
-    Images are counted among the first 5,000 that wait; `more` says whether there are others.
-    """
+    """Tokens of today, where the app limits them, and how many images wait for which setting."""
 
     spent: int = 0
     limit: int | None = None
     waiting: Mapping[str, int] = field(default_factory=dict)
-    more: bool = False
 
     def to_json(self) -> dict[str, Any]:
         tokens = None if self.limit is None else {"spent": self.spent, "limit": self.limit}
@@ -42,20 +36,20 @@ class Rates:
             share = f"Today {self.spent:,} of {self.limit:,} tokens are spent (TOKENS_PER_DAY)"
             said.append(f"{share}: the rest waits until 00:00 UTC." if self.spent >= self.limit else f"{share}.")
         for setting, number in sorted(self.waiting.items()):
-            least = "At least " if self.more else ""
-            said.append(f"{least}{counted(number, 'image')} wait{'s' * (number == 1)} for the setting {setting}.")
+            said.append(f"{counted(number, 'image')} wait{'s' * (number == 1)} for the setting {setting}.")
         return said
 
 
-async def rates(account: Account, now: datetime) -> Rates | None:
-    """Read the app's notes, by two listings; None where the person may not, which only the app has to."""
+async def rates(account: Account, now: datetime, waiting: Waiting | None) -> Rates | None:
+    """Read the app's notes, by a listing; None where the person may not, which only the app has to.
+
+    `waiting` is what waits; None where the person may not read that either.
+    """
+    if waiting is None:
+        return None
     try:
         spent, limit = await Spending(account.blobs, account.place.state).total(f"{now:%Y-%m-%d}")
-        page = await list_page(account.state, None, metadata=True, prefix=PREFIX)
     except (RetryableFailure, AzureError):
         return None
-    waiting: Counter[str] = Counter()
-    for mark in page.blobs:
-        if setting := SETTINGS.get(mark.metadata.get("why", "")):
-            waiting[setting] += 1
-    return Rates(spent, limit, waiting, page.next_token is not None)
+    settings = {setting: waiting.whys[why] for why, setting in SETTINGS.items() if waiting.whys[why]}
+    return Rates(spent, limit, settings)

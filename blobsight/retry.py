@@ -289,6 +289,7 @@ async def cost_of(account: Account, found: Sequence[ImageState], choice: Choice)
         detail=options.detail or "auto",
         max_output_tokens=options.max_output_tokens or DEFAULT_MAX_OUTPUT_TOKENS,
         instructions=choice.asked.text,
+        service_tier=options.service_tier or "default",
     )
     return await estimate_blobs(account, [state.image for state in found], assumptions)
 

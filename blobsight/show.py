@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from difflib import get_close_matches
-from time import time
 from typing import Any
 
 import click
@@ -32,8 +31,9 @@ from pipeline.errors import PermanentFailure, RetryableFailure
 from pipeline.images import ImageLimits, inspect
 from pipeline.instructions import Instructions, InstructionSources, Origin
 from pipeline.names import folders_of, is_blob_name, result_name, wants_result
+from pipeline.storage.facts import IN_BATCH
 from pipeline.storage.listing import list_page, understood
-from pipeline.storage.marks import LOST_AFTER_SECONDS, QueuedMarks
+from pipeline.storage.marks import Mark, QueuedMarks
 from pipeline.storage.uploads import Uploads
 from pipeline.unpacking import unpacked_start
 
@@ -102,7 +102,20 @@ class Found:
     earlier: list[Version] | Unknown = field(default_factory=list)
     in_work: bool | Unknown = False
     """False if no image is in progress, else Unknown."""
-    waits_until: datetime | Unknown | None = None
+    mark: Mark | Unknown | None = None
+    """The app's mark of it while it waits."""
+
+    @property
+    def waits_until(self) -> datetime | Unknown | None:
+        """When its message on the queue becomes visible, if there is one."""
+        if isinstance(self.mark, Mark):
+            return None if self.mark.why == IN_BATCH else datetime.fromtimestamp(self.mark.until, UTC)
+        return self.mark
+
+    @property
+    def in_batch_since(self) -> datetime | None:
+        """Since when it waits for a batch to be sent, or to be answered."""
+        return self.mark.since if isinstance(self.mark, Mark) and self.mark.why == IN_BATCH else None
 
     @property
     def is_current(self) -> bool:
@@ -140,7 +153,7 @@ async def find_image(account: Account, name: str) -> Found:
     found = Found(name, image, result=result)
     if image is not None and result is None and not wants_result(name):
         return found
-    found.earlier, found.in_work, found.waits_until = await asyncio.gather(
+    found.earlier, found.in_work, found.mark = await asyncio.gather(
         earlier_results(account.results, name), _in_progress(account), _waits(account, name)
     )
     if found.is_current and isinstance(result, Mapping):
@@ -230,15 +243,13 @@ async def _in_progress(account: Account) -> bool | Unknown:
     return Unknown(f"{claims:,} in the whole account; only the app knows which images") if claims else False
 
 
-async def _waits(account: Account, name: str) -> datetime | Unknown | None:
-    """Return when the image's message on the queue becomes visible, if there is one."""
+async def _waits(account: Account, name: str) -> Mark | Unknown | None:
+    """The image's mark, while it waits."""
     try:
-        until = await QueuedMarks(account.blobs, account.place.state).until(name)
+        mark = await QueuedMarks(account.blobs, account.place.state).find(name)
     except RetryableFailure as failure:
         return _of_state(failure)
-    if until is None or until + LOST_AFTER_SECONDS < time():
-        return None
-    return datetime.fromtimestamp(until, UTC)
+    return None if mark is None or mark.is_lost else mark
 
 
 def _of_state(error: AzureError | RetryableFailure) -> Unknown:
@@ -277,6 +288,7 @@ def to_json(found: Found) -> dict[str, Any]:
         "waits_until": found.waits_until.isoformat()
         if isinstance(found.waits_until, datetime)
         else _known(found.waits_until),
+        "in_batch_since": found.in_batch_since.isoformat() if found.in_batch_since else None,
     }
 
 
@@ -427,11 +439,12 @@ def _cost_lines(usage: Mapping[str, Any], times: Mapping[str, Any], model: Mappi
     tokens = [f"{name.removesuffix('_tokens')} {count:,}" for name, count in usage.items() if isinstance(count, int)]
     steps = [f"{name} {ms:,}" for name, ms in times.items() if isinstance(ms, int)]
     answered = f" ({model['model']})" if model.get("model") else ""
+    tier = f", service tier {model['service_tier']}" if model.get("service_tier") else ""
     request = [f"request id {model['request_id']}"] if model.get("request_id") else []
     return [
         f"tokens: {', '.join(tokens) or 'none'}",
         f"milliseconds: {', '.join(steps) or 'not recorded'}",
-        f"deployment {model.get('deployment') or 'not recorded'}{answered}",
+        f"deployment {model.get('deployment') or 'not recorded'}{answered}{tier}",
         *request,
     ]
 
@@ -456,6 +469,8 @@ def _history_lines(found: Found) -> list[str]:
         lines.append(f"waiting: {found.waits_until.reason}")
     elif found.waits_until is not None:
         lines.append(f"waits on the queue until {_moment(found.waits_until)}")
+    elif found.in_batch_since:
+        lines.append(f"in a batch, or waiting for one, since {_moment(found.in_batch_since)} (`blobsight batches`)")
     return lines or ["neither in progress nor on the queue, as far as can be seen"]
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -17,6 +17,8 @@ from rich.table import Table
 from rich.text import Text
 
 from blobsight.account import Account, Place, account_options
+from blobsight.batches.lane import Lane, lane_if_any
+from blobsight.batches.words import SHORT_HEAD, SHORT_RIGHT, short_rows, waits
 from blobsight.following import why_failed
 from blobsight.image_states import ImageState, State, checked_prefix, image_states
 from blobsight.rates import Rates, rates
@@ -28,6 +30,7 @@ from blobsight.terminal import (
     Exit,
     Problem,
     Unknown,
+    aligned,
     name_problems,
     one_line,
     out,
@@ -36,9 +39,11 @@ from blobsight.terminal import (
     progress,
     say,
     shortened,
+    span,
     table,
     write_json,
 )
+from blobsight.waiting import Waiting, waiting_images
 from pipeline.names import result_name
 
 RECENT = timedelta(minutes=5)
@@ -53,8 +58,14 @@ class Status:
     at: datetime
     counts: Counter[State] = field(default_factory=Counter)
     by_code: Counter[str] = field(default_factory=Counter)
+    in_batch: int | None = None
+    """Of the pending images, those that wait for a batch or are in one; None if that can't be read."""
+    lane: Lane | None = None
+    """The batches of the whole account; None if no image is in one, or they can't be read."""
     oldest_pending: datetime | None = None
     """When the longest-waiting pending image was uploaded."""
+    oldest_at_work: datetime | None = None
+    """Likewise, of those that are in no batch."""
     recent: int = 0
     """Results written within RECENT."""
     recent_span: timedelta = RECENT
@@ -74,21 +85,31 @@ class Status:
         return self.recent / max(self.recent_span.total_seconds(), 1.0)
 
     @property
+    def _no_lane(self) -> dict[str, Any]:
+        return {"unsent": None, "batches": None if self.in_batch else []}
+
+    @property
+    def at_work(self) -> int:
+        """The pending images that are in no batch."""
+        return self.counts[State.PENDING] - (self.in_batch or 0)
+
+    @property
     def left(self) -> timedelta | None:
-        """Time that the pending images will take at this rate; None without a rate."""
-        pending = self.counts[State.PENDING]
-        return timedelta(seconds=pending / self.rate) if pending and self.recent else None
+        """Time that those will take at this rate; None without a rate."""
+        return timedelta(seconds=self.at_work / self.rate) if self.at_work and self.recent else None
 
     def to_json(self) -> dict[str, Any]:
         return {
             "at": self.at.isoformat(timespec="seconds"),
             "images": self.images,
             **{state.value: self.counts[state] for state in State},
+            "in_batch": self.in_batch,
             "failed_by_code": dict(self.by_code),
             "oldest_pending": self.oldest_pending.isoformat() if self.oldest_pending else None,
             "results_a_second": round(self.rate, 3),
             "seconds_left": round(self.left.total_seconds()) if self.left else None,
             **(self.rates or Rates()).to_json(),
+            **(self.lane.to_json(self.lane.under_way) if self.lane else self._no_lane),
             "problems": [problem.to_json() for problem in self.problems],
         }
 
@@ -96,8 +117,9 @@ class Status:
 class Counting:
     """Builds a `Status` from image states, one by one."""
 
-    def __init__(self, now: datetime) -> None:
-        self.status = Status(now)
+    def __init__(self, now: datetime, waiting: Waiting | None = None) -> None:
+        self.status = Status(now, in_batch=None if waiting is None else 0)
+        self._waiting = waiting
         self._earliest = now
 
     def add(self, image: ImageState) -> None:
@@ -106,8 +128,12 @@ class Counting:
         if image.error_code:
             status.by_code[image.error_code] += 1
         if image.finished is None:
-            if status.oldest_pending is None or image.image.last_modified < status.oldest_pending:
-                status.oldest_pending = image.image.last_modified
+            uploaded = image.image.last_modified
+            status.oldest_pending = min(status.oldest_pending or uploaded, uploaded)
+            if self._waiting and self._waiting.is_in_batch(image.image.name):
+                status.in_batch = (status.in_batch or 0) + 1
+            else:
+                status.oldest_at_work = min(status.oldest_at_work or uploaded, uploaded)
         elif status.at - image.finished < RECENT:
             status.recent += 1
             self._earliest = min(self._earliest, image.image.last_modified, image.finished)
@@ -123,10 +149,11 @@ class Counting:
 )
 @account_options
 def status(place: Place, *, prefix: str, failed: bool, watch: bool, as_json: bool) -> Exit:
-    """Count images: pending, succeeded, failed.
+    """Count images: pending, succeeded, failed; and those that wait for a batch.
 
-    Only images whose names start with PREFIX, or all. Only listings are read, four requests for 10,000 images, and
-    two of the app's notes on rates. An image is pending while its present version has no result.
+    Only images whose names start with PREFIX, or all. Only listings are read, four requests for 10,000 images, one for
+    5,000 that wait, and one of the app's notes on rates; where images are in batches, also what `blobsight batches`
+    reads. An image is pending while its present version has no result.
 
     \b
     blobsight status
@@ -143,21 +170,21 @@ async def _run(place: Place, prefix: str, *, failed: bool, watch: bool, as_json:
         if watch:
             return await _watch(account, prefix, as_json=as_json)
         kept: list[str] = []
-        counting = Counting(datetime.now(UTC))
-        problems = counting.status.problems
+
+        def see(image: ImageState) -> None:
+            bar.advance()
+            if failed and image.state is State.FAILED:
+                kept.append(image.image.name)
+
         with progress("Listing") as bar:
-            async for image in image_states(account.images, account.results, prefix, problems):
-                counting.add(image)
-                bar.advance()
-                if failed and image.state is State.FAILED:
-                    kept.append(image.image.name)
-        counting.status.rates = await rates(account, counting.status.at)
+            status = await _counted(account, prefix, see)
+        problems = status.problems
         all_read = not failed or await _list_failed(account, sorted(kept), problems, as_json=as_json)
     if as_json and not failed:
-        write_json(counting.status.to_json())
+        write_json(status.to_json())
     elif not failed:
-        _show(counting.status)
-    if not counting.status.images:
+        _show(status)
+    if not status.images:
         say(f"'{place.images}' holds no images{f' whose names start with {prefix!r}' if prefix else ''}.")
     name_problems(problems)
     return Exit.DONE if all_read and not problems else Exit.SOME_FAILED
@@ -194,40 +221,39 @@ async def _list_failed(account: Account, names: list[str], problems: Sequence[Pr
 
 def _rows(status: Status) -> list[tuple[str, str]]:
     rows = [(state.value, f"{status.counts[state]:,}") for state in State]
+    if status.in_batch:
+        rows.insert(1, ("pending: in batches", f"{status.in_batch:,}"))
     rows += [(f"failed: {shortened(code, 60)}", f"{count:,}") for code, count in status.by_code.most_common()]
     return [*rows, ("all images", f"{status.images:,}")]
 
 
 def _show(status: Status) -> None:
     table(("state", "images"), _rows(status), right=(1,))
+    if status.lane and (batches := short_rows(status.lane)):
+        if out.is_terminal:
+            out.print()
+        table(SHORT_HEAD, batches, right=SHORT_RIGHT)
     for line in _remarks(status):
         say(line)
 
 
 def _remarks(status: Status) -> list[str]:
     """Sentences below the table."""
-    return [*filter(None, [_outlook(status)]), *(status.rates.sentences() if status.rates else [])]
+    in_lane = waits(status.lane.unsent, status.at) if status.lane else ""
+    return [*filter(None, [_outlook(status), in_lane]), *(status.rates.sentences() if status.rates else [])]
 
 
 def _outlook(status: Status) -> str:
-    """A sentence on when pending work will be done, or empty."""
-    if not status.counts[State.PENDING] or status.oldest_pending is None:
+    """A sentence on when pending work will be done, or empty; batches take their own time."""
+    if not status.at_work or status.oldest_at_work is None:
         return ""
-    waited = status.at - status.oldest_pending
+    waited = status.at - status.oldest_at_work
     if status.left is None:
-        return f"No result in the last {_span(RECENT)}. The oldest pending image was uploaded {_span(waited)} ago."
+        return f"No result in the last {span(RECENT)}. The oldest pending image was uploaded {span(waited)} ago."
     return (
-        f"{status.rate:,.1f} results a second: about {_span(status.left)} to go. The oldest pending image was"
-        f" uploaded {_span(waited)} ago."
+        f"{status.rate:,.1f} results a second: about {span(status.left)} to go. The oldest pending image was"
+        f" uploaded {span(waited)} ago."
     )
-
-
-def _span(time: timedelta) -> str:
-    seconds = max(0, round(time.total_seconds()))
-    for unit, name in ((86_400, "days"), (3600, "hours"), (60, "minutes")):
-        if seconds >= 2 * unit:
-            return f"{seconds / unit:.0f} {name}"
-    return f"{seconds} seconds"
 
 
 async def _watch(account: Account, prefix: str, *, as_json: bool) -> Exit:
@@ -250,12 +276,18 @@ async def _watch(account: Account, prefix: str, *, as_json: bool) -> Exit:
     return Exit.SOME_FAILED if status.problems else Exit.DONE
 
 
-async def _counted(account: Account, prefix: str) -> Status:
-    counting = Counting(datetime.now(UTC))
-    async for image in image_states(account.images, account.results, prefix, counting.status.problems):
+async def _counted(account: Account, prefix: str, see: Callable[[ImageState], None] = lambda _: None) -> Status:
+    """Count the images; each is also handed to `see`."""
+    waiting = await waiting_images(account)  # before: what has its result by then is not pending below
+    counting = Counting(datetime.now(UTC), waiting)
+    status = counting.status
+    async for image in image_states(account.images, account.results, prefix, status.problems):
         counting.add(image)
-    counting.status.rates = await rates(account, counting.status.at)
-    return counting.status
+        see(image)
+    status.rates = await rates(account, status.at, waiting)
+    if status.in_batch:
+        status.lane = await lane_if_any(account, status.at)
+    return status
 
 
 def _picture(status: Status) -> Group:
@@ -264,4 +296,7 @@ def _picture(status: Status) -> Group:
     counts.add_column(justify="right")
     for row in _rows(status):
         counts.add_row(*map(printable, row))
-    return Group(counts, Text("\n".join(_remarks(status))))
+    parts: list[Table | Text] = [counts]
+    if status.lane and (batches := short_rows(status.lane)):
+        parts += [Text(), aligned(SHORT_HEAD, batches, right=SHORT_RIGHT)]
+    return Group(*parts, Text("\n".join(_remarks(status))))

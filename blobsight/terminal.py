@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import IntEnum
 from typing import override
 from unicodedata import category
@@ -152,12 +153,17 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence
         for row in rows:
             plain("\t".join(map(one_line, row)))
         return
+    out.print(aligned(head, rows, right=right))
+
+
+def aligned(head: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> Table:
+    """The same for a terminal, not yet written."""
     shown = Table(box=None, pad_edge=False, header_style="bold")
     for number, title in enumerate(head):
         shown.add_column(title, justify="right" if number in right else "left", overflow="fold")
     for row in rows:
         shown.add_row(*(Text(printable(cell)) for cell in row))
-    out.print(shown)
+    return shown
 
 
 def plain(line: str) -> None:
@@ -178,6 +184,15 @@ def say(line: str, style: str | None = None) -> None:
 def counted(number: int, noun: str) -> str:
     """For example "1 image" or "1,200 images"."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def span(time: timedelta) -> str:
+    """For example "3 minutes" or "2 days"."""
+    seconds = max(0, round(time.total_seconds()))
+    for unit, name in ((86_400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * unit:
+            return f"{seconds / unit:.0f} {name}"
+    return counted(seconds, "second")
 
 
 MOST_OF_A_MESSAGE = 2000

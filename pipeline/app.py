@@ -63,7 +63,6 @@ async def handle_request(message: str) -> None:
     """Handle one message of the request queue.
 
     Raises:
-        InvalidRequest: it can't be understood, or is not allowed; the host will call it poison.
         RetryableFailure, InvocationCancelled: as for `handle_upload`.
     """
     with uncancelled("a request"):

@@ -107,7 +107,7 @@ def composed(config: Settings) -> App:
     redriver = Redriver(blobs, stores.results, stores.deferred, stores.marks, images=images)
     return App(
         analyzer,
-        Messages(deliveries, redriver, stores.deferred, images=images, allowed=allowed),
+        Messages(deliveries, last_resort, redriver, stores.deferred, images=images, allowed=allowed),
         Poison(deliveries, last_resort, stores.deferred, images=images, allowed=allowed),
         _reconciler(config, stores),
         Readiness(stores.notes, stores.uploads, stores.results, stores.deferred, stores.requests),

@@ -1,12 +1,13 @@
 """Failures of one piece of work, sorted by what has to happen next.
 
 Failure
-├── InvalidRequest      a message that can't be understood or is not allowed; the host makes it poison (requests.py)
+├── InvalidRequest      a message that can't be understood or is not allowed: it is refused (requests.py)
 ├── PermanentFailure    trying again would change nothing: it is written as a failed result at once
 │   └── Unclear             an image seems damaged, and the decoder has the last word (inspection.py)
 └── RetryableFailure    waiting may help: throttling, outages, a connection that broke
     ├── OperatorFailure waiting for a person: a missing role, a wrong deployment name; retried all the same
     │   ├── QuotaUsedUp         the account's money, a gateway's quota, a quota by the day (refusals.py)
+    │   ├── DetailRefused       the model does not take the detail of the setting IMAGE_DETAIL (original.py)
     │   ├── RequestTooLarge     one request needs more tokens than a minute's quota (refusals.py)
     │   └── ContainerMissing    there is no such container (facts.py)
     ├── NoFlexCapacity  the tier flex has no capacity: the work waits there, and then falls back if asked (refusals.py)
@@ -75,6 +76,8 @@ class Failure(Exception):
         self.reply: Reply | None = None
 
 
+REFUSED_TIER = "service_tier"
+"""Key in `details`: the service tier that the model does not take, where an option asked for it."""
 MOST_DETAIL = 2000
 """Characters of a text in `details`, longer than any blob's name."""
 MOST_DETAILS = 100

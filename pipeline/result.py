@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, PlainSerializer, ValidationError, WithJsonSchema
 from pydantic_core import PydanticSerializationError
 
-from pipeline.errors import ErrorCode
+from pipeline.errors import REFUSED_TIER, ErrorCode
 from pipeline.instructions import Origin
 from pipeline.settings import Detail
 
@@ -242,8 +242,12 @@ class ResultMetadata:
     """Equal for the same question about the same bytes, whatever the ETag."""
     input_tokens: int | None = None
     output_tokens: int | None = None
+    refused_tier: str | None = None
+    """The service tier that an option asked for in vain. It is not part of the work key, so another one is new work."""
     reanalyzed: tuple[datetime, ...] = ()
     """When the model was asked again about the image, lately; kept where the operator limits that."""
+    written: datetime | None = None
+    """When the result was written, by the service's clock, where its metadata were changed since."""
 
     @property
     def failed(self) -> bool:
@@ -267,6 +271,7 @@ class ResultMetadata:
             content_key=content_key,
             input_tokens=result.usage.input_tokens,
             output_tokens=result.usage.output_tokens,
+            refused_tier=(result.error.details or {}).get(REFUSED_TIER) if result.error else None,
             reanalyzed=reanalyzed,
         )
 
@@ -285,7 +290,9 @@ class ResultMetadata:
             content_key=said.get("contentkey"),
             input_tokens=_count(said.get("inputtokens")),
             output_tokens=_count(said.get("outputtokens")),
+            refused_tier=said.get("refusedtier"),
             reanalyzed=_moments(said.get("reanalyzed")),
+            written=_moment(said.get("written")),
         )
 
     def to_blob(self) -> dict[str, str]:
@@ -300,7 +307,9 @@ class ResultMetadata:
             "contentkey": self.content_key,
             "inputtokens": self.input_tokens,
             "outputtokens": self.output_tokens,
+            "refusedtier": self.refused_tier,
             "reanalyzed": ",".join(str(int(moment.timestamp())) for moment in self.reanalyzed) or None,
+            "written": self.written.isoformat() if self.written else None,
         }
         return {key: str(value) for key, value in said.items() if value is not None}
 

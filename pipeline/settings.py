@@ -99,7 +99,7 @@ def _poll_seconds(value: int) -> int:
 
 type PollSeconds = Annotated[int, Field(gt=0, le=3600), AfterValidator(_poll_seconds)]
 
-type Detail = Literal["auto", "low", "high"]
+type Detail = Literal["auto", "low", "high", "original"]
 type ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
 type ServiceTier = Literal["default", "flex", "priority", "batch"]
 """`default` is answered at once at the list price, `flex` when there is capacity and `batch` within a day, both at half
@@ -208,6 +208,9 @@ class Model(_Group):
         validation_alias=AliasChoices("AZURE_OPENAI_DEPLOYMENT", "GPT4V_DEPLOYMENT"), examples=["vision"]
     )
     """The name of the deployment, not of the model."""
+    openai_model: str | None = Field(None, alias="AZURE_OPENAI_MODEL", examples=["gpt-5.6-luna"])
+    """The model of that deployment, with or without its version, where it is known: what answers say replaces it. It
+    decides whether `detail: original` is taken; unset, the service decides."""
 
 
 class Question(_Group):
@@ -226,7 +229,8 @@ class Question(_Group):
     reasoning_effort: ReasoningEffort | None = Field(None, alias="REASONING_EFFORT", examples=["low"])
     """Not sent when unset: models without reasoning reject it."""
     image_detail: Detail = Field("auto", alias="IMAGE_DETAIL", examples=["auto"])
-    """How closely the model looks: `low` costs a fixed small number of tokens, `high` more with size."""
+    """How closely the model looks: `low` costs a fixed small number of tokens, `high` more with size, `original` up to
+    four times as much as `high`, for small print ([which models take it](instructions.md#small-print))."""
 
 
 class Tiers(_Group):
@@ -315,9 +319,11 @@ class Ceilings(_Group):
     image_memory_bytes: int = Field(536_870_912, alias="IMAGE_MEMORY_BYTES", ge=33_554_432, examples=["536870912"])
     """Bytes of uploads held at the same time per instance. Conversions may take twice as much in addition, and an image
     whose conversion would take more is refused. An upload larger than half of it waits until no other large upload is
-    in memory."""
+    in memory. Documents in progress, and what draws their pages, take as much at most, out of the memory for
+    conversions."""
     model_timeout_seconds: float = Field(120, alias="MODEL_TIMEOUT_SECONDS", gt=0, le=540, examples=["120"])
-    """One model call's own deadline; its ceiling keeps it inside the deadline of a delivery."""
+    """One model call's own deadline; its ceiling keeps it inside the deadline of a delivery. A call at the tier
+    `flex` may take 15 minutes."""
 
 
 class Patience(_Group):

@@ -19,11 +19,13 @@ time: random details come from a seeded generator.
 import argparse
 import random
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
 
 FOLDER = Path(__file__).parent
+DOCS = FOLDER.parent / "docs" / "pictures"
 
 EXIF_ORIENTATION = 0x0112
 ROTATE_90_CW_TO_VIEW = 6
@@ -387,6 +389,47 @@ def delivery_note() -> Image.Image:
     return scene.quantize(128, dither=Image.Dither.NONE)
 
 
+def agreement() -> list[Image.Image]:
+    """A rental agreement as an office scanner keeps it: two pages in black and white, signed by one side."""
+    pages = []
+    for number, title, rows in (
+        (
+            1,
+            "RENTAL AGREEMENT",
+            [
+                ("Owner", "Fjordbrygg Utstyr AS"),
+                ("Renter", "Lumen Coffee"),
+                ("Machine", "Aurora 2, no. AU-20417"),
+                ("Monthly rent", "NOK 1,950.00"),
+                ("From", "2026-04-01"),
+            ],
+        ),
+        (
+            2,
+            "TERMS",
+            [
+                ("Deposit", "NOK 5,850.00"),
+                ("Notice", "three months"),
+                ("Repairs", "at the owner's cost"),
+                ("For the owner", "Ida Holm"),
+                ("For the renter", ""),
+            ],
+        ),
+    ):
+        page = Image.new("L", (1240, 1754), 255)
+        draw = ImageDraw.Draw(page)
+        draw.text((120, 150), title, 0, font(64), stroke_width=1)
+        draw.line((120, 250, 1120, 250), 0, 4)
+        for index, (name, value) in enumerate(rows):
+            y = 340 + index * 130
+            draw.text((120, y), name, 0, font(40))
+            draw.text((520, y), value, 0, font(46))
+            draw.line((520, y + 66, 1120, y + 66), 0, 2)
+        draw.text((1120, 1640), f"{number} / 2", 0, font(32), anchor="ra")
+        pages.append(page.rotate(0.4, Image.Resampling.BICUBIC, fillcolor=255).convert("1", dither=Image.Dither.NONE))
+    return pages
+
+
 def sign(sign_font: Path) -> Image.Image:
     """A bakery's opening hours in Japanese, on a brick wall."""
     scene = Image.new("RGB", (1200, 900), (172, 158, 148))
@@ -417,11 +460,86 @@ def sign(sign_font: Path) -> Image.Image:
     return grain(vignette(scene, (0.5, 0.45), 0.4), 0.16, seed=8)
 
 
-def save(name: str, picture: Image.Image, **options: object) -> None:
+# --- pictures of the documentation ---
+
+TERMS = """
+The guarantee begins on the day of purchase and covers defects of material and workmanship of the pump, the motor and
+the control unit for 36 months, of seals, hoses and filters for 12 months. Keep the receipt: without it, the date of
+manufacture on the type plate counts as the day of purchase.
+
+Not covered are scale, frost, water harder than 21 degrees, operation above 2,150 metres, use in a trade or for rent,
+and damage in transit that was not reported to the carrier within 5 days of delivery.
+
+Descale the machine after every 240 cups, with descaler no. 4417 and no other. A machine that was descaled with vinegar
+is repaired at the owner's cost, which is 68.50 an hour plus parts.
+
+Send the machine in its box, empty of water and beans. Boxes can be had for 9.80. Machines that arrive damp are dried
+first, which takes up to 14 days, and are charged with 22.40.
+
+A repair neither extends the guarantee nor begins a new one. Parts that were replaced become the maker's. The maker may
+replace the machine by one of the same or a later series instead of repairing it.
+
+Data that the machine records (cups, temperatures, error codes of the last 90 days) is read out in the workshop and kept
+for 3 years. Tick the box on the return form if it is to be erased.
+""".strip().split("\n\n")
+
+
+def small_print() -> Image.Image:
+    """A leaflet as a scanner gives it: A3 at 300 dpi, black and white."""
+    page = Image.new("L", (3508, 4961), 255)
+    draw = ImageDraw.Draw(page)
+    draw.text((200, 180), "Ristretto 3 - Guarantee", 0, font(130))
+    draw.line((200, 360, 3308, 360), 0, 6)
+    letters, number = font(SMALL_PRINT), 0
+    for left in (200, 1260, 2320):
+        y = 420
+        while y < 1500:
+            number += 1
+            words = f"{number}. {TERMS[(number - 1) % len(TERMS)]}".split()
+            while words:
+                line = words.pop(0)
+                while words and letters.getlength(f"{line} {words[0]}") <= 980:
+                    line += f" {words.pop(0)}"
+                draw.text((left, y), line, 0, letters)
+                y += SMALL_PRINT + 6
+            y += 12
+    return page.point(lambda value: 255 * (value > 150)).convert("1")
+
+
+SMALL_PRINT = 15
+"""Pixels, of 300 in an inch: 3.6 points."""
+SEEN = (1334, 1888), (2670, 3775)
+"""The size of that page in at most 2,500, and in at most 10,000, squares of 32 px."""
+
+
+def small_print_seen() -> Image.Image:
+    """A part of that page as a model sees it with detail high, above, and with original, below."""
+    page = small_print().convert("L")
+    wide, tall, crops = 480, 106, []
+    for size in SEEN:
+        seen = page.resize(size, Image.Resampling.BICUBIC)
+        x, y = round(190 * size[0] / page.width), round(412 * size[1] / page.height)
+        crop = seen.crop((x, y, x + round(wide * size[0] / 2670), y + round(tall * size[0] / 2670)))
+        crops.append(crop.resize((2 * wide, 2 * tall), Image.Resampling.NEAREST))
+    both = Image.new("L", (2 * wide, 4 * tall + 16), 160)
+    for index, crop in enumerate(crops):
+        both.paste(crop, (0, index * (2 * tall + 16)))
+    return both
+
+
+def save_pages(name: str, pages: list[Image.Image]) -> None:
+    written = datetime(2026, 3, 20, tzinfo=UTC).timetuple()
+    pages[0].save(
+        FOLDER / name, save_all=True, append_images=pages[1:], resolution=150, creationDate=written, modDate=written
+    )
+    print(f"{name}: {len(pages)} pages, {(FOLDER / name).stat().st_size:,} bytes")  # noqa: T201 - a script
+
+
+def save(path: Path, picture: Image.Image, **options: object) -> None:
     if EXIF_ORIENTATION in picture.getexif():
         options["exif"] = picture.getexif()
-    picture.save(FOLDER / name, **options)  # type: ignore[arg-type]  # each format has its own keywords
-    print(f"{name}: {picture.width}x{picture.height}, {(FOLDER / name).stat().st_size:,} bytes")  # noqa: T201 - a script
+    picture.save(path, **options)  # type: ignore[arg-type]  # each format has its own keywords
+    print(f"{path.name}: {picture.width}x{picture.height}, {path.stat().st_size:,} bytes")  # noqa: T201 - a script
 
 
 DRAWINGS: dict[str, Callable[[], Image.Image]] = {
@@ -431,26 +549,40 @@ DRAWINGS: dict[str, Callable[[], Image.Image]] = {
     "lighthouse.webp": lighthouse,
     "delivery-note.png": delivery_note,
 }
+FOR_DOCS: dict[str, Callable[[], Image.Image]] = {
+    "small-print.png": small_print,
+    "small-print-seen.png": small_print_seen,
+}
+"""In docs/pictures."""
+
+
+AGREEMENT = "agreement.pdf"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Draw the sample images.")
-    parser.add_argument("names", nargs="*", metavar="name", help=f"which to draw: {', '.join(DRAWINGS)}; default: all")
+    parser = argparse.ArgumentParser(description="Draw the sample images, and pictures of the documentation.")
+    drawings = DRAWINGS | FOR_DOCS
+    known = [*drawings, AGREEMENT]
+    parser.add_argument("names", nargs="*", metavar="name", help=f"which to draw: {', '.join(known)}; default: all")
     parser.add_argument(
         "--sign-font", type=Path, help="a font with Japanese letters; without it the sign stays as it is"
     )
     arguments = parser.parse_args()
-    if unknown := sorted(set(arguments.names) - set(DRAWINGS)):
-        parser.error(f"unknown: {', '.join(unknown)}; choose from {', '.join(DRAWINGS)}")
+    if unknown := sorted(set(arguments.names) - set(known)):
+        parser.error(f"unknown: {', '.join(unknown)}; choose from {', '.join(known)}")
     options: dict[str, dict[str, object]] = {
         ".jpg": {"quality": 76},
         ".png": {"optimize": True},
         ".webp": {"quality": 80},
     }
-    for name in arguments.names or DRAWINGS:
-        save(name, DRAWINGS[name](), **options[Path(name).suffix])
+    for name in arguments.names or known:
+        if name == AGREEMENT:
+            save_pages(name, agreement())
+        else:
+            folder = DOCS if name in FOR_DOCS else FOLDER
+            save(folder / name, drawings[name](), **options[Path(name).suffix])
     if arguments.sign_font:
-        save("sign.jpg", sign(arguments.sign_font), **options[".jpg"])
+        save(FOLDER / "sign.jpg", sign(arguments.sign_font), **options[".jpg"])
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The whole local cloud, once for all tests: real emulator, real worker, real tokens over real TLS; and its parts."""
 
+import gc
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -9,7 +10,9 @@ from uuid import uuid4
 
 import pytest
 from azure.storage.blob.aio import ContainerClient
+from hypothesis import settings
 from playwright.async_api import Browser
+from support.examples import FEWER
 from support.host_cloud import Cloud, Parts, own_cloud
 from support.person import People, Person, a_person
 
@@ -90,7 +93,23 @@ STARTS_A_CLOUD = {"person", "people", "local_cloud", "functions_host", "program"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--quick", action="store_true", help="leave out the tests that start a local cloud")
+    parser.addoption("--quick", action="store_true", help="no test that starts a local cloud, and fewer examples")
+    parser.addoption("--damaged", type=int, default=20, help="damaged PDFs to draw (default: 20)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--quick"):
+        settings.load_profile(FEWER)
+
+
+def pytest_collection(session: pytest.Session) -> None:  # noqa: ARG001 - a hook's parameter
+    """What is imported and collected stays until the end: nothing of it is worth looking for garbage in."""
+    gc.disable()
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:  # noqa: ARG001 - a hook's parameter
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

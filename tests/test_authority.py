@@ -92,7 +92,7 @@ ABOVE = {
     "reasoning_effort": ("xhigh", {"ALLOWED_EFFORTS": "none,low"}, "ALLOWED_EFFORTS"),
     "deployment": ("dear", {}, "ALLOWED_DEPLOYMENTS"),
     "service_tier": ("priority", {}, "ALLOWED_TIERS"),
-    "tier_fallback": ("default", {"ALLOWED_TIERS": "flex", "SERVICE_TIER": "batch"}, "ALLOWED_TIERS"),
+    "tier_fallback": ("default", {"ALLOWED_TIERS": "flex", "SERVICE_TIER": "flex"}, "ALLOWED_TIERS"),
 }
 LOCKED = {
     **{name: value for name, (value, *_) in ABOVE.items()},

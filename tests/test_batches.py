@@ -15,8 +15,9 @@ from localcloud.certificates import Certificates
 from localcloud.model import UNAVAILABLE, Dropped, PromptFiltered, Verbatim
 from localcloud.model.batches import BATCH_ROLE_MISSING, ODD, TOKEN_LIMIT, TOKEN_LIMIT_AT_ONCE, Course
 from pipeline.batches.shard import LONGEST_BATCH, LONGEST_UNSENT, SHOWN_FOR
-from pipeline.errors import RetryableFailure
+from pipeline.errors import ErrorCode, PermanentFailure, RetryableFailure
 from pipeline.job.race import Outcome
+from pipeline.telemetry import DeliveryRecord
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -343,3 +344,59 @@ async def test_runs_at_the_same_time_send_each_line_once(shop: BatchShop) -> Non
     assert len(back) == 8
     assert set(await shop.deliver(*back.values())) == {Outcome.SUCCEEDED}
     assert set(shop.billed.values()) == {1}
+
+
+# ---- Where no batch is set up ----------------------------------------------------------------------------------------
+
+
+async def test_the_tier_batch_is_refused_where_it_is_not_set_up(shop: BatchShop) -> None:
+    shop.shop.settings = shop.shop.settings.model_copy(update={"batch_deployment": None})
+    assert await shop.deliver(await shop.drop("a.png")) == [Outcome.FAILED]
+    error = (await shop.result("a.png"))["error"]
+    assert error["code"] == "invalid_instructions"
+    assert "BATCH_DEPLOYMENT" in error["message"]
+
+
+async def test_another_deployment_has_no_batches(shop: BatchShop) -> None:
+    assert await shop.deliver(await shop.drop("a.png", deployment="another")) == [Outcome.FAILED]
+    assert "answers for the deployment 'vision' alone" in (await shop.result("a.png"))["error"]["message"]
+
+
+async def test_answers_are_brought_back_after_the_lane_was_turned_off(shop: BatchShop) -> None:
+    await shop.deliver(await shop.drop("a.png"))
+    (back,) = await shop.round()
+    shop.shop.settings = shop.shop.settings.model_copy(update={"batch_deployment": None})
+    await shop.drop("a.png", service_tier="default")
+    assert await shop.deliver(back) == [Outcome.SUCCEEDED]
+    assert not shop.shop.model.asked
+
+
+async def test_work_that_is_given_up_while_it_waits_goes_on_waiting(shop: BatchShop) -> None:
+    request = await shop.drop("a.png")
+    await shop.deliver(request)
+    record = DeliveryRecord("shop-images", "a.png", 5)
+    failure = PermanentFailure(ErrorCode.RETRIES_EXHAUSTED, "Given up.")
+    assert await shop.shop.deliveries().end_as_failed(request, failure, record) is Outcome.IN_BATCH
+    assert await shop.deliver(*await shop.round()) == [Outcome.SUCCEEDED]
+
+
+async def test_pages_that_are_answered_are_kept_when_the_others_are_given_up(shop: BatchShop) -> None:
+    shop.model.batches.script.course = lambda _: Course(
+        validating=0.01, finalizing=0.01, missing=lambda line: line.endswith("-2")
+    )
+    request = await shop.drop("a.pdf", pdf(["One", "Two", "Three"]), per_page="true")
+    await shop.deliver(request)
+    assert await shop.round() == []
+    (back,) = await shop.round()
+    with pytest.raises(RetryableFailure):
+        await shop.deliver(back)
+    failure = PermanentFailure(ErrorCode.RETRIES_EXHAUSTED, "Given up.")
+    record = DeliveryRecord("shop-images", "a.pdf", 5)
+    assert await shop.shop.deliveries().end_as_failed(back, failure, record) is Outcome.FAILED
+    pages = (await shop.result("a.pdf"))["answer"]["pages"]
+    assert [page["error"] and page["error"]["code"] for page in pages] == [None, "retries_exhausted", None]
+    shop.model.batches.script.course = lambda _: QUICK
+    rerun = request.model_copy(update={"rerun_failed": True})
+    assert await shop.deliver(rerun) == [Outcome.IN_BATCH]
+    assert await shop.deliver(*await shop.round()) == [Outcome.SUCCEEDED]
+    assert set(shop.billed.values()) == {1}, "only the page that had none was asked about again"

@@ -5,6 +5,7 @@ import math
 import signal
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import psutil
 import pytest
@@ -87,6 +88,31 @@ def test_the_report_names_what_missed_its_target(capsys: pytest.CaptureFixture[s
 def test_the_page_has_a_place_for_the_table() -> None:
     page = (ROOT / PAGE).read_text(encoding="utf-8")
     assert 0 < page.index(BEGIN) < page.index(END)
+
+
+def test_the_tables_of_some_benchmarks_go_into_the_page_and_leave_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.report.ROOT", tmp_path)
+    page = tmp_path / PAGE
+    page.parent.mkdir()
+    one, two = (row(name, "JPEG", "ms", [1.0], [2.0], baseline_name="other") for name in ("model_leg", "prepare"))
+    page.write_text(f"# Cost\n\n{BEGIN}\n\n{Report([one, two], 1, quick=False).markdown()}\n{END}\n\nThe end.\n")
+    whole = page.read_text()
+    better = row("prepare", "JPEG", "ms", [1.0], [4.0], baseline_name="other")
+    new = row("pages", "PDF", "ms", [3.0], [4.0], baseline_name="other")
+    for _ in range(2):
+        Report([better, new], 3, quick=False).publish_parts()
+    text = page.read_text()
+    assert text.startswith(whole[: whole.index("### Prepare")])
+    assert text.endswith(whole[whole.index(f"\n{END}") :])
+    assert [line for line in text.splitlines() if line.startswith("### ")] == [
+        "### Model leg",
+        "### Prepare",
+        "### Pages",
+    ]
+    assert text.count("| JPEG | 1.00 | 4.00 | other | ms | 0.25 |") == text.count("| PDF | 3.00 | 4.00 |") == 1
+    assert text.count("3 repeats") == 2
 
 
 @pytest.mark.parametrize("size", [20_000, 69_000, 100_000, 1_000_001])

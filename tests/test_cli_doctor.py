@@ -33,10 +33,10 @@ from support.terminal import blobsight
 from support.workshop import Identity
 
 from blobsight.account import Account, Place
-from blobsight.doctor import azure_checks
+from blobsight.doctor import azure_checks, tiers
 from blobsight.doctor import command as doctor
 from blobsight.doctor.azure_checks import BATCH_FUNCTION, BATCH_RIGHTS, BATCH_ROLE, BATCH_SKUS
-from blobsight.doctor.findings import Finding, Patient, Verdict
+from blobsight.doctor.findings import Check, Finding, Patient, Verdict
 from blobsight.doctor.resource_manager import Deployed, ResourceManager
 from localcloud.cloud import DATA_ACCOUNT
 from localcloud.model import errors
@@ -307,6 +307,11 @@ def two_bad_settings(answers: dict[str, Any]) -> None:
     setting("AZURE_OPENAI_DEPLOYMENT", None)(answers)
 
 
+def detail_not_taken(answers: dict[str, Any]) -> None:
+    setting("IMAGE_DETAIL", "original")(answers)
+    setting("AZURE_OPENAI_MODEL", "gpt-5.4-mini")(answers)
+
+
 def without_role(scope: str) -> Callable[[dict[str, Any]], None]:
     def change(answers: dict[str, Any]) -> None:
         answers[f"{scope}/providers/Microsoft.Authorization/roleAssignments"]["value"].pop()
@@ -444,6 +449,7 @@ async def test_batches_that_are_not_wanted_are_no_problem(patient: Patient, azur
         ("function app", without_code, "without analyze_deferred, analyze_image, analyze_request", "azd deploy"),
         ("app settings", two_bad_settings, "MAX_OUTPUT_TOKENS is 'many'", "docs/settings.md"),
         ("app settings", two_bad_settings, "AZURE_OPENAI_DEPLOYMENT is missing", "docs/settings.md"),
+        ("app settings", detail_not_taken, "IMAGE_DETAIL is 'original', which gpt-5.4-mini", "docs/settings.md"),
         ("app settings", setting("AzureWebJobsStorage", ""), "AzureWebJobsStorage is set", "azd up"),
         ("app settings", setting("DEFERRED_QUEUE", None), "DEFERRED_QUEUE is not set", "azd up"),
         ("app settings", setting("INPUT_CONTAINER", "pictures"), "INPUT_CONTAINER of the app is pictures", "azd up"),
@@ -577,14 +583,71 @@ async def test_a_model_that_can_not_be_reached_is_red(patient: Patient) -> None:
     assert (found.verdict, "AZURE_OPENAI_ENDPOINT" in (found.cure or "")) == (Verdict.FAILED, True)
 
 
-async def _ask(patient: Patient, answer: Callable[[web.Request], Any]) -> Finding:
+NOT_SOLD = errors.tier_unsupported("flex")
+EMPTY = errors.invalid_request("Invalid 'messages': empty array.")
+
+
+def sold(name: str, sku: str = "GlobalStandard") -> Callable[[dict[str, Any]], None]:
+    def change(answers: dict[str, Any]) -> None:
+        deployment = answers[f"{MODEL}/deployments"]["value"][0]
+        deployment["properties"]["model"]["name"] = name
+        deployment["sku"] = {"name": sku}
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("tier", "reply", "model", "verdict", "seen"),
+    [
+        ("", EMPTY, sold("gpt-5.4-mini"), Verdict.OK, "'default'"),
+        ("flex", EMPTY, sold("gpt-5.6-luna"), Verdict.OK, "gpt-5.6-luna is sold"),
+        ("flex", NOT_SOLD, sold("gpt-5.6-luna"), Verdict.FAILED, "is not sold at it"),
+        ("flex", EMPTY, sold("gpt-5.4-mini"), Verdict.SKIPPED, "gpt-5.4-mini as GlobalStandard is not among"),
+        ("flex", EMPTY, sold("gpt-5.6-luna", "DataZoneStandard"), Verdict.SKIPPED, "as DataZoneStandard is not among"),
+        ("priority", EMPTY, sold("gpt-5.6-luna"), Verdict.SKIPPED, "is not known"),
+    ],
+)
+async def test_the_tier_that_the_setting_chooses_is_checked_before_anybody_pays(
+    patient: Patient,
+    azure: FakeResourceManager,
+    tier: str,
+    reply: errors.ErrorReply,
+    model: Callable[[dict[str, Any]], None],
+    verdict: Verdict,
+    seen: str,
+) -> None:
+    asked: list[Any] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append(await request.json())
+        return web.json_response(reply.body, status=reply.status)
+
+    setting("SERVICE_TIER", tier)(azure.answers)
+    model(azure.answers)
+    found = await _ask(patient, answer, azure, check=tiers.service_tier)
+    assert (found.verdict, seen in found.seen) == (verdict, True), found
+    assert asked == ([{"model": "vision", "messages": [], "service_tier": tier}] if tier else [])
+
+
+async def _ask(
+    patient: Patient,
+    answer: Callable[[web.Request], Any],
+    azure: FakeResourceManager | None = None,
+    check: Check = azure_checks.model_answers,
+) -> Finding:
     application = web.Application()
     application.router.add_post("/openai/v1/chat/completions", answer)
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    deployed = replace(patient.deployed, model_endpoint=f"http://127.0.0.1:{runner.addresses[0][1]}")
+    endpoint = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    deployed = replace(patient.deployed, model_endpoint=endpoint)
+    if azure:
+        for account in azure.answers[
+            MODEL.partition("/resourceGroups")[0] + "/providers/Microsoft.CognitiveServices/accounts"
+        ]["value"]:
+            account["properties"]["endpoint"] = endpoint
     try:
-        return await doctor.look(azure_checks.model_answers, replace(patient, deployed=deployed))
+        return await doctor.look(check, replace(patient, deployed=deployed))
     finally:
         await runner.cleanup()

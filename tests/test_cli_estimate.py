@@ -1,7 +1,10 @@
 """`blobsight estimate`: what images will cost, before anything is paid."""
 
 import asyncio
+import math
 from collections import Counter
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -15,11 +18,12 @@ from support.terminal import blobsight
 from blobsight.account import Place
 from blobsight.estimate.estimating import ASSUMED_OUTPUT, SAMPLE, Assumptions, estimate_blobs, estimated
 from blobsight.estimate.experience import learned
+from blobsight.estimate.lanes import Quotas, lanes_of
 from blobsight.estimate.measuring import HEADS, Size, file_sizes
 from blobsight.estimate.ranges import Range
 from blobsight.estimate.text_tokens import MESSAGE_FORMAT, text_tokens
 from blobsight.local_files import LocalFile
-from pipeline.settings import DEFAULT_SYSTEM_PROMPT
+from pipeline.settings import DEFAULT_SYSTEM_PROMPT, ServiceTier
 from pipeline.storage.listing import list_page
 
 SQUARE = 630
@@ -49,7 +53,7 @@ async def test_local_files_are_estimated_without_an_account(folder: Path) -> Non
     ran = await blobsight(None, "estimate", str(folder), "--model", "gpt-5.1", "-i", "What is it?")
     assert ran.status == 0
     prompt = 2 * (text_tokens(DEFAULT_SYSTEM_PROMPT) + text_tokens("What is it?") + MESSAGE_FORMAT)
-    assert ran.lines[:-1] == [
+    assert ran.lines[:-3] == [
         ["model", "gpt-5.1, detail auto"],
         ["images", "2"],
         ["left out, not images", "2"],
@@ -60,7 +64,12 @@ async def test_local_files_are_estimated_without_an_account(folder: Path) -> Non
     ]
     # 1.25 and 10 US dollars for a million, as OpenAI and Azure publish.
     low, high = (((2 * SQUARE + prompt) * 1.25 + output * 10) / 1e6 for output in (200, 2000))
-    assert ran.lines[-1] == ["cost", f"{low:.4f} to {high:.4f} USD"]
+    assert ran.lines[-3:] == [
+        ["default", f"{low:.4f} to {high:.4f} USD", "about a minute"],
+        ["flex", f"{low / 2:.4f} to {high / 2:.4f} USD", "as default while there is capacity; no promise"],
+        ["batch", f"{low / 2:.4f} to {high / 2:.4f} USD", "within 24.25 hours as a rule: 1 file, 1 wave"],
+    ]
+    assert "  - batch: the app has a deployment for batches, and " in ran.talk
     assert ran.talk.startswith(f"Expect {low:.4f} to {high:.4f} USD if:\n")
     assert "a guess, since there are too few such results" in ran.talk
     assert "images cost what OpenAI publishes." in ran.talk
@@ -72,6 +81,13 @@ async def test_an_estimate_is_written_as_json(folder: Path) -> None:
     answer = ran.json()
     assert answer["image_tokens"] == {"low": 70, "high": 70}
     assert answer["cost"]["low"] < answer["cost"]["high"]
+    tiers = answer["tiers"]
+    assert {tier: lane["cost"]["high"] for tier, lane in tiers.items()} == pytest.approx(
+        {"default": answer["cost"]["high"], "flex": answer["cost"]["high"] / 2, "batch": answer["cost"]["high"] / 2},
+        abs=1e-6,
+    )
+    assert tiers["flex"]["hours"]["high"] is None
+    assert tiers["batch"]["hours"] == {"low": 0.25, "high": 24.25}
     assert {
         name: answer[name] for name in ("model", "detail", "images", "left_out", "instruction_files", "currency")
     } == {
@@ -83,6 +99,20 @@ async def test_an_estimate_is_written_as_json(folder: Path) -> None:
         "currency": "USD",
     }
     assert len(answer["how_sure"]) > 3
+    assert answer["image_tokens_original"] is None  # which gpt-5.1 does not take
+
+
+async def test_an_estimate_says_what_detail_original_costs(tmp_path: Path) -> None:
+    (tmp_path / "scan.png").write_bytes(encoded(2496, 3520))
+    patches = 78 * 110
+    chosen = await blobsight(None, "estimate", str(tmp_path), "--model", "gpt-5.6-luna", "--detail", "high")
+    assert ["image tokens, with detail original", f"{patches * 1.2:,.0f}"] in chosen.lines
+    original = await blobsight(None, "estimate", str(tmp_path), "--model", "gpt-5.6-luna", "--detail", "original")
+    assert ["image tokens", f"{patches * 1.2:,.0f}"] in original.lines
+    assert not [line for line in original.lines if "original" in line[0]]
+    refused = await blobsight(None, "estimate", str(tmp_path), "--model", "gpt-5.4-mini", "--detail", "original")
+    assert refused.status == 3
+    assert "'gpt-5.4-mini' does not take the detail original" in refused.talk
 
 
 async def test_globs_and_lists_are_estimated_and_unreadable_files_named(folder: Path) -> None:
@@ -96,7 +126,7 @@ async def test_globs_and_lists_are_estimated_and_unreadable_files_named(folder: 
 async def test_an_unknown_model_gets_tokens_and_no_price(folder: Path) -> None:
     ran = await blobsight(None, "estimate", str(folder), "--model", "house-model", "--json")
     answer = ran.json()
-    assert (ran.status, answer["cost"]) == (0, None)
+    assert (ran.status, answer["cost"], answer["tiers"]["batch"]["cost"]) == (0, None, None)
     assert answer["image_tokens"]["low"] < answer["image_tokens"]["high"]
     assert answer["how_sure"][0] == (
         "The price of 'house-model' is not known: give the model behind your deployment with --model."
@@ -192,7 +222,7 @@ def test_each_page_of_a_document_is_counted(tmp_path: Path) -> None:
     for name, data in documents.items():
         (tmp_path / name).write_bytes(data)
         files.append(LocalFile(tmp_path / name, name, len(data)))
-    assert [size for _, size in file_sizes(files)] == [Size(1447, 2048, 3), None, None, Size(620, 877, 2)]
+    assert [size for _, size in file_sizes(files)] == [Size(2479, 3508, 3), None, None, Size(620, 877, 2)]
     one, three = (
         estimated(Counter({Size(1447, 2048, n): 1}), 1, 0, Assumptions(model="gpt-5.1")).image_tokens for n in (1, 3)
     )
@@ -217,6 +247,38 @@ def test_a_mixed_sample_leaves_a_doubt_that_all_of_them_do_not() -> None:
     everything = estimated(sizes, 100, 0, Assumptions(model="gpt-5.1"))
     assert sample.image_tokens.low < 10_000 * (210 + SQUARE) / 2 < sample.image_tokens.high
     assert everything.image_tokens == Range(50 * (210 + SQUARE), 50 * (210 + SQUARE))
+
+
+def test_the_time_of_each_tier_follows_from_its_quota() -> None:
+    """A hundred thousand images of 1 MB: 670 files, and as many waves as the quota for input tokens makes of them."""
+    sizes: Counter[Size | None] = Counter({Size(1024, 1024): 1})
+    answer = estimated(sizes, 100_000, 0, Assumptions(model="gpt-5.1", instructions="?"))
+    assert answer.image_tokens.high == 100_000 * SQUARE
+    a_question = SQUARE + answer.prompt_tokens / 100_000
+    lanes = lanes_of(
+        replace(answer, size_bytes=100_000_000_000),
+        Quotas(tokens_per_minute=1_000_000, enqueued_tokens=20_000_000),
+        max_output_tokens=400,
+    )
+    at_once = timedelta(minutes=100_000 * (a_question + 400) / 1_000_000)
+    assert (lanes["default"].low, lanes["default"].high) == (at_once, at_once)
+    assert (lanes["flex"].low, lanes["flex"].high) == (at_once, None)
+    waves = math.ceil(100_000 * a_question / 20_000_000)
+    assert lanes["batch"].more == {"files": 667, "waves": waves, "enqueued_tokens": 20_000_000}
+    assert lanes["batch"].high == timedelta(minutes=15) + waves * timedelta(hours=24)
+    # With few tokens each, requests are what the quota counts.
+    tiny = lanes_of(answer, Quotas(tokens_per_minute=1_000_000), max_output_tokens=1)
+    assert tiny["default"].low == timedelta(minutes=100)
+
+
+def test_the_price_of_a_tier_is_a_part_of_the_list_price_or_not_known() -> None:
+    sizes: Counter[Size | None] = Counter({Size(1024, 1024): 1})
+    tiers: tuple[ServiceTier, ...] = ("default", "flex", "batch", "priority")
+    of = {tier: estimated(sizes, 1, 0, Assumptions(model="gpt-5.1", service_tier=tier)) for tier in tiers}
+    assert of["default"].money
+    assert of["flex"].money == of["batch"].money == of["default"].money.scaled(0.5)
+    assert of["priority"].money is None
+    assert of["priority"].how_sure[0] == "The price of the service tier 'priority' is not known here."
 
 
 def test_an_answer_never_costs_more_than_its_ceiling() -> None:

@@ -72,6 +72,7 @@ async def test_show_prints_all_parts_of_a_result(person: Person) -> None:
         "result": result,
         "earlier_results": [],
         "waits_until": None,
+        "in_batch_since": None,
     }
 
 

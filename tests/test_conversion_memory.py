@@ -13,6 +13,8 @@ from support.documents import psd
 from support.odd_images import large_jpeg
 from support.process_memory import CLEAR_REFS
 
+from pipeline.images.resolution import ORIGINAL
+
 SMALLER = (0, 0, 3_600, 2_400)
 
 pytestmark = pytest.mark.skipif(not CLEAR_REFS.exists(), reason="only Linux says what a process held at its peak")
@@ -73,3 +75,12 @@ def test_the_peak_stays_below_the_estimate(kind: str, processes: ProcessPoolExec
     peak, estimate = processes.submit(peak_and_estimate, KINDS[kind]()).result()
     assert peak < estimate
     assert peak > estimate / 8, "an estimate that is far too high keeps images away that could be converted"
+
+
+@pytest.mark.parametrize("kind", ["jpeg progressive, all colours", "gif"])
+def test_the_peak_stays_below_the_estimate_where_a_larger_image_is_sent(
+    kind: str, processes: ProcessPoolExecutor
+) -> None:
+    """With detail original. The two that come nearest to their estimates."""
+    peak, estimate = processes.submit(peak_and_estimate, KINDS[kind](), ORIGINAL).result()
+    assert peak < estimate

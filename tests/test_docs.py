@@ -1,6 +1,7 @@
 """The documentation agrees with the code."""
 
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -14,6 +15,13 @@ from pipeline.settings import Settings
 @pytest.mark.parametrize("name", PAGES)
 def test_generated_pages_are_up_to_date(name: str) -> None:
     assert (ROOT / "docs" / name).read_text(encoding="utf-8") == PAGES[name](), "run make docs"
+
+
+def test_the_tests_that_contributors_are_shown_are_there() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(?:tests/)?((?:[a-z]+/)?test_[\w*]+\.py)`", text)
+    assert len(named) > 40
+    assert [name for name in named if not list((ROOT / "tests").glob(name))] == []
 
 
 def test_the_example_settings_are_enough_to_start() -> None:

@@ -30,6 +30,10 @@ from pipeline.instructions import InstructionSources, Origin
 from pipeline.instructions.files import MAX_FILE_BYTES, parse_file
 from pipeline.instructions.options import NAMES, Options
 from pipeline.instructions.sources import CACHE_SECONDS
+from pipeline.model.original import not_taken
+from pipeline.model.question import Buying, Question
+from pipeline.model.reasons import reason_in
+from pipeline.model.refusals import refusal
 from pipeline.names import image_of_sidecar, result_name, wants_result
 from pipeline.result import Result
 from pipeline.schemas import AnswerSchema, InvalidSchema
@@ -264,6 +268,10 @@ async def test_every_invalid_instructions_message_is_explained() -> None:
             await InstructionSources(Container(blobs), None).find(name, metadata)
         assert caught.value.code is ErrorCode.INVALID_INSTRUCTIONS
         said.append(caught.value.message)
+    at_flex = Question("?", "vision", "", "auto", 100, buying=Buying("flex", by_option=True))
+    unsold = b'{"error": {"message": "Unsupported service_tier: flex", "param": "service_tier"}}'
+    said.append(refusal(reason_in(400, {}, unsold, at_flex), {}, at_flex).message)
+    said.append(not_taken(Question("?", "vision", "", "original", 100)).message)
     explained = first_column(INSTRUCTIONS, "## When the result says invalid_instructions")
     patterns = {row: re.compile(".*".join(map(re.escape, row.split("…")))) for row in explained}
     assert [message for message in said if not any(p.search(message) for p in patterns.values())] == []

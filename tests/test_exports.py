@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from support.examples import examples
 from support.person import ROOT
 
 LINE = f'eval "$({sys.executable} {ROOT / "tools" / "exports.py"} < values.json)"'
@@ -34,6 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("shell")
 
 
+@examples(100)  # each starts a process, however long that takes
 @given(value=st.text(NOTHING))
 @example(value="$(touch ran)")
 @example(value="`touch ran`")

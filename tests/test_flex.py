@@ -3,22 +3,26 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
-from itertools import pairwise
 
 import jsonschema
 import pytest
-from support.person import SCHEMA, People, Person
+from support.person import SCHEMA, Echo, People, Person
 from support.pictures import picture
 from support.workshop import Workshop, workshop
 
 from bench.simulation.clock import now, seeded, virtually
-from localcloud.model import FLEX_UNSUPPORTED, NO_FLEX_CAPACITY
+from localcloud.certificates import Certificates
+from localcloud.model import FLEX_UNSUPPORTED, NO_FLEX_CAPACITY, ByTier, LocalModel, Slow
 from pipeline.documents.facts import Picture
-from pipeline.instructions.options import Options
+from pipeline.errors import ErrorCode, PermanentFailure, TimedOut
+from pipeline.images import PreparedImage
+from pipeline.instructions.options import Options, parse_options
+from pipeline.job.race import Outcome
 from pipeline.job.requests import MESSAGE_BYTES, Request, parse_deferred
-from pipeline.model.azure_openai import FLEX_TIMEOUT_SECONDS
-from pipeline.model.question import Question, Reply
+from pipeline.model.azure_openai import FLEX_TIMEOUT_SECONDS, AzureOpenAIModel
+from pipeline.model.question import Buying, Question, Reply
 from pipeline.model.refusals import NoFlexCapacity
 from pipeline.pacing.gate import Busy
 from pipeline.pacing.governor import Governor
@@ -135,15 +139,12 @@ def test_images_that_turn_out_to_be_for_flex_take_no_place_at_the_default_door()
 
     async def main() -> list[float]:
         both = governor()
-        await answered(both, DEFAULT)
-        await refused(both, DEFAULT)  # so that calls are paced, and the door counts who comes before
-        await asyncio.sleep(60)
 
         async def flex_behind_the_default_door() -> None:
             async with both.door(DEFAULT, 0):
                 await answered(both, FLEX, 900)
 
-        slow = [asyncio.create_task(flex_behind_the_default_door()) for _ in range(2)]
+        slow = [asyncio.create_task(flex_behind_the_default_door()) for _ in range(4)]
         await asyncio.sleep(0)
 
         async def usual() -> float:
@@ -155,9 +156,58 @@ def test_images_that_turn_out_to_be_for_flex_take_no_place_at_the_default_door()
             task.cancel()
         return starts
 
-    starts = virtually(main())
-    assert max(starts) < 61 + 30
-    assert all(one <= other for one, other in pairwise(starts))
+    assert max(virtually(main())) < 10  # and not when the others have their answers
+
+
+# ---- The call --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_refusal_is_of_flex_alone_and_is_asked_for_no_second_time(
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def token() -> str:
+        return "a-token"
+
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificates.authority))
+    photo = PreparedImage(data=picture(), format="png", width=64, height=48, transformed=False)
+    usual = Question("?", "vision", "", "auto", 100)
+    thrifty = replace(usual, buying=Buying("flex", flex_patience=77))
+    pacing = Governor(most_in_flight=8, patience=60)
+    async with LocalModel(certificates, verify=lambda _: {}, brain=Echo()) as service:
+        service.script.policy = ByTier(flex=lambda _: NO_FLEX_CAPACITY)
+        model = AzureOpenAIModel(service.endpoint, token, 60, pacing)
+        try:
+            for _ in range(3):  # the first is refused, the others would be
+                with pytest.raises(NoFlexCapacity) as refusal:
+                    await model.ask(thrifty, photo)
+                assert (refusal.value.patience, refusal.value.status) == (77, 429)
+            assert (await model.ask(usual, photo)).service_tier == "default"
+        finally:
+            await model.close()
+        assert [asked.service_tier for asked in service.history] == ["flex", "default"]
+    state = pacing.state(DEFAULT)
+    assert (pacing.refusing(FLEX), pacing.refusing(DEFAULT)) == (True, False)
+    assert (state.pace, state.paused_for) == (None, 0)
+
+
+async def test_a_call_at_flex_may_take_longer_than_others(
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def token() -> str:
+        return "a-token"
+
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificates.authority))
+    photo = PreparedImage(data=picture(), format="png", width=64, height=48, transformed=False)
+    usual = Question("?", "vision", "", "auto", 100)
+    async with LocalModel(certificates, verify=lambda _: {}, brain=Echo()) as service:
+        service.script.policy = lambda _: Slow(1.0)
+        model = AzureOpenAIModel(service.endpoint, token, 0.5, Governor(most_in_flight=8, patience=60))
+        try:
+            with pytest.raises(TimedOut, match=r"within 0\.5 seconds"):
+                await model.ask(usual, photo)
+            assert (await model.ask(usual.at("flex"), photo)).service_tier == "flex"
+        finally:
+            await model.close()
 
 
 # ---- Deliveries ------------------------------------------------------------------------------------------------------
@@ -269,6 +319,30 @@ async def test_work_that_waits_for_flex_costs_no_more_than_its_message_while_fle
     ((again, delay),) = shop.queue.sent
     assert (again, shop.model.tiers) == (later.model_copy(update={"since": again.since}), ["flex"])
     assert delay >= DEFERRALS[0] * 0.8
+
+
+class UnsoldModel(FlexModel):
+    """Is not sold at flex."""
+
+    async def ask(self, question: Question, image: Picture) -> Reply:
+        self.has_capacity = True
+        reply = await super().ask(question, image)
+        if question.service_tier == "flex":
+            details = {"option": "service_tier", "service_tier": "flex"}
+            raise PermanentFailure(ErrorCode.INVALID_INSTRUCTIONS, "Not sold.", details)
+        return reply
+
+
+async def test_an_image_that_asked_for_a_tier_in_vain_is_asked_about_again_at_another_only(shop: Workshop) -> None:
+    shop.model = UnsoldModel()  # type: ignore[assignment]
+    request = await shop.drop("a.png")
+    at = {
+        tier: request.model_copy(update={"options": parse_options({"service_tier": tier})})
+        for tier in ("flex", "default")
+    }
+    ended = [await shop.analyzer.analyze(at[tier]) for tier in ("flex", "flex", "default", "flex")]
+    assert ended == [Outcome.FAILED, Outcome.ALREADY_DONE, Outcome.SUCCEEDED, Outcome.ALREADY_DONE]
+    assert shop.model.tiers == ["flex", "default"]
 
 
 async def test_a_message_of_the_largest_question_holds_its_wait_for_flex_too(shop: Workshop) -> None:

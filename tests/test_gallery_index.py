@@ -138,6 +138,19 @@ def test_counts_by_state_code_and_folder() -> None:
     assert index.overview("", "c.png", unread).states == {"succeeded": 1}
 
 
+def test_pending_images_in_batches_have_a_state_of_their_own() -> None:
+    index = index_of(image("a.png", State.PENDING), image("b.png", State.PENDING), image("c.png"))
+    assert names(index, states=frozenset({"in_batch"})) == []
+    index.note_batches({"b.png", "c.png"}.__contains__)
+    assert names(index, states=frozenset({"in_batch"})) == ["b.png"]
+    assert names(index, states=frozenset({"pending"})) == ["a.png"]
+    assert index.overview("", "", unread).states == {"pending": 1, "in_batch": 1, "succeeded": 1}
+    assert index.pending == 1
+    row = index.columns.find("b.png")
+    assert row is not None
+    assert (index.columns.shown(row).state, index.columns.state(row).state) == ("in_batch", State.PENDING)
+
+
 def test_what_strangers_wrote_is_bounded() -> None:
     many = (image(f"f{number:05}/a.png", State.FAILED, code=f"code {number}") for number in range(MOST_CODES + 500))
     index = index_of(*many)
@@ -208,6 +221,9 @@ def test_money_is_the_list_price_or_not_known() -> None:
     assert cost
     assert cost["currency"] == "USD"
     assert 0 < cost["amount"] < 1
+    by_batch = price_of_result({"model": {"model": "gpt-5.1", "service_tier": "batch"}, "usage": usage})
+    assert by_batch == {"amount": pytest.approx(cost["amount"] / 2), "currency": "USD", "tier": "batch"}
+    assert price_of_result({"model": {"model": "gpt-5.1", "service_tier": "priority"}, "usage": usage}) is None
     assert price_of_result({"model": {"model": "never heard of"}, "usage": usage}) is None
     assert price_of_result({"model": {"model": "gpt-5.1"}, "usage": {"input_tokens": None}}) is None
     assert price_of_result(None) is None

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from azure.storage.blob.aio import BlobServiceClient
 from playwright.async_api import Browser, expect
+from support.batch_shop import batch_shop
 from support.browser import Visit, faults, gallery, place_in, place_of, visiting
 from support.guarded_storage import answering, guarded
 from support.listings import Listings
@@ -17,6 +18,7 @@ from support.person import Person
 from support.pictures import picture
 
 from blobsight.gallery.watching import Watching
+from localcloud.certificates import Certificates
 from localcloud.model import Answer
 from localcloud.model.script import Refusal
 
@@ -103,6 +105,32 @@ async def test_without_access_a_sentence_names_the_role(person: Person, browser:
         await expect(alert.get_by_role("button", name="Try again")).to_be_visible()
         is_refused = False
         await expect(alert).to_be_hidden(timeout=60_000)
+
+
+async def test_images_in_batches_are_told_from_those_that_just_wait(
+    person: Person, certificates: Certificates, browser: Browser
+) -> None:
+    async with batch_shop(person, certificates) as shop:
+        await shop.shop.deliveries().handle(await shop.drop("batched.png"))
+        await shop.drop("just-dropped.png")
+        place = place_of(person.cloud.front.connection_string, "shop-images", "shop-results", "shop-state")
+        async with visiting(browser, place) as visit:
+            page = visit.page
+            await expect(await visit.tile("just-dropped.png")).to_contain_text("Waiting for its answer")
+            await page.get_by_role("link", name="In a batch 1 image").click()
+            await expect(page.locator("#count")).to_have_text("1 image")
+            await expect(await visit.tile("batched.png")).to_contain_text("Waiting for a batch")
+            assert await faults(page) == []
+            await visit.open("batched.png")
+            dialog = page.get_by_role("dialog")
+            await expect(dialog.locator("#detail-state")).to_have_text("In a batch")
+            await expect(dialog).to_contain_text("It waits for a batch to be answered, since ")
+            for request in await shop.round():
+                await shop.shop.deliveries().handle(request)
+            await page.goto(f"{visit.site}/")
+            await visit.open("batched.png")
+            await expect(dialog).to_contain_text("service tier batch")
+            await expect(page.get_by_role("link", name="In a batch")).to_have_count(0)
 
 
 async def test_an_expired_sign_in_names_az_login(person: Person, browser: Browser) -> None:

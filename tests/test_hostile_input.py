@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+import struct
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ import pytest
 from azure.storage.blob import ContentSettings
 from azure.storage.queue import TextBase64EncodePolicy
 from azure.storage.queue.aio import QueueClient
+from support.damaged_images import webp_of
 from support.hostile_schemas import KINDS
 from support.person import Person, deliver_again
 from support.pictures import picture
@@ -111,6 +113,26 @@ async def test_compressed_bombs_cost_their_own_failed_results_and_no_memory(pers
         codes = {(await person.result(f"bombs/{n}.png"))["error"]["code"] for n in range(12)}
         beside = {(await person.result(f"bombs/{n}-beside.png"))["status"] for n in range(12)}
     assert (codes, beside) == ({"image_too_large"}, {"succeeded"})
+    assert most() < 350_000_000
+
+
+async def test_pictures_that_are_small_to_write_and_large_to_decode_cost_no_memory(person: Person) -> None:
+    """38 bytes each, for a gigabyte and more; a GIF says its size elsewhere. The images next to them are answered."""
+    screen = struct.pack("<HH", 16_000, 15_000)
+    gif = b"GIF89a" + screen + b"\x80\0\0" + bytes(6) + b"," + bytes(4) + screen + b"\0\x02\x02\x44\x01\0;"
+    pictures = {"webp": webp_of(8_000, 8_000), "larger.webp": webp_of(16_000, 15_000), "gif": gif}
+    assert max(map(len, pictures.values())) < 50
+    await person.drop("pixels/first.png", picture(), {"instructions": "Before the pixels"})
+    await person.result("pixels/first.png")
+    names = [f"pixels/{n}.{kind}" for n in range(4) for kind in pictures]
+    with most_memory(await workers_of(person)) as most:
+        for name in names:
+            await person.drop(name, pictures[name.partition(".")[2]], {"instructions": "Pixels"})
+            await person.drop(f"{name}-beside.png", picture(), {"instructions": "Beside pixels"})
+        errors = [(await person.result(name))["error"] for name in names]
+        beside = {(await person.result(f"{name}-beside.png"))["status"] for name in names}
+    assert ({error["code"] for error in errors}, beside) == ({"image_too_large"}, {"succeeded"})
+    assert all("max_memory_bytes" in error["details"] for error in errors), errors
     assert most() < 350_000_000
 
 

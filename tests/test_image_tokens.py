@@ -29,6 +29,10 @@ ANY_RULE = st.sampled_from([rule for rules in RULES.values() for rule in rules])
         # Measured by callers: one tile for a small image, and two sides of a patch.
         (Tiles(85, 170), 128, 64, "high", 255),
         (Patches(2500, 1.2), 1600, 1600, "high", 3000),
+        # The whole page with original, up to 10,000 patches; with high, 2,500 of them.
+        (Patches(2500, 1), 2480, 3508, "original", 78 * 110),
+        (Patches(2500, 1), 6400, 6400, "original", 10_000),
+        (Patches(2500, 1), 6400, 6400, "high", 2500),
     ],
 )
 def test_published_examples_of_image_tokens_are_met(

@@ -289,8 +289,8 @@ def test_the_limits_are_the_operators() -> None:
 
 @pytest.mark.parametrize("name", list(bombs()))
 def test_a_bomb_fails_with_its_code_before_it_goes_off(name: str) -> None:
-    data, code = bombs()[name]
-    assert failure(data).code == code
+    made, code = bombs()[name]
+    assert failure(made()).code == code
 
 
 def test_a_message_says_what_is_wrong_and_what_to_do() -> None:

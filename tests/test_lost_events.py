@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from support.person import Person
+from support.pictures import picture
 from support.workshop import Workshop, workshop
 
 from pipeline.job.requests import Request
@@ -67,6 +68,23 @@ async def test_the_images_of_new_dead_letters_are_queued_once(shop: Workshop) ->
     await reconciler(shop).run()
     await reconciler(shop).run()
     assert await queued(shop) == ["c.png"]
+
+
+async def test_a_sidecar_whose_event_is_a_dead_letter_has_its_image_asked_anew(shop: Workshop) -> None:
+    """The listings don't show it: the image has a current result."""
+    images = shop.person.blobs.get_container_client("shop-images")
+    await images.upload_blob("a.png", picture())
+    await shop.analyzer.analyze(Request(container="shop-images", name="a.png"))
+    await images.upload_blob("a.png.instructions.txt", "And now?")
+    await give_up(shop, 1, [event("a.png.instructions.txt"), event("a.schema.json"), event("_instructions.txt")])
+    await reconciler(shop).run()
+    (request,) = await shop.queued()
+    assert isinstance(request, Request)
+    await shop.deliveries().handle(request)
+    assert (await shop.result("a.png"))["instructions"]["text"] == "And now?"
+    assert not await shop.marks.is_marked("a.png.instructions.txt")
+    await reconciler(shop).run()
+    assert await queued(shop) == []
 
 
 async def test_unreadable_dead_letters_are_named_and_the_rest_goes_on(

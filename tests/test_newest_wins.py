@@ -16,8 +16,9 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from random import Random
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from support.examples import examples
 from support.pictures import picture
 
 from pipeline.documents.facts import Picture, sent_pages
@@ -372,7 +373,7 @@ class World:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-@settings(max_examples=400, deadline=None)
+@examples(400)
 @given(st.integers(0, 2**32))
 async def test_the_newest_wins_whatever_happens_when(seed: int) -> None:
     """No newer result is ever replaced by an older one, and in the end the result is of what lies there now.

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageChops, ImageStat
 from support.damaged_images import drawing, encoded, exif, photo, png_chunk, png_of, samples, tiff_of
+from support.examples import examples
 from support.odd_images import (
     Page,
     bmp_with_alpha,
@@ -68,7 +69,7 @@ def test_damage_outside_the_pixels_of_a_png_does_not_refuse_it(
     assert prepare(png_with_chunk(LARGE_PNG, kind, content, checksum=checksum)) == AS_IT_SHOULD_BE
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(examples(30), suppress_health_check=list(HealthCheck))
 @given(
     kind=st.sampled_from([b"tEXt", b"zTXt", b"iTXt", b"pHYs", b"cHRM", b"gAMA", b"sRGB", b"bKGD", b"hIST", b"sBIT"])
     | st.from_regex(rb"[a-z][A-Za-z][A-Z][a-z]", fullmatch=True).filter(lambda kind: kind not in {b"tRNS", b"eXIf"}),

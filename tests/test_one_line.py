@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 from azure.core.exceptions import HttpResponseError
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
+from support.examples import examples
 
 from pipeline.errors import MOST_DETAIL, MOST_DETAILS, MOST_OF_A_MESSAGE, ErrorCode, PermanentFailure, RetryableFailure
 from pipeline.one_line import blob_label, one_line, short
@@ -27,7 +28,7 @@ def test_a_message_is_one_short_printable_line(text: str) -> None:
         assert len(failure.message) <= MOST_OF_A_MESSAGE
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(st.dictionaries(texts, st.recursive(texts, lambda inner: st.lists(inner) | st.dictionaries(texts, inner))))
 @example({"k" * 5000: {"k" * 5000: ["v" * 5000] * 150}} | {str(number): "v" for number in range(150)})
 def test_details_are_bounded_with_their_keys(details: dict[str, Any]) -> None:

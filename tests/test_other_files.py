@@ -41,6 +41,8 @@ def named(data: bytes) -> str:
     return str(what)
 
 
+SVG = b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>'
+
 # ── Other kinds of files ─────────────────────────────────────────────────────────────────────────────────────────
 
 WEBLOC = b"""<?xml version="1.0" encoding="UTF-8"?>
@@ -108,7 +110,7 @@ FILES = [
     (b"<br />\n<b>Fatal error</b>: Allowed memory size exhausted", "an HTML page"),
     (b'{"error": "not found"}', "JSON text"),
     (b'{"data": "bm90IGFuIGltYWdlIGF0IGFsbCwganVzdCB0ZXh0"}', "JSON text"),
-    (b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>', "an SVG drawing"),
+    (SVG, "an SVG drawing"),
     (b'<?xml version="1.0"?><note><to>you</to></note>', "an XML document"),
     (
         b'\xef\xbb\xbf<?xml version="1.0" encoding="utf-8"?><Error><Code>AuthenticationFailed</Code><Message>Server',
@@ -128,6 +130,21 @@ FILES = [
 @pytest.mark.parametrize(("data", "what"), FILES, ids=[f"{n} {what}" for n, (_, what) in enumerate(FILES)])
 def test_a_file_that_is_not_an_image_is_named(data: bytes, what: str) -> None:
     assert named(data) == what
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (SVG, "an SVG drawing. Export it as PDF or PNG and upload that."),
+        (b"\xef\xbb\xbf<!-- Inkscape -->\n" + SVG, "an SVG drawing. Export it as PDF or PNG and upload that."),
+        (b"\xff\x0a\xfa\x1f" + bytes(50), "a JPEG XL image. Save it as PNG or JPEG and upload that."),
+        (b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(50), "a JPEG XL image. Save it as PNG or JPEG and upload that."),
+    ],
+)
+def test_what_is_not_opened_on_purpose_is_told_what_to_do(data: bytes, said: str) -> None:
+    """docs/decisions/0011-no-svg-no-jpeg-xl.md."""
+    refused = failure(data)
+    assert (refused.code, said in refused.message) == (ErrorCode.UNSUPPORTED_IMAGE, True), refused.message
 
 
 # ── Written as text on the way ───────────────────────────────────────────────────────────────────────────────────

@@ -2,8 +2,10 @@
 
 import asyncio
 import io
+import json
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,9 +15,10 @@ from PIL import Image
 from support.documents import animation, pdf, psd, tiff
 from support.person import Person
 from support.pictures import picture
-from support.workshop import BUSY, THROTTLED, Workshop, workshop
+from support.workshop import BUSY, THROTTLED, Workshop, failing, workshop
 
 from pipeline.documents import pdf_process
+from pipeline.documents.facts import PROCESS_BYTES
 from pipeline.errors import ErrorCode, Failure, PermanentFailure, RetryableFailure
 from pipeline.images import PreparedImage
 from pipeline.job.answering import Failing
@@ -49,13 +52,6 @@ def pages_of(result: dict[str, Any]) -> list[tuple[int, str | None, str | None]]
     return [
         (page["number"], page["text"], page["error"] and page["error"]["code"]) for page in result["answer"]["pages"]
     ]
-
-
-def refused_for_good() -> Any:
-    async def refuse() -> None:
-        raise FILTERED
-
-    return refuse
 
 
 @pytest.mark.parametrize(
@@ -95,6 +91,56 @@ async def test_the_pages_that_are_meant_are_sent(
 async def test_what_can_not_be_sent_is_not_paid_for(shop: Workshop, data: bytes, pages: str, code: str) -> None:
     await shop.analyzer.analyze(await drop(shop, data, **({"pages": pages} if pages else {})))
     assert ((await shop.result("a.pdf"))["error"]["code"], shop.model.asked) == (code, [])
+
+
+@pytest.mark.parametrize(("tiers", "at_the_top"), [(("flex",) * 3, "flex"), (("flex", "default", "flex"), None)])
+async def test_each_page_says_at_which_tier_it_was_answered(
+    shop: Workshop, tiers: tuple[str, ...], at_the_top: str | None
+) -> None:
+    """Pages that were answered before flex had no more capacity, and those that fell back."""
+    request = await drop(shop, pdf(["1", "2", "3"]), per_page="true")
+    replies = [replace(answered(tier), service_tier=tier, endpoint="here") for tier in tiers]
+    shop.model.replies.extend(replies)
+    shop.model.behaviours.extend([_nothing, THROTTLED])  # what is kept of the first page keeps it, too
+    with pytest.raises(RetryableFailure, match="throttling"):
+        await shop.analyzer.analyze(request)
+    await shop.analyzer.analyze(request)
+    result = await shop.result("a.pdf")
+    assert tuple(page["service_tier"] for page in result["answer"]["pages"]) == tiers
+    assert (result["model"]["service_tier"], result["model"]["endpoint"]) == (at_the_top, "here")
+
+
+def noisy_tiff(*strengths: float) -> bytes:
+    """Pages that compress the less, the more noise is on them."""
+    pages = [Image.effect_noise((600, 800), strength) for strength in strengths]
+    target = io.BytesIO()
+    pages[0].save(target, "TIFF", save_all=True, append_images=pages[1:])
+    return target.getvalue()
+
+
+async def test_pages_of_a_tiff_are_sent_smaller_where_one_question_has_no_room_for_them(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the first, plain page leaves is shared by the others."""
+    together = 600_000
+    monkeypatch.setattr("pipeline.job.preparing.MOST_SENT_BYTES", together)
+    await shop.analyzer.analyze(await drop(shop, noisy_tiff(0, 90, 90), "a.tif"))
+    plain, second, third = (await shop.result("a.tif"))["pages_sent"]
+    assert plain["size_bytes"] < 10_000
+    assert plain["size_bytes"] + second["size_bytes"] + third["size_bytes"] <= together
+    for page in (second, third):
+        assert together / 3 < page["size_bytes"] < together / 2
+        assert (page["format"], page["width"]) == ("jpeg", 600)
+
+
+async def test_pages_that_fit_into_no_question_are_not_paid_for(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.job.preparing.MOST_SENT_BYTES", 2_000)
+    await shop.analyzer.analyze(await drop(shop, noisy_tiff(90, 90), "a.tif"))
+    error = (await shop.result("a.tif"))["error"]
+    assert (error["code"], "Name fewer with the option pages" in error["message"]) == ("image_too_large", True)
+    assert shop.model.asked == []
 
 
 async def test_a_page_that_can_not_be_answered_now_is_asked_about_later_and_no_other(shop: Workshop) -> None:
@@ -151,7 +197,7 @@ async def test_a_page_whose_first_reply_does_not_meet_the_schema_is_asked_once_m
 async def test_a_rerun_asks_only_about_the_pages_without_an_answer(shop: Workshop) -> None:
     request = await drop(shop, pdf(["1", "2", "3"]), per_page="true")
     shop.model.replies.extend(map(answered, ("one", "three", "two")))
-    shop.model.behaviours.extend([_nothing, refused_for_good()])
+    shop.model.behaviours.extend([_nothing, failing(FILTERED)])
     await shop.analyzer.analyze(request)
     failed = await shop.result("a.pdf")
     assert (failed["status"], failed["error"]["code"]) == ("failed", "content_filtered")
@@ -222,9 +268,15 @@ async def test_what_the_model_takes_is_noted_for_all_instances_answers_and_failu
 
 
 def test_the_process_says_first_what_it_draws_and_then_draws_it() -> None:
-    asked = {"pages": [[2, None]], "most_pages": 2, "longest_side": 512, "page_bytes": 100_000}
+    asked = {
+        "pages": [[2, None]],
+        "most_pages": 2,
+        "resolution": [512, None],
+        "page_bytes": 100_000,
+        "sent_bytes": 200_000,
+    }
     target = io.BytesIO()
-    pdf_process.render(pypdfium2.PdfDocument(pdf(["1", "2", "3"])), asked, target, sandboxed=True)
+    pdf_process.render(pypdfium2.PdfDocument(pdf(["1", "2", "3"])), asked, target, sandboxed=True, memory=PROCESS_BYTES)
     beginning, first, *_ = target.getvalue().split(b"\n")
     assert beginning == b'{"count": 3, "numbers": [2, 3], "sandboxed": true}'
     assert first.startswith(b'{"number": 2, "format": "png", "width": 362, "height": 512, "size": ')
@@ -235,6 +287,42 @@ def test_the_process_says_first_what_it_draws_and_then_draws_it() -> None:
     [({"pages": [[4, 4]]}, "no such pages"), ({"pages": [[1, None]]}, "too many"), ({"page_bytes": 10}, "page")],
 )
 def test_the_process_names_what_it_can_not_do(asked: dict[str, Any], problem: str) -> None:
-    usual = {"pages": [[1, 1]], "most_pages": 2, "longest_side": 512, "page_bytes": 100_000}
+    usual = {
+        "pages": [[1, 1]],
+        "most_pages": 2,
+        "resolution": [512, None],
+        "page_bytes": 100_000,
+        "sent_bytes": 200_000,
+    }
+    document = pypdfium2.PdfDocument(pdf(["1", "2", "3"]))
     with pytest.raises(pdf_process.Refused, match=problem):
-        pdf_process.render(pypdfium2.PdfDocument(pdf(["1", "2", "3"])), usual | asked, io.BytesIO(), sandboxed=True)
+        pdf_process.render(document, usual | asked, io.BytesIO(), sandboxed=True, memory=PROCESS_BYTES)
+
+
+def test_pages_get_what_smaller_ones_before_them_leave() -> None:
+    """Together they fit, and an even share would make a JPEG of the second."""
+    document = pypdfium2.PdfDocument(pdf(["", "The quick brown fox jumps"]))
+    sizes = [page["size"] for page in _drawn_pages(document, together=10**6)]
+    assert sizes[0] < sizes[1] / 2
+    again = _drawn_pages(document, together=sum(sizes))
+    assert [(page["format"], page["size"]) for page in again] == [("png", size) for size in sizes]
+
+
+def _drawn_pages(document: pypdfium2.PdfDocument, *, together: int) -> list[dict[str, Any]]:
+    """What the process says of each page."""
+    asked = {
+        "pages": [[1, None]],
+        "most_pages": 9,
+        "resolution": [512, None],
+        "sent_bytes": together,
+        "page_bytes": together,
+    }
+    target = io.BytesIO()
+    pdf_process.render(document, asked, target, sandboxed=True, memory=PROCESS_BYTES)
+    target.seek(0)
+    beginning = json.loads(target.readline())
+    pages = []
+    for _ in beginning["numbers"]:
+        pages.append(json.loads(target.readline()))
+        target.seek(pages[-1]["size"], io.SEEK_CUR)
+    return pages

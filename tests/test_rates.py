@@ -9,11 +9,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.documents import pdf
 from support.person import People, Person
 from support.pictures import picture
 from support.terminal import blobsight
-from support.workshop import Workshop, failing, workshop
+from support.workshop import THROTTLED, Workshop, failing, workshop
 
+from localcloud.model.script import Answer, PromptFiltered
 from pipeline.errors import ErrorCode, PermanentFailure, RetryableFailure
 from pipeline.job.race import Outcome
 from pipeline.job.requests import Request
@@ -165,6 +167,18 @@ async def shop(person: Person) -> AsyncIterator[Workshop]:
 
 
 A = Request(container="shop-images", name="a.png")
+FILTERED = failing(PermanentFailure(ErrorCode.CONTENT_FILTERED, "Filtered."))
+
+
+async def _nothing() -> None:
+    """The model answers."""
+
+
+async def drop_document(shop: Workshop) -> Request:
+    """One of two pages, each a question of its own."""
+    blob = shop.person.blobs.get_blob_client("shop-images", "document.pdf")
+    await blob.upload_blob(pdf(["1", "2"]), overwrite=True, metadata={"instructions": "?", "per_page": "true"})
+    return A.model_copy(update={"name": "document.pdf"})
 
 
 async def test_a_question_that_changes_while_it_is_answered_counts(shop: Workshop) -> None:
@@ -186,6 +200,27 @@ async def test_a_question_that_changes_while_it_is_answered_counts(shop: Worksho
     assert await shop.result("b.png") == before
 
 
+async def test_what_a_sidecar_asks_is_asked_though_another_answer_was_counted_since(shop: Workshop) -> None:
+    """Counting changes the result's metadata, and so when storage says that it was last modified."""
+    shop.settings = shop.settings.model_copy(update={"reanalyses_per_hour": 3})
+    images = shop.person.blobs.get_container_client("shop-images")
+    await images.upload_blob("b.png", picture())
+    await shop.analyzer.analyze(A.model_copy(update={"name": "b.png", "instructions": "A person's?"}))
+    sidecar = A.model_copy(update={"name": "b.png.instructions.txt"})
+
+    async def flip() -> None:
+        uploaded = await images.upload_blob(sidecar.name, "Second?", overwrite=True)
+        last_modified = (await uploaded.get_blob_properties()).last_modified
+        while datetime.now(UTC) < last_modified + timedelta(seconds=1):  # storage tells no parts of a second
+            await asyncio.sleep(0.05)
+
+    await images.upload_blob(sidecar.name, "First?")
+    shop.model.behaviours.append(flip)
+    assert await shop.analyzer.analyze(sidecar) is Outcome.SUCCEEDED
+    assert shop.model.asked[1:] == ["A person's?", "First?", "Second?"]
+    assert (await shop.result("b.png"))["instructions"]["text"] == "Second?"
+
+
 async def test_an_image_that_is_deleted_while_it_is_answered_counts(shop: Workshop) -> None:
     image = shop.person.blobs.get_blob_client("shop-images", "a.png")
     shop.model.behaviours.append(image.delete_blob)
@@ -203,6 +238,35 @@ async def test_different_questions_at_once_are_asked_one_after_the_other(shop: W
     ended = await asyncio.gather(*map(shop.analyzer.analyze, questions), return_exceptions=True)
     assert sorted(type(end).__name__ for end in ended) == ["ClaimedElsewhere"] * 5 + ["Outcome"]
     assert len(shop.model.asked) == 2
+
+
+async def test_a_rerun_of_the_pages_that_failed_counts(shop: Workshop) -> None:
+    """It asks about some pages only, and was asked for all the same."""
+    request = await drop_document(shop)
+    shop.model.behaviours.extend([_nothing, FILTERED, FILTERED])
+    await shop.analyzer.analyze(request)
+    rerun = request.model_copy(update={"rerun_failed": True})
+    await shop.analyzer.analyze(rerun)
+    assert len(shop.model.asked) == 1 + 3
+    with pytest.raises(OverReanalyses):
+        await shop.analyzer.analyze(rerun)
+    assert len(shop.model.asked) == 1 + 3
+
+
+async def test_what_was_begun_within_the_rate_is_finished_above_it(shop: Workshop) -> None:
+    """Its pages are paid for; to leave them unused would cost more than the rest."""
+    request = await drop_document(shop)
+    await shop.analyzer.analyze(request)
+    asked = request.model_copy(update={"instructions": "Begun?"})
+    shop.model.behaviours.extend([_nothing, THROTTLED])
+    with pytest.raises(RetryableFailure, match="throttling"):
+        await shop.analyzer.analyze(asked)
+    await shop.analyzer.analyze(request.model_copy(update={"instructions": "Meanwhile?"}))
+    assert await shop.analyzer.analyze(asked) is Outcome.SUCCEEDED
+    assert (await shop.result("document.pdf"))["instructions"]["text"] == "Begun?"
+    assert shop.model.asked.count("Begun?") == 2 + 1  # the second page twice
+    with pytest.raises(OverReanalyses):
+        await shop.analyzer.analyze(request.model_copy(update={"instructions": "Next?"}))
 
 
 async def test_a_failed_result_by_the_last_resort_keeps_the_moments(shop: Workshop) -> None:
@@ -287,6 +351,21 @@ async def test_a_sidecar_that_is_flipped_is_asked_about_so_often_and_then_waits(
     await rationed.drop("b.png", picture())
     await rationed.result("b.png")
     assert [len(rationed.asked(text)) for text in ("First?", "Second?", "Third?")] == [1, 1, 0]
+
+
+async def test_reruns_of_the_pages_that_failed_come_so_often_and_then_wait(rationed: Person) -> None:
+    rationed.scripts["Pages?"].extend([Answer(), *[PromptFiltered()] * 9])
+    await rationed.drop("pages.pdf", pdf(["1", "2"]), {"instructions": "Pages?", "per_page": "true"})
+    failed = await rationed.result("pages.pdf")
+    await rationed.logged("images/pages.pdf: failed")  # its line comes after its result
+    for asked in (3, 4, 4):
+        since = rationed.log.stat().st_size
+        ran = await blobsight(rationed, "retry", "pages.pdf", "--yes")
+        assert ran.status == 0, ran.talk
+        await rationed.logged("images/pages.pdf: failed", "REANALYSES_PER_HOUR", since=since)
+        assert len(rationed.asked("Pages?")) == asked
+    kept = (await rationed.result("pages.pdf"))["answer"]["pages"]
+    assert [page["text"] for page in kept] == [page["text"] for page in failed["answer"]["pages"]]
 
 
 @pytest.fixture(scope="module")

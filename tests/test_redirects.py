@@ -45,7 +45,7 @@ async def test_the_command_follows_no_redirect_of_storage(status: int) -> None:
 
 
 def test_the_apps_clients_follow_no_redirect_either() -> None:
-    tree = ast.parse((ROOT / "pipeline" / "app.py").read_text(encoding="utf-8"))
+    tree = ast.parse((ROOT / "pipeline" / "composition.py").read_text(encoding="utf-8"))
     calls = [
         node
         for node in ast.walk(tree)

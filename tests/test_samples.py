@@ -1,12 +1,17 @@
 """The sample images are what samples.json says, and come from the script next to them."""
 
 import importlib.util
+import io
 import json
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 from PIL import Image, ImageChops, ImageStat
+
+from pipeline.documents.choice import PageChoice
+from pipeline.documents.pdf import render_pdf
+from pipeline.images.resolution import ORIGINAL, STANDARD, within
 
 FOLDER = Path(__file__).parents[1] / "samples"
 SAMPLES = json.loads((FOLDER / "samples.json").read_text(encoding="utf-8"))
@@ -26,11 +31,13 @@ def make_samples() -> ModuleType:
 
 def test_every_image_is_listed_once() -> None:
     assert sorted(sample["file"] for sample in SAMPLES) == sorted(
-        path.name for path in FOLDER.iterdir() if path.suffix in FORMATS
+        path.name for path in FOLDER.iterdir() if path.suffix in {*FORMATS, ".pdf"}
     )
 
 
-@pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample["file"])
+@pytest.mark.parametrize(
+    "sample", [sample for sample in SAMPLES if not sample["file"].endswith(".pdf")], ids=lambda sample: sample["file"]
+)
 def test_a_sample_is_small_and_has_the_format_of_its_name(sample: dict[str, str]) -> None:
     path = FOLDER / sample["file"]
     with Image.open(path) as image:
@@ -67,3 +74,26 @@ def test_the_script_draws_the_committed_image(make_samples: ModuleType, name: st
     with Image.open(FOLDER / name) as committed:
         difference = ImageChops.difference(drawn, committed.convert("RGB"))
     assert max(ImageStat.Stat(difference).mean) < 5
+
+
+@pytest.mark.parametrize("name", ["small-print.png", "small-print-seen.png"])
+def test_the_script_draws_the_pictures_of_the_documentation(make_samples: ModuleType, name: str) -> None:
+    with Image.open(make_samples.DOCS / name) as committed:
+        difference = ImageChops.difference(make_samples.FOR_DOCS[name]().convert("L"), committed.convert("L"))
+    assert ImageStat.Stat(difference).mean[0] < 5
+
+
+def test_the_documentation_shows_the_small_print_as_it_is_sent(make_samples: ModuleType) -> None:
+    page = make_samples.small_print()
+    high, original = make_samples.SEEN
+    assert high == within(2500, *STANDARD.fitted(*page.size))
+    assert original == ORIGINAL.fitted(*page.size)
+
+
+async def test_the_document_has_the_two_pages_that_the_script_draws(make_samples: ModuleType) -> None:
+    data = (FOLDER / "agreement.pdf").read_bytes()
+    assert len(data) < 200_000
+    sent = (await render_pdf(data, PageChoice.parse("all"), 10)).pages.sent
+    for page, drawn in zip(sent, make_samples.agreement(), strict=True):
+        image = Image.open(io.BytesIO(page.image.data)).convert("L").resize(drawn.size)
+        assert ImageStat.Stat(ImageChops.difference(image, drawn.convert("L"))).mean[0] < 8

@@ -13,8 +13,9 @@ from typing import Any
 
 import jsonschema_rs
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from support.examples import examples
 
 from pipeline.schemas import AnswerMismatch, AnswerSchema, InvalidSchema
 
@@ -175,7 +176,7 @@ def schemas_with_answers(draw: st.DrawFn) -> tuple[Json, Json, Json]:
     return schema, *draw(answers)
 
 
-@settings(deadline=None)
+@examples(100)
 @given(schemas_with_answers())
 def test_an_answer_in_strict_form_comes_back_as_the_schema_has_it(case: tuple[Json, Json, Json]) -> None:
     """A property that may be left out is null in strict mode, and gone again afterwards."""
@@ -256,7 +257,7 @@ def outcome(definition: Any, text: str) -> Any:
         return error
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(ANY_JSON | LIKE_SCHEMAS | OBJECTS, st.none() | ANY_JSON | st.text())
 def test_any_value_is_a_schema_or_invalid_and_any_text_an_answer_or_a_mismatch(definition: Any, answer: Any) -> None:
     match outcome(definition, answer if isinstance(answer, str) else json.dumps(answer)):

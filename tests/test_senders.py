@@ -6,6 +6,7 @@ Each attack through the real worker and the emulator's queues, beside the finish
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Any
 
@@ -64,6 +65,14 @@ async def refused(fire: Fire, problem: str) -> None:
         await asyncio.sleep(0.1)
 
 
+async def answering(fire: Fire, name: str, question: str) -> dict[str, Any]:
+    """The result of `name`, once it answers `question`."""
+    async with asyncio.timeout(fire.person.patience):
+        while (result := await fire.person.result(name))["instructions"]["text"] != question:
+            await asyncio.sleep(0.1)
+    return result
+
+
 FAILING: list[Behaviour] = [Failure(server_error())] * 3
 TOO_SLOW: list[Behaviour] = [Slow(3)] * 3
 """For one delivery, which asks again in place."""
@@ -110,6 +119,31 @@ async def test_the_hosts_form_is_refused_on_the_request_queue(fire: Fire) -> Non
     await fire.send(REQUESTS, json.dumps(form))
     await refused(fire, "the message is not a request: container")
     assert await fire.person.result("hosts-form.png") == before
+
+
+@pytest.mark.parametrize("others_are_answered", [True, False], ids=["alone", "an outage"])
+async def test_an_image_whose_calls_time_out_is_given_up_unless_nobody_is_answered(
+    fire: Fire,
+    others_are_answered: bool,  # noqa: FBT001
+) -> None:
+    """The last of its deliveries, which are minutes apart: as the app itself deferred it."""
+    name = f"slow/{others_are_answered}.png"
+    question = f"How slow is {name}?"
+    await fire.silent.get_blob_client("images", name).upload_blob(picture(), metadata={"instructions": question})
+    fire.person.scripts[question].extend(TOO_SLOW)
+    work = Request(container="images", name=name, attempt=5, since=datetime.now(UTC), timed_out=4)
+    await fire.send(DEFERRED, work.to_message())
+    await fire.asked(question)
+    if others_are_answered:
+        await fire.person.drop(f"{name}.beside.png", picture(), {"instructions": "Beside a slow one"})
+        await fire.person.result(f"{name}.beside.png")
+        error = (await fire.person.result(name))["error"]
+        assert (error["code"], error["details"]["attempts"]) == ("retries_exhausted", 5)
+    else:
+        await fire.person.logged(f"images/{name}: deferred")
+        assert await fire.person.result_names(name) == []
+        await fire.queues.get_queue_client(DEFERRED).clear_messages()
+    fire.person.scripts.clear()
 
 
 @pytest.mark.parametrize("queue", [f"{REQUESTS}-poison", "webjobs-blobtrigger-poison"])
@@ -191,6 +225,30 @@ async def test_where_questions_are_not_allowed_a_name_and_a_rerun_are(
         log = fire.person.log.read_text(encoding="utf-8")
         assert rerun["created_at"] > failed["created_at"]
         assert log.count("images/failed.png: failed") == 2
+
+
+@pytest.mark.parametrize("as_event", [False, True], ids=["by name", "as an event"])
+async def test_naming_a_sidecar_does_not_undo_a_persons_question(fire: Fire, as_event: bool) -> None:  # noqa: FBT001
+    name = f"sidecar/{as_event}.png"
+    sidecar = f"{name}.instructions.txt"
+    images = fire.silent.get_container_client("images")
+    await images.upload_blob(sidecar, b"Its own question?")
+    await fire.person.drop(name, picture())
+    assert (await fire.person.result(name))["instructions"]["origin"] == "sidecar"
+    uploaded = (await images.get_blob_client(sidecar).get_blob_properties()).last_modified
+    while datetime.now(UTC) < uploaded + timedelta(seconds=1):  # storage tells no parts of a second
+        await asyncio.sleep(0.05)
+    question = f"A person's question about {name}?"
+    await fire.send(REQUESTS, json.dumps({"container": "images", "name": name, "instructions": question}))
+    asked = await answering(fire, name, question)
+    for named in (sidecar, f"{name}.instructions.md"):  # one that is there, and one that is not
+        since = fire.person.log.stat().st_size
+        message = blob_created(named) if as_event else {"container": "images", "name": named}
+        await fire.send(REQUESTS, json.dumps(message))
+        await fire.person.logged(f"images/{name}: already done", since=since)
+    assert await fire.person.result(name) == asked
+    await fire.person.drop(sidecar, b"A later question?")
+    await answering(fire, name, "A later question?")
 
 
 # ---- Several events in one message -----------------------------------------------------------------------------------

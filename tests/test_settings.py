@@ -32,7 +32,7 @@ Blobsight cannot start, settings to fix: 6
   - INPUT_CONTAINER is 'My Images': it should be 3 to 63 lowercase letters, digits and single hyphens. Example: INPUT_CONTAINER=images
   - AZURE_OPENAI_ENDPOINT is wrong: it should be an https:// address, without a key, a SAS or anything else behind it. Example: AZURE_OPENAI_ENDPOINT=https://my-resource.openai.azure.com
   - MAX_OUTPUT_TOKENS is 'lots': input should be a valid integer, unable to parse string as an integer. Example: MAX_OUTPUT_TOKENS=4096
-  - IMAGE_DETAIL is 'best': input should be 'auto', 'low' or 'high'. Example: IMAGE_DETAIL=auto
+  - IMAGE_DETAIL is 'best': input should be 'auto', 'low', 'high' or 'original'. Example: IMAGE_DETAIL=auto
   - PROCESS_IMAGE_ENABLED is 'perhaps': input should be a valid boolean, unable to interpret input. Example: PROCESS_IMAGE_ENABLED=true\
 """)
 
@@ -99,6 +99,7 @@ def test_defaults_are_the_contract() -> None:
             "requests_may_redrive": False,
             "openai_endpoint": "https://ai.openai.azure.com",
             "openai_deployment": "vision",
+            "openai_model": None,
             "default_instructions": None,
             "max_output_tokens": 4096,
             "reasoning_effort": None,
@@ -106,6 +107,9 @@ def test_defaults_are_the_contract() -> None:
             "service_tier": "default",
             "tier_fallback": "none",
             "flex_patience_seconds": 3600,
+            "batch_deployment": None,
+            "batch_wait_seconds": 900,
+            "batch_poll_seconds": 60,
             "instruction_sources": ("request", "metadata", "sidecar", "folder", "setting"),
             "instructions_container": None,
             "locked_options": None,
@@ -141,7 +145,7 @@ def test_the_ranges_in_the_documentation_are_the_ones_that_hold() -> None:
     rows = re.findall(
         r"^\| `(\w+)` \| `[^|]*` \| (above )?([\d,]+) (?:to ([\d,]+)|or more) \| [^|]* \|", page, re.MULTILINE
     )
-    assert len(rows) == 11
+    assert len(rows) == 12
     for name, above, low, high in rows:
         least = int(low.replace(",", ""))
         refused = [str(least if above else least - 1)]
@@ -160,3 +164,19 @@ def test_an_empty_value_counts_as_unset() -> None:
     """Templates write an app setting even when its parameter is empty."""
     settings = Settings.from_environment(ENOUGH | {"REASONING_EFFORT": "", "MAX_OUTPUT_TOKENS": " "})
     assert (settings.reasoning_effort, settings.max_output_tokens) == (None, 4096)
+
+
+@pytest.mark.parametrize(("seconds", "schedule"), [(2, "*/2 * * * * *"), (60, "0 */1 * * * *"), (300, "0 */5 * * * *")])
+def test_batches_are_looked_at_by_a_schedule(seconds: int, schedule: str) -> None:
+    assert Settings.from_environment(ENOUGH | {"BATCH_POLL_SECONDS": str(seconds)}).batch_schedule == schedule
+
+
+@pytest.mark.parametrize("seconds", ["0", "7", "90", "7200"])
+def test_a_schedule_that_a_timer_cannot_say_is_refused(seconds: str) -> None:
+    with pytest.raises(SettingsError, match="BATCH_POLL_SECONDS"):
+        Settings.from_environment(ENOUGH | {"BATCH_POLL_SECONDS": seconds})
+
+
+def test_the_tier_batch_needs_its_deployment() -> None:
+    with pytest.raises(SettingsError, match="BATCH_DEPLOYMENT"):
+        Settings.from_environment(ENOUGH | {"SERVICE_TIER": "batch"})

@@ -1,12 +1,16 @@
 """The app starts with what it needs, and says in one message what is missing."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from azurefunctions.extensions.base import Datum
+from support.documents import pdf, tiff
 from support.person import ROOT, Person
+from support.pictures import picture
+from support.some_settings import ENOUGH
 
 from localcloud.functions_host.errors import HostError
 from localcloud.functions_host.process import FunctionsHostProcess
@@ -47,6 +51,44 @@ def test_indexing_loads_no_sdk() -> None:
         [sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
     )
     assert done.stdout == "[]\n"
+
+
+PREPARED = """
+import asyncio, os, sys
+from contextlib import AsyncExitStack
+from pathlib import Path
+from pipeline.job.memory import Budget, Content
+from pipeline.job.preparing import Preparer
+from pipeline.model.question import Question
+from pipeline.settings import Settings
+
+async def main():
+    preparer = Preparer(Settings.from_environment(os.environ), Budget(2**30))
+    for path in sys.argv[1:]:
+        content = Content(Path(path).read_bytes(), AsyncExitStack())
+        async with AsyncExitStack() as unpacking, AsyncExitStack() as holding:
+            prepared = await preparer.prepare(content, Question("?", "vision", "", "auto", 100), unpacking, holding)
+        print(prepared.failure, *[name for name in ("pipeline.documents.pdf", "pypdfium2") if name in sys.modules])
+
+asyncio.run(main())
+"""
+
+
+def test_images_load_nothing_for_documents_and_no_worker_loads_pdfium(tmp_path: Path) -> None:
+    """Sent as it is, converted, a page of a TIFF; and then a PDF, which is drawn elsewhere."""
+    files = {
+        "a.png": picture(),
+        "b.jpg": picture("JPEG", (3000, 600)),
+        "c.tif": tiff(["One", "Two"]),
+        "d.pdf": pdf(["One"]),
+    }
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    done = subprocess.run(
+        [sys.executable, "-c", PREPARED, *(tmp_path / name for name in files)],
+        cwd=ROOT, env=os.environ | ENOUGH, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.splitlines() == ["None"] * 3 + ["None pipeline.documents.pdf"]
 
 
 def test_a_host_that_sends_no_blob_name_gets_an_error_that_says_so() -> None:

@@ -124,7 +124,7 @@ async def test_what_a_sender_writes(person: Person, message: Any) -> None:
         person.cloud.front.connection_string, "analysis-requests", message_encode_policy=TextBase64EncodePolicy()
     ) as queue:
         await queue.send_message(json.dumps(message, ensure_ascii=False))
-    await person.logged("Ignored", "can't be understood", "gone in", "failed", since=before)
+    await person.logged("Ignored", "a request was refused", "gone in", "failed invalid_instructions", since=before)
     log = said_since(person, before)
     assert len(log.encode()) < MOST_BYTES * max(log.count(", attempt "), 1)
 

@@ -1,9 +1,11 @@
 """What is installed, here, in CI and in Azure's remote build, is what was pinned."""
 
 import hashlib
+import io
 import re
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -19,6 +21,17 @@ def requirements(path: Path) -> list[str]:
     """Each requirement with its continuation lines, without comments and options."""
     text = re.sub(r"^\s*#.*\n|^--.*\n", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
     return [line.strip() for line in text.replace("\\\n", " ").splitlines() if line.strip()]
+
+
+def write_wheel(folder: Path, name: str, version: str) -> Path:
+    """Write a wheel that pip takes."""
+    wheel = folder / f"{name}-{version}-py3-none-any.whl"
+    information = f"{name}-{version}.dist-info"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr(f"{information}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        archive.writestr(f"{information}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        archive.writestr(f"{information}/RECORD", "")
+    return wheel
 
 
 @pytest.mark.parametrize("path", LOCKED, ids=lambda path: path.name)
@@ -40,11 +53,7 @@ def test_what_is_deployed_or_looks_after_it_runs_no_packages_setup(name: str) ->
 def test_pip_refuses_another_file_of_the_same_version_and_is_told_so_by_the_file_alone(
     tmp_path: Path, digest: str
 ) -> None:
-    wheel = tmp_path / "thing-1.0-py3-none-any.whl"
-    with zipfile.ZipFile(wheel, "w") as archive:
-        archive.writestr("thing-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: thing\nVersion: 1.0\n")
-        archive.writestr("thing-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
-        archive.writestr("thing-1.0.dist-info/RECORD", "")
+    wheel = write_wheel(tmp_path, "thing", "1.0")
     expected = hashlib.sha256(wheel.read_bytes() if digest == "right" else b"").hexdigest()
     locked = tmp_path / "requirements.txt"
     locked.write_text(f"--only-binary :all:\nthing==1.0 \\\n    --hash=sha256:{expected}\n")
@@ -60,6 +69,40 @@ def test_pip_refuses_another_file_of_the_same_version_and_is_told_so_by_the_file
     )
     assert (done.returncode == 0) is (digest == "right"), done.stderr
     assert ("DO NOT MATCH" in done.stderr) is (digest == "wrong")
+
+
+@pytest.mark.parametrize("served", ["another file", "another version", "a source distribution"])
+def test_a_build_of_what_is_deployed_takes_nothing_from_an_index_that_was_taken_over(
+    tmp_path: Path, served: str
+) -> None:
+    """The real requirements, and pip as Azure's remote build calls it; each package of the index runs code."""
+    packages = [re.match(r"([\w.-]+?)(?:\[.*\])?==(\S+)", each) for each in requirements(ROOT / "requirements.txt")]
+    index, target = tmp_path / "index", tmp_path / "packages"
+    index.mkdir()
+    for package in packages:
+        assert package
+        name, version = re.sub(r"[-_.]+", "_", package[1]).lower(), package[2]
+        if served == "a source distribution":
+            with tarfile.open(index / f"{name}-{version}.tar.gz", "w:gz") as archive:
+                setup = b"from pathlib import Path; Path(__file__).parent.joinpath('ran').touch()"
+                entry = tarfile.TarInfo(f"{name}-{version}/setup.py")
+                entry.size = len(setup)
+                archive.addfile(entry, io.BytesIO(setup))
+        else:
+            write_wheel(index, name, version if served == "another file" else "9999.0")
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "pip", "--isolated", "install", "--target", str(target)),
+            *("--no-index", "--find-links", str(index), "-r", str(ROOT / "requirements.txt")),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    problem = "DO NOT MATCH THE HASHES" if served == "another file" else "No matching distribution found"
+    assert problem in done.stderr, done.stderr
+    assert not target.exists()
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)

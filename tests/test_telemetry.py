@@ -249,7 +249,8 @@ async def messages(person: Person) -> None:
                 json.dumps({"container": "images", "name": "sidecar.png", "instructions": prompt("request")}),
             ):
                 await client.send_message(message)
-    await person.logged("a queue message was refused")
+    await person.logged("a request was refused")
+    await person.logged("a message on one of the app's own queues was refused")
     await person.logged("images/sidecar.png: succeeded", "images/sidecar.png: already done")
 
 

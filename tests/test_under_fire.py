@@ -129,7 +129,8 @@ async def _kill_whenever_asked(fire: Fire, instructions: str) -> None:
 
 
 async def test_messages_that_can_not_be_understood_end_in_failed_results(fire: Fire) -> None:
-    """Also content that is not JSON, and bytes that are not text."""
+    """Also content that is not JSON, and bytes that are not text. Each costs one delivery, and no crash."""
+    since = fire.person.log.stat().st_size
     messages = [b"not json", b'{"version": 2}', b"\xff\xfe", b"[[]]"]
     for message in messages:
         await fire.send("analysis-requests", message)
@@ -142,6 +143,9 @@ async def test_messages_that_can_not_be_understood_end_in_failed_results(fire: F
     recorded = {error["details"]["message"] for error in errors}
     assert recorded == {message.decode(errors="backslashreplace") for message in messages}
     await fire.drained()
+    said = fire.person.log.read_bytes()[since:].decode()
+    assert said.count(": a request was refused") == len(messages)
+    assert "InvalidRequest" not in said, "an invocation failed"
 
 
 async def test_an_upload_that_the_host_calls_poison_is_queued_again(fire: Fire) -> None:

@@ -18,7 +18,7 @@ CHANGES: dict[str, st.SearchStrategy[Any]] = {
     "instructions": st.text(),
     "deployment": st.text(),
     "system_prompt": st.text(),
-    "detail": st.sampled_from(["auto", "low", "high"]),
+    "detail": st.sampled_from(["auto", "low", "high", "original"]),
     "max_output_tokens": st.integers(1, 10**6),
     "reasoning_effort": st.sampled_from([None, "low", "high"]),
     "schema": st.sampled_from(SCHEMAS),
@@ -30,8 +30,8 @@ blobs = st.tuples(st.none() | st.text(), st.none() | st.text(), st.text())
 
 
 def test_everything_in_a_question_is_accounted_for() -> None:
-    # One only words a message, the other only decides what the same answer costs and when it comes.
-    assert set(CHANGES) == set(Question.__dataclass_fields__) - {"most_output_tokens", "buying"}
+    # Two only word a message, the third only decides what the same answer costs and when it comes.
+    assert set(CHANGES) == set(Question.__dataclass_fields__) - {"most_output_tokens", "detail_by_setting", "buying"}
 
 
 @given(blobs, blobs, questions, questions)

@@ -2,6 +2,7 @@
 
 import ast
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Literal, Union, get_args, get_origin
@@ -97,8 +98,14 @@ Generated from the commands' own help by `make docs`. How they are used: [comman
 
 def commands_page() -> str:
     group = click.Context(blobsight, info_name="blobsight", **blobsight.context_settings)
-    contexts = [group, *(click.Context(command, group, name) for name, command in sorted(blobsight.commands.items()))]
-    return COMMANDS_HEAD + "".join(_help(context) for context in contexts)
+    return COMMANDS_HEAD + "".join(_help(context) for context in _with_commands(group))
+
+
+def _with_commands(context: click.Context) -> Iterator[click.Context]:
+    yield context
+    if isinstance(context.command, click.Group):
+        for name, command in sorted(context.command.commands.items()):
+            yield from _with_commands(click.Context(command, context, name))
 
 
 def _help(context: click.Context) -> str:

@@ -13,6 +13,7 @@ from blobsight.doctor.findings import Finding, Patient, failed, ok, skipped
 from blobsight.doctor.resource_manager import Refused, ResourceManager
 from blobsight.hosts import MODEL, host_of, is_trusted
 from pipeline.job.public import BLOB_CREATED
+from pipeline.model.original import ORIGINAL, takes_original
 from pipeline.settings import Settings, SettingsError
 
 MODEL_SCOPE = "https://cognitiveservices.azure.com/.default"
@@ -73,7 +74,7 @@ _AZURES = _BLOB_READERS | _QUEUE_CONTRIBUTOR | _MODEL_USERS | _OTHERS
 
 async def token(patient: Patient) -> Finding:
     """Check that the sign-in gives a token for Resource Manager."""
-    arm, credential = _arm(patient), patient.account.credential
+    arm, credential = resource_manager(patient), patient.account.credential
     assert credential is not None  # noqa: S101 - without one there is no Resource Manager
     await credential.get_token(arm.scope)
     return ok(f"resource group {patient.deployed.resource_group}, function app {patient.deployed.function_app}")
@@ -81,7 +82,7 @@ async def token(patient: Patient) -> Finding:
 
 async def function_app(patient: Patient) -> Finding:
     """Check that the function app runs with all its functions."""
-    arm, app = _arm(patient), patient.deployed.app
+    arm, app = resource_manager(patient), patient.deployed.app
     site = await arm.site(app)
     state = site["properties"].get("state")
     if state != "Running":
@@ -117,7 +118,7 @@ async def local_host(patient: Patient) -> Finding:
 
 async def app_settings(patient: Patient) -> Finding:
     """Check the function app's settings as the app does at its start."""
-    given = await _arm(patient).app_settings(patient.deployed.app)
+    given = await resource_manager(patient).app_settings(patient.deployed.app)
     problems = []
     try:
         settings: Settings | None = Settings.from_environment(given)
@@ -132,6 +133,11 @@ async def app_settings(patient: Patient) -> Finding:
     ]
     if settings is not None:
         problems += _elsewhere(patient, settings)
+        if settings.image_detail == ORIGINAL and takes_original(settings.openai_model) is False:
+            problems.append(
+                f"IMAGE_DETAIL is '{ORIGINAL}', which {settings.openai_model} (AZURE_OPENAI_MODEL) does not"
+                " take: set it to auto, low or high, or deploy a model that takes it."
+            )
     if problems:
         return failed(
             " ".join(problems), "Correct them: azd env set BLOBSIGHT_SETTINGS …, then azd up. See docs/settings.md."
@@ -161,7 +167,7 @@ def _elsewhere(patient: Patient, settings: Settings) -> Iterator[str]:
 
 async def app_roles(patient: Patient) -> Finding:
     """Check that the app's identity has its roles on storage and model."""
-    arm, deployed = _arm(patient), patient.deployed
+    arm, deployed = resource_manager(patient), patient.deployed
     principal = await _principal(arm, deployed.app)
     if principal is None:
         return failed(f"{deployed.function_app} has no identity, or several", "Run azd up, which gives it one.")
@@ -169,7 +175,7 @@ async def app_roles(patient: Patient) -> Finding:
     storage = await _storage_id(arm, patient)
     if storage is not None:
         wanted += _on_storage(patient, storage)
-    model = await _model_account(arm, patient)
+    model = await model_account(arm, patient)
     if storage is None and model is None:
         return skipped("neither the storage account nor the model's account is in this subscription")
     has = await arm.roles(storage, principal) if storage else []
@@ -222,10 +228,10 @@ def _on_storage(patient: Patient, account: str) -> Iterator[_Wanted]:
 
 async def model_deployment(patient: Patient) -> Finding:  # noqa: PLR0911 - one for each thing that may be wrong
     """Check that the model deployment exists, and that its model does not retire soon."""
-    arm, deployed = _arm(patient), patient.deployed
+    arm, deployed = resource_manager(patient), patient.deployed
     if not (deployed.model_endpoint and deployed.model_deployment):
         return skipped("AZURE_OPENAI_ENDPOINT or AZURE_OPENAI_DEPLOYMENT is not set")
-    account = await _model_account(arm, patient)
+    account = await model_account(arm, patient)
     if account is None:
         return skipped(f"no account in this subscription has the endpoint {deployed.model_endpoint}")
     name = deployed.model_deployment
@@ -266,13 +272,13 @@ def _retirement(models: Any, used: Mapping[str, Any], sku: str | None) -> dateti
 
 async def batches(patient: Patient) -> Finding:  # noqa: PLR0911 - one for each thing that may be wrong
     """Check that batches can be sent, where there is a deployment for them."""
-    arm, deployed = _arm(patient), patient.deployed
+    arm, deployed = resource_manager(patient), patient.deployed
     name = (await arm.app_settings(deployed.app)).get("BATCH_DEPLOYMENT", "").strip()
     if not name:
         return ok("off: BATCH_DEPLOYMENT is not set")
     if BATCH_FUNCTION not in await arm.functions(deployed.app):
         return failed(f"the app has no function {BATCH_FUNCTION}, which sends batches", "Deploy its code: azd deploy")
-    account = await _model_account(arm, patient)
+    account = await model_account(arm, patient)
     if account is None:
         return skipped(f"no account in this subscription has the endpoint {deployed.model_endpoint or '(not set)'}")
     found = {deployment["name"]: deployment for deployment in await arm.model_deployments(account["id"])}
@@ -336,6 +342,14 @@ def _among(patterns: Iterable[str], action: str) -> bool:
 
 async def model_answers(patient: Patient) -> Finding:
     """Ask an empty question. The service refuses it, after checking token and deployment; it costs no tokens."""
+    answer = await empty_question(patient)
+    if isinstance(answer, Finding):
+        return answer
+    return _meaning(str(patient.deployed.model_deployment), str(patient.deployed.model_endpoint), *answer)
+
+
+async def empty_question(patient: Patient, **more: str) -> tuple[int, str] | Finding:
+    """Ask an empty question with `more` in it; return the answer's status and text, or why there is none."""
     deployed, credential = patient.deployed, patient.account.credential
     if credential is None:
         return skipped(
@@ -348,24 +362,22 @@ async def model_answers(patient: Patient) -> Finding:
         return skipped(f"{host} is not one of Azure's hosts, and would get your token", f"--trust-host {host}")
     token = await credential.get_token(MODEL_SCOPE)
     url = f"{_resource(deployed.model_endpoint)}/openai/v1/chat/completions"
-    name = deployed.model_deployment
     try:
         async with (
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30), trust_env=True) as session,
             session.post(
                 url,
-                json={"model": name, "messages": []},
+                json={"model": deployed.model_deployment, "messages": [], **more},
                 headers={"Authorization": f"Bearer {token.token}"},
                 allow_redirects=False,
             ) as answer,
         ):
-            status, said = answer.status, await answer.text()
+            return answer.status, await answer.text()
     except (aiohttp.ClientError, OSError) as error:
         return failed(
             f"{deployed.model_endpoint} can't be reached ({type(error).__name__})",
             "Correct AZURE_OPENAI_ENDPOINT. If it is right, the resource is gone or your network blocks it.",
         )
-    return _meaning(name, deployed.model_endpoint, status, said)
 
 
 def _meaning(name: str, endpoint: str, status: int, said: str) -> Finding:  # noqa: PLR0911 - one for each answer
@@ -407,7 +419,7 @@ def _meaning(name: str, endpoint: str, status: int, said: str) -> Finding:  # no
 
 async def event_subscription(patient: Patient) -> Finding:
     """Check that the event subscription delivers uploads to the app, each once, and nothing else."""
-    arm, deployed, place = _arm(patient), patient.deployed, patient.account.place
+    arm, deployed, place = resource_manager(patient), patient.deployed, patient.account.place
     topic = deployed.topic or await _topic(arm, patient)
     if topic is None:
         return failed(
@@ -492,7 +504,7 @@ async def _storage_id(arm: ResourceManager, patient: Patient) -> str | None:
     return None
 
 
-async def _model_account(arm: ResourceManager, patient: Patient) -> Mapping[str, Any] | None:
+async def model_account(arm: ResourceManager, patient: Patient) -> Mapping[str, Any] | None:
     """Find the account with the model's endpoint: an AI Services account has several endpoints."""
     wanted = urlsplit(patient.deployed.model_endpoint or "").netloc
     for account in await arm.model_accounts(str(patient.deployed.subscription)):
@@ -508,7 +520,7 @@ def _resource(endpoint: str) -> str:
     return endpoint.rstrip("/").removesuffix("/openai/v1")
 
 
-def _arm(patient: Patient) -> ResourceManager:
+def resource_manager(patient: Patient) -> ResourceManager:
     assert patient.azure is not None  # noqa: S101 - these checks run only with one
     return patient.azure
 

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from rich.text import Text
 
 from blobsight.account import Place, account_options, explained
-from blobsight.doctor import azure_checks, storage_checks
+from blobsight.doctor import azure_checks, storage_checks, tiers
 from blobsight.doctor.findings import Check, Finding, Patient, Verdict, failed, skipped
 from blobsight.doctor.resource_manager import PUBLIC, Deployed, Refused, ResourceManager
 from blobsight.hosts import RESOURCE_MANAGER, require_trusted
@@ -41,6 +41,7 @@ AZURE: Mapping[str, Check] = {
     "app roles": azure_checks.app_roles,
     "model deployment": azure_checks.model_deployment,
     "batches": azure_checks.batches,
+    "service tier": tiers.service_tier,
     "event subscription": azure_checks.event_subscription,
 }
 MODEL: Mapping[str, Check] = {"model": azure_checks.model_answers}

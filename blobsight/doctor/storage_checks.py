@@ -16,6 +16,7 @@ from blobsight.account import STORAGE_SCOPE, code
 from blobsight.doctor.findings import Finding, Patient, failed, ok, skipped
 from blobsight.rates import rates
 from blobsight.terminal import counted
+from blobsight.waiting import waiting_images
 
 _NEW_ROLE = "A new role takes effect within ten minutes."
 _IMPOSSIBLE_ETAG = '"0x0"'
@@ -96,7 +97,7 @@ async def write_images(patient: Patient) -> Finding:
 
 async def rates_left(patient: Patient) -> Finding:
     """Check that nothing waits since a rate of the operator's is used up."""
-    found = await rates(patient.account, datetime.now(UTC))
+    found = await rates(patient.account, datetime.now(UTC), await waiting_images(patient.account))
     if found is None:
         return skipped("you may not read the app's notes; only the app needs to", "See 'state: read'.")
     said = " ".join(found.sentences())

@@ -11,13 +11,14 @@ from blobsight.account import Account
 from blobsight.estimate.experience import Experience, experience_of
 from blobsight.estimate.image_tokens import UNKNOWN, image_tokens, rules_of
 from blobsight.estimate.measuring import Size, blob_sizes
-from blobsight.estimate.prices import CURRENCY, price_of
+from blobsight.estimate.prices import CURRENCY, SHARES, price_of
 from blobsight.estimate.ranges import Range
 from blobsight.estimate.text_tokens import MESSAGE_FORMAT, text_tokens
 from blobsight.image_states import odd_ones
 from blobsight.terminal import Problem, Unknown
+from pipeline.model.original import takes_original
 from pipeline.names import is_instruction_file, wants_result
-from pipeline.settings import DEFAULT_SYSTEM_PROMPT, Detail
+from pipeline.settings import DEFAULT_SYSTEM_PROMPT, Detail, ServiceTier
 from pipeline.storage.facts import ListedBlob
 from pipeline.storage.listing import listed
 
@@ -51,6 +52,7 @@ class Assumptions:
     max_output_tokens: int = DEFAULT_MAX_OUTPUT_TOKENS
     instructions: str | None = None
     """None: the instructions of the results so far, or the built-in ones."""
+    service_tier: ServiceTier = "default"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,13 +64,18 @@ class Estimate:
     """Files that cost nothing: not images, damaged, too large or unreadable."""
     instruction_files: int = 0
     """Instruction files and schemas, which are not images and not among those left out."""
+    size_bytes: int = 0
+    """Of the images, as they are stored; 0 where the caller did not say."""
     model: str
     detail: Detail
+    service_tier: ServiceTier = "default"
     image_tokens: Range
+    image_tokens_original: Range | None = None
+    """What they would be with detail `original`. None if that is the detail, or the model is not known to take it."""
     prompt_tokens: int
     output_tokens: Range
     money: Range | None
-    """US dollars; None if the model's price is not known."""
+    """US dollars; None if the price of the model or the tier is not known."""
     how_sure: Sequence[str] = field(default=())
     """Sentences on the estimate's assumptions, most important first."""
     problems: Sequence[Problem] = field(default=())
@@ -78,7 +85,8 @@ class Estimate:
     def in_short(self) -> str:
         """For example "1,200 images with gpt-5.6-luna: 2.21 to 7.93 USD"."""
         cost = said(self.money) if self.money else f"price not known, {numbers(self.tokens)} tokens"
-        return f"{self.images:,} image{'' if self.images == 1 else 's'} with {self.model}: {cost}"
+        tier = "" if self.service_tier == "default" else f", tier {self.service_tier}"
+        return f"{self.images:,} image{'' if self.images == 1 else 's'} with {self.model}{tier}: {cost}"
 
     @property
     def tokens(self) -> Range:
@@ -108,7 +116,7 @@ async def estimate_prefix(account: Account, prefix: str, assumptions: Assumption
     """
     sample: list[ListedBlob] = []
     odd: list[Problem] = []
-    images = left_out = instruction_files = 0
+    images = left_out = instruction_files = size_bytes = 0
     chance = random.Random(0)  # noqa: S311 - not a secret, and reproducible
     async for page in listed(account.images, metadata=False, prefix=prefix):
         odd += odd_ones(page)
@@ -120,6 +128,7 @@ async def estimate_prefix(account: Account, prefix: str, assumptions: Assumption
                 left_out += 1
                 continue
             images += 1
+            size_bytes += blob.size
             # Reservoir sampling: each image is in the sample with the same chance.
             if len(sample) < SAMPLE:
                 sample.append(blob)
@@ -127,7 +136,12 @@ async def estimate_prefix(account: Account, prefix: str, assumptions: Assumption
                 sample[at] = blob
         advance(len(page.blobs))
     estimate = await _from_sample(account, sample, images, left_out, prefix, assumptions)
-    return replace(estimate, instruction_files=instruction_files, problems=(*odd, *estimate.problems))
+    return replace(
+        estimate,
+        instruction_files=instruction_files,
+        size_bytes=round(size_bytes * estimate.images / images) if images else 0,
+        problems=(*odd, *estimate.problems),
+    )
 
 
 async def _from_sample(  # noqa: PLR0913, PLR0917 - what two callers know
@@ -178,13 +192,18 @@ def estimated(
     for_images = _image_tokens(sizes, images, model, assumptions.detail, experience)
     output = _output_tokens(assumptions, experience)
     prompt = _prompt_tokens(assumptions, experience)
-    money = _money(model, images, for_images, prompt, output)
+    money = _money(model, assumptions.service_tier, images, for_images, prompt, output)
+    original = None
+    if assumptions.detail != "original" and takes_original(model):
+        original = _image_tokens(sizes, images, model, "original", experience).scaled(images)
     return Estimate(
         images=images,
         left_out=left_out + files - images,
         model=model,
         detail=assumptions.detail,
+        service_tier=assumptions.service_tier,
         image_tokens=for_images.scaled(images),
+        image_tokens_original=original,
         prompt_tokens=round(prompt * images),
         output_tokens=output.scaled(images),
         money=money,
@@ -224,8 +243,10 @@ def _output_tokens(assumptions: Assumptions, experience: Experience | None) -> R
     return Range(min(output.low, most), min(output.high, most))
 
 
-def _money(model: str, images: int, for_images: Range, prompt: float, output: Range) -> Range | None:
-    price = price_of(model)
+def _money(  # noqa: PLR0913, PLR0917 - what a bill is made of
+    model: str, tier: ServiceTier, images: int, for_images: Range, prompt: float, output: Range
+) -> Range | None:
+    price = price_of(model, tier)
     if price is None:
         return None
     return Range(
@@ -238,7 +259,9 @@ def _how_sure(
     model: str, money: Range | None, sampled: int, assumptions: Assumptions, experience: Experience | None
 ) -> list[str]:
     said_of = []
-    if money is None:
+    if assumptions.service_tier not in SHARES:
+        said_of.append(f"The price of the service tier '{assumptions.service_tier}' is not known here.")
+    elif money is None:
         said_of.append(f"The price of '{model}' is not known: give the model behind your deployment with --model.")
     elif money.high:
         middle = (money.high + money.low) / 2
@@ -258,9 +281,10 @@ def _how_sure(
     if assumptions.instructions is None and not experience:
         said_of.append(f"instructions are about as long as '{BUILT_IN_INSTRUCTIONS}': give yours with --instructions.")
     if money is not None:
+        half = "" if assumptions.service_tier == "default" else f", half of them for {assumptions.service_tier}"
         said_of.append(
-            f"you pay list prices (global standard; genai-prices {version('genai-prices')}): batch and discounts cost"
-            " less, regional deployments more."
+            f"you pay list prices (global standard; genai-prices {version('genai-prices')}{half}): discounts cost less,"
+            " regional deployments more."
         )
     return said_of
 

@@ -4,7 +4,7 @@ Source: https://developers.openai.com/api/docs/guides/images-vision, "Model sizi
 Azure serves the same models. Two kinds of rule:
 
 patches  the image is covered with squares of 32 px, after scaling it down if it would need more than a budget of
-         them; each square costs one token, times a factor of the model.
+         them, which is 10,000 with detail `original`; each square costs one token, times a factor of the model.
 tiles    the image is scaled down to 2,048 px on the longer and 768 px on the shorter side; each square of 512 px
         costs a number of tokens, and the image a few more.
 
@@ -22,13 +22,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from blobsight.estimate.ranges import Range
-from pipeline.images.facts import SERVICE_MAX_SIDE
+from pipeline.images.resolution import ORIGINAL, STANDARD, Resolution, patches, within
 from pipeline.settings import Detail
 
-_PATCH = 32
 _TILE = 512
 _TILES_SHORTER_SIDE = 768
-_LOW_SIDE = 512
+_LOW = Resolution(512)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +41,12 @@ class Patches:
 
     def tokens(self, width: int, height: int, detail: Detail) -> Range:
         """Tokens of an image of this size."""
+        if detail == "original":
+            return Range.exactly(patches(*ORIGINAL.fitted(width, height)) * self.factor)
         budget = (self.auto_budget if detail == "auto" else None) or self.budget
-        full = _covered(*_within(SERVICE_MAX_SIDE, width, height), budget) * self.factor
+        full = _covered(*STANDARD.fitted(width, height), budget) * self.factor
         # Published: the model gets it at 512 px. Measured: no difference from high.
-        low = _covered(*_within(_LOW_SIDE, width, height), budget) * self.factor if detail == "low" else full
+        low = _covered(*_LOW.fitted(width, height), budget) * self.factor if detail == "low" else full
         return Range(low, full)
 
 
@@ -57,10 +58,12 @@ class Tiles:
     tile: int
 
     def tokens(self, width: int, height: int, detail: Detail) -> Range:
-        """Tokens of an image of this size. `auto` counts as high, the most it can cost."""
+        """Tokens of an image of this size. `auto` counts as high, the most it can cost; so does `original`, which no
+        such model takes.
+        """
         if detail == "low":
             return Range.exactly(self.base)
-        width, height = _within(SERVICE_MAX_SIDE, width, height)
+        width, height = STANDARD.fitted(width, height)
         # Small images are not enlarged: 128 x 64 px were billed as one tile (the last of the threads above).
         scale = min(1.0, _TILES_SHORTER_SIDE / min(width, height))
         tiles = math.ceil(round(width * scale) / _TILE) * math.ceil(round(height * scale) / _TILE)
@@ -126,27 +129,11 @@ def rules_of(model: str) -> tuple[Rule, ...]:
 
 
 def image_tokens(width: int, height: int, rules: tuple[Rule, ...], detail: Detail) -> Range:
-    """Tokens of an image of `width` x `height` pixels, after the pipeline has scaled it to the service's limit."""
+    """Tokens of an image of `width` x `height` pixels, after the pipeline has scaled it to what the model sees."""
     ranges = [rule.tokens(width, height, detail) for rule in rules]
     return Range(min(each.low for each in ranges), max(each.high for each in ranges))
 
 
-def _within(side: int, width: int, height: int) -> tuple[int, int]:
-    """The size scaled down to `side` pixels on the longer side, as the pipeline does it."""
-    scale = min(1.0, side / max(width, height))
-    return max(1, round(width * scale)), max(1, round(height * scale))
-
-
 def _covered(width: int, height: int, budget: int) -> int:
-    """Patches that cover the image, scaled down to `budget` of them; the arithmetic is the guide's."""
-    patches = _patches(width, height)
-    if patches <= budget:
-        return patches
-    shrink = math.sqrt(_PATCH**2 * budget / (width * height))
-    across, down = width * shrink / _PATCH, height * shrink / _PATCH
-    shrink *= min(math.floor(across) / across, math.floor(down) / down)
-    return min(_patches(max(1, int(width * shrink)), max(1, int(height * shrink))), budget)
-
-
-def _patches(width: int, height: int) -> int:
-    return math.ceil(width / _PATCH) * math.ceil(height / _PATCH)
+    """Patches that cover the image, scaled down to `budget` of them."""
+    return min(patches(*within(budget, width, height)), budget)

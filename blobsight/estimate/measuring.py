@@ -16,7 +16,8 @@ from blobsight.account import affects_all
 from blobsight.local_files import LocalFile
 from blobsight.reading import read_blob, side_by_side
 from blobsight.terminal import Problem, Unknown
-from pipeline.documents.pdf import is_pdf, measure_pdf
+from pipeline.documents.pdf import measure_pdf
+from pipeline.documents.recognise import is_pdf
 from pipeline.errors import ErrorCode, PermanentFailure
 from pipeline.images import ImageLimits, inspect, too_many_bytes
 from pipeline.storage.facts import ListedBlob

@@ -11,7 +11,9 @@ from blobsight.image_states import ImageState, State
 from blobsight.terminal import shortened
 from pipeline.storage.facts import ListedBlob
 
-STATES = (State.PENDING, State.SUCCEEDED, State.FAILED)
+IN_BATCH = "in_batch"
+"""A pending image that waits for a batch, or is in one."""
+STATES = (State.PENDING, State.SUCCEEDED, State.FAILED, IN_BATCH)
 FIXED_BYTES = 8 + 4 + 4 + 8 + 1 + 2 + 4 + 8 + 8
 """Bytes of an image in all columns, without its name."""
 MOST_CODES = 1000
@@ -25,7 +27,8 @@ class Shown:
     """One image, as the index knows it."""
 
     name: str
-    state: State
+    state: str
+    """One of `STATES`."""
     code: str | None
     tokens: int | None
     size: int
@@ -101,6 +104,10 @@ class Columns:
         self.finished[row] = _seconds(state.finished) if state.finished else 0
         self.result_etags[row] = state.result_etag or ""
 
+    def set_in_batch(self, row: int) -> None:
+        """Note that a pending image waits for a batch, or is in one."""
+        self.states[row] = STATES.index(IN_BATCH)
+
     def shown(self, row: int) -> Shown:
         tokens, finished = self.tokens[row], self.finished[row]
         return Shown(
@@ -119,7 +126,8 @@ class Columns:
         """The image as the commands know it."""
         one = self.shown(row)
         blob = ListedBlob(one.name, one.etag, one.modified, {}, one.size)
-        return ImageState(blob, one.state, "", one.code, one.finished, one.result_etag)
+        state = State.PENDING if one.state == IN_BATCH else State(one.state)
+        return ImageState(blob, state, "", one.code, one.finished, one.result_etag)
 
     def name(self, row: int) -> str:
         return self.name_bytes(row).decode()

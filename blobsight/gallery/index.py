@@ -73,7 +73,7 @@ class Index:
 
     @property
     def pending(self) -> int:
-        """The number of images without a result."""
+        """The number of images without a result that are in no batch."""
         return self.columns.states.count(STATES.index(State.PENDING))
 
     def add(self, state: ImageState, *, is_final: bool) -> None:
@@ -90,6 +90,14 @@ class Index:
     def complete(self) -> None:
         """Every image has its final state."""
         self._waiting.clear()
+
+    def note_batches(self, is_in_batch: Callable[[str], bool]) -> None:
+        """Tell the pending images that are in batches from the others."""
+        pending = STATES.index(State.PENDING)
+        for row, state in enumerate(self.columns.states):
+            if state == pending and is_in_batch(self.columns.name(row)):
+                self.columns.set_in_batch(row)
+        self.revision += 1
 
     def rows(self, view: View, answer: Callable[[str], str | None]) -> Sequence[int]:
         """The rows of `view`, in its order. `answer` gives an image's answer in lower case, where it was read."""
@@ -130,7 +138,7 @@ class Index:
 
     def _chosen(self, view: View, answer: Callable[[str], str | None]) -> Iterator[int]:
         folder, text = view.folder.encode(), view.text.casefold()
-        states = {STATES.index(State(state)) for state in view.states if state in set(STATES)}
+        states = {STATES.index(state) for state in view.states if state in STATES}
         codes = {number for code, number in self.columns.code_numbers.items() if code in view.codes}
         for row in range(len(self)):
             if view.states and self.columns.states[row] not in states:

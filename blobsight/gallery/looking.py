@@ -248,11 +248,12 @@ async def image(request: web.Request) -> web.Response:
 
 
 def price_of_result(result: Any) -> dict[str, Any] | None:
-    """The list price of an answer; None where nothing was paid, or where it is not known."""
+    """The list price of an answer at its tier; None where nothing was paid, or where it is not known."""
     match result:
         case {"model": {"model": str(model)}, "usage": {"input_tokens": int(given), "output_tokens": int(made)}}:
-            price = price_of(model)
-            return {"amount": float(price(given, made)), "currency": CURRENCY} if price else None
+            tier = result["model"].get("service_tier") or "default"
+            price = price_of(model, tier) if isinstance(tier, str) else None
+            return {"amount": float(price(given, made)), "currency": CURRENCY, "tier": tier} if price else None
         case _:
             return None
 

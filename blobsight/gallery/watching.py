@@ -1,7 +1,8 @@
 """Keeping the index current: both containers are listed again and again, while somebody looks.
 
-A pass costs two list operations for each 5,000 images. Azure announces new results to subscribers only, and needs a
-public address or a queue of their own for that; a listing needs neither, and finds deleted images as well.
+A pass costs two list operations for each 5,000 images, and while something is pending one for each 5,000 that wait.
+Azure announces new results to subscribers only, and needs a public address or a queue of their own for that; a listing
+needs neither, and finds deleted images as well.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ from blobsight.gallery.columns import Shown
 from blobsight.gallery.index import Index
 from blobsight.image_states import ImageState, states_as_listed
 from blobsight.terminal import Problem, Trouble
+from blobsight.waiting import waiting_images
 
 PAUSE_SECONDS = 4.0
 """Between two passes while something is pending or has just changed."""
@@ -120,6 +122,8 @@ class Watching:
                 if is_first:
                     await self._notify(None)
         index.complete()
+        if index.pending and (waiting := await waiting_images(self._account)) and waiting.batched:
+            await asyncio.to_thread(index.note_batches, waiting.is_in_batch)
         self.problems = problems
         self._forget()
         is_change = index.columns != self.index.columns

@@ -17,7 +17,8 @@ from azure.storage.blob.aio import ContainerClient
 from blobsight.pictures.wire import ANSWER, MOST_BYTES, REQUEST
 from blobsight.reading import UnreadableError, read_blob
 from pipeline.documents.choice import PageChoice
-from pipeline.documents.pdf import KEPT_ENVIRONMENT, is_pdf, render_pdf
+from pipeline.documents.pdf import KEPT_ENVIRONMENT, render_pdf
+from pipeline.documents.recognise import is_pdf
 from pipeline.errors import Failure, PermanentFailure
 from pipeline.images import PreparedImage
 from pipeline.images.recognise import find_picture

@@ -472,6 +472,8 @@ module app 'modules/function-app.bicep' = {
         // than the last quarter.
         // Larger bodies are refused by the host, before it reads them; MAX_IMAGE_BYTES is the app's own limit.
         FUNCTIONS_REQUEST_BODY_SIZE_LIMIT: '52428800'
+        // Of an account that was there before it is not known; BLOBSIGHT_SETTINGS may say it.
+        AZURE_OPENAI_MODEL: openAiIsNew ? modelName : ''
         IMAGE_MEMORY_BYTES: string(instanceMemoryMB * (instanceMemoryMB > 512 ? 262144 : 131072))
       },
       pipelineSettings,

@@ -131,6 +131,11 @@ class FunctionsHostProcess:
         await self.restarted(ended)
         return self.ends[ended]
 
+    async def change_settings(self, settings: Mapping[str, str]) -> None:
+        """Change app settings. The host ends and starts again with them, as on the platform."""
+        self._environment |= settings
+        await self.kill()
+
     async def restarted(self, ends: int) -> None:
         """Wait until more than `ends` hosts have ended and another one runs, or until stop()."""
         async with self._change:

@@ -7,7 +7,7 @@
 
 from localcloud.model.brain import Brain, HonestBrain
 from localcloud.model.deployments import MODEL, Deployment
-from localcloud.model.question import Picture, Question
+from localcloud.model.question import Deployed, Picture, Question
 from localcloud.model.script import (
     ABUSE_BLOCKED,
     DEPLOYMENT_NOT_FOUND,
@@ -60,7 +60,7 @@ __all__ = [
     "FLEX_UNSUPPORTED", "FORBIDDEN", "GATEWAY_QUOTA", "INSUFFICIENT_QUOTA", "MODEL", "NO_CHOICES", "NO_FLEX_CAPACITY",
     "ONLY_REASONING", "PUBLIC_ACCESS_DISABLED", "REQUEST_TOO_LARGE", "RETIRED", "ROLE_MISSING", "SERVER_ERROR",
     "TRUNCATED", "UNAUTHORIZED", "UNAVAILABLE", "Answer", "AnswerFiltered", "Asked", "AskedPicture", "Behaviour",
-    "Brain", "ByTier", "CannotAnswerError", "Changed", "Deployment", "Dropped", "Failure", "Garbled", "Hang",
-    "HonestBrain", "Limits", "LocalModel", "Picture", "Policy", "PromptFiltered", "Question", "Quota", "Refusal",
-    "Script", "Slow", "Throttled", "Verbatim", "Verify",
+    "Brain", "ByTier", "CannotAnswerError", "Changed", "Deployed", "Deployment", "Dropped", "Failure", "Garbled",
+    "Hang", "HonestBrain", "Limits", "LocalModel", "Picture", "Policy", "PromptFiltered", "Question", "Quota",
+    "Refusal", "Script", "Slow", "Throttled", "Verbatim", "Verify",
 ]  # fmt: skip

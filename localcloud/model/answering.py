@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from localcloud.model import replies
 from localcloud.model.brain import Brain
-from localcloud.model.question import Question, check
+from localcloud.model.question import Deployed, Question, check
 from localcloud.model.relay import Relay
 from localcloud.model.replies import Reply
 from localcloud.model.script import Answer, Asked, AskedPicture, Behaviour, Refusal, Slow
@@ -19,9 +19,14 @@ from localcloud.model.structured import CannotAnswerError
 
 
 class Answering:
-    """Checks and answers in threads of its own. Use as a context manager."""
+    """Checks and answers in threads of its own. Use as a context manager.
+
+    Attributes:
+        deployed: the model that answers.
+    """
 
     def __init__(self, brain: Brain, upstream: str | None, threads: int) -> None:
+        self.deployed = Deployed()
         self._brain = brain
         self._relay = Relay(upstream) if upstream else None
         self._at_once = threads
@@ -42,7 +47,7 @@ class Answering:
 
     async def check(self, body: Mapping[str, Any], deployments: Collection[str]) -> Question:
         """The question in a request's body. Raises RefusedError."""
-        return await self._in_thread(check, body, deployments)
+        return await self._in_thread(check, body, deployments, self.deployed)
 
     async def play(self, behaviour: Behaviour, question: Question, body: Mapping[str, Any]) -> Reply:
         """The reply that a behaviour gives to a question. Raises RefusedError where the upstream gives none."""

@@ -44,23 +44,32 @@ class HonestBrain:
         self._reader = reader or OcrReader()
 
     def answer(self, question: Question) -> str:
-        rows: list[Row] = []
         facts = [pixels.measure(picture.data) for picture in question.pictures]
+        read: list[list[Row]] = [[] for _ in facts]
         installed = True
         try:
-            for picture in question.pictures:
-                rows.extend(self._reader.read(picture.data))
+            read = [list(self._reader.read(picture.data)) for picture in question.pictures]
         except ReaderMissingError:
             installed = False
         if question.schema is not None:
-            found = structured.Findings(tuple(rows), tuple(facts), STAND_IN if installed else NOT_INSTALLED)
+            rows = tuple(row for rows in read for row in rows)
+            found = structured.Findings(rows, tuple(facts), STAND_IN if installed else NOT_INSTALLED)
             return json.dumps(structured.fill(question.schema, found), ensure_ascii=False)
-        return "\n\n".join(_paragraphs(question.instructions, rows, facts, installed=installed))
+        return "\n\n".join(_paragraphs(question.instructions, read, facts, installed=installed))
 
 
-def _paragraphs(instructions: str, rows: list[Row], facts: list[Facts], *, installed: bool) -> list[str]:
+def _paragraphs(instructions: str, read: list[list[Row]], facts: list[Facts], *, installed: bool) -> list[str]:
     if not facts:
         return ["No image came with the question.", STAND_IN]
+    parts: list[str] = []
+    for place, (rows, fact) in enumerate(zip(read, facts, strict=True), 1):
+        if len(facts) > 1:
+            parts.append(f"Picture {place} of {len(facts)}")
+        parts += _about(instructions, rows, fact, installed=installed)
+    return [*parts, STAND_IN]
+
+
+def _about(instructions: str, rows: list[Row], fact: Facts, *, installed: bool) -> list[str]:
     parts: list[str] = []
     matching = [row for row in rows if matches(instructions, row)]
     if matching:
@@ -69,9 +78,7 @@ def _paragraphs(instructions: str, rows: list[Row], facts: list[Facts], *, insta
         parts.append(_listed("All the text in it:" if matching else "The text in the picture:", rows))
     if not rows:
         parts.append("There is no text in the picture." if installed else NOT_INSTALLED)
-    parts.append("\n".join(f"The picture: {fact.sentence()}" for fact in facts))
-    parts.append(STAND_IN)
-    return parts
+    return [*parts, f"The picture: {fact.sentence()}"]
 
 
 def _listed(heading: str, rows: list[Row]) -> str:

@@ -9,7 +9,7 @@ from localcloud.model.errors import RefusedError, invalid_request, operation_not
 type Sku = Literal["GlobalStandard", "DataZoneStandard", "Standard", "GlobalBatch", "DataZoneBatch"]
 
 MODEL = "blobsight-local-ocr"
-"""The name of the model in answers."""
+"""The name of the model in answers, unless a test says otherwise."""
 
 TIERS = ("auto", "default", "flex", "priority")
 

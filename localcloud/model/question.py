@@ -12,6 +12,7 @@ from typing import Any
 import pybase64
 from PIL import Image, UnidentifiedImageError
 
+from localcloud.model.deployments import MODEL
 from localcloud.model.errors import Json, RefusedError, deployment_not_found, invalid_request
 from localcloud.model.tokens import image_tokens, text_tokens
 
@@ -19,6 +20,7 @@ MAX_IMAGE_BYTES = 20 * 1024 * 1024
 MAX_BODY_BYTES = 50 * 1024 * 1024
 FORMATS = ("png", "jpeg", "gif", "webp")
 DETAILS = ("low", "high", "auto")
+"""Those that every model takes."""
 ROLES = ("system", "developer", "user", "assistant")
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh")
 
@@ -37,6 +39,18 @@ _seen: dict[str, tuple[str, int, int]] = {}
 """Format, width and height of images that were decoded before, by SHA-256: load tests send the same few for ever."""
 
 DATA_URL = re.compile(r"data:([^;,]*);base64,")
+
+
+@dataclass(frozen=True, slots=True)
+class Deployed:
+    """The model behind the deployments: its name in answers, and whether it takes detail `original`."""
+
+    name: str = MODEL
+    takes_original: bool = True
+
+    @property
+    def details(self) -> tuple[str, ...]:
+        return (*DETAILS, "original") if self.takes_original else DETAILS
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +83,8 @@ class Question:
     options: Mapping[str, Any]
     """Everything else in the body, as sent: max_completion_tokens, reasoning_effort, …"""
     prompt_tokens: int
+    model: str
+    """The name of the model that is asked."""
 
     @property
     def max_completion_tokens(self) -> int | None:
@@ -89,7 +105,7 @@ def parse(body: bytes | bytearray) -> dict[str, Any]:
     return request
 
 
-def check(request: Mapping[str, Any], deployments: Collection[str]) -> Question:
+def check(request: Mapping[str, Any], deployments: Collection[str], deployed: Deployed) -> Question:
     """The question in a parsed request body. Raises RefusedError with the service's own words where it would refuse.
 
     Decodes the images: run it in a thread.
@@ -100,7 +116,7 @@ def check(request: Mapping[str, Any], deployments: Collection[str]) -> Question:
     if deployment not in deployments:
         raise RefusedError(deployment_not_found())
     _check_options(request)
-    system, user, pictures = _conversation(request.get("messages"))
+    system, user, pictures = _conversation(request.get("messages"), deployed.details)
     response_format = request.get("response_format")
     schema = _schema(response_format, " ".join(system + user))
     return Question(
@@ -114,10 +130,11 @@ def check(request: Mapping[str, Any], deployments: Collection[str]) -> Question:
         prompt_tokens=sum(text_tokens(text) for text in system + user)
         + (text_tokens(json.dumps(schema)) if schema else 0)
         + sum(image_tokens(picture.width, picture.height, picture.detail) for picture in pictures),
+        model=deployed.name,
     )
 
 
-def _conversation(messages: object) -> tuple[list[str], list[str], list[Picture]]:
+def _conversation(messages: object, details: Collection[str]) -> tuple[list[str], list[str], list[Picture]]:
     """The system's texts, the user's texts, and the pictures."""
     if not isinstance(messages, list):
         raise _refusal("Missing required parameter: 'messages'.", param="messages", code="missing_required_parameter")
@@ -152,7 +169,7 @@ def _conversation(messages: object) -> tuple[list[str], list[str], list[Picture]
             if kind == "text" and isinstance(part.get("text"), str):
                 texts.append(part["text"])
             elif kind == "image_url" and role == "user":
-                pictures.append(_picture(part.get("image_url"), at))
+                pictures.append(_picture(part.get("image_url"), at, details))
             else:
                 raise _invalid_value(f"{at}.type", kind, ("text", "image_url"))
     return system, user, pictures
@@ -199,7 +216,7 @@ def _check_options(request: Mapping[str, Any]) -> None:
         raise _invalid_value("reasoning_effort", effort, EFFORTS)
 
 
-def _picture(image_url: object, where: str) -> Picture:
+def _picture(image_url: object, where: str, details: Collection[str]) -> Picture:
     url = image_url.get("url") if isinstance(image_url, dict) else None
     head = DATA_URL.match(url) if isinstance(url, str) else None
     if not isinstance(image_url, dict) or not isinstance(url, str) or not head:
@@ -210,8 +227,8 @@ def _picture(image_url: object, where: str) -> Picture:
             code="invalid_image_url",
         )
     detail = image_url.get("detail", "auto")
-    if detail not in DETAILS:
-        raise _invalid_value(f"{where}.image_url.detail", detail, DETAILS)
+    if detail not in details:
+        raise _invalid_value(f"{where}.image_url.detail", detail, details)
     declared = head[1].lower()
     if declared.removeprefix("image/") not in (*FORMATS, "jpg"):
         raise _unsupported_image()

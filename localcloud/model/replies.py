@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, assert_never
 
-from localcloud.model.deployments import MODEL, answered_tier
+from localcloud.model.deployments import answered_tier
 from localcloud.model.errors import ErrorReply, filter_results, prompt_filtered, throttled
 from localcloud.model.question import Question
 from localcloud.model.script import (
@@ -180,7 +180,7 @@ def _completion(  # noqa: PLR0913 - the variable parts of one document, all but 
         "id": f"chatcmpl-{secrets.token_hex(14)}",
         "object": "chat.completion",
         "created": created,
-        "model": MODEL,
+        "model": question.model,
         "choices": [
             {
                 "index": 0,

@@ -15,8 +15,9 @@ from localcloud.model.answering import Answering, asked
 from localcloud.model.batches.api import BatchApi
 from localcloud.model.batches.service import BatchService
 from localcloud.model.brain import Brain, HonestBrain
-from localcloud.model.deployments import MODEL, Deployment, admit, by_name
+from localcloud.model.deployments import Deployment, admit, by_name
 from localcloud.model.errors import RefusedError
+from localcloud.model.question import Deployed
 from localcloud.model.replies import Reply
 from localcloud.model.script import Asked, Script
 from localcloud.model.wire import Verify
@@ -128,13 +129,23 @@ class LocalModel:
         behaviour = self.script.next(remembered)
         return await self._answering.play(behaviour, question, body), question.deployment
 
+    @property
+    def deployed(self) -> Deployed:
+        """The model behind all deployments. It may be changed while this runs, as by a new deployment."""
+        return self._answering.deployed
+
+    @deployed.setter
+    def deployed(self, deployed: Deployed) -> None:
+        self._answering.deployed = deployed
+
     async def _models(self, request: web.Request) -> web.Response:
         try:
             wire.authorize(request, self._verify)
         except RefusedError as refused:
             return web.json_response(refused.reply.body, status=refused.reply.status)
         models = [
-            {"id": name, "object": "model", "created": self._started, "owned_by": MODEL} for name in self._deployments
+            {"id": name, "object": "model", "created": self._started, "owned_by": self.deployed.name}
+            for name in self._deployments
         ]
         return web.json_response({"object": "list", "data": models})
 

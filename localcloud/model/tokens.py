@@ -12,6 +12,10 @@ IMAGE_BASE_TOKENS = 70
 IMAGE_TILE_TOKENS = 140
 TILE = 512
 LONG_SIDE = 2048
+# With `original`, squares of 32 pixels after fitting the image into 6000x6000 and then 10,000 of them.
+PATCH = 32
+MOST_PATCHES = 10_000
+ORIGINAL_SIDE = 6000
 SHORT_SIDE = 768
 
 
@@ -20,9 +24,12 @@ def text_tokens(text: str) -> int:
 
 
 def image_tokens(width: int, height: int, detail: str) -> int:
-    """Tokens for an image of that size in pixels. detail: low, high or auto."""
+    """Tokens for an image of that size in pixels. detail: low, high, auto or original."""
     if detail == "low":
         return IMAGE_BASE_TOKENS
+    if detail == "original":
+        scale = min(1.0, ORIGINAL_SIDE / max(width, height))
+        return min(MOST_PATCHES, math.ceil(width * scale / PATCH) * math.ceil(height * scale / PATCH))
     scale = min(1.0, LONG_SIDE / max(width, height))
     scale *= min(1.0, SHORT_SIDE / (min(width, height) * scale))
     tiles = math.ceil(round(width * scale) / TILE) * math.ceil(round(height * scale) / TILE)

@@ -21,20 +21,15 @@ from typing import IO, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.documents.choice import PageChoice
-from pipeline.documents.facts import MOST_PAGES, MOST_SENT_BYTES, Pages, SentPage
+from pipeline.documents.facts import MOST_PAGES, MOST_SENT_BYTES, PROCESS_BYTES, Pages, SentPage
+from pipeline.documents.refusals import no_such_pages, too_many_pages
 from pipeline.errors import ErrorCode, Failure, OperatorFailure, PermanentFailure, RetryableFailure
 from pipeline.images import ImageFacts, PreparedImage
-from pipeline.images.facts import SERVICE_MAX_BYTES, SERVICE_MAX_SIDE
-from pipeline.images.signatures import image_kind
+from pipeline.images.facts import SERVICE_MAX_BYTES
+from pipeline.images.resolution import ORIGINAL, STANDARD, Resolution
 
 logger = logging.getLogger(__name__)
 
-MAGIC = b"%PDF-"
-MAGIC_WITHIN = 1024
-"""Bytes from the start in which readers look for it. ISO 32000-1, implementation note 13 of its predecessor."""
-
-PROCESS_BYTES = 400 * 1024 * 1024
-"""The most memory of the process beyond its libraries: a page scanned at 600 dpi in colour decodes to 140 MB."""
 PROCESSOR_SECONDS = 60
 WALL_SECONDS = 180.0
 """Of the whole document: half of the processors may be others'."""
@@ -46,11 +41,6 @@ _START = (
 )
 KEPT_ENVIRONMENT = ("LD_LIBRARY_PATH", "PATH", "SYSTEMROOT")
 """What an interpreter may need to start. Nothing of the app's."""
-
-
-def is_pdf(data: bytes) -> bool:
-    """Whether the file is a PDF, as readers recognise one."""
-    return data.startswith(MAGIC) or (MAGIC in data[:MAGIC_WITHIN] and image_kind(data) is None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +64,15 @@ class _Beginning(_Line):
 class _Page(_Line):
     number: int = Field(ge=1)
     format: Literal["png", "jpeg"]
-    width: int = Field(ge=1, le=SERVICE_MAX_SIDE)
-    height: int = Field(ge=1, le=SERVICE_MAX_SIDE)
+    width: int = Field(ge=1, le=ORIGINAL.side)
+    height: int = Field(ge=1, le=ORIGINAL.side)
     size: int = Field(ge=1, le=SERVICE_MAX_BYTES)
 
 
 class _Measure(_Line):
     pages: int = Field(ge=1)
-    width: int = Field(ge=0, le=SERVICE_MAX_SIDE)
-    height: int = Field(ge=0, le=SERVICE_MAX_SIDE)
+    width: int = Field(ge=0, le=ORIGINAL.side)
+    height: int = Field(ge=0, le=ORIGINAL.side)
 
 
 class _Problem(_Line):
@@ -93,14 +83,17 @@ class _Problem(_Line):
     chosen: int = 0
 
 
-async def render_pdf(data: bytes, choice: PageChoice, most_pages: int, memory: int = PROCESS_BYTES) -> Rendering:
-    """Render the pages of a PDF that are chosen, each with its longer side at what the service uses.
+async def render_pdf(
+    data: bytes, choice: PageChoice, most_pages: int, memory: int = PROCESS_BYTES, seen: Resolution = STANDARD
+) -> Rendering:
+    """Render the pages of a PDF that are chosen, each as large as the model sees it.
 
     Args:
         data: the file.
         choice: of its pages.
         most_pages: that may be chosen.
         memory: bytes for the process, beyond its libraries.
+        seen: what the model sees of a page.
 
     Raises:
         PermanentFailure: unsupported_image (encrypted, only XFA), corrupt_image, invalid_instructions (pages that are
@@ -110,14 +103,15 @@ async def render_pdf(data: bytes, choice: PageChoice, most_pages: int, memory: i
     asked = {
         "pages": choice.ranges,
         "most_pages": most_pages,
-        "longest_side": SERVICE_MAX_SIDE,
-        "page_bytes": min(SERVICE_MAX_BYTES, MOST_SENT_BYTES // most_pages),
+        "resolution": [seen.side, seen.patches],
+        "page_bytes": SERVICE_MAX_BYTES,
+        "sent_bytes": MOST_SENT_BYTES,
     }
     try:
         process = _started(memory)
     except OSError as error:
         raise OperatorFailure(f"The process that renders PDFs can't be started: {error}.") from error
-    read = partial(_read, process, most_pages)
+    read = partial(_read, process, most_pages, seen)
     working = asyncio.create_task(asyncio.to_thread(_spoken, process, json.dumps(asked).encode(), data, read))
     try:
         return await asyncio.shield(working)
@@ -128,19 +122,26 @@ async def render_pdf(data: bytes, choice: PageChoice, most_pages: int, memory: i
 
 
 def measure_pdf(data: bytes) -> tuple[int, int, int]:
-    """(how many pages a PDF has, width and height of the first as it would be drawn). Blocks, for a tenth of a second.
+    """(how many pages a PDF has, width and height of the first as it is drawn for detail `original`).
+
+    It blocks for a tenth of a second.
 
     Raises:
         PermanentFailure, RetryableFailure: as `render_pdf`; too_many_pages above `MOST_PAGES`.
     """
-    asked = {"pages": PageChoice.parse("all").ranges, "most_pages": MOST_PAGES, "longest_side": SERVICE_MAX_SIDE}
+    asked = {
+        "pages": PageChoice.parse("all").ranges,
+        "most_pages": MOST_PAGES,
+        "resolution": [ORIGINAL.side, ORIGINAL.patches],
+        "measure": True,
+    }
     try:
         process = _started(PROCESS_BYTES)
     except OSError as error:
         raise OperatorFailure(f"The process that renders PDFs can't be started: {error}.") from error
     measure = _spoken(
         process,
-        json.dumps(asked | {"measure": True}).encode(),
+        json.dumps(asked).encode(),
         data,
         lambda source: _line(process, source, _Measure),
     )
@@ -177,7 +178,7 @@ def _spoken[T](process: "Popen[bytes]", asked: bytes, data: bytes, read: Callabl
         late.cancel()
 
 
-def _read(process: "Popen[bytes]", most_pages: int, source: IO[bytes]) -> Rendering:
+def _read(process: "Popen[bytes]", most_pages: int, seen: Resolution, source: IO[bytes]) -> Rendering:
     beginning = _line(process, source, _Beginning)
     if not beginning.sandboxed and sys.platform == "linux":
         logger.warning("The process that renders PDFs could not be kept from files and network (seccomp).")
@@ -188,7 +189,7 @@ def _read(process: "Popen[bytes]", most_pages: int, source: IO[bytes]) -> Render
     for number in beginning.numbers:
         page = _line(process, source, _Page)
         left -= page.size
-        if page.number != number or left < 0:
+        if page.number != number or left < 0 or not seen.holds(page.width, page.height):
             raise _damaged("the process that renders it broke")
         content = source.read(page.size)
         if len(content) < page.size:
@@ -248,27 +249,8 @@ def _refusal(problem: _Problem) -> PermanentFailure:
     return failure
 
 
-def no_such_pages(kind: str, count: int, cause: str) -> PermanentFailure:
-    """The failure of a document that has not the pages which are chosen; `cause` says which, and which there are."""
-    return PermanentFailure(
-        ErrorCode.INVALID_INSTRUCTIONS,
-        f"The option pages asks for what the {kind} has not: {cause}.",
-        {"option": "pages", "pages": count},
-    )
-
-
 def _unsupported(why: str) -> PermanentFailure:
     return PermanentFailure(ErrorCode.UNSUPPORTED_IMAGE, f"The PDF {why}", {"format": "pdf"})
-
-
-def too_many_pages(count: int, chosen: int, noun: str) -> PermanentFailure:
-    """The failure of a document of which more pages are chosen than are sent in one question."""
-    return PermanentFailure(
-        ErrorCode.TOO_MANY_PAGES,
-        f"The file has {count:,} {noun}s, and {chosen:,} of them were to be looked at: more than the app's setting"
-        " MAX_PAGES allows. Name some with the option pages, for example pages: 1-3,7; or split the file.",
-        {"pages": count, "chosen": chosen},
-    )
 
 
 def _damaged(problem: str) -> PermanentFailure:

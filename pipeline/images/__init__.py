@@ -21,7 +21,7 @@ Anything wrong with the image is a `PermanentFailure`. Pillow is imported by the
 only passes images on never loads it.
 """
 
-from pipeline.images.facts import ImageFacts, ImageLimits, Inspection, PreparedImage
+from pipeline.images.facts import SERVICE_MAX_BYTES, ImageFacts, ImageLimits, Inspection, PreparedImage
 from pipeline.images.inspection import Unclear, as_stored, inspect, inspect_page, too_many_bytes
 
 __all__ = [
@@ -59,16 +59,20 @@ def number_of_frames(data: bytes, inspection: Inspection) -> int:
     return conversion.number_of_frames(data, inspection)
 
 
-def convert(data: bytes, inspection: Inspection, limits: ImageLimits, frame: int = 1) -> PreparedImage:
+def convert(
+    data: bytes, inspection: Inspection, limits: ImageLimits, frame: int = 1, most_bytes: int = SERVICE_MAX_BYTES
+) -> PreparedImage:
     """Decode, turn upright, scale down and encode anew: for what the service does not take as it is.
 
     What the service turns out to take after all, because some of it can be seen, comes back as stored. Of an animation
-    the `frame` of that number, from 1: there must be as many.
+    the `frame` of that number, from 1: there must be as many. What has more than `most_bytes` is encoded as JPEG, and
+    smaller.
 
     Raises:
         PermanentFailure: corrupt_image, unsupported_image or image_too_large.
         RetryableFailure: this instance had no memory left for it.
+        ValueError: it does not fit into `most_bytes`.
     """
     from pipeline.images import conversion  # noqa: PLC0415 - likewise
 
-    return conversion.convert(data, inspection, limits, frame)
+    return conversion.convert(data, inspection, limits, frame, most_bytes)

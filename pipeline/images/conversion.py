@@ -19,8 +19,16 @@ from PIL import Image, ImageChops, ImageCms, ImageStat
 
 from pipeline.errors import PermanentFailure, RetryableFailure
 from pipeline.images.bare import MAX_PROFILE_BYTES, bare
-from pipeline.images.cost import draft, fitted
-from pipeline.images.facts import Header, ImageFacts, ImageLimits, Inspection, PreparedImage, SentFormat
+from pipeline.images.cost import draft
+from pipeline.images.facts import (
+    SERVICE_MAX_BYTES,
+    Header,
+    ImageFacts,
+    ImageLimits,
+    Inspection,
+    PreparedImage,
+    SentFormat,
+)
 from pipeline.images.headers import NO_END, VEILED, ended_jpegs, exif_orientation, jpeg_passes
 from pipeline.images.inspection import (
     IN_FRONT,
@@ -32,6 +40,7 @@ from pipeline.images.inspection import (
     too_many_passes,
 )
 from pipeline.images.recognise import unsupported
+from pipeline.images.resolution import Resolution
 
 # Our own limit is checked before anything is decoded, for every format; Pillow's would warn below it or refuse
 # what an operator has allowed.
@@ -123,7 +132,9 @@ def number_of_frames(data: bytes, inspection: Inspection) -> int:
         raise refusal(kind, "its frames can't be counted", data, _cause(exc)) from exc
 
 
-def convert(data: bytes, inspection: Inspection, limits: ImageLimits, frame: int = 1) -> PreparedImage:
+def convert(
+    data: bytes, inspection: Inspection, limits: ImageLimits, frame: int = 1, most_bytes: int = SERVICE_MAX_BYTES
+) -> PreparedImage:
     """See `pipeline.images.convert`."""
     facts = inspection.facts
     stored = data
@@ -134,12 +145,14 @@ def convert(data: bytes, inspection: Inspection, limits: ImageLimits, frame: int
     if inspection.obstacle == VEILED and taken_by_service(facts.format) and image.mode == "RGBA":
         return PreparedImage(stored, facts.format, facts.width, facts.height, transformed=False)
     profile = image.info.get("icc_profile") if image.mode == "RGB" else None
-    picture = _opaque(_scaled(image))
+    picture = _opaque(_scaled(image, limits.seen))
     if (upright := _UPRIGHT.get(_orientation(image, inspection))) is not None:  # one of them is 0
         picture = picture.transpose(upright)
     kind: SentFormat = "png" if facts.format not in _LOSSY_FORMATS and _is_flat(picture) else "jpeg"
-    encoded = _encode(picture, kind, profile)
-    return PreparedImage(encoded, kind, picture.width, picture.height, transformed=True)
+    best = _encode(picture, kind, profile)
+    if len(best) > most_bytes:
+        return _smaller(picture, most_bytes)
+    return PreparedImage(best, kind, picture.width, picture.height, transformed=True)
 
 
 _LESS = ((90, 1.0), (75, 1.0), (75, 0.7), (60, 0.5))
@@ -156,6 +169,10 @@ def encoded(picture: Image.Image, *, most_bytes: int) -> PreparedImage:
         data = _encode(picture, "png", None)
         if len(data) <= most_bytes:
             return PreparedImage(data, "png", picture.width, picture.height, transformed=True)
+    return _smaller(picture, most_bytes)
+
+
+def _smaller(picture: Image.Image, most_bytes: int) -> PreparedImage:
     for quality, share in _LESS:
         size = max(1, round(picture.width * share)), max(1, round(picture.height * share))
         smaller = picture if share == 1 else picture.resize(size, Image.Resampling.BICUBIC)
@@ -207,7 +224,7 @@ def _loaded(  # noqa: PLR0913 - the picture, and what is known of it
     image = _open(kind, bare_data, data, "it cannot be decoded", header.directory)
     # Once more, for the decoder's own reading of the size: it is what it will allocate.
     judged(kind, replace(header, width=image.width, height=image.height), data, limits)
-    image.draft(None, draft(*image.size))
+    image.draft(None, draft(*image.size, limits.seen))
     if frame > 1:
         if frame * image.width * image.height > _MOST_FRAME_PIXELS:
             raise unsupported(f"an animation of which frame {frame:,} takes too long to reach")
@@ -323,8 +340,8 @@ def _without_useless_alpha(image: Image.Image) -> Image.Image:
     return image
 
 
-def _scaled(image: Image.Image) -> Image.Image:
-    size = fitted(*image.size)
+def _scaled(image: Image.Image, seen: Resolution) -> Image.Image:
+    size = seen.fitted(*image.size)
     return image if size == image.size else image.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
 
 

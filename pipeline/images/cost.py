@@ -5,7 +5,8 @@ Measured with `VmHWM` at 48 megapixels, one process for each kind, and rounded u
 
 import math
 
-from pipeline.images.facts import SERVICE_MAX_SIDE, Header
+from pipeline.images.facts import Header
+from pipeline.images.resolution import STANDARD, Resolution
 
 # Bytes for each pixel that is decoded: of grey, of colour, and of all else (transparency, 32 bits a channel). A pixel
 # is 1 or 4 bytes to Pillow; the decoders of WEBP and AVIF hold copies of their own.
@@ -23,7 +24,8 @@ _PEAK_BYTES_PER_PIXEL = {
 }
 _OF_CHANNELS = {1: 0, 3: 1}
 
-# The scaled image in a few versions, and the encoded one.
+# The scaled image in a few versions, and the encoded one: for each pixel, and at least.
+_PEAK_BYTES_PER_SCALED_PIXEL = 7
 _PEAK_BYTES_ALWAYS = 32_000_000
 
 # A JPEG can be decoded at half, a quarter or an eighth of its size, for a fraction of the time and memory. Of what most
@@ -31,29 +33,25 @@ _PEAK_BYTES_ALWAYS = 32_000_000
 _CLOSE_ENOUGH = 0.95
 
 
-def conversion_bytes(kind: str, header: Header, copied: int) -> int:
+def conversion_bytes(kind: str, header: Header, copied: int, seen: Resolution = STANDARD) -> int:
     """Estimate the peak of a conversion beside the file, of which it copies so many bytes."""
     width, height = header.width, header.height
+    scaled = math.prod(seen.fitted(width, height))
     if kind == "jpeg":
-        scale = _draft_scale(width, height)
+        scale = _draft_scale(width, height, seen)
         width, height = -(-width // scale), -(-height // scale)
     per_pixel = _PEAK_BYTES_PER_PIXEL[kind][_OF_CHANNELS.get(header.channels, 2)]
-    return width * height * per_pixel + header.planes_bytes + copied + _PEAK_BYTES_ALWAYS
+    always = max(_PEAK_BYTES_ALWAYS, scaled * _PEAK_BYTES_PER_SCALED_PIXEL)
+    return width * height * per_pixel + header.planes_bytes + copied + always
 
 
-def fitted(width: int, height: int) -> tuple[int, int]:
-    """The size at which the model sees a picture of that size."""
-    factor = min(1, SERVICE_MAX_SIDE / max(width, height))
-    return max(1, round(width * factor)), max(1, round(height * factor))
-
-
-def draft(width: int, height: int) -> tuple[int, int]:
+def draft(width: int, height: int, seen: Resolution) -> tuple[int, int]:
     """The least size at which to have a JPEG decoded."""
-    wide, high = fitted(width, height)
+    wide, high = seen.fitted(width, height)
     return math.ceil(wide * _CLOSE_ENOUGH), math.ceil(high * _CLOSE_ENOUGH)
 
 
-def _draft_scale(width: int, height: int) -> int:
+def _draft_scale(width: int, height: int, seen: Resolution) -> int:
     """By which Pillow divides the size of a JPEG that is asked for at `draft`: `JpegImageFile.draft`."""
-    wide, high = draft(width, height)
+    wide, high = draft(width, height, seen)
     return next((scale for scale in (8, 4, 2) if min(width // wide, height // high) >= scale), 1)

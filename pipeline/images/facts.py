@@ -3,24 +3,26 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from pipeline.images.resolution import STANDARD, Resolution
+
 SentFormat = Literal["jpeg", "png", "webp", "gif"]
 
-# Azure OpenAI, "Use vision-enabled chat models": an image is at most 20 MB, and one whose longer side has more
-# than 2048 px is scaled down to that before the model sees it.
+# Azure OpenAI, "Use vision-enabled chat models".
 SERVICE_MAX_BYTES = 20 * 1024 * 1024
-SERVICE_MAX_SIDE = 2048
 
 
 @dataclass(frozen=True, slots=True)
 class ImageLimits:
     """The largest images that this deployment opens. `max_pixels` is width times height.
 
-    `max_conversion_bytes` is what one conversion may hold at its peak, by estimate; see `pipeline.images.cost`.
+    `max_conversion_bytes` is what one conversion may hold at its peak, by estimate; see `pipeline.images.cost`. `seen`
+    is what the model looks at of an image: what is larger is scaled down to it.
     """
 
     max_bytes: int = 52_428_800
     max_pixels: int = 250_000_000
     max_conversion_bytes: int = 1_073_741_824
+    seen: Resolution = STANDARD
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ from pipeline.errors import ErrorCode, PermanentFailure
 from pipeline.images.cost import conversion_bytes
 from pipeline.images.facts import (
     SERVICE_MAX_BYTES,
-    SERVICE_MAX_SIDE,
     Header,
     ImageFacts,
     ImageLimits,
@@ -32,6 +31,7 @@ from pipeline.images.more_headers import read_jpeg2000, read_psd
 from pipeline.images.other_files import NO_DECODER
 from pipeline.images.rare import rare
 from pipeline.images.recognise import find_picture, unknown, unsupported
+from pipeline.images.resolution import Resolution
 from pipeline.images.tiff import read_tiff
 
 IN_FRONT = "something stands in front of it"
@@ -113,10 +113,10 @@ def judged(kind: str, header: Header, data: bytes, limits: ImageLimits, start: i
     """
     facts = ImageFacts(kind, header.width, header.height, header.pages)
     check_size(facts, limits, data)
-    obstacle = _obstacle(facts, header, len(data)) or (IN_FRONT if start else None)
+    obstacle = _obstacle(facts, header, len(data), limits.seen) or (IN_FRONT if start else None)
     is_copied = kind == "png" or start or header.directory is not None or header.obstacle == NO_END
     copied = len(data) if is_copied else 0
-    inspection = Inspection(facts, header, obstacle, conversion_bytes(kind, header, copied), start)
+    inspection = Inspection(facts, header, obstacle, conversion_bytes(kind, header, copied, limits.seen), start)
     if obstacle and obstacle != IN_FRONT:
         _check_cost(inspection, limits, data)
     return inspection
@@ -160,15 +160,15 @@ def check_size(facts: ImageFacts, limits: ImageLimits, data: bytes) -> None:
             data,
             facts,
             f"at most {limits.max_pixels:,} in all are accepted. Save it smaller: the model sees no more than"
-            f" {SERVICE_MAX_SIDE:,} on the longer side.",
+            f" {limits.seen.side:,} on the longer side.",
             {"max_pixels": limits.max_pixels},
         )
     longer, shorter = max(width, height), min(width, height)
-    if longer > SERVICE_MAX_SIDE and shorter * SERVICE_MAX_SIDE < longer * _MIN_SCALED_SIDE:
+    if longer > limits.seen.side and shorter * limits.seen.side < longer * _MIN_SCALED_SIDE:
         _refuse(
             data,
             facts,
-            f"it is too long and narrow. The model sees no more than {SERVICE_MAX_SIDE:,} pixels on the longer side,"
+            f"it is too long and narrow. The model sees no more than {limits.seen.side:,} pixels on the longer side,"
             " and scaled to that nothing would be left of the shorter one. Cut it into pieces.",
             {},
         )
@@ -216,11 +216,11 @@ def _corrupt(kind: str, problem: str, cause: str | None = None) -> PermanentFail
     )
 
 
-def _obstacle(facts: ImageFacts, header: Header, size: int) -> str | None:
+def _obstacle(facts: ImageFacts, header: Header, size: int, seen: Resolution) -> str | None:
     if not taken_by_service(facts.format):
         return f"the service takes no {facts.format.upper()}"
-    if max(facts.width, facts.height) > SERVICE_MAX_SIDE:
-        return f"longer side above {SERVICE_MAX_SIDE} px"
+    if not seen.holds(facts.width, facts.height):
+        return "larger than the model sees it"
     if header.orientation != 1:
         return "not upright"
     if size > SERVICE_MAX_BYTES:

@@ -73,7 +73,7 @@ class Options(BaseModel):
 
 
 _MEANT = {
-    "detail": "auto, low or high",
+    "detail": "auto, low, high or original",
     "max_output_tokens": f"a whole number from 1 to {MOST_OUTPUT_TOKENS:,}",
     "reasoning_effort": "none, minimal, low, medium, high or xhigh",
     "deployment": "the name of a deployment",

@@ -19,6 +19,7 @@ from pipeline.job.race import Ended, Outcome, Race, Results, Versions, is_done
 from pipeline.job.reading import Reader, sha256
 from pipeline.job.requests import Request
 from pipeline.job.work import Asked, Stopwatch, Work, assemble, unknown_source, work_key
+from pipeline.model.original import DeployedModels
 from pipeline.names import image_of_sidecar, result_name, wants_result
 from pipeline.pacing.rates import Reanalyses
 from pipeline.result import Result
@@ -78,7 +79,8 @@ class Analyzer:
         self._rate = Reanalyses(settings.reanalyses_per_hour)
         self._reader = Reader(settings, memory)
         self._preparer = Preparer(settings, memory)
-        self._model = ModelAnswerer(model, self._preparer)
+        self._deployed = DeployedModels(settings.openai_deployment, settings.openai_model)
+        self._model = ModelAnswerer(model, self._preparer, self._deployed)
         self._batch_lane = batch_lane
 
     async def analyze(
@@ -182,7 +184,7 @@ class Analyzer:
             return Ended(Outcome.IN_BATCH)
         giving_up = answerer.failure if isinstance(answerer, Failing) else None
         logged = self._batch_lane.model_for(race.work, race.request, race.claim, giving_up)
-        return await race.run(LoggedAnswerer(logged, self._preparer) if logged else answerer, content)
+        return await race.run(LoggedAnswerer(logged, self._preparer, self._deployed) if logged else answerer, content)
 
     @asynccontextmanager
     async def _claimed(

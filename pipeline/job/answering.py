@@ -11,6 +11,7 @@ from pipeline.job.memory import Content
 from pipeline.job.page_by_page import Interrupted, Keep, answer_pages, together
 from pipeline.job.preparing import Preparer
 from pipeline.job.work import Answered, Asked, NotAsked, SoFar, Stopwatch
+from pipeline.model.original import DeployedModels
 from pipeline.model.question import Question, Reply
 from pipeline.result import PageSent
 from pipeline.schemas import AnswerMismatch
@@ -71,15 +72,17 @@ class Failing:
 
 
 class ModelAnswerer:
-    """Asks the model.
+    """Asks the model, and remembers which one answers.
 
     Args:
         preparer: of the process.
+        deployed: likewise.
     """
 
-    def __init__(self, model: VisionModel, preparer: Preparer) -> None:
+    def __init__(self, model: VisionModel, preparer: Preparer, deployed: DeployedModels) -> None:
         self._model = model
         self._preparer = preparer
+        self._deployed = deployed
 
     async def answer(
         self,
@@ -93,6 +96,10 @@ class ModelAnswerer:
         if isinstance(asked, NotAsked):
             return Answered(asked.failure)
         question = asked.question
+        try:
+            self._deployed.require_taken(question)
+        except PermanentFailure as failure:
+            return await Failing(failure).answer(asked, content, watch, so_far)
         async with AsyncExitStack() as unpacking, AsyncExitStack() as holding:
             with watch.timed("prepare"):
                 prepared = await self._preparer.prepare(content, question, unpacking, holding)
@@ -118,6 +125,7 @@ class ModelAnswerer:
             reply = await self._model.ask(question, picture)
         except PermanentFailure as failure:
             return replace(known, failure=failure, reply=failure.reply.after(earlier) if failure.reply else earlier)
+        self._deployed.learn(question.deployment, reply.model)
         known = replace(known, reply=reply.after(earlier), failure=None)
         if question.schema is None:
             return known
@@ -140,8 +148,8 @@ class ModelAnswerer:
 class LoggedAnswerer:
     """Asks a model that keeps its own log of what was paid, as `pipeline.job.batched` does: nothing else is kept."""
 
-    def __init__(self, model: VisionModel, preparer: Preparer) -> None:
-        self._answerer = ModelAnswerer(model, preparer)
+    def __init__(self, model: VisionModel, preparer: Preparer, deployed: DeployedModels) -> None:
+        self._answerer = ModelAnswerer(model, preparer, deployed)
 
     async def answer(
         self,

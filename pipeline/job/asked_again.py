@@ -52,4 +52,5 @@ class AskedAgain:
         """
         moments = self.counted(result, stored)
         if stored and moments != self.rate.still(stored.facts.reanalyzed):
-            await self.results.note(self.target, replace(stored.facts, reanalyzed=moments).to_blob(), stored)
+            facts = replace(stored.facts, reanalyzed=moments, written=stored.written)
+            await self.results.note(self.target, facts.to_blob(), stored)

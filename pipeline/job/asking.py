@@ -90,6 +90,7 @@ class Asking:
             pages=PageChoice.parse(options.pages) if options.pages else None,
             per_page=bool(options.per_page),
             most_output_tokens=settings.max_output_tokens,
+            detail_by_setting=options.detail is None,
             buying=self._buying(options),
         )
         refused = self._refused_batch(question)

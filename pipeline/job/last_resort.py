@@ -81,12 +81,26 @@ class LastResort:
             if await self._write(result_name(name), result, replacing=stored):
                 return Outcome.FAILED
 
-    async def record_unreadable(self, message: str, problem: str) -> None:
-        """Write a failed result for a message that names no upload or is not allowed, so that people find it.
+    async def record_refused(self, message: str, problem: str) -> None:
+        """Write a failed result for a stranger's message that asks for nothing it may, so that people find it.
 
         Raises:
             RetryableFailure: the result can't be written.
         """
+        name = await self._record_message(message, problem)
+        logger.warning("%s: a request was refused", one_line(name), extra={"outcome": "refused"})
+
+    async def record_unreadable(self, message: str, problem: str) -> None:
+        """Write a failed result for a message of the app's own, or of the host's, that names no work.
+
+        Raises:
+            RetryableFailure: the result can't be written.
+        """
+        name = await self._record_message(message, problem)
+        extra = {"error_code": ErrorCode.CRASHED.value}
+        logger.error("%s: a message on one of the app's own queues was refused", one_line(name), extra=extra)
+
+    async def _record_message(self, message: str, problem: str) -> str:
         digest = hashlib.sha256(message.encode("utf-8", "surrogatepass")).hexdigest()
         failure = PermanentFailure(
             ErrorCode.CRASHED,
@@ -96,11 +110,7 @@ class LastResort:
         work = Work(unknown_source(None, None), digest, NotAsked(self._deployment, failure))
         name = f"unreadable-requests/{digest}.json"
         await self._write(name, assemble(work, Answered(failure), attempts=1, watch=Stopwatch()), replacing=None)
-        logger.error(
-            "%s: a queue message was refused",
-            one_line(name),
-            extra={"error_code": ErrorCode.CRASHED.value},
-        )
+        return name
 
     async def _keep(self, name: str, stored: StoredResult) -> None:
         try:

@@ -52,18 +52,22 @@ class PaidBefore:
             raise Replaced
         return earlier
 
-    async def so_far(self, stored: StoredResult | None) -> SoFar:
-        """What an earlier run has paid for: one that did not end, or one of whose pages some have no answer.
+    def unfinished(self) -> SoFar | None:
+        """The part that a run kept which did not end. To go on with it is not asking again."""
+        kept = self._kept()
+        return so_far(kept) if kept else None
+
+    async def pages(self, stored: StoredResult | None) -> SoFar:
+        """The answered pages of a failed result, which are not asked about again with the others.
 
         Raises:
             RetryableFailure: it can't be read now.
         """
-        kept = self._kept()
-        if kept is None and stored and stored.facts.failed and self.work.is_of(stored) and self.work.is_per_page:
-            body = await self.results.read(self.target) if stored.size <= MOST_REUSED_BYTES else None
-            failed = result_in(body) if body is not None else None
-            return answered_pages(failed) if failed else NOTHING_YET
-        return (so_far(kept) if kept else None) or NOTHING_YET
+        if not (stored and stored.facts.failed and self.work.is_of(stored) and self.work.is_per_page):
+            return NOTHING_YET
+        body = await self.results.read(self.target) if stored.size <= MOST_REUSED_BYTES else None
+        failed = result_in(body) if body is not None else None
+        return answered_pages(failed) if failed else NOTHING_YET
 
     def _kept(self) -> Result | None:
         return result_in(self.claim.kept) if self.claim.kept is not None else None

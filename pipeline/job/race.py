@@ -35,7 +35,7 @@ from typing import Protocol
 from pipeline.errors import ErrorCode, InBatch, PermanentFailure, RetryableFailure
 from pipeline.instructions import Origin
 from pipeline.instructions.options import Options
-from pipeline.job.answering import NOTHING_YET, Answerer, Failing
+from pipeline.job.answering import Answerer, Failing
 from pipeline.job.asked_again import AskedAgain
 from pipeline.job.batched import BatchLog
 from pipeline.job.keeping import Keeper, keep_replaced
@@ -52,7 +52,7 @@ from pipeline.job.work import (
     assemble,
     carried_over,
 )
-from pipeline.names import image_of_sidecar, result_name
+from pipeline.names import result_name
 from pipeline.pacing.rates import Reanalyses
 from pipeline.result import Result, ResultMetadata
 from pipeline.storage.facts import Claim, StoredResult, Upload
@@ -199,7 +199,7 @@ class Race:
             self.claim.discard()
             return Ended(Outcome.ALREADY_DONE)
         if stored.facts.source_etag == self._upload.etag:
-            if _asks_nothing_of_its_own(self.request, stored):
+            if await self._asks_nothing_new(stored):
                 return Ended(Outcome.ALREADY_DONE)
             if not await self._is_still_asked():
                 return Ended(Outcome.CHANGED)
@@ -207,6 +207,17 @@ class Race:
             overtaken = await self._overtaken(stored)
             return Ended(overtaken) if overtaken else None
         return None
+
+    async def _asks_nothing_new(self, stored: StoredResult) -> bool:
+        """Whether this is an event of the image, or of its sidecar, from before a person asked something else."""
+        request = self.request
+        of_its_own = request.instructions is not None or request.options != Options() or request.rerun_failed
+        if of_its_own or stored.facts.origin != Origin.REQUEST:
+            return False
+        if request.name == self._upload.name:
+            return True
+        sidecar = await self._versions.look(request.name)
+        return sidecar is None or stored.is_later_than(sidecar)
 
     async def _deliver(self, result: Result, stored: StoredResult | None) -> Ended | None:
         """Write the result, if it is still wanted; None when another run wrote one meanwhile."""
@@ -254,10 +265,11 @@ class Race:
         if self.claim.runs > MOST_RUNS:
             answerer = Failing(_crashed(self.claim.runs - 1))
         await self._results.require_writable()
-        begun = await self._paid_before.so_far(stored)
+        unfinished = self._paid_before.unfinished()
         pays = not (isinstance(answerer, Failing) or isinstance(self.work.asked, NotAsked))
-        if pays and begun is NOTHING_YET:
+        if pays and unfinished is None and BatchLog.kept_in(self.claim.kept) is None:
             self._asked_again.require_left(stored)
+        begun = unfinished or await self._paid_before.pages(stored)
         try:
             answered = await answerer.answer(self.work.asked, content, self._watch, begun, self._keep_unfinished)
         except Interrupted as interrupted:
@@ -276,16 +288,8 @@ def is_done(work: Work, request: Request, stored: StoredResult | None) -> bool:
     """Whether `stored` is the result of `work`, and not one that `request` wants replaced."""
     if stored is None or stored.facts.work_key != work.key or is_rerun(request, stored):
         return False
-    # A question with a key that failed for its instructions was refused its service tier, which is not part of the key:
-    # it may be another one by now, and a refusal costs nothing.
-    return isinstance(work.asked, NotAsked) or stored.facts.error_code != ErrorCode.INVALID_INSTRUCTIONS
-
-
-def _asks_nothing_of_its_own(request: Request, stored: StoredResult) -> bool:
-    """Whether `request` is a repeated event of an image, which a person had asked something else."""
-    of_its_own = request.instructions is not None or request.options != Options() or request.rerun_failed
-    is_event = not of_its_own and image_of_sidecar(request.name) is None
-    return is_event and stored.facts.origin == Origin.REQUEST
+    refused = stored.facts.refused_tier
+    return refused is None or isinstance(work.asked, NotAsked) or work.asked.question.service_tier == refused
 
 
 def _crashed(runs: int) -> PermanentFailure:

@@ -14,7 +14,9 @@ from openai import APIConnectionError, APIStatusError, AsyncOpenAI, DefaultAioHt
 
 from pipeline.documents.facts import Picture, sent_pages
 from pipeline.errors import ErrorCode, Failure, OperatorFailure, PermanentFailure, RetryableFailure, TimedOut
+from pipeline.images.resolution import patches
 from pipeline.model.foreign_text import shown
+from pipeline.model.original import ORIGINAL, DetailRefused
 from pipeline.model.question import Question, Reply
 from pipeline.model.refusals import NoFlexCapacity, RequestTooLarge
 from pipeline.model.replies import UnreadableAnswer, read_response
@@ -34,7 +36,7 @@ delivery's deadline with time to prepare the image and to write the result."""
 UNREADABLE_TRIES = RETRIES_IN_PLACE + 1
 """Answers that can't be read before the image fails. All of them may have been paid for."""
 PROMPT_TOKENS = 1000
-"""About what an image and a sentence cost; the governor wants proportions, not a bill."""
+"""About what an image and a sentence cost, and least; the governor wants proportions, not a bill."""
 TOKEN_SCOPE = "https://cognitiveservices.azure.com/.default"  # noqa: S105 - the name of a scope, not a secret
 
 
@@ -90,7 +92,7 @@ class AzureOpenAIModel:
         try:
             while True:
                 try:
-                    reply = await self._ask_once(question, body, len(sent_pages(picture)))
+                    reply = await self._ask_once(question, body, _prompt_tokens(question, picture))
                     return replace(reply, endpoint=self._host).after(paid)
                 except Busy as busy:
                     # A call that failed was tried, whatever came of the next one.
@@ -130,9 +132,9 @@ class AzureOpenAIModel:
         # When throttled, the governor holds the next turn for as long as it has to.
         return 0.0 if wait is not None and failure.status == 429 else wait
 
-    async def _ask_once(self, question: Question, body: RequestBody, images: int) -> Reply:
+    async def _ask_once(self, question: Question, body: RequestBody, prompt_tokens: int) -> Reply:
         # As the service counts: the prompt, and all that the answer may need, are charged when the call arrives.
-        async with self._governor.turn(question.lane, images * PROMPT_TOKENS + question.max_output_tokens) as turn:
+        async with self._governor.turn(question.lane, prompt_tokens + question.max_output_tokens) as turn:
             with calling_model(
                 self._endpoint,
                 question.deployment,
@@ -153,7 +155,7 @@ class AzureOpenAIModel:
         """The answer in a response. The governor hears how the call went."""
         try:
             reply = read_response(status, headers, content, question)
-        except (PermanentFailure, RequestTooLarge, UnreadableAnswer) as failure:
+        except (PermanentFailure, RequestTooLarge, DetailRefused, UnreadableAnswer) as failure:
             # An answer all the same: the service had room for the call, and none of this is an outage.
             turn.succeeded(headers)
             if isinstance(failure, PermanentFailure) and failure.code is not ErrorCode.MODEL_REFUSED:
@@ -203,6 +205,14 @@ class AzureOpenAIModel:
         except AzureError as error:
             raise RetryableFailure(f"The identity endpoint did not answer ({_first_line(error)}).") from error
         return response.status_code, response.headers, response.content
+
+
+def _prompt_tokens(question: Question, picture: Picture) -> int:
+    """About what the images and a sentence cost."""
+    images = [page.image for page in sent_pages(picture)]
+    if question.detail != ORIGINAL:
+        return len(images) * PROMPT_TOKENS
+    return sum(max(PROMPT_TOKENS, patches(image.width, image.height)) for image in images)
 
 
 async def _note_status(response: httpx2.Response) -> None:

@@ -51,6 +51,8 @@ class Question:
     """Whether each page is asked about by itself."""
     most_output_tokens: int = MOST_OUTPUT_TOKENS
     """Ceiling of `max_output_tokens`. It changes no answer."""
+    detail_by_setting: bool = False
+    """Whether `detail` is the operator's setting, and no option. It changes no answer either."""
     buying: Buying = Buying()
     """Not part of the identity: another tier never pays for an answer again."""
 

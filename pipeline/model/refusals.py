@@ -5,8 +5,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from pipeline.errors import ErrorCode, Failure, OperatorFailure, PermanentFailure, RetryableFailure
+from pipeline.errors import REFUSED_TIER, ErrorCode, Failure, OperatorFailure, PermanentFailure, RetryableFailure
 from pipeline.model.foreign_text import shown
+from pipeline.model.original import is_about_original, not_taken
 from pipeline.model.question import SENT, Question, Reply
 from pipeline.model.reasons import Reason, Verdict
 from pipeline.pacing.waits import asked_wait, seconds_of
@@ -61,14 +62,8 @@ def _meaning(reason: Reason, headers: Mapping[str, str], question: Question) -> 
         return content_filtered("request", reason.categories, reason)
     if advice := _advice(reason, headers, question):
         return advice.kind(f"{advice.text} {reason.words}", status=status, retry_after=retry_after)
-    if status == 400 and question.service_tier in SENT and _speaks_of_tier(reason):
-        return _no_such_tier(reason, question)
-    if status == 429 and question.service_tier == "flex":
-        return NoFlexCapacity(
-            f"The service has no capacity at the tier 'flex' now. {reason.words}",
-            patience=question.buying.flex_patience,
-            retry_after=retry_after,
-        )
+    if about_option := _about_option(reason, question, retry_after):
+        return about_option
     if status in MOMENTARY or status >= 500:
         what = "throttling" if status == 429 else "not available"
         return RetryableFailure(f"The model is {what}. {reason.words}", status=status, retry_after=retry_after)
@@ -82,8 +77,20 @@ def _meaning(reason: Reason, headers: Mapping[str, str], question: Question) -> 
 _OF_TIER = re.compile(r"service[ _]tier|(?:flex|priority) processing", re.IGNORECASE)
 
 
-def _speaks_of_tier(reason: Reason) -> bool:
-    return reason.param == "service_tier" or _OF_TIER.search(reason.message) is not None
+def _about_option(reason: Reason, question: Question, retry_after: float | None) -> Failure | None:
+    """What a refusal of the tier or the detail means; None for a refusal of something else."""
+    names_it = reason.param == "service_tier" or _OF_TIER.search(reason.message)
+    if reason.status == 400 and question.service_tier in SENT and names_it:
+        return _no_such_tier(reason, question)
+    if reason.status == 429 and question.service_tier == "flex":
+        return NoFlexCapacity(
+            f"The service has no capacity at the tier 'flex' now. {reason.words}",
+            patience=question.buying.flex_patience,
+            retry_after=retry_after,
+        )
+    if is_about_original(reason, question):
+        return not_taken(question, words=reason.words)
+    return None
 
 
 def _no_such_tier(reason: Reason, question: Question) -> Failure:
@@ -94,7 +101,7 @@ def _no_such_tier(reason: Reason, question: Question) -> Failure:
             ErrorCode.INVALID_INSTRUCTIONS,
             f"'service_tier' is '{tier}', and the model of the deployment '{deployment}' is not sold at that tier:"
             f" leave the option out, or name another tier or another deployment. {reason.words}",
-            {**reason.details, "option": "service_tier"},
+            {**reason.details, "option": "service_tier", REFUSED_TIER: tier},
         )
     return OperatorFailure(
         f"SERVICE_TIER is '{tier}', and the model of the deployment '{deployment}' is not sold at that tier: set it to"

@@ -79,6 +79,7 @@ def _of_reply(reply: Reply) -> dict[str, Value | list[str]]:
     attributes = {
         "gen_ai.response.model": reply.model,
         "gen_ai.response.finish_reasons": [reply.finish_reason] if reply.finish_reason else None,
+        "openai.response.service_tier": reply.service_tier,
         "azure.service.request.id": reply.request_id,
         "gen_ai.usage.input_tokens": reply.input_tokens,
         "gen_ai.usage.output_tokens": reply.output_tokens,

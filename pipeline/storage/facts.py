@@ -8,6 +8,9 @@ from pipeline.errors import NotTried, OperatorFailure
 from pipeline.one_line import short
 from pipeline.result import ResultMetadata
 
+IN_BATCH = "in a batch"
+"""In the mark of an upload whose question waits for a batch, or for its reply."""
+
 
 @dataclass(frozen=True, slots=True)
 class Upload:
@@ -52,6 +55,8 @@ class StoredResult:
     facts: ResultMetadata
     archived: bool = False
     """It is in the archive tier: it can neither be read nor replaced."""
+    written: datetime | None = None
+    """By the service's clock, in whole seconds."""
 
     def require_replaceable(self, name: str) -> None:
         """Raise OperatorFailure if the result `name` can't be written over: before anything is paid for."""
@@ -66,6 +71,10 @@ class StoredResult:
         if self.facts.source_etag == upload.etag or self.facts.source_modified is None:
             return False
         return self.facts.source_modified >= upload.last_modified
+
+    def is_later_than(self, upload: Upload) -> bool:
+        """Whether it was written in a later second than `upload`."""
+        return self.written is not None and self.written > upload.last_modified
 
 
 class VersionGone(Exception):

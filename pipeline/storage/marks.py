@@ -2,6 +2,10 @@
 
 import hashlib
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Self
 
 from azure.core.exceptions import ResourceNotFoundError
 from azure.storage.blob.aio import BlobServiceClient
@@ -18,6 +22,30 @@ _LONGEST = 11
 """Digits of the seconds up to the year 5138."""
 
 
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """The mark of one upload."""
+
+    until: int
+    """When its message is to be seen, in seconds since 1970."""
+    since: datetime
+    why: str
+    """A kind of failure, `facts.IN_BATCH`, or empty."""
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether no message can be expected any more."""
+        return self.until + LOST_AFTER_SECONDS <= time.time()
+
+    @classmethod
+    def of(cls, metadata: Mapping[str, str], written: datetime) -> Self | None:
+        """The mark with this metadata, written then; None for one that another program wrote."""
+        until = metadata.get("until", "")
+        if not (until.isdecimal() and len(until) <= _LONGEST):
+            return None
+        return cls(int(until), written, metadata.get("why", ""))
+
+
 class QueuedMarks:
     """The marks of all instances. Each method is one storage request."""
 
@@ -29,34 +57,31 @@ class QueuedMarks:
         with translated(f"marking {name} as waiting"):
             until = str(round(time.time() + seconds))
             said = {"until": until, "why": why} if why else {"until": until}
-            await self._container.upload_blob(_mark(name), b"", overwrite=True, metadata=said)
+            await self._container.upload_blob(mark_of(name), b"", overwrite=True, metadata=said)
 
     async def clear(self, name: str) -> None:
         """The upload `name` waits no more."""
         with translated(f"unmarking {name}"):
             try:
-                await self._container.delete_blob(_mark(name))
+                await self._container.delete_blob(mark_of(name))
             except ResourceNotFoundError:
                 return
 
     async def is_marked(self, name: str) -> bool:
         """Whether a message for the upload `name` can be expected."""
-        until = await self.until(name)
-        return until is not None and time.time() < until + LOST_AFTER_SECONDS
+        mark = await self.find(name)
+        return mark is not None and not mark.is_lost
 
-    async def until(self, name: str) -> int | None:
-        """When the message for the upload `name` is to be seen, in seconds since 1970.
-
-        None if there is no mark, or one that another program wrote.
-        """
+    async def find(self, name: str) -> Mark | None:
+        """The mark of the upload `name`; None if there is none, or one that another program wrote."""
         with translated(f"looking whether {name} waits"):
             try:
-                properties = await self._container.get_blob_client(_mark(name)).get_blob_properties()
+                found = await self._container.get_blob_client(mark_of(name)).get_blob_properties()
             except ResourceNotFoundError:
                 return None
-        until = (properties.metadata or {}).get("until", "")
-        return int(until) if until.isdecimal() and len(until) <= _LONGEST else None
+        return Mark.of(found.metadata or {}, found.last_modified)
 
 
-def _mark(name: str) -> str:
+def mark_of(name: str) -> str:
+    """The name of the mark of the upload `name`."""
     return f"{PREFIX}{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()}"

@@ -45,7 +45,8 @@ class Results:
             body = await self.read(name)
             result = result_in(body) if body is not None else None
             facts = ResultMetadata.of(result) if result else facts
-        return StoredResult(bare_etag(properties.etag), properties.size, facts, archived)
+        written = facts.written or properties.last_modified
+        return StoredResult(bare_etag(properties.etag), properties.size, facts, archived, written)
 
     async def read(self, name: str) -> bytes | None:
         """The result `name`, or None when there is none. One request."""

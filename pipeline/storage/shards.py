@@ -86,6 +86,15 @@ class Shards:
             except (ResourceModifiedError, ResourceExistsError, ResourceNotFoundError):
                 return None
 
+    async def send_now(self) -> None:
+        """Have all lines sent that wait, at the next run of the timer. One storage request.
+
+        Raises:
+            RetryableFailure: that can't be noted now.
+        """
+        with translated(f"writing {SEND_NOW}"):
+            await self._container.upload_blob(SEND_NOW, b"", overwrite=True)
+
     async def take_send_now(self) -> bool:
         """Whether a person wants all lines to be sent that wait; asked once, it is done.
 

@@ -40,21 +40,17 @@ from pipeline.one_line import blob_label, one_line, short
 from pipeline.pacing.lane import Lane
 from pipeline.pacing.rates import LONGEST_WAIT_SECONDS, DailyTokens, OverRate
 from pipeline.pacing.waits import DEFERRALS, deferral_delay
-from pipeline.storage.facts import ClaimedElsewhere
+from pipeline.storage.facts import IN_BATCH, ClaimedElsewhere
 from pipeline.telemetry import DeliveryRecord, count_deferred, error_type
 from pipeline.triggers.lanes import Lanes, flex_delay, flex_wait
 
 logger = logging.getLogger("pipeline.deliveries")  # a name that people's queries match (docs/operations.md)
 
-HOLD_SECONDS = 720.0
+HOLD_SECONDS = 1200.0
 """How long a delivery waits at the governor's door, with nothing in hand but a name."""
 DEADLINE_SECONDS = 1020.0
-"""For one delivery from there on, however its time is spent: at host.json's functionTimeout of half an hour the host
+"""For one delivery from there on, however its time is spent: at host.json's functionTimeout of 40 minutes the host
 kills the worker, and with it all else that runs there. A call at the tier flex takes FLEX_TIMEOUT_SECONDS of it."""
-
-
-IN_BATCH = "in a batch"
-"""In the mark of an upload that waits for one."""
 MOST_TIME_OUTS = 5
 """Deliveries of one image whose call times out while calls for other images are answered, before it is given up."""
 

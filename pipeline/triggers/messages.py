@@ -7,8 +7,9 @@ their message says; only work that the app deferred has tries and times behind i
 import logging
 from typing import Protocol
 
+from pipeline.job.last_resort import LastResort
 from pipeline.job.public import Allowed, parse_public
-from pipeline.job.requests import Redrive, Request, parse_deferred
+from pipeline.job.requests import InvalidRequest, Redrive, Request, parse_deferred
 from pipeline.one_line import short
 from pipeline.triggers.deliveries import Deliveries
 
@@ -38,10 +39,18 @@ class Messages:
         images: the input container.
     """
 
-    def __init__(
-        self, deliveries: Deliveries, redriver: Redriver, deferred: Queue, *, images: str, allowed: Allowed
+    def __init__(  # noqa: PLR0913 - who does the work, and by keyword what is ours
+        self,
+        deliveries: Deliveries,
+        last_resort: LastResort,
+        redriver: Redriver,
+        deferred: Queue,
+        *,
+        images: str,
+        allowed: Allowed,
     ) -> None:
         self._deliveries = deliveries
+        self._last_resort = last_resort
         self._redriver = redriver
         self._deferred = deferred
         self._images = images
@@ -56,16 +65,20 @@ class Messages:
         await self._begin(Request(container=container, name=name))
 
     async def handle_request(self, message: str) -> None:
-        """Handle one message of the request queue.
+        """Handle one message of the request queue. One that can't be understood, or is not allowed, is refused at once.
 
         One that asks for several images is split: each becomes deferred work of its own, for other instances too, since
         one delivery has time for a few. A split that breaks off is done again; work that was sent twice is done once.
 
         Raises:
-            InvalidRequest: it can't be understood, or is not allowed.
             RetryableFailure: storage can't be reached; the host delivers again.
         """
-        found = [work for work in parse_public(message, self._allowed) if is_ours(work, self._images)]
+        try:
+            asked = parse_public(message, self._allowed)
+        except InvalidRequest as refusal:
+            await self._last_resort.record_refused(message, str(refusal))
+            return
+        found = [work for work in asked if is_ours(work, self._images)]
         if len(found) == 1:
             await self._begin(found[0])
             return

@@ -82,8 +82,8 @@ class Poison:
         """
         try:
             found = parse_public(message, self._allowed)
-        except InvalidRequest as error:
-            await self._last_resort.record_unreadable(message, str(error))
+        except InvalidRequest as refusal:
+            await self._last_resort.record_refused(message, str(refusal))
             return
         for work in found:
             await self._requeue(work)

@@ -1,4 +1,4 @@
-"""Events that Event Grid gave up on: their images are queued minutes later.
+"""Events that Event Grid gave up on: their images, and sidecars of images, are queued minutes later.
 
 An app that wakes from zero instances may refuse the webhook's first event with 401, and Event Grid does not repeat what
 was refused like that: it writes the event into the dead-letter container within about five minutes.

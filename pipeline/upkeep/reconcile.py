@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from azure.storage.blob.aio import BlobServiceClient
 
 from pipeline.job.requests import Request
-from pipeline.names import wants_result
+from pipeline.names import image_of_sidecar, wants_result
 from pipeline.storage.listing import ContainerListing
 from pipeline.storage.marks import QueuedMarks
 from pipeline.storage.notes import Notes
@@ -96,8 +96,9 @@ class Reconciler:
         return await self._marks.is_marked(name)
 
     async def _queue_lost(self, request: Request) -> bool:
-        """Queue the upload of a dead letter, unless it is another container's or waits already."""
-        if request.container != self._images or not wants_result(request.name):
+        """Queue the image or the sidecar of a dead letter, unless it is another container's or waits already."""
+        asks = wants_result(request.name) or image_of_sidecar(request.name) is not None
+        if request.container != self._images or not asks:
             return False
         if await self._marks.is_marked(request.name):
             return False

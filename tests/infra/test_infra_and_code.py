@@ -35,6 +35,7 @@ SETTINGS = {
     "AZURE_CLIENT_ID": "identityClientId",
     "AZURE_OPENAI_ENDPOINT": "openAiAccess.outputs.endpoint",
     "AZURE_OPENAI_DEPLOYMENT": "modelDeploymentName",
+    "AZURE_OPENAI_MODEL": "openAiIsNew ? modelName : ''",
     "PROCESS_IMAGE_ENABLED": "processImageEnabled ? 'true' : 'false'",
     "IMAGE_MEMORY_BYTES": "string(instanceMemoryMB * (instanceMemoryMB > 512 ? 262144 : 131072))",
 }

@@ -18,11 +18,12 @@ import jsonschema
 import openai
 import pytest
 from aiohttp import web
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from openai.types.chat import ChatCompletion
 from PIL import Image
 from support.asking_model import TOKEN, Echo, body, encoded, image_part, sdk, verify
+from support.examples import examples
 
 from localcloud.certificates import Certificates
 from localcloud.errors import LocalCloudError
@@ -621,9 +622,9 @@ async def test_an_unusable_upstream_is_named_at_the_start(certificates: Certific
 
 
 def question(data: bytes, text: str = "", schema: Mapping[str, Any] | None = None) -> Question:
-    from localcloud.model.question import check  # noqa: PLC0415 - the one test that needs a whole question
+    from localcloud.model.question import Deployed, check  # noqa: PLC0415 - the tests that need a whole question
 
-    asked_for = check(body(image_part(data), text=text), ["vision"])
+    asked_for = check(body(image_part(data), text=text), ["vision"], Deployed())
     return dataclasses.replace(asked_for, schema=schema)
 
 
@@ -765,7 +766,7 @@ def nested(inner: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[s
     )
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(st.recursive(LEAVES, nested, max_leaves=8))
 def test_the_answer_has_the_shape_of_any_schema(schema: dict[str, Any]) -> None:
     checker = jsonschema.Draft202012Validator(schema)
@@ -784,9 +785,13 @@ def test_the_answer_has_the_shape_of_any_schema(schema: dict[str, Any]) -> None:
         (1024, 1024, "auto", 630),
         (2048, 4096, "high", 910),
         (1, 9000, "high", 210),
+        (1024, 1024, "original", 1024),
+        (3200, 3200, "original", 10_000),
+        (9000, 9000, "original", 10_000),
+        (12_000, 64, "original", 188),
     ],
 )
-def test_images_cost_by_tiles(width: int, height: int, detail: str, tokens: int) -> None:
+def test_images_cost_by_tiles_and_originals_by_patches(width: int, height: int, detail: str, tokens: int) -> None:
     assert image_tokens(width, height, detail) == tokens
 
 

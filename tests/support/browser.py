@@ -46,14 +46,16 @@ class Visit:
         await self.page.get_by_role("dialog").get_by_role("heading", name=name, exact=True).wait_for()
 
 
-def place_of(connection_string: str, images: str = "images", results: str = "results") -> Place:
+def place_of(
+    connection_string: str, images: str = "images", results: str = "results", state: str = "pipeline-state"
+) -> Place:
     return Place(
         account=None,
         connection_string=connection_string,
         queue_endpoint=None,
         images=images,
         results=results,
-        state="pipeline-state",
+        state=state,
         requests="analysis-requests",
     )
 

@@ -285,73 +285,83 @@ def many_passes(width: int, height: int, passes: int) -> bytes:
     return intact[:last] + intact[last:-2] * passes + b"\xff\xd9"
 
 
-@cache
-def bombs() -> dict[str, tuple[bytes, str]]:
-    """Files made to hurt, and the error code each has to end with."""
-    zeros = zlib.compress(bytes(50_000_000), 9)
-    text = png_chunk(b"zTXt", b"Comment\0\0" + zeros)
-    profile = png_chunk(b"iCCP", b"icc\0\0" + zeros)
+def png_of_zeros(kind: bytes, before: bytes) -> bytes:
+    """A PNG with 50 MB of zeros in a chunk."""
+    return png_of(3_000, 3_000, chunks=png_chunk(kind, before + zlib.compress(bytes(50_000_000), 9)))
+
+
+def bombs() -> dict[str, tuple[Callable[[], bytes], str]]:
+    """What makes files that hurt, and the error code each file has to end with."""
     size = [(256, 4, 1, 100), (257, 4, 1, 100)]
     gif = b"GIF89a\xff\xff\xff\xff\0\0\0,\0\0\0\0\x01\0\x01\0\0\x02\x02D\x01\0;"
     jpeg = samples()["jpeg"]
     frame = jpeg.index(b"\xff\xc0") + 5
     bmp = samples()["bmp"]
     return {
-        "png of 100,000 x 100,000": (png_of(100_000, 100_000), "image_too_large"),
-        "png of 15,900 x 15,900, just over the limit": (png_of(15_900, 15_900), "image_too_large"),
-        "png of 0 x 0": (png_of(0, 0), "corrupt_image"),
-        "png of 1 x 10,000,000": (png_of(1, 10_000_000), "image_too_large"),
-        "png of 8,900 x 8,900 with no pixels": (png_of(8_900, 8_900), "corrupt_image"),
-        "webp of 16,383 x 16,383 in 30 bytes": (webp_of(16_383, 16_383), "image_too_large"),
-        "webp of 8,900 x 8,900 in 30 bytes": (webp_of(8_900, 8_900), "image_too_large"),
-        "png with a text of 50 MB": (png_of(3_000, 3_000, chunks=text), "corrupt_image"),
-        "png with a profile of 50 MB": (png_of(3_000, 3_000, chunks=profile), "corrupt_image"),
+        "png of 100,000 x 100,000": (lambda: png_of(100_000, 100_000), "image_too_large"),
+        "png of 15,900 x 15,900, just over the limit": (lambda: png_of(15_900, 15_900), "image_too_large"),
+        "png of 0 x 0": (lambda: png_of(0, 0), "corrupt_image"),
+        "png of 1 x 10,000,000": (lambda: png_of(1, 10_000_000), "image_too_large"),
+        "png of 8,900 x 8,900 with no pixels": (lambda: png_of(8_900, 8_900), "corrupt_image"),
+        "webp of 16,383 x 16,383 in 30 bytes": (lambda: webp_of(16_383, 16_383), "image_too_large"),
+        "webp of 8,900 x 8,900 in 30 bytes": (lambda: webp_of(8_900, 8_900), "image_too_large"),
+        "png with a text of 50 MB": (lambda: png_of_zeros(b"zTXt", b"Comment\0\0"), "corrupt_image"),
+        "png with a profile of 50 MB": (lambda: png_of_zeros(b"iCCP", b"icc\0\0"), "corrupt_image"),
         "png with 600 blocks of EXIF": (
-            png_of(8_900, 8_900, chunks=png_chunk(b"eXIf", b"II*\0\x08\0\0\0\xff\xff" + bytes(65_500)) * 600),
+            lambda: png_of(8_900, 8_900, chunks=png_chunk(b"eXIf", b"II*\0\x08\0\0\0\xff\xff" + bytes(65_500)) * 600),
             "corrupt_image",
         ),
-        "png with a million chunks": (png_of(9, 9, chunks=png_chunk(b"teXt", b"") * 1_000_000), "corrupt_image"),
-        "gif of 65,535 x 65,535 with one pixel": (gif, "image_too_large"),
-        "jpeg of 65,500 x 65,500": (jpeg[:frame] + b"\xff\xdc" * 2 + jpeg[frame + 4 :], "image_too_large"),
-        "jpeg of 0 x 0": (jpeg[:frame] + bytes(4) + jpeg[frame + 4 :], "corrupt_image"),
-        "jpeg of 40 MB of fill bytes": (b"\xff\xd8" + b"\xff" * 40_000_000, "unsupported_image"),
-        "jpeg with 40 MB between its segments": (jpeg[:20] + bytes(40_000_000) + jpeg[20:], "unsupported_image"),
-        "base64 of 40 MB": (b"/9j/4AAQ" + b"A" * 40_000_000, "unsupported_image"),
-        "JSON of 40 MB": (b'{"a": "' + b'\\/"' * 13_000_000, "unsupported_image"),
-        "numbers of 40 MB": (b"[" + b"1, 1, 1, 1,  , " * 2_700_000, "unsupported_image"),
-        "jpeg of 5,000 passes": (many_passes(4_000, 4_000, 5_000), "unsupported_image"),
-        "bmp of 2,147,483,647 x 2": (bmp[:18] + struct.pack("<ii", 2**31 - 1, 2) + bmp[26:], "image_too_large"),
+        "png with a million chunks": (
+            lambda: png_of(9, 9, chunks=png_chunk(b"teXt", b"") * 1_000_000),
+            "corrupt_image",
+        ),
+        "gif of 65,535 x 65,535 with one pixel": (lambda: gif, "image_too_large"),
+        "jpeg of 65,500 x 65,500": (lambda: jpeg[:frame] + b"\xff\xdc" * 2 + jpeg[frame + 4 :], "image_too_large"),
+        "jpeg of 0 x 0": (lambda: jpeg[:frame] + bytes(4) + jpeg[frame + 4 :], "corrupt_image"),
+        "jpeg of 40 MB of fill bytes": (lambda: b"\xff\xd8" + b"\xff" * 40_000_000, "unsupported_image"),
+        "jpeg with 40 MB between its segments": (
+            lambda: jpeg[:20] + bytes(40_000_000) + jpeg[20:],
+            "unsupported_image",
+        ),
+        "base64 of 40 MB": (lambda: b"/9j/4AAQ" + b"A" * 40_000_000, "unsupported_image"),
+        "JSON of 40 MB": (lambda: b'{"a": "' + b'\\/"' * 13_000_000, "unsupported_image"),
+        "numbers of 40 MB": (lambda: b"[" + b"1, 1, 1, 1,  , " * 2_700_000, "unsupported_image"),
+        "jpeg of 5,000 passes": (lambda: many_passes(4_000, 4_000, 5_000), "unsupported_image"),
+        "bmp of 2,147,483,647 x 2": (lambda: bmp[:18] + struct.pack("<ii", 2**31 - 1, 2) + bmp[26:], "image_too_large"),
         "bmp of 8,900 x 8,900 with little behind it": (
-            bmp[:18] + struct.pack("<ii", 8_900, 8_900) + bmp[26:],
+            lambda: bmp[:18] + struct.pack("<ii", 8_900, 8_900) + bmp[26:],
             "corrupt_image",
         ),
         "tiff whose 10,000 tags each claim 20 MB": (
-            tiff_of([*size, *((1_000 + n, 7, 20_000_000, 8) for n in range(10_000))], bytes(20_000_000)),
+            lambda: tiff_of([*size, *((1_000 + n, 7, 20_000_000, 8) for n in range(10_000))], bytes(20_000_000)),
             "unsupported_image",
         ),
         "tiff whose 4,000 tags each claim 20 MB": (
-            tiff_of([*size, *((1_000 + n, 7, 20_000_000, 8) for n in range(4_000))], bytes(20_000_000)),
+            lambda: tiff_of([*size, *((1_000 + n, 7, 20_000_000, 8) for n in range(4_000))], bytes(20_000_000)),
             "corrupt_image",
         ),
         "tiff of 5,000,000 strips": (
-            tiff_of([*size, (273, 4, 5_000_000, 8), (279, 4, 5_000_000, 8)], bytes(40_000_000)),
+            lambda: tiff_of([*size, (273, 4, 5_000_000, 8), (279, 4, 5_000_000, 8)], bytes(40_000_000)),
             "unsupported_image",
         ),
         "tiff of one picture drawn 60,000 times": (
-            tiff_of(
+            lambda: tiff_of(
                 [(256, 4, 1, 6_000), (257, 4, 1, 6_000), (278, 4, 1, 3_000), (273, 4, 60_000, 8)], bytes(36_000_000)
             ),
             "unsupported_image",
         ),
         "tiff of a tile of 46,000 x 46,000": (
-            tiff_of([*size, (322, 4, 1, 46_000), (323, 4, 1, 46_000), (324, 4, 1, 8)], bytes(1_000)),
+            lambda: tiff_of([*size, (322, 4, 1, 46_000), (323, 4, 1, 46_000), (324, 4, 1, 8)], bytes(1_000)),
             "unsupported_image",
         ),
-        "gif with a million remarks": (b"GIF89a\x09\0\x09\0\0\0\0" + b"!\xfe\0" * 1_000_000, "unsupported_image"),
-        "tiff of 65,535 tags": (tiff_of([(1, 4, 1, 1)] * 65_535), "unsupported_image"),
-        "big tiff whose directory is far away": (b"II+\0\x08\0\0\0" + b"\xff" * 24, "corrupt_image"),
-        "tiff whose directory is itself": (b"II*\0\0\0\0\0", "corrupt_image"),
-        "heic of boxes in boxes": (samples()["heic"][:16] + b"\0\0\0\x08free" * 1_000_000, "corrupt_image"),
+        "gif with a million remarks": (
+            lambda: b"GIF89a\x09\0\x09\0\0\0\0" + b"!\xfe\0" * 1_000_000,
+            "unsupported_image",
+        ),
+        "tiff of 65,535 tags": (lambda: tiff_of([(1, 4, 1, 1)] * 65_535), "unsupported_image"),
+        "big tiff whose directory is far away": (lambda: b"II+\0\x08\0\0\0" + b"\xff" * 24, "corrupt_image"),
+        "tiff whose directory is itself": (lambda: b"II*\0\0\0\0\0", "corrupt_image"),
+        "heic of boxes in boxes": (lambda: samples()["heic"][:16] + b"\0\0\0\x08free" * 1_000_000, "corrupt_image"),
     }
 
 

@@ -1,6 +1,7 @@
 """Documents of several pages: PDFs written out by hand, and those that a program would write."""
 
 import io
+import zlib
 from collections.abc import Sequence
 from struct import pack
 
@@ -25,6 +26,14 @@ def pdf_of_objects(*objects: str, trailer: str = "") -> bytes:
     return bytes(written) + end.encode()
 
 
+ENCRYPTED_PDF = pdf_of_objects(
+    "<</Type /Catalog /Pages 2 0 R>>",
+    "<</Type /Pages /Kids [] /Count 0>>",
+    "<</Filter /Standard /V 1 /R 2 /P -4 /O (" + "o" * 32 + ") /U (" + "u" * 32 + ")>>",
+    trailer="/Encrypt 3 0 R /ID [(12345678) (12345678)]",
+)
+
+
 def stream(content: str) -> str:
     return f"<</Length {len(content)}>>\nstream\n{content}\nendstream"
 
@@ -44,6 +53,54 @@ def pdf(pages: Sequence[str], *, box: tuple[float, float] = A4, of_page: str = "
         )
         objects.append(stream(f"BT /F 48 Tf 60 {box[1] - 120} Td ({text}) Tj ET"))
     return pdf_of_objects(*objects)
+
+
+def scanned_pdf(pages: int, *, dpi: int, filter_: str = "DCTDecode") -> bytes:
+    """A PDF of A4 pages that are images in colour, as a scanner writes it; no page is blank."""
+    width, height = round(A4[0] * dpi / 72), round(A4[1] * dpi / 72)
+    grey = Image.effect_noise((width // 8, height // 8), 60).resize((width, height))
+    scan = Image.merge("RGB", (grey, grey.transpose(Image.Transpose.FLIP_TOP_BOTTOM), grey))
+    target = io.BytesIO()
+    scan.save(target, "JPEG")
+    data = target.getvalue() if filter_ == "DCTDecode" else zlib.compress(scan.tobytes(), 1)
+    kids = " ".join(f"{5 + n} 0 R" for n in range(pages))
+    page = (
+        f"<</Type /Page /Parent 2 0 R /MediaBox [0 0 {A4[0]} {A4[1]}] /Contents 4 0 R"
+        " /Resources <</XObject <</I 3 0 R>>>>>>"
+    )
+    return pdf_of_objects(
+        "<</Type /Catalog /Pages 2 0 R>>",
+        f"<</Type /Pages /Kids [{kids}] /Count {pages}>>",
+        f"<</Type /XObject /Subtype /Image /Width {width} /Height {height} /ColorSpace /DeviceRGB /BitsPerComponent 8"
+        f" /Filter /{filter_} /Length {len(data)}>>\nstream\n{data.decode('latin-1')}\nendstream",
+        stream(f"{A4[0]} 0 0 {A4[1]} 0 0 cm /I Do"),
+        *[page] * pages,
+    )
+
+
+def form_pdf() -> bytes:
+    """A PDF with a form field that is filled in: its appearance is not in the page's content."""
+    field = (
+        "<</Type /Annot /Subtype /Widget /FT /Tx /T (name) /V (X) /Rect [100 100 500 700] /F 4 /P 3 0 R"
+        " /AP <</N 5 0 R>>>>"
+    )
+    form = (
+        "<</Type /XObject /Subtype /Form /BBox [0 0 400 600] /Length 30>>\nstream\n"
+        "0 0 0 rg 0 0 400 600 re f    \nendstream"
+    )
+    return pdf_of_objects(
+        "<</Type /Catalog /Pages 2 0 R /AcroForm <</Fields [4 0 R]>>>>",
+        "<</Type /Pages /Kids [3 0 R] /Count 1>>",
+        f"<</Type /Page /Parent 2 0 R /MediaBox [0 0 {A4[0]} {A4[1]}] /Annots [4 0 R]>>",
+        field,
+        form,
+    )
+
+
+def deep_pdf(depth: int) -> bytes:
+    """A PDF whose tree of pages is as deep as that."""
+    nodes = [f"<</Type /Pages /Kids [{n + 3} 0 R] /Count 1>>" for n in range(depth)]
+    return pdf_of_objects("<</Type /Catalog /Pages 2 0 R>>", *nodes, "<</Type /Page /MediaBox [0 0 9 9]>>")
 
 
 def drawn(text: str, size: tuple[int, int] = (620, 877)) -> Image.Image:

@@ -92,8 +92,10 @@ type People = Callable[..., AbstractAsyncContextManager[Person]]
 
 
 @asynccontextmanager
-async def a_person(directory: Path, settings: Mapping[str, str] | None = None) -> AsyncIterator[Person]:
-    """A person with a local cloud of their own, and short times in it."""
+async def a_person(
+    directory: Path, settings: Mapping[str, str] | None = None, *, app: Path = ROOT
+) -> AsyncIterator[Person]:
+    """A person with a local cloud of their own, and short times in it. `app` is the folder of the app."""
     log = directory / "functions.log"
     quick = {
         "PROCESS_IMAGE_ENABLED": "true",
@@ -102,7 +104,7 @@ async def a_person(directory: Path, settings: Mapping[str, str] | None = None) -
         "SETTLE_SECONDS": "1",
         "MAX_IMAGE_BYTES": "3000000",
     }
-    cloud = LocalCloud(directory=directory, app=ROOT, log=log, brain=Echo(), settings=quick | dict(settings or {}))
+    cloud = LocalCloud(directory=directory, app=app, log=log, brain=Echo(), settings=quick | dict(settings or {}))
     async with cloud, BlobServiceClient.from_connection_string(cloud.front.connection_string) as blobs:
         person = Person(cloud, blobs, log)
         cloud.model.script.policy = person.behave

@@ -5,10 +5,11 @@ import json
 import os
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from support.forks import CAN_FORK, forks
 from support.person import ROOT, Person
 
 PATIENCE_SECONDS = 100
@@ -31,25 +32,26 @@ class Ran:
         return json.loads(self.out)
 
 
-async def started(person: Person | None, *arguments: str, environment: Mapping[str, str] | None = None) -> Process:
+async def started(
+    person: Person | None,
+    *arguments: str,
+    environment: Mapping[str, str] | None = None,
+    command: Sequence[str] = (sys.executable, "-m", "blobsight"),
+) -> Process:
     """`blobsight …`, under way against the person's cloud, or with no account named."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("AZURE_", "BLOBSIGHT_"))}
     clean |= {"AZURE_STORAGE_CONNECTION_STRING": person.cloud.front.connection_string} if person else {}
     return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "blobsight", *arguments),
-        stdin=PIPE,
-        stdout=PIPE,
-        stderr=PIPE,
-        cwd=ROOT,
-        env=clean | dict(environment or {}),
+        *command, *arguments, stdin=PIPE, stdout=PIPE, stderr=PIPE, cwd=ROOT, env=clean | dict(environment or {})
     )
 
 
 async def blobsight(
     person: Person | None, *arguments: str, stdin: str = "", environment: Mapping[str, str] | None = None
 ) -> Ran:
-    """Run `blobsight …` to its end."""
-    process = await started(person, *arguments, environment=environment)
+    """Run `blobsight …` to its end; without an environment of its own in a fork, which has imported everything."""
+    command = {"command": forks()} if environment is None and CAN_FORK else {}
+    process = await started(person, *arguments, environment=environment, **command)
     async with asyncio.timeout(PATIENCE_SECONDS):
         out, talk = await process.communicate(os.fsencode(stdin))
     ran = Ran(process.returncode or 0, out.decode(), talk.decode())

@@ -22,7 +22,7 @@ from pipeline.batches.batches import Batches
 from pipeline.batches.collecting import Collector
 from pipeline.batches.service import BatchService
 from pipeline.documents.facts import Picture, sent_pages
-from pipeline.errors import RetryableFailure
+from pipeline.errors import Failure, RetryableFailure
 from pipeline.job.analysis import Analyzer
 from pipeline.job.batched import BatchLane
 from pipeline.job.last_resort import LastResort
@@ -70,7 +70,7 @@ class Model:
         return self.replies.popleft() if self.replies else Reply("An answer.", "stop", "fake", None, 1, 1, None, None)
 
 
-def failing(failure: RetryableFailure) -> Callable[[], Any]:
+def failing(failure: Failure) -> Callable[[], Any]:
     async def fail() -> NoReturn:
         await asyncio.sleep(0)
         raise failure
@@ -186,7 +186,12 @@ class Workshop:
 
     def messages(self, allowed: Allowed | None = None) -> Messages:
         return Messages(
-            self.deliveries(), self.redriver, self.queue, images="shop-images", allowed=allowed or Allowed()
+            self.deliveries(),
+            self.last_resort,
+            self.redriver,
+            self.queue,
+            images="shop-images",
+            allowed=allowed or Allowed(),
         )
 
     def deliveries(self, pacing: Pacing | None = None, **options: Any) -> Deliveries:

@@ -113,7 +113,7 @@ var logAlerts = [
     severity: 1
     threshold: 0
     window: 'PT15M'
-    description: 'An image crashed each time it was tried, or a message was refused. Its result says "crashed". Why: docs/operations.md#poison-messages-and-crashes'
+    description: 'An image crashed each time it was tried. Its result says "crashed". Why: docs/operations.md#poison-messages-and-crashes'
     query: poisonQuery
   }
   {

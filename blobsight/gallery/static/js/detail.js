@@ -152,8 +152,9 @@ export class Detail {
   #showFound(found) {
     const result = found.result?.status ? found.result : null;
     const badge = $("detail-state");
-    badge.className = `badge ${found.expected ? "pending" : found.status}`;
-    badge.textContent = found.expected ? "Asked again" : (STATE_NAMES[found.status] ?? found.status);
+    const state = found.status === "pending" && found.in_batch_since ? "in_batch" : found.status;
+    badge.className = `badge ${found.expected ? "pending" : state}`;
+    badge.textContent = found.expected ? "Asked again" : (STATE_NAMES[state] ?? state);
     this.#showQuestion(found, result);
     this.#showAnswer(found, result);
     $("error-part").hidden = !result?.error;
@@ -222,6 +223,7 @@ export class Detail {
 
 function waiting(found) {
   if (typeof found.waits_until === "string") return `It waits on the queue until ${moment(found.waits_until)}.`;
+  if (found.in_batch_since) return `It waits for a batch to be answered, since ${moment(found.in_batch_since)}. Batches take up to a day; the answer appears here by itself.`;
   return "There is no answer yet. It appears here by itself.";
 }
 
@@ -239,9 +241,9 @@ function facts(found, result) {
     Pages: result?.source?.pages > 1 && `${number(result.pages_sent?.length ?? 1)} of ${number(result.source.pages)} sent`,
     Sent: sent?.format && `${sent.format.toUpperCase()}, ${sent.width} × ${sent.height} px${sent.transformed ? ", converted" : ", as it is"}`,
     Answered: result?.created_at && moment(result.created_at),
-    Model: result?.model && [result.model.model, result.model.deployment && `deployment ${result.model.deployment}`].filter(Boolean).join(", "),
+    Model: result?.model && [result.model.model, result.model.deployment && `deployment ${result.model.deployment}`, result.model.service_tier && `service tier ${result.model.service_tier}`].filter(Boolean).join(", "),
     Tokens: typeof usage.input_tokens === "number" && `${number(usage.input_tokens)} in, ${number(usage.output_tokens ?? 0)} out${usage.reasoning_tokens ? ` (${number(usage.reasoning_tokens)} reasoning)` : ""}${usage.cached_tokens ? `, ${number(usage.cached_tokens)} cached` : ""}`,
-    Cost: result && typeof usage.input_tokens === "number" && (found.cost ? `${money(found.cost)} at list price` : "price not known"),
+    Cost: result && typeof usage.input_tokens === "number" && (found.cost ? `${money(found.cost)} at list price${found.cost.tier === "default" ? "" : ` for ${found.cost.tier}`}` : "price not known"),
     Time: times.join(", "),
     Attempts: result?.attempts,
     Request: result?.model?.request_id,

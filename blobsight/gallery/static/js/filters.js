@@ -4,7 +4,7 @@ import { href } from "./address.js";
 import { $, STATE_NAMES, icon, leaf, make, number } from "./page.js";
 import { get } from "./server.js";
 
-const STATES = ["succeeded", "pending", "failed"];
+const STATES = ["succeeded", "pending", "in_batch", "failed"];
 
 export class Filters {
   #counted = {};
@@ -45,6 +45,7 @@ export class Filters {
     const rows = [facet("All", all, { ...view, state: [], code: [], image: null }, !view.state.length && !view.code.length)];
     for (const state of STATES) {
       const isChosen = view.state.includes(state);
+      if (state === "in_batch" && !counts[state] && !isChosen) continue; // most people have no batches
       const next = { ...view, state: isChosen ? [] : [state], code: [], image: null };
       rows.push(facet(STATE_NAMES[state], counts[state] ?? 0, next, isChosen, make("span", { class: `dot ${state}` })));
     }

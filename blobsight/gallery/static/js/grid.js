@@ -9,6 +9,7 @@ import { $, STATE_NAMES, calmly, leaf, number, printable } from "./page.js";
 import { get } from "./server.js";
 import { Windows } from "./windows.js";
 
+const WAITING = { pending: "Waiting for its answer", in_batch: "Waiting for a batch" };
 const NARROWEST = 216;
 const GAP = 16;
 const TEXT_HEIGHT = 112;
@@ -209,7 +210,7 @@ export class Grid {
     part("tile-name").title = printable(image.name);
     const answer = this.#windows.answer(image);
     if (answer === undefined) tile.dataset.shown = "";
-    part("tile-answer").textContent = answer ?? (image.state === "pending" ? "Waiting for its answer" : "");
+    part("tile-answer").textContent = answer ?? (WAITING[image.state] ?? "");
     const badge = part("badge");
     badge.className = `badge ${image.expected ? "pending" : image.state}`;
     badge.textContent = image.expected ? "Asked again" : (image.code ?? STATE_NAMES[image.state]);

@@ -30,7 +30,7 @@ export const counted = (value, noun) => `${number(value)} ${noun}${value === 1 ?
 export const moment = (text) => moments.format(new Date(text));
 export const leaf = (name) => printable(name.replace(/\/+$/, "").split("/").at(-1) || name);
 export const folderOf = (name) => printable(name.slice(0, name.lastIndexOf("/") + 1));
-export const STATE_NAMES = { pending: "Pending", succeeded: "Answered", failed: "Failed" };
+export const STATE_NAMES = { pending: "Pending", in_batch: "In a batch", succeeded: "Answered", failed: "Failed" };
 
 /** A blob's name with its control characters written out: those of a stranger's may turn its letters around. */
 export function printable(name) {

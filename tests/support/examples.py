@@ -1,0 +1,12 @@
+"""How many examples a property is tried with."""
+
+from hypothesis import settings
+
+FEWER = "fewer"
+"""The profile of `make quick`: a quarter of the examples, chosen anew in each run."""
+settings.register_profile(FEWER, max_examples=settings().max_examples // 4)
+
+
+def examples(count: int) -> settings:
+    """For a test whose property needs `count` examples instead of the usual 100, and as much time as they take."""
+    return settings(max_examples=max(1, count * settings().max_examples // 100), deadline=None)
