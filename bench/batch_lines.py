@@ -19,7 +19,7 @@ from azure.core.exceptions import ResourceExistsError
 from azure.storage.blob.aio import BlobServiceClient
 
 from bench.asking import QUESTION
-from bench.measure import Used, answer, used
+from bench.measure import Used, answer, peak_bytes, used
 from bench.pictures import jpeg_of
 from pipeline.batches.service import BatchService, InputFile
 from pipeline.composition import LINE_BLOCK_BYTES
@@ -35,13 +35,15 @@ FIRST_READ_BYTES = first_read_bytes(512 * 1024 * 1024, 32)
 
 
 def main(task: Mapping[str, Any]) -> dict[str, float]:
-    """Seconds of wall time and of processor time, and bytes above idle, of `lines` and of the `file`."""
+    """Seconds of wall time and of processor time, and bytes above idle, of `lines` and of the `file`; the most bytes
+    that the process held while it made the file (`rss`).
+    """
     if task["way"] == "bare":
         size, (lines, file) = _bare(task)
     else:
         return_freed_memory()
         size, (lines, file) = asyncio.run(_ours(task))
-    return {"bytes": size} | {
+    return {"bytes": size, "rss": peak_bytes()} | {
         f"{name}_{key}": getattr(use, key)
         for name, use in (("lines", lines), ("file", file))
         for key in ("wall", "cpu", "peak")
