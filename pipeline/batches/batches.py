@@ -47,7 +47,7 @@ class _Waiting:
 class Batches:
     """Sends lines in batches, and brings their replies back. One per process.
 
-    It holds the names of all lines, some 500 bytes each, and a few megabytes of what it sends.
+    It holds the names of all lines, some 600 bytes each, and a few megabytes of what it sends.
 
     Args:
         wait: seconds that the oldest line waits for others.

@@ -46,12 +46,16 @@ class Lines:
         Raises:
             RetryableFailure: they can't be listed now.
         """
+        same: dict[str, str] = {}
+        """Texts that many lines have, of which one is held: there may be hundreds of thousands of lines."""
         with translated(f"listing {PREFIX}"):
             async for page in listed(self._container, metadata=True, prefix=PREFIX):
                 for blob in page.blobs:
-                    yield ListedBlob(
-                        blob.name.removeprefix(PREFIX), blob.etag, blob.last_modified, blob.metadata, blob.size
-                    )
+                    facts = {
+                        same.setdefault(key, key): value if key == "claim" else same.setdefault(value, value)
+                        for key, value in blob.metadata.items()
+                    }
+                    yield ListedBlob(blob.name.removeprefix(PREFIX), blob.etag, blob.last_modified, facts, blob.size)
 
     async def note(self, line: ListedBlob, facts: Mapping[str, str]) -> bool:
         """Note `facts` with the line in place of those it has; False where it was changed meanwhile, or is gone. One
