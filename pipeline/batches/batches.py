@@ -108,7 +108,9 @@ class Batches:
         """Leave half of the lines of a shard to another one, where the quota has no place for it even while nothing
         else is in batches.
         """
-        busy = {stored.shard.deployment for stored in shards if stored.shard.state is State.SUBMITTED}
+        busy = {
+            stored.shard.deployment for stored in shards if stored.shard.state in (State.SUBMITTING, State.SUBMITTED)
+        }
         for stored in shards:
             shard, lines = stored.shard, waiting.sent[stored.shard.id]
             is_too_large = stored.is_above_quota and shard.refusals >= REFUSALS_BEFORE_HALVING
