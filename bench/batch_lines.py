@@ -78,10 +78,11 @@ async def _ours(task: Mapping[str, Any]) -> tuple[int, tuple[Used, Used]]:
         with used() as writing:
             for name in names:
                 size += await _write(lines, name, picture)
+        written = [line async for line in lines.all() if line.name in names]
 
         async def content() -> AsyncIterator[bytes]:
-            for name in names:
-                async for chunk in lines.read(name):
+            for line in written:
+                async for chunk in lines.read(line):
                     yield chunk
 
         with used() as sending:

@@ -280,6 +280,18 @@ async def test_a_quota_that_is_exceeded_minutes_later_is_waited_for(shop: BatchS
     assert await shop.deliver(*await shop.round()) == [Outcome.SUCCEEDED]
 
 
+async def test_a_line_that_another_run_has_taken_is_not_sent(shop: BatchShop) -> None:
+    """It would be in two batches."""
+    lines = shop.shop.lines
+    await shop.deliver(await shop.drop("a.png"))
+    (seen,) = [line async for line in lines.all()]
+    taken = await lines.note(seen, {**seen.metadata, "shard": "another"})
+    assert taken
+    assert not [chunk async for chunk in lines.read(seen)]
+    assert len(b"".join([chunk async for chunk in lines.read(taken)])) == taken.size
+    assert await lines.note(seen, {}) is None
+
+
 async def test_a_shard_that_is_above_the_quota_by_itself_is_halved(shop: BatchShop) -> None:
     """It would wait for three days, and be made as large again."""
     requests = [await shop.drop(f"{n}.png", picture(colour=colour)) for n, colour in enumerate(("red", "blue"))]

@@ -184,8 +184,11 @@ class BlobClient:
         *,
         decompress: bool = True,  # noqa: ARG002 - nothing here is compressed
         raw_response_hook: Callable[[Any], None] | None = None,
+        etag: str | None = None,
+        **_options: object,
     ) -> "_Stream":
         found = await self._found(raw_response_hook)
+        self._check(found, etag)
         return _Stream(found.properties(), found.content)
 
     async def _found(self, raw_response_hook: Callable[[Any], None] | None) -> _Blob:

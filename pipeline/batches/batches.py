@@ -176,8 +176,8 @@ class Batches:
         await self._note(stored, stored.shard)
 
         async def take(line: ListedBlob) -> None:
-            if await self._lines.note(line, {**line.metadata, "shard": shard_id}):
-                waiting.sent[shard_id][line.name] = line
+            if taken := await self._lines.note(line, {**line.metadata, "shard": shard_id}):
+                waiting.sent[shard_id][line.name] = taken
 
         await each(take, chosen)
         return stored
@@ -272,7 +272,7 @@ class Batches:
         async def content() -> AsyncIterator[bytes]:
             for line in lines:
                 length = 0
-                async for chunk in self._lines.read(line.name):
+                async for chunk in self._lines.read(line):
                     length += len(chunk)
                     yield chunk
                 if length != line.size:
