@@ -24,7 +24,7 @@ test: setup-dev ## Run every test; ARGS="tests/test_x.py" for some
 bench: setup-bench ## Measure everything against baselines in the same run; ARGS="--quick prepare" for less
 	@exec $(py) -m bench $(ARGS)
 
-simulate: setup-bench ## A million images over many instances that share a quota, on a clock that jumps; ARGS=--quick for less
+simulate: setup-bench ## A million images over many instances that share a quota, on a clock that jumps; ARGS=--quick for less, --nights for batches
 	@exec $(py) -m bench.simulation $(ARGS)
 
 chaos: setup-dev ## Thousands of uploads while everything fails; counts what became of each

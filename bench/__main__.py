@@ -13,7 +13,9 @@ from bench.measure import ContenderError, Row, Say, stop_contenders
 from localcloud.errors import LocalCloudError
 from localcloud.terminal import talk
 
-BENCHMARKS = ("model_leg", "whole_function", "prepare", "cold_start", "growth", "command_line", "gallery", "pages")
+BENCHMARKS = (
+    "model_leg", "whole_function", "prepare", "cold_start", "growth", "command_line", "gallery", "pages", "batch_file",
+)  # fmt: skip
 REPEATS = 3
 
 

@@ -106,7 +106,7 @@ def loaded_after(*rooms: str) -> dict[str, set[str]]:
     return {room: set(loaded) & KINDS for room, *loaded in map(str.split, done.stdout.splitlines())}
 
 
-@pytest.mark.parametrize("room", SDKS)
+@pytest.mark.parametrize("room", [room for room, sdks in SDKS.items() if sdks < KINDS])
 def test_a_room_loads_only_the_sdk_that_it_is_about(room: str) -> None:
     assert loaded_after(room)[room] <= SDKS[room]
 

@@ -321,6 +321,34 @@ async def test_a_quota_that_is_exceeded_minutes_later_is_waited_for(shop: BatchS
     assert await shop.deliver(*await shop.round()) == [Outcome.SUCCEEDED]
 
 
+async def test_a_line_that_another_run_has_taken_is_not_sent(shop: BatchShop) -> None:
+    """It would be in two batches."""
+    lines = shop.shop.lines
+    await shop.deliver(await shop.drop("a.png"))
+    (seen,) = [line async for line in lines.all()]
+    taken = await lines.note(seen, {**seen.metadata, "shard": "another"})
+    assert taken
+    assert not [chunk async for chunk in lines.read(seen)]
+    assert len(b"".join([chunk async for chunk in lines.read(taken)])) == taken.size
+    assert await lines.note(seen, {}) is None
+
+
+async def test_a_shard_that_is_above_the_quota_by_itself_is_halved(shop: BatchShop) -> None:
+    """It would wait for three days, and be made as large again."""
+    requests = [await shop.drop(f"{n}.png", picture(colour=colour)) for n, colour in enumerate(("red", "blue"))]
+    await shop.deliver(*requests)
+    for _ in range(3):
+        shop.model.batches.script.add("create_batch", TOKEN_LIMIT_AT_ONCE)
+        await shop.run(minutes=30)
+    assert not shop.model.batches.file_ids, "the file that was too large is gone"
+    for _ in range(3):
+        await shop.run(minutes=30)
+        await shop.ended()
+    assert [batch.total for batch in shop.model.batches.all.values()] == [1, 1]
+    assert await shop.deliver(*shop.returned()) == [Outcome.SUCCEEDED, Outcome.SUCCEEDED]
+    assert list(shop.billed.values()) == [1, 1]
+
+
 async def test_an_answer_that_is_lost_when_the_batch_is_created_is_no_second_batch(shop: BatchShop) -> None:
     shop.model.batches.script.add("create_batch", Dropped())
     await shop.deliver(await shop.drop("a.png"))

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from bench.simulation.batch_service import Conditions
 from bench.simulation.burst import Report, Scenario, Span, simulate
 from bench.simulation.host import Parallelism, parallelism
+from bench.simulation.night import Night, NightReport, spend
 
 BURST = Scenario(images=600, seed=5, instances=3, quota=1_000_000)
 """Three times as many images as the quota lets through in a minute."""
@@ -66,3 +68,44 @@ def test_parallelism_is_what_the_host_makes_of_its_settings() -> None:
         }
     }
     assert parallelism(host) == (Parallelism(32, 32, 0.0, 5), Parallelism(16, 8, 30.0, 4))
+
+
+NIGHT = Night(images=400, seed=5)
+"""Three files."""
+
+
+@cache
+def night() -> NightReport:
+    return spend(NIGHT)
+
+
+def test_a_night_by_batch_ends_with_each_image_paid_once() -> None:
+    report = night()
+    assert report.is_complete
+    assert report.deliveries == 2 * NIGHT.images
+    assert report.seen.files == 3
+    assert 190e6 < report.seen.largest <= 200e6
+    assert report.hours <= NIGHT.service.hours * 1.25 + 0.5
+    assert report.operations["blob write"] <= 8.5 * NIGHT.images
+
+
+@pytest.mark.parametrize(
+    "service",
+    [Conditions(quota=400_000), Conditions(quota=400_000, refuses_late=True)],
+    ids=["refused at once", "minutes later"],
+)
+def test_a_file_with_more_tokens_than_the_whole_quota_goes_in_parts(service: Conditions) -> None:
+    """It waited for three days, and its images were asked about anew."""
+    report = spend(replace(NIGHT, image_bytes=1_000, service=service))
+    assert report.is_complete
+    assert report.seen.most_enqueued <= 400_000
+    assert report.hours <= 3 * NIGHT.service.hours
+
+
+def test_the_default_lane_waits_no_longer_while_images_go_by_batch() -> None:
+    alone = spend(replace(NIGHT, images=0, others=40, per_second=NIGHT.per_second / 11))
+    both = spend(replace(NIGHT, others=40))
+    assert both.is_complete
+    assert alone.is_complete
+    assert both.waits["half"] <= alone.waits["half"] + 5
+    assert both.waits["longest"] <= alone.waits["longest"] + 10

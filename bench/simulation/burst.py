@@ -18,20 +18,11 @@ from PIL import Image
 from bench.measure import ROOT
 from bench.simulation.clock import now, seeded, virtually
 from bench.simulation.host import Listener, Parallelism, Queue, ScaleGroup, Uploads, parallelism
-from bench.simulation.model import Endpoint, SimulatedModel
+from bench.simulation.model import Endpoint
+from bench.simulation.process import deliveries
 from bench.simulation.service import Bucket, Service, Windows
-from bench.simulation.storage import Account, Container, Images, Operations, date
-from pipeline.composition import PATIENCE_SECONDS
-from pipeline.job.analysis import Analyzer
-from pipeline.job.last_resort import LastResort
-from pipeline.pacing.governor import Governor
+from bench.simulation.storage import Account, Container, Images, Operations
 from pipeline.settings import Settings
-from pipeline.storage.claims import Claims
-from pipeline.storage.marks import QueuedMarks
-from pipeline.storage.results import Results
-from pipeline.storage.uploads import Uploads as UploadedImages
-from pipeline.triggers.deliveries import Deliveries
-from pipeline.triggers.lanes import Lanes
 
 SAMPLE_EVERY = 60.0
 """Seconds between two looks at the queues."""
@@ -172,7 +163,7 @@ class _Cloud:
         self.requests = Queue(self.operations)
         self.account = Account(
             {
-                self.settings.input_container: Images(self.operations, _image()),
+                self.settings.input_container: Images(self.operations, small_image()),
                 self.settings.output_container: Container(self.operations, self._result),
                 self.settings.state_container: Container(self.operations, lambda *_: None),
             }
@@ -223,31 +214,9 @@ class _Cloud:
 
     def _starter(self, queue: Queue, allowed: Parallelism) -> Callable[[], Listener]:
         def start() -> Listener:
-            """One process of the app, as `pipeline.composition` puts it together."""
-            config, account, rng = self.settings, self.account, self.rng()
-            governor = Governor(most_in_flight=config.max_concurrency, patience=PATIENCE_SECONDS, rng=rng)
-            uploads = UploadedImages(account, config.input_container)  # type: ignore[arg-type]  # as much of the SDK as is used
-            results = Results(account, config.output_container)  # type: ignore[arg-type]
-            claims = Claims(account, config.state_container, config.claim_seconds)  # type: ignore[arg-type]
-            analyzer = Analyzer(
-                config,
-                uploads,
-                results,
-                claims,
-                SimulatedModel(self.endpoint, config.model_timeout_seconds, governor, rng),
-            )
-            deliveries = Deliveries(
-                analyzer,
-                LastResort(config.openai_deployment, uploads, results, claims),
-                self.requests,
-                QueuedMarks(account, config.state_container),  # type: ignore[arg-type]
-                governor,
-                lanes=Lanes.of(config),
-                retry_for=config.retry_for_seconds,
-                now=date,
-                rng=rng,
-            )
-            return Listener(queue, allowed, deliveries.handle, rng)
+            rng = self.rng()
+            process = deliveries(self.settings, self.account, self.endpoint, self.requests, rng)
+            return Listener(queue, allowed, process.handle, rng)
 
         return start
 
@@ -290,7 +259,7 @@ class _Cloud:
         return seconds
 
 
-def _image() -> bytes:
+def small_image() -> bytes:
     file = BytesIO()
     Image.new("RGB", (64, 48), "gray").save(file, "JPEG")
     return file.getvalue()

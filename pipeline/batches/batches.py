@@ -22,10 +22,16 @@ logger = logging.getLogger("pipeline.batches")  # a name that people's queries m
 type Problem = Literal["operator", "quota", "passing"]
 """Why a shard does not go on: the operator has to fix something; the queue of batches is full; or it may go on at the
 next run. The alert stuck-batches goes by it (infra/bicep/modules/alerts.bicep)."""
-_FULL = frozenset({"token_limit_exceeded", "too_many_tasks"})
+ABOVE_QUOTA = "token_limit_exceeded"
+_FULL = frozenset({ABOVE_QUOTA, "too_many_tasks"})
+REFUSALS_BEFORE_HALVING = 3
+"""Of a shard that no other batch of the app is in the way of: those of others may be."""
 
 RUN_SECONDS = 1200.0
 """One run's time, inside functionTimeout; the next one goes on where it stopped."""
+SHARDS_AT_A_TIME = 4
+"""Shards that are taken on side by side: most are only looked at, and hundreds may be at the service. Each that is
+uploaded or collected meanwhile takes a few megabytes."""
 
 
 @dataclass(slots=True)
@@ -41,7 +47,7 @@ class _Waiting:
 class Batches:
     """Sends lines in batches, and brings their replies back. One per process.
 
-    It holds the names of all lines, some 500 bytes each, and a few megabytes of what it sends.
+    It holds the names of all lines, some 600 bytes each, and a few megabytes of what it sends.
 
     Args:
         wait: seconds that the oldest line waits for others.
@@ -81,12 +87,15 @@ class Batches:
         waiting = await self._waiting()
         held_up = set()
         """Deployments that take no further batch for now."""
-        for stored in shards:
-            if asyncio.get_running_loop().time() > deadline:
-                return
-            await self._go_on(stored, waiting)
+
+        async def go_on(stored: _Stored) -> None:
+            if asyncio.get_running_loop().time() <= deadline:
+                await self._go_on(stored, waiting)
             if stored.shard.is_unsent:
                 held_up.add(stored.shard.deployment)
+
+        await each(go_on, shards, at_a_time=SHARDS_AT_A_TIME)
+        await self._halve_those_above_the_quota(shards, waiting)
         send_now = bool(waiting.unsent) and await self._shards.take_send_now()
         for deployment, lines in waiting.unsent.items():
             while (chosen := self._next_shard(lines, send_now=send_now)) and deployment not in held_up:
@@ -98,20 +107,48 @@ class Batches:
                 if stored.shard.is_unsent:
                     held_up.add(deployment)
 
+    async def _halve_those_above_the_quota(self, shards: "Iterable[_Stored]", waiting: _Waiting) -> None:
+        """Leave half of the lines of a shard to another one, where the quota has no place for it even while nothing
+        else is in batches.
+        """
+        busy = {
+            stored.shard.deployment for stored in shards if stored.shard.state in (State.SUBMITTING, State.SUBMITTED)
+        }
+        for stored in shards:
+            shard, lines = stored.shard, waiting.sent[stored.shard.id]
+            is_too_large = stored.is_above_quota and shard.refusals >= REFUSALS_BEFORE_HALVING
+            if not is_too_large or shard.deployment in busy or len(lines) == 1:
+                continue
+            logger.info("The shard %s is above the quota of enqueued tokens by itself: it is halved.", shard.id)
+            try:
+                await self._service.delete_file(str(shard.file_id))
+                await self._note(stored, shard.at(State.FILLING, file_id=None))
+            except (_Overtaken, RetryableFailure):
+                continue
+
+            async def leave(line: ListedBlob) -> None:
+                facts = {name: value for name, value in line.metadata.items() if name != "shard"}
+                await self._lines.note(line, facts)
+
+            await each(leave, list(lines.values())[len(lines) // 2 :])
+
     async def _unfinished(self) -> "list[_Stored]":
         unfinished = []
-        for blob in await self._shards.listed():
+
+        async def read(blob: ListedBlob) -> None:
             if DONE in blob.metadata:
                 if blob.last_modified < self._now() - SHOWN_FOR:
                     await self._shards.delete(blob.name)
-                continue
+                return
             body, etag = await self._shards.read(blob.name) or (b"", "")
             shard = Shard.from_json(body)
             if shard is None or shard.id != blob.name:
                 logger.warning("The shard %s can't be read and is left alone.", ascii(blob.name[:100]))
             else:
                 unfinished.append(_Stored(shard, etag))
-        return unfinished
+
+        await each(read, await self._shards.listed())
+        return sorted(unfinished, key=lambda stored: stored.shard.id)
 
     async def _waiting(self) -> _Waiting:
         waiting = _Waiting()
@@ -142,8 +179,8 @@ class Batches:
         await self._note(stored, stored.shard)
 
         async def take(line: ListedBlob) -> None:
-            if await self._lines.note(line, {**line.metadata, "shard": shard_id}):
-                waiting.sent[shard_id][line.name] = line
+            if taken := await self._lines.note(line, {**line.metadata, "shard": shard_id}):
+                waiting.sent[shard_id][line.name] = taken
 
         await each(take, chosen)
         return stored
@@ -157,6 +194,7 @@ class Batches:
         except _Overtaken:
             logger.info("The shard %s is taken on by another run.", stored.shard.id)
         except Refused as refusal:
+            stored.is_above_quota = refusal.code == ABOVE_QUOTA
             _warn(stored.shard, _why(refusal.code), refusal.message)
             await self._note_quietly(stored, stored.shard.refused(refusal.message, self._now(), self._poll_every))
         except RetryableFailure as failure:
@@ -224,9 +262,10 @@ class Batches:
             await self._note(stored, shard.at(State.ENDED, ended_at=now, status="gone"))
             return True
         seen = shard.seen(status, now, self._poll_every)
-        if seen != shard.model_copy(update={"checked_at": now}):
+        if shard.is_news(seen):
             await self._note(stored, seen)
         if status.may_be_taken_later:
+            stored.is_above_quota = status.code == ABOVE_QUOTA
             _warn(shard, _why(status.code), seen.problem or "The batch failed.")
         if not status.has_ended and status.status != "cancelling" and (shard.cancel_asked or shard.is_too_late(now)):
             await self._service.cancel(status.id)
@@ -236,7 +275,7 @@ class Batches:
         async def content() -> AsyncIterator[bytes]:
             for line in lines:
                 length = 0
-                async for chunk in self._lines.read(line.name):
+                async for chunk in self._lines.read(line):
                     length += len(chunk)
                     yield chunk
                 if length != line.size:
@@ -265,6 +304,8 @@ class _Stored:
     etag: str | None
     is_polled: bool = False
     """In this run."""
+    is_above_quota: bool = False
+    """In this run it was refused for the quota of enqueued tokens."""
 
 
 class _Overtaken(Exception):

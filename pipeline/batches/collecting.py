@@ -169,9 +169,9 @@ class Collector:
         left.pop(line.name, None)
 
 
-async def each[T](work: Callable[[T], Awaitable[None]], items: Iterable[T]) -> None:
+async def each[T](work: Callable[[T], Awaitable[None]], items: Iterable[T], *, at_a_time: int = AT_A_TIME) -> None:
     """Do the `work` on all `items`, a few at a time; then raise the first failure, if there is one."""
-    slots = asyncio.Semaphore(AT_A_TIME)
+    slots = asyncio.Semaphore(at_a_time)
 
     async def one(item: T) -> None:
         async with slots:

@@ -39,6 +39,9 @@ PAUSES = (1, 5, 15, 30)
 """Minutes after a refusal to take a batch, before the next try; the last one again and again. Where the service is
 polled more often than once a minute, as on a laptop, they are polls."""
 
+NEWS = 0.05
+"""Part of a batch's lines; so many more with a reply are worth a write of the shard."""
+
 
 class State(StrEnum):
     FILLING = "filling"
@@ -134,6 +137,12 @@ class Shard(BaseModel):
         files = {"output_file_id": status.output_file_id, "error_file_id": status.error_file_id}
         ended = self.at(State.ENDED, **facts, **files, ended_at=now)
         return ended.model_copy(update={"problem": short(status.problem, 500) if status.problem else None})
+
+    def is_news(self, seen: Self) -> bool:
+        """Whether `seen`, the same shard after another look, says more than this one; the first few lines do not."""
+        progress = abs(seen.completed + seen.failed - self.completed - self.failed)
+        counts = {"checked_at": seen.checked_at, "completed": seen.completed, "failed": seen.failed}
+        return progress >= max(1.0, self.lines * NEWS) or seen != self.model_copy(update=counts)
 
     def is_too_late(self, now: datetime) -> bool:
         """Whether the service has had it for longer than any batch takes."""

@@ -1,6 +1,8 @@
 """Lines of batches: one blob for each question that waits to be sent in a batch, or was sent and has no reply yet."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from dataclasses import replace
+from typing import Any
 
 from azure.core import MatchConditions
 from azure.core.exceptions import ResourceModifiedError, ResourceNotFoundError
@@ -46,39 +48,44 @@ class Lines:
         Raises:
             RetryableFailure: they can't be listed now.
         """
+        same: dict[str, str] = {}
+        """Texts that many lines have, of which one is held: there may be hundreds of thousands of lines."""
         with translated(f"listing {PREFIX}"):
             async for page in listed(self._container, metadata=True, prefix=PREFIX):
                 for blob in page.blobs:
-                    yield ListedBlob(
-                        blob.name.removeprefix(PREFIX), blob.etag, blob.last_modified, blob.metadata, blob.size
-                    )
+                    facts = {
+                        same.setdefault(key, key): value if key == "claim" else same.setdefault(value, value)
+                        for key, value in blob.metadata.items()
+                    }
+                    yield ListedBlob(blob.name.removeprefix(PREFIX), blob.etag, blob.last_modified, facts, blob.size)
 
-    async def note(self, line: ListedBlob, facts: Mapping[str, str]) -> bool:
-        """Note `facts` with the line in place of those it has; False where it was changed meanwhile, or is gone. One
-        storage request.
+    async def note(self, line: ListedBlob, facts: Mapping[str, str]) -> ListedBlob | None:
+        """Note `facts` with the line in place of those it has; the line as it is then. None where it was changed
+        meanwhile, or is gone. One storage request.
 
         Raises:
             RetryableFailure: it can't be changed now.
         """
         with translated(f"changing {PREFIX}{line.name}"):
             try:
-                await self._container.get_blob_client(f"{PREFIX}{line.name}").set_blob_metadata(
-                    dict(facts), etag=f'"{line.etag}"', match_condition=MatchConditions.IfNotModified
+                noted = await self._container.get_blob_client(f"{PREFIX}{line.name}").set_blob_metadata(
+                    dict(facts), **_still(line)
                 )
             except (ResourceModifiedError, ResourceNotFoundError):
-                return False
-        return True
+                return None
+        return replace(line, etag=str(noted["etag"]).strip('"'), metadata=facts)
 
-    async def read(self, name: str) -> AsyncIterator[bytes]:
-        """The bytes of the line `name`, a few megabytes at a time; none where it is gone.
+    async def read(self, line: ListedBlob) -> AsyncIterator[bytes]:
+        """The bytes of the line, a few megabytes at a time; none where it was changed meanwhile, or is gone.
 
         Raises:
             RetryableFailure: it can't be read now.
         """
-        with translated(f"reading {PREFIX}{name}"):
+        with translated(f"reading {PREFIX}{line.name}"):
+            blob = self._container.get_blob_client(f"{PREFIX}{line.name}")
             try:
-                stream = await self._container.get_blob_client(f"{PREFIX}{name}").download_blob(decompress=False)
-            except ResourceNotFoundError:
+                stream = await blob.download_blob(decompress=False, **_still(line))
+            except (ResourceModifiedError, ResourceNotFoundError):
                 return
             async for chunk in stream.chunks():
                 yield chunk
@@ -94,3 +101,7 @@ class Lines:
                 await self._container.delete_blob(f"{PREFIX}{name}")
             except ResourceNotFoundError:
                 return
+
+
+def _still(line: ListedBlob) -> dict[str, Any]:
+    return {"etag": f'"{line.etag}"', "match_condition": MatchConditions.IfNotModified}
