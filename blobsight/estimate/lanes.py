@@ -122,8 +122,15 @@ def _part(money: Range | None, tier: str) -> Range | None:
 
 
 def _said(low: timedelta, high: timedelta) -> str:
-    least, most = (span(time) if time > timedelta(minutes=1) else "a minute" for time in (low, high))
+    least, most = _minutes(low), _minutes(high)
     return f"about {most}" if least == most else f"{least} to {most}"
+
+
+def _minutes(time: timedelta) -> str:
+    """As `span`, but rounded up to whole minutes where that says seconds."""
+    if time <= timedelta(minutes=1):
+        return "a minute"
+    return "2 minutes" if time < timedelta(minutes=2) else span(time)
 
 
 def _hours(time: timedelta) -> float:
