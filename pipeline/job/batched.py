@@ -113,12 +113,13 @@ class BatchLane:
         host: of the model's endpoint, which results name.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a process has
         self,
         model: "VisionModel",
         lines: Lines,
         deployment: str | None,
         tokens: DailyTokens | None = None,
+        *,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         host: str | None = None,
     ) -> None:
