@@ -234,8 +234,9 @@ async def test_the_tier_is_given_at_the_upload_and_at_a_retry(person: Person) ->
     blob = person.blobs.get_blob_client("images", "cli-batch/receipt.jpg")
     assert (await blob.get_blob_properties()).metadata["service_tier"] == "batch"
     assert (await person.result("cli-batch/receipt.jpg"))["model"]["service_tier"] == "batch"
-    dry = await blobsight(person, "retry", "cli-batch/", "--all", "--service-tier", "batch", "--dry-run", "--json")
-    full = await blobsight(person, "retry", "cli-batch/", "--all", "--dry-run", "--json")
+    dry_run = ("retry", "cli-batch/", "--all", "--model", "gpt-5.1", "--dry-run", "--json")
+    dry = await blobsight(person, *dry_run, "--service-tier", "batch")
+    full = await blobsight(person, *dry_run)
     half, whole = (ran.json()["estimated_usd"] for ran in (dry, full))
     assert half == pytest.approx([price / 2 for price in whole])
     assert ", tier batch: " in dry.talk
