@@ -81,6 +81,11 @@ async def test_what_waits_and_every_batch_are_listed_until_a_day_after_they_are_
     assert datetime.fromisoformat(found["due"]) - datetime.fromisoformat(found["submitted"]) == timedelta(days=1)
 
 
+async def test_options_may_come_before_the_command(shop: BatchShop) -> None:
+    before = await blobsight(shop.shop.person, "batches", *PLACE, "send")
+    assert (before.status, before.talk) == (0, (await run(shop, "batches", "send")).talk)
+
+
 async def test_a_done_batch_is_listed_as_such(shop: BatchShop) -> None:
     await shop.through(await shop.drop("a.png"))
     ((_, state, _, _, _, _, answered, when, _),) = (await run(shop, "batches", "list")).lines

@@ -109,8 +109,8 @@ def _batch(estimate: Estimate, quotas: Quotas) -> Lane:
         time=f"within {high / _HOUR:,.4g} hours as a rule: {counted(files, 'file')}, {counted(waves, 'wave')}",
         condition="the app has a deployment for batches, and the service keeps to the"
         f" {WINDOW / _HOUR:g} hours that it means to take for each; often it takes fewer, and it may take"
-        f" more. A quota of {quotas.enqueued_tokens:,} enqueued tokens takes them in {counted(waves, 'wave')}: give yours"
-        " with --enqueued-tokens.",
+        f" more. A quota of {quotas.enqueued_tokens:,} enqueued tokens takes them in {counted(waves, 'wave')}: give"
+        " yours with --enqueued-tokens.",
         more={"files": files, "waves": waves, "enqueued_tokens": quotas.enqueued_tokens},
     )
 
