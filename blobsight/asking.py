@@ -34,6 +34,12 @@ class Asked:
     def __bool__(self) -> bool:
         return self.text is not None or self.options != Options()
 
+    @property
+    def is_another_question(self) -> bool:
+        """Whether this changes what is asked, and not only how its answer is bought."""
+        options = self.options.model_copy(update=dict.fromkeys(("service_tier", "tier_fallback", "flex_patience")))
+        return self.text is not None or options != Options()
+
     def metadata(self) -> dict[str, str]:
         """Return the question as blob metadata: ASCII, so that it survives HTTP, and decoded by the pipeline unchanged.
 

@@ -111,8 +111,9 @@ def retry(  # noqa: PLR0913 - one for each option
     same image is never paid twice: with --all and no new question, the model is asked only where the question has
     changed, for example by another _instructions.md. You can stop at any time and run it again.
 
-    The codes: unsupported_image, empty_blob, unreadable_blob, image_too_large, corrupt_image, invalid_instructions,
-    content_filtered, model_refused, empty_answer, invalid_answer, request_rejected, retries_exhausted, crashed.
+    The codes: unsupported_image, empty_blob, unreadable_blob, image_too_large, corrupt_image, too_many_pages,
+    invalid_instructions, content_filtered, model_refused, empty_answer, invalid_answer, request_rejected,
+    retries_exhausted, crashed.
 
     \b
     blobsight retry --code retries_exhausted --code crashed     once the cause is fixed
@@ -215,7 +216,7 @@ def _left_alone(state: ImageState, choice: Choice, youngest: datetime) -> str | 
         return f"were uploaded within the last {choice.older_than.total_seconds() / 60:g} minutes (--older-than)"
     # The app would take such a request for a repeated upload event.
     own_question = state.state is State.SUCCEEDED and state.origin == Origin.REQUEST
-    if choice.chosen is Chosen.ALL and own_question and not choice.asked:
+    if choice.chosen is Chosen.ALL and own_question and not choice.asked.is_another_question:
         return "were asked with instructions of their own by an earlier retry (give --instructions to ask anew)"
     return None
 
@@ -268,7 +269,7 @@ async def _say_what(account: Account, found: Sequence[ImageState], choice: Choic
     if not cost.images:
         say("Cost: nothing. None of them is an image that can be sent to the model.")
         return cost
-    at_most = choice.chosen is Chosen.ALL and not choice.asked
+    at_most = choice.chosen is Chosen.ALL and not choice.asked.is_another_question
     free = len(found) - cost.images
     others = f"; the other{f' {free:,} cost' if free > 1 else ' costs'} nothing" if free > 0 else ""
     say(f"Cost{', if every question has changed' if at_most else ''}: {cost.in_short}{others}")

@@ -427,7 +427,10 @@ def _result_sections(result: Mapping[str, Any]) -> Iterator[tuple[str, list[str]
     if error:
         what = ": ".join(filter(None, [error.get("code"), error.get("message")]))
         yield "Error", [shortened(what, MOST_OF_A_MESSAGE), *_details(error)]
-    yield "Cost", _cost_lines(_of(result, "usage"), _of(result, "timings_ms"), _of(result, "model"))
+    cost = _cost_lines(_of(result, "usage"), _of(result, "timings_ms"), _of(result, "model"))
+    if answer.get("reused_from"):
+        cost.insert(0, "paid for an earlier version: the same bytes, asked the same question")
+    yield "Cost", cost
 
 
 def _pages_sent(result: Mapping[str, Any]) -> list[str]:

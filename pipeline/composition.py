@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 from azure.core.credentials_async import AsyncTokenCredential
@@ -124,7 +125,9 @@ def _analyzer(config: Settings, stores: _Stores, model: VisionModel, tokens: Dai
         stores.results,
         stores.claims,
         model,
-        batch_lane=BatchLane(model, stores.lines, config.batch_deployment, tokens),
+        batch_lane=BatchLane(
+            model, stores.lines, config.batch_deployment, tokens, host=urlsplit(config.openai_endpoint).hostname
+        ),
         instruction_files=stores.instructions,
         patience=PATIENCE_SECONDS,
     )

@@ -249,7 +249,7 @@ class Tiers(_Group):
 
 
 class Batches(_Group):
-    """Batches, for the tier `batch` ([how they work](scaling.md#half-price))."""
+    """Batches, for the tier `batch`. [Half price](scaling.md#half-price) says when they pay."""
 
     batch_deployment: str | None = Field(None, alias="BATCH_DEPLOYMENT", examples=["vision-batch"])
     """The deployment, of the SKU GlobalBatch or DataZoneBatch, that answers in batches for `AZURE_OPENAI_DEPLOYMENT`.

@@ -35,7 +35,7 @@ async def test_an_image_that_goes_by_batch_gets_its_result_from_the_running_app(
     result = await person.result("batch/one.png")
     assert result["status"] == "succeeded"
     assert result["answer"]["text"] == "You asked: By batch?"
-    assert result["model"]["service_tier"] == "batch"
+    assert (result["model"]["service_tier"], result["model"]["endpoint"]) == ("batch", "127.0.0.1")
     assert not person.asked("By batch?"), "the default lane was not asked"
 
 

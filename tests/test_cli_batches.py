@@ -81,6 +81,11 @@ async def test_what_waits_and_every_batch_are_listed_until_a_day_after_they_are_
     assert datetime.fromisoformat(found["due"]) - datetime.fromisoformat(found["submitted"]) == timedelta(days=1)
 
 
+async def test_options_may_come_before_the_command(shop: BatchShop) -> None:
+    before = await blobsight(shop.shop.person, "batches", *PLACE, "send")
+    assert (before.status, before.talk) == (0, (await run(shop, "batches", "send")).talk)
+
+
 async def test_a_done_batch_is_listed_as_such(shop: BatchShop) -> None:
     await shop.through(await shop.drop("a.png"))
     ((_, state, _, _, _, _, answered, when, _),) = (await run(shop, "batches", "list")).lines
@@ -234,8 +239,9 @@ async def test_the_tier_is_given_at_the_upload_and_at_a_retry(person: Person) ->
     blob = person.blobs.get_blob_client("images", "cli-batch/receipt.jpg")
     assert (await blob.get_blob_properties()).metadata["service_tier"] == "batch"
     assert (await person.result("cli-batch/receipt.jpg"))["model"]["service_tier"] == "batch"
-    dry = await blobsight(person, "retry", "cli-batch/", "--all", "--service-tier", "batch", "--dry-run", "--json")
-    full = await blobsight(person, "retry", "cli-batch/", "--all", "--dry-run", "--json")
+    dry_run = ("retry", "cli-batch/", "--all", "--model", "gpt-5.1", "--dry-run", "--json")
+    dry = await blobsight(person, *dry_run, "--service-tier", "batch")
+    full = await blobsight(person, *dry_run)
     half, whole = (ran.json()["estimated_usd"] for ran in (dry, full))
     assert half == pytest.approx([price / 2 for price in whole])
     assert ", tier batch: " in dry.talk

@@ -18,7 +18,7 @@ from support.terminal import blobsight
 from blobsight.account import Place
 from blobsight.estimate.estimating import ASSUMED_OUTPUT, SAMPLE, Assumptions, estimate_blobs, estimated
 from blobsight.estimate.experience import learned
-from blobsight.estimate.lanes import Quotas, lanes_of
+from blobsight.estimate.lanes import Quotas, _said, lanes_of
 from blobsight.estimate.measuring import HEADS, Size, file_sizes
 from blobsight.estimate.ranges import Range
 from blobsight.estimate.text_tokens import MESSAGE_FORMAT, text_tokens
@@ -269,6 +269,8 @@ def test_the_time_of_each_tier_follows_from_its_quota() -> None:
     # With few tokens each, requests are what the quota counts.
     tiny = lanes_of(answer, Quotas(tokens_per_minute=1_000_000), max_output_tokens=1)
     assert tiny["default"].low == timedelta(minutes=100)
+    assert _said(timedelta(seconds=50), timedelta(seconds=64)) == "a minute to 2 minutes"
+    assert _said(timedelta(seconds=50), timedelta(seconds=51)) == "about a minute"
 
 
 def test_the_price_of_a_tier_is_a_part_of_the_list_price_or_not_known() -> None:

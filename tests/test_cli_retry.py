@@ -205,9 +205,16 @@ async def test_images_queued_by_an_earlier_retry_are_left_alone_and_counted(shop
     """The app takes a request that asks nothing of its own for the upload's event, come again."""
     request = await shop.drop("a.png")
     await shop.analyzer.analyze(request.model_copy(update={"instructions": "Something else?"}))
-    ran = await retry(shop, "--all", "--yes")
-    assert "Left out: 1 that were asked with instructions of their own by an earlier retry" in ran.talk
+    for nothing_new in ((), ("--service-tier", "flex")):
+        ran = await retry(shop, "--all", "--yes", *nothing_new)
+        assert "Left out: 1 that were asked with instructions of their own by an earlier retry" in ran.talk
     assert await shop.queued() == []
+
+
+async def test_another_tier_alone_costs_nothing_where_the_question_is_the_same(shop: Workshop) -> None:
+    await shop.analyzer.analyze(await shop.drop("a.png"))
+    ran = await retry(shop, "--all", "--service-tier", "flex", "--yes")
+    assert "Cost, if every question has changed: 1 image" in ran.talk
 
 
 async def test_a_failed_retry_with_instructions_says_that_they_are_not_asked_again(shop: Workshop) -> None:

@@ -76,6 +76,15 @@ async def test_show_prints_all_parts_of_a_result(person: Person) -> None:
     }
 
 
+async def test_show_says_that_an_answer_was_paid_for_earlier(person: Person) -> None:
+    for tier in ("default", "flex"):
+        etag = await person.drop("show/tier.png", picture(), {"instructions": "Paid?", "service_tier": tier})
+        await person.result("show/tier.png", etag=etag)
+        shown = (await blobsight(person, "show", "show/tier.png")).out
+        assert ("paid for an earlier version" in shown) == (tier == "flex")
+    assert len(person.asked("Paid?")) == 1
+
+
 async def test_show_prints_a_failure_with_its_message_and_details(person: Person) -> None:
     await person.drop("show/text.txt.png", b"This is not an image.")
     error = (await person.result("show/text.txt.png"))["error"]

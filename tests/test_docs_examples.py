@@ -25,11 +25,16 @@ from support.person import ROOT, Person
 from support.pictures import picture
 
 from localcloud.model import Answer
+from pipeline.documents.choice import NoSuchPages, PageChoice
+from pipeline.documents.refusals import no_such_pages
 from pipeline.errors import ErrorCode, PermanentFailure
 from pipeline.instructions import InstructionSources, Origin
 from pipeline.instructions.files import MAX_FILE_BYTES, parse_file
 from pipeline.instructions.options import NAMES, Options
 from pipeline.instructions.sources import CACHE_SECONDS
+from pipeline.job.asking import Asking
+from pipeline.job.requests import Request
+from pipeline.job.work import NotAsked
 from pipeline.model.original import not_taken
 from pipeline.model.question import Buying, Question
 from pipeline.model.reasons import reason_in
@@ -37,6 +42,7 @@ from pipeline.model.refusals import refusal
 from pipeline.names import image_of_sidecar, result_name, wants_result
 from pipeline.result import Result
 from pipeline.schemas import AnswerSchema, InvalidSchema
+from pipeline.settings import Settings
 
 PAGES = {name: (ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("instructions.md", "results.md")}
 INSTRUCTIONS, RESULTS = PAGES.values()
@@ -259,6 +265,27 @@ MALFORMED: list[tuple[dict[str, bytes], dict[str, str]]] = [
 ]
 
 
+async def not_allowed() -> list[str]:
+    """The messages about options that are well written, and that the app does not take."""
+    needed = ("DataStorage__blobServiceUri", "DataStorage__queueServiceUri", "AZURE_OPENAI_ENDPOINT")
+    environment = {**dict.fromkeys(needed, "https://a.example"), "AZURE_OPENAI_DEPLOYMENT": "vision"}
+    batches = {"BATCH_DEPLOYMENT": "vision-batch", "ALLOWED_DEPLOYMENTS": "another"}
+    said = []
+    for settings, metadata in (
+        ({}, {"service_tier": "priority"}),
+        ({"LOCKED_OPTIONS": "detail"}, {"detail": "low"}),
+        ({}, {"service_tier": "batch"}),
+        (batches, {"service_tier": "batch", "deployment": "another"}),
+    ):
+        asking = Asking(Settings.from_environment(environment | settings), Container())
+        found = await asking.about("x.jpg", metadata, Request(container="images", name="x.jpg"))
+        assert isinstance(found, NotAsked)
+        said.append(found.failure.message)
+    with pytest.raises(NoSuchPages) as none:
+        PageChoice.parse("9").numbers(2)
+    return [*said, no_such_pages("PDF", 2, str(none.value)).message]
+
+
 async def test_every_invalid_instructions_message_is_explained() -> None:
     """Each message matches a row of the table, and each row a message."""
     said = []
@@ -272,6 +299,7 @@ async def test_every_invalid_instructions_message_is_explained() -> None:
     unsold = b'{"error": {"message": "Unsupported service_tier: flex", "param": "service_tier"}}'
     said.append(refusal(reason_in(400, {}, unsold, at_flex), {}, at_flex).message)
     said.append(not_taken(Question("?", "vision", "", "original", 100)).message)
+    said += await not_allowed()
     explained = first_column(INSTRUCTIONS, "## When the result says invalid_instructions")
     patterns = {row: re.compile(".*".join(map(re.escape, row.split("…")))) for row in explained}
     assert [message for message in said if not any(p.search(message) for p in patterns.values())] == []

@@ -3,6 +3,7 @@
 import asyncio
 import csv
 import io
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -146,6 +147,8 @@ async def test_answers_are_exported_by_page(person: Person, tmp_path: Path) -> N
         ("pages/export/a.pdf", "2", "You asked: Exported?"),
         ("pages/export/b.png", "", "You asked: Exported?"),
     ]
+    of_one = await blobsight(person, "results", "pages/export/a.pdf", "--by-page")
+    assert [json.loads(row)["page"] for row in of_one.out.splitlines()] == [1, 2]
 
 
 async def test_a_page_that_fails_costs_only_itself_and_a_rerun_asks_only_about_it(person: Person) -> None:

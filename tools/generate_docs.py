@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo  # noqa: E402
 
 from blobsight.cli import blobsight  # noqa: E402
 from pipeline import result  # noqa: E402
-from pipeline.settings import DEFAULT_SYSTEM_PROMPT, Listed, ModelUrl, ServiceUrl, Settings, StorageName  # noqa: E402
+from pipeline.settings import DEFAULT_SYSTEM_PROMPT, Listed, ModelUrl, PollSeconds, ServiceUrl, Settings, StorageName  # noqa: E402
 
 SETTINGS_HEAD = """# Settings
 
@@ -79,6 +79,7 @@ _ALLOWED_TEXTS = {
     str(ModelUrl): "an `https://` address without a path, or with `/openai/v1`; `http://` only of this machine",
     str(StorageName | None): "3 to 63 lowercase letters, digits and single hyphens",
     str(StorageName): "3 to 63 lowercase letters, digits and single hyphens",
+    str(PollSeconds): "a part of a minute, such as 20, or whole minutes that are a part of an hour, such as 300",
 }
 
 

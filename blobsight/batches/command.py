@@ -23,12 +23,15 @@ TRIES = 5
 
 
 class Group(click.Group):
-    """Without the name of a command it is `list`."""
+    """Without the name of a command it is `list`; options may come before the name."""
 
     @override
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if not args or args[0] not in {*self.commands, *ctx.help_option_names}:
-            args = ["list", *args]
+            name = next((arg for arg in args if arg in self.commands), None)
+            if name:
+                args.remove(name)
+            args = [name or "list", *args]
         return super().parse_args(ctx, args)
 
 

@@ -102,9 +102,6 @@ def _batch(estimate: Estimate, quotas: Quotas) -> Lane:
     waves = math.ceil((estimate.image_tokens.high + estimate.prompt_tokens) / quotas.enqueued_tokens)
     wait = timedelta(seconds=Settings.model_fields["batch_wait_seconds"].default)
     high = wait + waves * WINDOW
-    one_by_one = (
-        f" Its quota of {quotas.enqueued_tokens:,} enqueued tokens takes them in {waves:,} waves." if waves > 1 else ""
-    )
     return Lane(
         money=_part(estimate.money, "batch"),
         low=wait,
@@ -112,7 +109,8 @@ def _batch(estimate: Estimate, quotas: Quotas) -> Lane:
         time=f"within {high / _HOUR:,.4g} hours as a rule: {counted(files, 'file')}, {counted(waves, 'wave')}",
         condition="the app has a deployment for batches, and the service keeps to the"
         f" {WINDOW / _HOUR:g} hours that it means to take for each; often it takes fewer, and it may take"
-        f" more.{one_by_one} Give your quota with --enqueued-tokens.",
+        f" more. A quota of {quotas.enqueued_tokens:,} enqueued tokens takes them in {counted(waves, 'wave')}: give"
+        " yours with --enqueued-tokens.",
         more={"files": files, "waves": waves, "enqueued_tokens": quotas.enqueued_tokens},
     )
 
@@ -122,8 +120,15 @@ def _part(money: Range | None, tier: str) -> Range | None:
 
 
 def _said(low: timedelta, high: timedelta) -> str:
-    least, most = (span(time) if time > timedelta(minutes=1) else "a minute" for time in (low, high))
+    least, most = _minutes(low), _minutes(high)
     return f"about {most}" if least == most else f"{least} to {most}"
+
+
+def _minutes(time: timedelta) -> str:
+    """As `span`, but rounded up to whole minutes where that says seconds."""
+    if time <= timedelta(minutes=1):
+        return "a minute"
+    return "2 minutes" if time < timedelta(minutes=2) else span(time)
 
 
 def _hours(time: timedelta) -> float:

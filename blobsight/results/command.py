@@ -102,7 +102,7 @@ def results(  # noqa: PLR0913 - one for each option
     blobsight results 2026/invoices/0001.jpg
 
     PREFIX is the start of the images' names; without it, all results are exported. The exact name of an image shows its
-    result. Followed by an asterisk, or with -o, --failed or --succeeded, it is a prefix like any other.
+    result. Followed by an asterisk, or with -o, --by-page, --failed or --succeeded, it is a prefix like any other.
 
     A page (.html) holds answers and thumbnails in one file that needs no server. JSON Lines hold whole
     results. In tables, a column is named by its path, such as answer.data.total; the page "The command line" in docs/
@@ -113,7 +113,8 @@ def results(  # noqa: PLR0913 - one for each option
             "--succeeded and --failed exclude each other: give one of them, or neither for all results."
         )
     wanted = "succeeded" if succeeded else "failed" if failed else None
-    if is_blob_name(prefix) and output is None and wanted is None and run(_show(place, prefix)):
+    exports = output or by_page or wanted
+    if is_blob_name(prefix) and not exports and run(_show(place, prefix)):
         return Exit.DONE
     prefix = prefix.removesuffix("*")
     tally = Tally()

@@ -7,7 +7,7 @@ def no_such_pages(kind: str, count: int, cause: str) -> PermanentFailure:
     """The failure of a document that has not the pages which are chosen; `cause` says which, and which there are."""
     return PermanentFailure(
         ErrorCode.INVALID_INSTRUCTIONS,
-        f"The option pages asks for what the {kind} has not: {cause}.",
+        f"In this {kind}, {cause}. Correct the option pages, or leave it out.",
         {"option": "pages", "pages": count},
     )
 

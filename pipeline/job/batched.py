@@ -110,21 +110,25 @@ class BatchLane:
     Args:
         deployment: `BATCH_DEPLOYMENT`; None: no question goes by this lane, but logs of earlier ones are read.
         tokens: counts what replies have cost.
+        host: of the model's endpoint, which results name.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a process has
         self,
         model: "VisionModel",
         lines: Lines,
         deployment: str | None,
         tokens: DailyTokens | None = None,
+        *,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        host: str | None = None,
     ) -> None:
         self._model = model
         self._lines = lines
         self._deployment = deployment
         self._tokens = tokens
         self._now = now
+        self._host = host
 
     async def is_waiting(self, kept: bytes | None) -> bool:
         """Whether the work whose claim keeps this waits for a batch, and will be delivered again.
@@ -187,11 +191,11 @@ class BatchLane:
             raise failure.for_good(1) from None
         except Failure as failure:
             if failure.reply:
-                failure.reply = replace(failure.reply, service_tier="batch")
+                failure.reply = replace(failure.reply, service_tier="batch", endpoint=self._host)
                 self._count(failure.reply)
             raise
         self._count(answer)
-        return replace(answer, service_tier="batch")
+        return replace(answer, service_tier="batch", endpoint=self._host)
 
     def _count(self, reply: Reply) -> None:
         if self._tokens:
