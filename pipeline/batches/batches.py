@@ -41,7 +41,7 @@ class _Waiting:
 class Batches:
     """Sends lines in batches, and brings their replies back. One per process.
 
-    It holds the names of all lines, some 500 bytes each, and a few megabytes of what it sends.
+    It holds the names of all lines, some 700 bytes each, and a few megabytes of what it sends.
 
     Args:
         wait: seconds that the oldest line waits for others.
@@ -90,7 +90,11 @@ class Batches:
                 if asyncio.get_running_loop().time() > deadline:
                     return
                 del lines[: len(chosen)]
-                stored = await self._fill(deployment, chosen, waiting)
+                try:
+                    stored = await self._fill(deployment, chosen, waiting)
+                except _Overtaken:
+                    logger.info("The answer to a new shard's first note was lost: its lines wait for the next run.")
+                    break
                 await self._go_on(stored, waiting)
                 if stored.shard.is_unsent:
                     held_up.add(deployment)
@@ -155,7 +159,7 @@ class Batches:
             logger.info("The shard %s is taken on by another run.", stored.shard.id)
         except Refused as refusal:
             _warn(stored.shard, _why(refusal.code), refusal.message)
-            await self._note_quietly(stored, stored.shard.refused(refusal.message, self._now()))
+            await self._note_quietly(stored, stored.shard.held_up(refusal.message, self._now()))
         except RetryableFailure as failure:
             _warn(stored.shard, "operator" if isinstance(failure, OperatorFailure) else "passing", failure.message)
             problem = stored.shard.model_copy(update={"problem": failure.message[:500]})
@@ -190,8 +194,10 @@ class Batches:
         await self._note(stored, shard.at(State.SUBMITTING, checked_at=now))
         try:
             status = await self._service.create(str(shard.file_id))
-        except FileGone:
-            await self._note(stored, shard.at(State.FILLED, file_id=None))
+        except Refused as refusal:
+            _warn(shard, _why(refusal.code), refusal.message)
+            has_file = {} if not isinstance(refusal, FileGone) else {"file_id": None}
+            await self._note(stored, shard.model_copy(update=has_file).refused(refusal.message, now))
         else:
             stored.is_polled = True
             await self._note(stored, stored.shard.seen(status, now))

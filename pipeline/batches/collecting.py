@@ -153,13 +153,16 @@ class Collector:
 
 
 async def each[T](work: Callable[[T], Awaitable[None]], items: Iterable[T]) -> None:
-    """Do the `work` on all `items`, a few at a time; then raise the first failure, if there is one."""
-    slots = asyncio.Semaphore(AT_A_TIME)
+    """Do the `work` on all `items`, a few at a time; where some fail, raise one of the failures in the end.
 
-    async def one(item: T) -> None:
-        async with slots:
+    Each failure is one less at a time: an outage is not met by all of a hundred thousand items.
+    """
+    left = iter(items)
+
+    async def some() -> None:
+        for item in left:
             await work(item)
 
-    ended = await asyncio.gather(*map(one, items), return_exceptions=True)
+    ended = await asyncio.gather(*(some() for _ in range(AT_A_TIME)), return_exceptions=True)
     if failures := [failure for failure in ended if failure]:
         raise failures[0]

@@ -12,7 +12,7 @@ import httpx2
 from azure.core.exceptions import AzureError
 from openai import APIConnectionError, APIStatusError, AsyncOpenAI, DefaultAioHttpClient
 
-from pipeline.batches.status import BatchStatus
+from pipeline.batches.status import BatchStatus, word
 from pipeline.errors import OperatorFailure, RetryableFailure
 from pipeline.model.foreign_text import shown
 from pipeline.model.reasons import Reason, reason_in
@@ -34,15 +34,15 @@ MOST_LISTED = 20
 
 
 class Refused(RetryableFailure):
-    """The service does not take the batch now; `code` is its own word."""
+    """The service refuses what it is asked now; `code` is its own word."""
 
     def __init__(self, message: str, code: str | None, status: int) -> None:
         super().__init__(message, status=status)
         self.code = code
 
 
-class FileGone(Exception):
-    """There is no such file, or no such batch, any more."""
+class FileGone(Refused):
+    """There is no such file, or no such batch, any more; or no such service."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +89,8 @@ class BatchService:
                 "/files", cast_to=httpx2.Response, content=form, options={"headers": headers, "timeout": UPLOAD_SECONDS}
             )
         )
-        file_id = document.get("id")
-        if not isinstance(file_id, str) or not file_id:
+        file_id = word(document.get("id"))
+        if not file_id:
             raise RetryableFailure("The service took a file, and gave it no id.")
         return file_id
 
@@ -108,7 +108,7 @@ class BatchService:
         """The batch of the file, if there is one that was not refused.
 
         Raises:
-            OperatorFailure, RetryableFailure: it can't be looked for now.
+            Refused, OperatorFailure, RetryableFailure: it can't be looked for now.
         """
         after: str | None = None
         for _ in range(MOST_LISTED):
@@ -130,7 +130,7 @@ class BatchService:
         """The batch as it is now; None where it is gone.
 
         Raises:
-            OperatorFailure, RetryableFailure: it can't be asked for now.
+            Refused, OperatorFailure, RetryableFailure: it can't be asked for now.
         """
         try:
             return _read(await self._send(self._client.get(f"/batches/{batch_id}", cast_to=httpx2.Response)))
@@ -145,7 +145,7 @@ class BatchService:
         """
         try:
             await self._send(self._client.post(f"/batches/{batch_id}/cancel", cast_to=httpx2.Response))
-        except (FileGone, Refused) as refusal:  # it has ended
+        except Refused as refusal:  # it has ended
             logger.info("A batch is not cancelled: %s", refusal)
 
     async def lines(self, file_id: str) -> AsyncIterator[bytes]:
@@ -153,7 +153,7 @@ class BatchService:
 
         Raises:
             FileGone: there is no such file.
-            OperatorFailure, RetryableFailure: it can't be read now.
+            Refused, OperatorFailure, RetryableFailure: it can't be read now.
         """
         rest = b""
         async with self._failures(), self._client.files.with_streaming_response.content(file_id) as response:
@@ -204,7 +204,7 @@ class BatchService:
 def _failure(reason: Reason) -> Exception:
     status = reason.status
     if status == 404 and "deploymentnotfound" not in reason.codes:
-        return FileGone(reason.words)
+        return FileGone(f"The service does not find what it is asked for. {reason.words}", reason.code, status)
     if status in (401, 403):
         return OperatorFailure(
             "The app's identity may not use batches: give it the role 'Blobsight batches', or"
@@ -212,7 +212,7 @@ def _failure(reason: Reason) -> Exception:
             status=status,
         )
     if 400 <= status < 500 and status not in (408, 429):
-        return Refused(f"The service does not take the batch. {reason.words}", reason.code, status)
+        return Refused(f"The service refuses what a batch needs. {reason.words}", reason.code, status)
     return RetryableFailure(f"The model service can't be asked about batches now. {reason.words}", status=status)
 
 

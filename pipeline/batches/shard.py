@@ -36,7 +36,7 @@ LONGEST_BATCH = timedelta(days=2)
 SHOWN_FOR = timedelta(days=1)
 """How long a shard that is done can be seen."""
 PAUSES = (timedelta(minutes=1), timedelta(minutes=5), timedelta(minutes=15), timedelta(minutes=30))
-"""After a refusal to take a batch, before the next try; the last one again and again."""
+"""After a refusal, before the next try; the last one again and again."""
 
 
 class State(StrEnum):
@@ -74,7 +74,7 @@ class Shard(BaseModel):
     output_file_id: str | None = None
     error_file_id: str | None = None
     refusals: int = 0
-    """Of the service to take it."""
+    """Of the service, to take it or a step of it."""
     retry_at: AwareDatetime | None = None
     problem: str | None = Field(None, max_length=500)
     """Why it does not go on."""
@@ -102,19 +102,18 @@ class Shard(BaseModel):
             return self.at(State.DONE, ended_at=now)
         return self.at(State.FILLED, lines=len(sizes), size_bytes=sum(sizes))
 
-    def refused(self, why: str, now: datetime) -> Self:
-        """The shard that the service does not take now: it is tried again later."""
+    def held_up(self, why: str, now: datetime) -> Self:
+        """The shard whose next step the service refuses: the same step is tried again later."""
         pause = PAUSES[min(self.refusals, len(PAUSES) - 1)]
         return self.model_copy(
-            update={
-                "state": State.UPLOADED if self.file_id else State.FILLED,
-                "batch_id": None,
-                "submitted_at": None,
-                "refusals": self.refusals + 1,
-                "retry_at": now + pause,
-                "problem": short(why, 500),
-            }
+            update={"refusals": self.refusals + 1, "retry_at": now + pause, "problem": short(why, 500)}
         )
+
+    def refused(self, why: str, now: datetime) -> Self:
+        """The shard of which there is no batch, since the service did not take it: it is sent again later."""
+        state = State.UPLOADED if self.file_id else State.FILLED
+        unsent = self.model_copy(update={"state": state, "batch_id": None, "submitted_at": None})
+        return unsent.held_up(why, now)
 
     def seen(self, status: BatchStatus, now: datetime) -> Self:
         """The shard, as the service says that it is."""

@@ -75,6 +75,8 @@ class BatchLog(BaseModel):
     """The lines without a reply."""
     replies: dict[str, LineReply | Reply] = {}
     """By line; a `Reply` is one that the default lane gave in the end."""
+    counted: list[str] = []
+    """The lines whose tokens were counted already: each run reads the replies again."""
 
     @classmethod
     def kept_in(cls, kept: bytes | None) -> Self | None:
@@ -102,6 +104,7 @@ class Lines(Protocol):
 
     async def write(self, name: str, body: AsyncGenerator[bytes], size: int, facts: Mapping[str, str]) -> None: ...
     async def exists(self, name: str) -> bool: ...
+    async def delete(self, name: str) -> None: ...
 
 
 class BatchLane:
@@ -129,10 +132,15 @@ class BatchLane:
     async def is_waiting(self, kept: bytes | None) -> bool:
         """Whether the work whose claim keeps this waits for a batch, and will be delivered again.
 
-        A storage request for each line that waits; none for work that is not in this lane.
+        Lines that are too late are deleted, so that the batch they were in can't hold up the ones that are written
+        anew. A storage request for each line that waits; none for work that is not in this lane.
         """
         log = BatchLog.kept_in(kept)
-        if log is None or not log.waiting or self._now() - log.since > LONGEST:
+        if log is None or not log.waiting:
+            return False
+        if self._now() - log.since > LONGEST:
+            for line in log.waiting:
+                await self._lines.delete(line)
             return False
         return all([await self._lines.exists(line) for line in log.waiting])
 
@@ -150,6 +158,8 @@ class BatchLane:
         log = BatchLog.kept_in(claim.kept)
         if log is None:
             if giving_up or not (self._deployment and work.goes_by_batch):
+                return None
+            if claim.kept is not None:  # another lane has paid for a part, and ends it: the log would take its place
                 return None
             log = BatchLog(request=request, since=self._now(), work_key=work.key)
         elif log.waiting:  # some of its lines are missing, or too late: they are written anew
@@ -174,8 +184,8 @@ class BatchLane:
         if not await self._lines.exists(line):
             await self._lines.write(line, aiter(body), len(body), {**facts, "deployment": deployment})
 
-    def read(self, reply: LineReply, question: Question) -> Reply:
-        """The answer in the reply to a line.
+    def read(self, reply: LineReply, question: Question, *, count: bool) -> Reply:
+        """The answer in the reply to a line, whose tokens are to `count`.
 
         Raises:
             Failure: it is none, as the model's own replies are read.
@@ -183,18 +193,16 @@ class BatchLane:
         headers = {"x-request-id": reply.request_id} if reply.request_id else {}
         try:
             answer = read_response(reply.status, headers, reply.body.encode(errors="replace"), question)
-        except UnreadableAnswer as failure:
-            raise failure.for_good(1) from None
         except Failure as failure:
             if failure.reply:
                 failure.reply = replace(failure.reply, service_tier="batch")
-                self._count(failure.reply)
-            raise
-        self._count(answer)
+                self._count(failure.reply, count=count)
+            raise failure.for_good(1) if isinstance(failure, UnreadableAnswer) else failure from None
+        self._count(answer, count=count)
         return replace(answer, service_tier="batch")
 
-    def _count(self, reply: Reply) -> None:
-        if self._tokens:
+    def _count(self, reply: Reply, *, count: bool) -> None:
+        if self._tokens and count:
             self._tokens.count((reply.input_tokens or 0) + (reply.output_tokens or 0))
 
 
@@ -229,13 +237,16 @@ class _LoggedModel:
         if isinstance(reply, Reply):
             return reply
         if reply:
+            is_new = line not in self._log.counted
+            if is_new:  # noted with what is written next
+                self._log = self._log.model_copy(update={"counted": [*self._log.counted, line]})
             try:
-                return self._lane.read(reply, question)
+                return self._lane.read(reply, question, count=is_new)
             except RetryableFailure as failure:
-                await self._write_log(without=line)  # the same question is put once more
-                if question.buying.fallback != "default":
+                if question.buying.fallback != "default" and not self._giving_up:
+                    await self._write_log(without=line)  # the same question is put once more
                     raise
-                logger.info("No batch has an answer, so the default lane is asked: %s", failure.message)
+                logger.info("No batch has an answer: %s", failure.message)
         if self._giving_up:
             raise self._giving_up
         if reply or not self._lane.takes(question):
@@ -256,6 +267,9 @@ class _LoggedModel:
         self, *, without: str | None = None, waiting: str | None = None, replies: Mapping[str, Reply] | None = None
     ) -> None:
         kept = {line: reply for line, reply in self._log.replies.items() if line != without}
+        counted = [line for line in self._log.counted if line != without]
         lines = [*self._log.waiting, waiting] if waiting else self._log.waiting
-        self._log = self._log.model_copy(update={"waiting": lines, "replies": {**kept, **(replies or {})}})
+        self._log = self._log.model_copy(
+            update={"waiting": lines, "replies": {**kept, **(replies or {})}, "counted": counted}
+        )
         await self._keep(self._log.to_json())
