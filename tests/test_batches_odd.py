@@ -15,7 +15,7 @@ from support.workshop import THROTTLED
 
 from localcloud.certificates import Certificates
 from localcloud.model import Dropped, PromptFiltered, Verbatim
-from localcloud.model.batches import Course
+from localcloud.model.batches import TOKEN_LIMIT_AT_ONCE, Course
 from pipeline.errors import RetryableFailure
 from pipeline.job.batched import LONGEST
 from pipeline.job.race import Outcome
@@ -253,3 +253,48 @@ async def test_pages_that_another_lane_has_paid_for_are_not_asked_about_in_a_bat
         outcomes += await shop.deliver(*await shop.round())
     assert Outcome.SUCCEEDED in outcomes
     assert len(shop.shop.model.asked) - 1 + sum(shop.billed.values()) == 3, "each page once, and one refusal"
+
+
+# ---- What is not found for a moment ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("operation", ["get_batch", "read_file"])
+@pytest.mark.parametrize(
+    "fault", [NOT_FOUND, Verbatim(200, b"<html><body>Sign in</body></html>", "text/html")], ids=["404", "a page"]
+)
+async def test_what_can_not_be_had_for_a_moment_is_not_paid_twice(shop: BatchShop, operation: Any, fault: Any) -> None:
+    await shop.deliver(await shop.drop("a.png"))
+    await shop.run()
+    await shop.ended()
+    shop.model.batches.script.add(operation, fault, fault)
+    back = []
+    for _ in range(4):
+        await shop.run(minutes=6)
+        back += shop.returned()
+    assert await shop.deliver(*back) == [Outcome.SUCCEEDED]
+    assert len(shop.model.batches.all) == 1
+
+
+async def test_answers_that_are_gone_for_good_are_asked_for_again(shop: BatchShop) -> None:
+    await shop.deliver(await shop.drop("a.png"))
+    await shop.run()
+    await shop.ended()
+    shop.model.batches.script.fault = lambda request: NOT_FOUND if request.operation == "read_file" else None
+    for _ in range(3):
+        await shop.run(minutes=61)
+    shop.model.batches.script.fault = lambda _: None
+    await shop.ended()
+    await shop.run(minutes=1)
+    assert await shop.deliver(*shop.returned()) == [Outcome.SUCCEEDED]
+    assert len(shop.model.batches.all) == 2
+
+
+async def test_a_persons_wish_to_send_now_outlasts_a_full_queue_of_batches(shop: BatchShop) -> None:
+    shop.model.batches.script.add("create_batch", TOKEN_LIMIT_AT_ONCE)
+    await shop.deliver(await shop.drop("a.png"))
+    await shop.run()
+    await shop.deliver(await shop.drop("b.png"))
+    await shop.shop.person.blobs.get_blob_client("shop-state", "batches/send-now").upload_blob(b"")
+    await shop.run(wait=3600)
+    await shop.run(minutes=6, wait=3600)
+    assert len(shop.model.batches.all) == 2

@@ -76,7 +76,7 @@ class Batches:
         deadline = asyncio.get_running_loop().time() + RUN_SECONDS
         shards = await self._unfinished()
         waiting = await self._waiting()
-        held_up = set()
+        held_up: set[str] = set()
         """Deployments that take no further batch for now."""
         for stored in shards:
             if asyncio.get_running_loop().time() > deadline:
@@ -84,7 +84,7 @@ class Batches:
             await self._go_on(stored, waiting)
             if stored.shard.is_unsent:
                 held_up.add(stored.shard.deployment)
-        send_now = bool(waiting.unsent) and await self._shards.take_send_now()
+        send_now = not held_up.issuperset(waiting.unsent) and await self._shards.take_send_now()
         for deployment, lines in waiting.unsent.items():
             while (chosen := self._next_shard(lines, send_now=send_now)) and deployment not in held_up:
                 if asyncio.get_running_loop().time() > deadline:
@@ -224,8 +224,8 @@ class Batches:
         stored.is_polled = True
         status = await self._service.look(str(shard.batch_id))
         if status is None:
-            await self._note(stored, shard.at(State.ENDED, ended_at=now, status="gone"))
-            return True
+            await self._note(stored, shard.not_found(now))
+            return stored.shard.state is State.ENDED
         seen = shard.seen(status, now)
         if seen != shard.model_copy(update={"checked_at": now}):
             await self._note(stored, seen)

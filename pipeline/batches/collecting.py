@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from pipeline.batches.service import BatchService, FileGone
-from pipeline.batches.shard import MOST_BATCHES, Shard
+from pipeline.batches.shard import GONE_AFTER, MOST_BATCHES, Shard
 from pipeline.batches.status import no_answer, passes, read_line
 from pipeline.job.batched import BatchLog, LineReply
 from pipeline.job.requests import Request
@@ -72,7 +72,7 @@ class Collector:
         left = dict(lines)
         busy: set[str] = set()
         for file_id in filter(None, (shard.output_file_id, shard.error_file_id)):
-            await self._read(file_id, left, busy)
+            await self._read(shard, file_id, left, busy)
         missing = no_answer(f"The batch ended as '{shard.status}' and has no answer to this image.")
         rest = [(line, missing) for line in left.values() if line.name not in busy]
         await self._settle_all(rest, left, busy, again=shard.submitted_at is not None)
@@ -82,7 +82,7 @@ class Collector:
             await self._service.delete_file(file_id)
         return True
 
-    async def _read(self, file_id: str, left: dict[str, ListedBlob], busy: set[str]) -> None:
+    async def _read(self, shard: Shard, file_id: str, left: dict[str, ListedBlob], busy: set[str]) -> None:
         ready: list[tuple[ListedBlob, LineReply]] = []
         try:
             async for text in self._service.lines(file_id):
@@ -94,6 +94,8 @@ class Collector:
                     await self._settle_all(ready, left, busy)
                     ready.clear()
         except FileGone:
+            if left and self._now() - (shard.ended_at or shard.created_at) < GONE_AFTER:
+                raise
             logger.info("A file of a batch is gone: %s", file_id)
         await self._settle_all(ready, left, busy)
 

@@ -157,6 +157,8 @@ class BatchService:
         """
         rest = b""
         async with self._failures(), self._client.files.with_streaming_response.content(file_id) as response:
+            if "html" in response.headers.get("Content-Type", "").lower():
+                raise RetryableFailure("A web page came instead of a batch's file of answers: a proxy is in the way.")
             async for chunk in response.iter_bytes(64 * 1024):
                 *whole, rest = (rest + chunk).split(b"\n")
                 for line in whole:

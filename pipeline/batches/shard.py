@@ -33,6 +33,9 @@ LONGEST_UNSENT = timedelta(days=3)
 """How long lines may wait for a place in the queue of batches; then they go back to the job."""
 LONGEST_BATCH = timedelta(days=2)
 """After it was submitted, a batch that goes on is cancelled. The service promises a day."""
+GONE_AFTER = timedelta(hours=1)
+"""How long a batch, or its file of answers, must not be found before it counts as gone: a service or a gateway that
+errs for a moment would have every line paid twice."""
 SHOWN_FOR = timedelta(days=1)
 """How long a shard that is done can be seen."""
 PAUSES = (timedelta(minutes=1), timedelta(minutes=5), timedelta(minutes=15), timedelta(minutes=30))
@@ -73,6 +76,8 @@ class Shard(BaseModel):
     failed: int = 0
     output_file_id: str | None = None
     error_file_id: str | None = None
+    gone_since: AwareDatetime | None = None
+    """When the service first did not find the batch."""
     refusals: int = 0
     """Of the service, to take it or a step of it."""
     retry_at: AwareDatetime | None = None
@@ -94,7 +99,7 @@ class Shard(BaseModel):
 
     def at(self, state: State, **facts: object) -> Self:
         """The shard one step on."""
-        return self.model_copy(update={"state": state, "problem": None, "retry_at": None, **facts})
+        return self.model_copy(update={"state": state, "problem": None, "retry_at": None, "gone_since": None, **facts})
 
     def filled(self, sizes: Sequence[int], now: datetime) -> Self:
         """The shard with all its lines, of these sizes in bytes; done where it has none."""
@@ -114,6 +119,14 @@ class Shard(BaseModel):
         state = State.UPLOADED if self.file_id else State.FILLED
         unsent = self.model_copy(update={"state": state, "batch_id": None, "submitted_at": None})
         return unsent.held_up(why, now)
+
+    def not_found(self, now: datetime) -> Self:
+        """The shard, whose batch the service does not find; ended, if that has been so for long enough."""
+        since = self.gone_since or now
+        if now - since >= GONE_AFTER:
+            return self.at(State.ENDED, ended_at=now, status="gone")
+        facts = {"gone_since": since, "checked_at": now, "problem": "The service does not find the batch."}
+        return self.model_copy(update=facts)
 
     def seen(self, status: BatchStatus, now: datetime) -> Self:
         """The shard, as the service says that it is."""

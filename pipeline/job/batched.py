@@ -44,10 +44,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-LONGEST = timedelta(days=6)
+LONGEST = timedelta(days=11)
 """How long a line may wait for its reply. A shard waits at most three days for its turn, a batch is cancelled two days
-after it was submitted, and a line that brought no answer is sent once more; what takes longer is lost, and its question
-is asked anew."""
+after it was submitted, and a line that brought no answer goes through both once more; what takes longer is lost, and
+its question is asked anew."""
 
 
 class LineReply(BaseModel):
