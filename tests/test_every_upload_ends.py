@@ -31,8 +31,9 @@ from pipeline.storage.claims import Claims
 from pipeline.storage.marks import QueuedMarks
 from pipeline.storage.results import Results
 from pipeline.storage.uploads import Uploads
-from pipeline.triggers.deliveries import MOST_TIME_OUTS, Deliveries
+from pipeline.triggers.deliveries import Deliveries
 from pipeline.triggers.lanes import Lanes
+from pipeline.triggers.sequel import MOST_TIME_OUTS
 
 ENCRYPTED = (
     409,

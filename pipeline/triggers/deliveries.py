@@ -22,8 +22,6 @@ from typing import Protocol
 
 from pipeline.errors import (
     AnswerKept,
-    ErrorCode,
-    NotTried,
     OperatorFailure,
     PermanentFailure,
     RetryableFailure,
@@ -36,13 +34,13 @@ from pipeline.job.last_resort import LastResort
 from pipeline.job.race import Outcome
 from pipeline.job.requests import Request
 from pipeline.names import image_of_sidecar, wants_result
-from pipeline.one_line import blob_label, one_line, short
+from pipeline.one_line import blob_label, one_line
 from pipeline.pacing.lane import Lane
-from pipeline.pacing.rates import LONGEST_WAIT_SECONDS, DailyTokens, OverRate
-from pipeline.pacing.waits import DEFERRALS, deferral_delay
+from pipeline.pacing.rates import DailyTokens
 from pipeline.storage.facts import IN_BATCH, ClaimedElsewhere
 from pipeline.telemetry import DeliveryRecord, count_deferred, error_type
-from pipeline.triggers.lanes import Lanes, flex_delay, flex_wait
+from pipeline.triggers.lanes import Lanes, flex_wait
+from pipeline.triggers.sequel import Stopped, follow_up
 
 logger = logging.getLogger("pipeline.deliveries")  # a name that people's queries match (docs/operations.md)
 
@@ -51,8 +49,6 @@ HOLD_SECONDS = 1200.0
 DEADLINE_SECONDS = 1020.0
 """For one delivery from there on, however its time is spent: at host.json's functionTimeout of 40 minutes the host
 kills the worker, and with it all else that runs there. A call at the tier flex takes FLEX_TIMEOUT_SECONDS of it."""
-MOST_TIME_OUTS = 5
-"""Deliveries of one image whose call times out while calls for other images are answered, before it is given up."""
 
 
 class Queue(Protocol):
@@ -159,46 +155,30 @@ class Deliveries:
         """
         now = self._now()
         lane = self._lanes.known(request, record, now)
-        flex = flex_wait(request, failure, lane, now)
-        is_patient = flex is not None and now < flex.until
-        # Work that was not tried has not failed: a backlog that takes longer than RETRY_FOR_SECONDS is not a failure
-        # either. The time runs from the first attempt that failed.
-        tried = not (isinstance(failure, NotTried) or is_patient or self._throttled_in_backlog(lane, failure))
-        since = request.since if request.attempt > 1 and request.since else now
-        # Where no image is answered, it is an outage, and no fault of this one.
-        singled_out = isinstance(failure, TimedOut) and self._pacing.answered_since(lane, begun)
-        later = request.again(
-            since=since,
-            attempt=request.attempt + tried,
-            timed_out=request.timed_out + singled_out,
-            flex=flex or request.flex,
+        sequel = follow_up(
+            Stopped(
+                request,
+                failure,
+                flex_wait(request, failure, lane, now),
+                backlogged=self._throttled_in_backlog(lane, failure),
+                # Where no image is answered, it is an outage, and no fault of this one.
+                singled_out=isinstance(failure, TimedOut) and self._pacing.answered_since(lane, begun),
+            ),
+            self._retry_for,
+            now,
+            self._rng,
         )
-        if later.timed_out >= MOST_TIME_OUTS:
-            if await self._give_up(request, _timed_out(later.timed_out, failure)):
-                return
-        elif (
-            tried and now - since >= self._retry_for and await self._give_up(request, self._exhausted(request, failure))
-        ):
+        if sequel.given_up and await self._give_up(request, sequel.given_up):
             return
-        if flex and is_patient:
-            delay = flex_delay(flex, now, failure.retry_after, self._rng)
-        elif tried:
-            delay = deferral_delay(request.attempt, failure.retry_after, self._rng)
-        else:
-            delay = min(max(failure.retry_after or 1.0, 1.0), _longest_wait(failure))
-        if (
-            isinstance(failure, OverRate) or is_patient
-        ):  # the wait counts towards nothing, wherever it falls between two failures
-            later = later.model_copy(update={"since": since + timedelta(seconds=delay)})
-        await self.defer(later, delay, error_type(failure))
+        await self.defer(sequel.later, sequel.delay, error_type(failure))
         count_deferred(failure)
         logger.warning(
             "%s: deferred for %.0f s: %s (%s)",
             blob_label(request.container, request.name),
-            delay,
+            sequel.delay,
             failure.message,
             record.ids,
-            extra={**record.fields(), "error_type": error_type(failure), "delay_s": round(delay)},
+            extra={**record.fields(), "error_type": error_type(failure), "delay_s": round(sequel.delay)},
         )
 
     async def defer(self, request: Request, delay: float, why: str = "") -> None:
@@ -216,17 +196,6 @@ class Deliveries:
         """
         throttled = failure.status == 429 and not isinstance(failure, OperatorFailure)
         return throttled and self._pacing.answers(lane)
-
-    def _exhausted(self, request: Request, failure: RetryableFailure) -> PermanentFailure:
-        hours = self._retry_for.total_seconds() / 3600
-        exhausted = PermanentFailure(
-            ErrorCode.RETRIES_EXHAUSTED,
-            f"Given up after {request.attempt} attempts in {hours:.1f} hours. The last one failed like this:"
-            f" {short(failure.message, 600)} Once that is fixed, have the failed images run again.",
-            {"attempts": request.attempt, "last_cause": failure.message, "status": failure.status},
-        )
-        exhausted.reply = failure.reply
-        return exhausted
 
     async def _give_up(self, request: Request, failure: PermanentFailure) -> bool:
         """Write the failed result; False when that is not possible yet either, or another run has the work."""
@@ -279,17 +248,3 @@ class Deliveries:
 
 def _calls_the_model(request: Request) -> bool:
     return wants_result(image_of_sidecar(request.name) or request.name)
-
-
-def _longest_wait(failure: RetryableFailure) -> float:
-    return LONGEST_WAIT_SECONDS if isinstance(failure, OverRate) else DEFERRALS[-1]
-
-
-def _timed_out(deliveries: int, failure: RetryableFailure) -> PermanentFailure:
-    return PermanentFailure(
-        ErrorCode.RETRIES_EXHAUSTED,
-        f"Given up after {deliveries} calls that were not answered in time, while those for other images were answered."
-        f" {failure.message} Ask for less, use a smaller image, or raise MODEL_TIMEOUT_SECONDS; then have it run"
-        " again.",
-        {"attempts": deliveries, "last_cause": failure.message, "status": failure.status},
-    )
