@@ -223,6 +223,28 @@ async def test_an_odd_batch_is_not_the_end_of_others(shop: BatchShop, changes: d
     assert await shop.deliver(*back) == [Outcome.SUCCEEDED]
 
 
+async def test_an_image_that_no_batch_ever_answers_is_given_up_in_the_end(shop: BatchShop) -> None:
+    shop.model.batches.script.course = lambda _: Course(validating=0.01, finalizing=0.01, missing=lambda _: True)
+    shop.shop.retry_for = timedelta(hours=1)
+    await shop.shop.deliveries().handle(await shop.drop("a.png"))
+    rounds = 0
+    while not await shop.shop.results():
+        rounds += 1
+        assert rounds < 8
+        assert await shop.round() == []
+        await shop.run(minutes=600)  # it waits in the lane, which counts for nothing
+        await shop.ended()
+        await shop.run(minutes=1)
+        (back,) = shop.returned()
+        await shop.shop.deliveries().handle(back)
+        for deferred in shop.returned():
+            shop.shop.time += timedelta(minutes=25)
+            await shop.shop.deliveries().handle(deferred)
+    result = await shop.result("a.png")
+    assert result["error"]["code"] == "retries_exhausted"
+    assert result["attempts"] == rounds == 4, "after 0, 25, 50 and 75 minutes outside the lane"
+
+
 # ---- From lane to lane -----------------------------------------------------------------------------------------------
 
 

@@ -149,7 +149,7 @@ class Collector:
             return
         if log and not log.waiting:
             await self._marks.mark(log.request.name, 0)
-            await self._queue.send(log.request.model_copy(update={"since": self._now()}), 0)
+            await self._queue.send(log.to_deliver(self._now()), 0)
         await self._lines.delete(line.name)
         left.pop(line.name, None)
 

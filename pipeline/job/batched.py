@@ -68,7 +68,7 @@ class BatchLog(BaseModel):
     request: Request
     """To be delivered again when nothing waits any more."""
     since: AwareDatetime
-    """When the first line was written."""
+    """When the wait began: the first of the lines that wait was written."""
     work_key: str
     """Of the version of the image that was asked about first. Its lines are named by it."""
     waiting: list[str] = []
@@ -90,6 +90,11 @@ class BatchLog(BaseModel):
 
     def to_json(self) -> bytes:
         return self.model_dump_json(by_alias=True).encode()
+
+    def to_deliver(self, now: datetime) -> Request:
+        """The request, once nothing waits any more. Its wait does not count towards RETRY_FOR_SECONDS."""
+        failed_before = self.request.since if self.request.attempt > 1 else None
+        return self.request.model_copy(update={"since": failed_before + (now - self.since) if failed_before else now})
 
     def answered(self, line: str, reply: LineReply) -> Self | None:
         """The log with the reply to `line`; None where it did not wait for one."""
@@ -162,8 +167,8 @@ class BatchLane:
             if claim.kept is not None:  # another lane has paid for a part, and ends it: the log would take its place
                 return None
             log = BatchLog(request=request, since=self._now(), work_key=work.key)
-        elif log.waiting:  # some of its lines are missing, or too late: they are written anew
-            log = log.model_copy(update={"request": request, "since": self._now(), "waiting": []})
+        # Where lines wait, some are missing, or were too late: they are written anew.
+        log = log.model_copy(update={"request": request, "since": self._now(), "waiting": []})
         return _LoggedModel(self, work, log, claim.keep, giving_up)
 
     # What one run needs of the process:
