@@ -144,6 +144,25 @@ async def test_an_event_between_a_reruns_answer_and_its_delivery_loses_nothing(s
     assert set(shop.billed.values()) == {1}
 
 
+@pytest.mark.parametrize("statuses", [(200, 200), (503, 200), (200, 503), (503, 503)])
+async def test_a_line_that_is_answered_twice_is_one_answer(shop: BatchShop, statuses: tuple[int, int]) -> None:
+    await shop.deliver(await shop.drop("a.png"))
+    (name,) = [each.name async for each in shop.shop.lines.all()]
+    await shop.run()
+    await shop.ended()
+    answers = [
+        {"custom_id": custom_id, "response": {"status_code": status, "body": json.loads(completion("Fine."))}}
+        for custom_id, status in (("unknown", 200), (name, statuses[0]), (name, statuses[1]))
+    ]
+    shop.model.batches.script.add("read_file", Verbatim(200, "\n".join(map(json.dumps, answers)).encode()))
+    await shop.run(minutes=1)
+    back = {request.name: request for request in shop.returned() or await shop.round()}
+    assert await shop.deliver(*back.values()) == [Outcome.SUCCEEDED]
+    assert len(shop.model.batches.all) == (1 if 200 in statuses else 2)
+    await shop.run(minutes=1)
+    assert not shop.model.batches.file_ids
+
+
 class Counted:
     """A day's tokens without a limit."""
 
