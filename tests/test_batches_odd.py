@@ -144,6 +144,21 @@ async def test_an_event_between_a_reruns_answer_and_its_delivery_loses_nothing(s
     assert set(shop.billed.values()) == {1}
 
 
+async def test_a_line_that_is_too_long_stops_nobody_elses(shop: BatchShop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.batches.service.MOST_LINE_BYTES", 100_000)
+    await shop.deliver(await shop.drop("a.png"))
+    (name,) = [each.name async for each in shop.shop.lines.all()]
+    await shop.run()
+    await shop.ended()
+    good = {"custom_id": name, "response": {"status_code": 200, "body": json.loads(completion("Fine."))}}
+    long = b'{"custom_id": "' + b"x" * 1_000_000
+    text = long + b'"}\n' + json.dumps(good).encode() + b"\n" + long
+    shop.model.batches.script.add("read_file", Verbatim(200, text, "application/octet-stream"))
+    await shop.run(minutes=1)
+    assert await shop.deliver(*shop.returned()) == [Outcome.SUCCEEDED]
+    assert set(shop.billed.values()) == {1}
+
+
 @pytest.mark.parametrize("statuses", [(200, 200), (503, 200), (200, 503), (503, 503)])
 async def test_a_line_that_is_answered_twice_is_one_answer(shop: BatchShop, statuses: tuple[int, int]) -> None:
     await shop.deliver(await shop.drop("a.png"))

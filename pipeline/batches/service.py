@@ -14,7 +14,6 @@ from openai import APIConnectionError, APIStatusError, AsyncOpenAI, DefaultAioHt
 
 from pipeline.batches.status import BatchStatus, word
 from pipeline.errors import OperatorFailure, RetryableFailure
-from pipeline.model.foreign_text import shown
 from pipeline.model.reasons import Reason, reason_in
 
 logger = logging.getLogger(__name__)
@@ -149,24 +148,26 @@ class BatchService:
             logger.info("A batch is not cancelled: %s", refusal)
 
     async def lines(self, file_id: str) -> AsyncIterator[bytes]:
-        """The lines of an output or error file, as they come.
+        """The lines of an output or error file, as they come; but for those that are too long to be an answer.
 
         Raises:
             FileGone: there is no such file.
             Refused, OperatorFailure, RetryableFailure: it can't be read now.
         """
-        rest = b""
+        rest, is_too_long = b"", False
         async with self._failures(), self._client.files.with_streaming_response.content(file_id) as response:
             if "html" in response.headers.get("Content-Type", "").lower():
                 raise RetryableFailure("A web page came instead of a batch's file of answers: a proxy is in the way.")
             async for chunk in response.iter_bytes(64 * 1024):
                 *whole, rest = (rest + chunk).split(b"\n")
                 for line in whole:
-                    if line.strip():
+                    if line.strip() and not is_too_long:
                         yield line
+                    is_too_long = False
                 if len(rest) > MOST_LINE_BYTES:
-                    raise RetryableFailure(f"A line of the file {shown(file_id, 100)} is too long to be an answer.")
-        if rest.strip():
+                    rest, is_too_long = b"", True
+                    logger.warning("A line of the file %s is too long to be an answer.", file_id)
+        if rest.strip() and not is_too_long:
             yield rest
 
     async def delete_file(self, file_id: str) -> None:
