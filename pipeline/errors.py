@@ -11,7 +11,8 @@ Failure
     │   ├── RequestTooLarge     one request needs more tokens than a minute's quota (refusals.py)
     │   └── ContainerMissing    there is no such container (facts.py)
     ├── NoFlexCapacity  the tier flex has no capacity: the work waits there, and then falls back if asked (refusals.py)
-    ├── Refused         the service does not take a batch now (service.py)
+    ├── Refused         the service does not take a batch now, or a step of it (service.py)
+    │   └── FileGone    it does not find the batch, or a file of it (service.py)
     ├── UnreadableAnswer    the model's answer can't be read: permanent after a few tries (replies.py)
     ├── TimedOut        the model did not answer in time; repeated, it may be the image's or the question's fault
     ├── AnswerKept      the answer is there and its result can't be written: the next run goes on from there

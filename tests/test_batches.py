@@ -400,6 +400,7 @@ async def test_a_batch_that_is_gone_is_like_missing_lines(shop: BatchShop) -> No
     await shop.ended()
     shop.model.batches.jobs.batches.clear()
     await shop.run(minutes=1)
+    await shop.run(minutes=61)
     assert await shop.deliver(*await shop.round()) == [Outcome.SUCCEEDED]
 
 

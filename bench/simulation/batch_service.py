@@ -162,7 +162,7 @@ class SimulatedBatchService:
 
     def _file(self, file_id: str) -> _File:
         if file_id not in self._files:
-            raise FileGone(file_id)
+            raise FileGone(file_id, None, 404)
         return self._files[file_id]
 
     def _status(self, batch_id: str) -> BatchStatus:

@@ -3,27 +3,22 @@
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Literal
 from uuid import uuid4
 
 from pipeline.batches.collecting import Collector, each
-from pipeline.batches.service import BatchService, FileGone, InputFile, Refused
+from pipeline.batches.service import BatchService
 from pipeline.batches.shard import MOST_BYTES, MOST_LINES, SHOWN_FOR, Shard, State
-from pipeline.errors import OperatorFailure, RetryableFailure
+from pipeline.batches.steps import Overtaken, Steps, StoredShard
+from pipeline.errors import RetryableFailure
 from pipeline.storage.facts import ListedBlob
 from pipeline.storage.lines import Lines
 from pipeline.storage.shards import DONE, Shards
 
-logger = logging.getLogger("pipeline.batches")  # a name that people's queries match (docs/operations.md)
+logger = logging.getLogger(__name__)
 
-type Problem = Literal["operator", "quota", "passing"]
-"""Why a shard does not go on: the operator has to fix something; the queue of batches is full; or it may go on at the
-next run. The alert stuck-batches goes by it (infra/bicep/modules/alerts.bicep)."""
-ABOVE_QUOTA = "token_limit_exceeded"
-_FULL = frozenset({ABOVE_QUOTA, "too_many_tasks"})
 REFUSALS_BEFORE_HALVING = 3
 """Of a shard that no other batch of the app is in the way of: those of others may be."""
 
@@ -47,7 +42,7 @@ class _Waiting:
 class Batches:
     """Sends lines in batches, and brings their replies back. One per process.
 
-    It holds the names of all lines, some 600 bytes each, and a few megabytes of what it sends.
+    It holds the names of all lines, some 700 bytes each, and a few megabytes of what it sends.
 
     Args:
         wait: seconds that the oldest line waits for others.
@@ -70,11 +65,17 @@ class Batches:
         self._service = service
         self._lines = lines
         self._shards = shards
-        self._collector = collector
         self._wait = timedelta(seconds=wait)
-        self._poll_every = timedelta(seconds=poll)
-        self._lost_after = timedelta(seconds=lost_after)
         self._now = now
+        self._steps = Steps(
+            service=service,
+            lines=lines,
+            shards=shards,
+            collector=collector,
+            poll=poll,
+            lost_after=lost_after,
+            now=now,
+        )
 
     async def run(self) -> None:
         """Take each shard as far as it goes; send the lines that have waited long enough.
@@ -85,29 +86,33 @@ class Batches:
         deadline = asyncio.get_running_loop().time() + RUN_SECONDS
         shards = await self._unfinished()
         waiting = await self._waiting()
-        held_up = set()
+        held_up: set[str] = set()
         """Deployments that take no further batch for now."""
 
-        async def go_on(stored: _Stored) -> None:
+        async def go_on(stored: StoredShard) -> None:
             if asyncio.get_running_loop().time() <= deadline:
-                await self._go_on(stored, waiting)
+                await self._steps.go_on(stored, waiting.sent[stored.shard.id])
             if stored.shard.is_unsent:
                 held_up.add(stored.shard.deployment)
 
         await each(go_on, shards, at_a_time=SHARDS_AT_A_TIME)
         await self._halve_those_above_the_quota(shards, waiting)
-        send_now = bool(waiting.unsent) and await self._shards.take_send_now()
+        send_now = not held_up.issuperset(waiting.unsent) and await self._shards.take_send_now()
         for deployment, lines in waiting.unsent.items():
             while (chosen := self._next_shard(lines, send_now=send_now)) and deployment not in held_up:
                 if asyncio.get_running_loop().time() > deadline:
                     return
                 del lines[: len(chosen)]
-                stored = await self._fill(deployment, chosen, waiting)
-                await self._go_on(stored, waiting)
+                try:
+                    stored = await self._fill(deployment, chosen, waiting)
+                except Overtaken:
+                    logger.info("The answer to a new shard's first note was lost: its lines wait for the next run.")
+                    break
+                await self._steps.go_on(stored, waiting.sent[stored.shard.id])
                 if stored.shard.is_unsent:
                     held_up.add(deployment)
 
-    async def _halve_those_above_the_quota(self, shards: "Iterable[_Stored]", waiting: _Waiting) -> None:
+    async def _halve_those_above_the_quota(self, shards: Iterable[StoredShard], waiting: _Waiting) -> None:
         """Leave half of the lines of a shard to another one, where the quota has no place for it even while nothing
         else is in batches.
         """
@@ -122,8 +127,8 @@ class Batches:
             logger.info("The shard %s is above the quota of enqueued tokens by itself: it is halved.", shard.id)
             try:
                 await self._service.delete_file(str(shard.file_id))
-                await self._note(stored, shard.at(State.FILLING, file_id=None))
-            except (_Overtaken, RetryableFailure):
+                await self._steps.note(stored, shard.at(State.FILLING, file_id=None))
+            except (Overtaken, RetryableFailure):
                 continue
 
             async def leave(line: ListedBlob) -> None:
@@ -132,7 +137,7 @@ class Batches:
 
             await each(leave, list(lines.values())[len(lines) // 2 :])
 
-    async def _unfinished(self) -> "list[_Stored]":
+    async def _unfinished(self) -> list[StoredShard]:
         unfinished = []
 
         async def read(blob: ListedBlob) -> None:
@@ -145,7 +150,7 @@ class Batches:
             if shard is None or shard.id != blob.name:
                 logger.warning("The shard %s can't be read and is left alone.", ascii(blob.name[:100]))
             else:
-                unfinished.append(_Stored(shard, etag))
+                unfinished.append(StoredShard(shard, etag))
 
         await each(read, await self._shards.listed())
         return sorted(unfinished, key=lambda stored: stored.shard.id)
@@ -171,12 +176,12 @@ class Batches:
         is_due = bool(lines) and self._now() - lines[0].last_modified >= self._wait
         return list(lines) if is_due or send_now else []
 
-    async def _fill(self, deployment: str, chosen: Iterable[ListedBlob], waiting: _Waiting) -> "_Stored":
+    async def _fill(self, deployment: str, chosen: Iterable[ListedBlob], waiting: _Waiting) -> StoredShard:
         """Make a shard of the `chosen` lines; those that another run has chosen, or that are gone, are left out."""
         now = self._now()
         shard_id = f"{now:%Y%m%dT%H%M%S}-{uuid4().hex[:8]}"
-        stored = _Stored(Shard(id=shard_id, deployment=deployment, created_at=now), None)
-        await self._note(stored, stored.shard)
+        stored = StoredShard(Shard(id=shard_id, deployment=deployment, created_at=now), None)
+        await self._steps.note(stored, stored.shard)
 
         async def take(line: ListedBlob) -> None:
             if taken := await self._lines.note(line, {**line.metadata, "shard": shard_id}):
@@ -184,144 +189,3 @@ class Batches:
 
         await each(take, chosen)
         return stored
-
-    async def _go_on(self, stored: "_Stored", waiting: _Waiting) -> None:
-        """Take one shard as far as it goes now."""
-        lines = waiting.sent[stored.shard.id]
-        try:
-            while stored.shard.is_due(self._now()) and await self._step(stored, lines):
-                pass
-        except _Overtaken:
-            logger.info("The shard %s is taken on by another run.", stored.shard.id)
-        except Refused as refusal:
-            stored.is_above_quota = refusal.code == ABOVE_QUOTA
-            _warn(stored.shard, _why(refusal.code), refusal.message)
-            await self._note_quietly(stored, stored.shard.refused(refusal.message, self._now(), self._poll_every))
-        except RetryableFailure as failure:
-            _warn(stored.shard, "operator" if isinstance(failure, OperatorFailure) else "passing", failure.message)
-            problem = stored.shard.model_copy(update={"problem": failure.message[:500]})
-            if problem != stored.shard:
-                await self._note_quietly(stored, problem)
-
-    async def _step(self, stored: "_Stored", lines: dict[str, ListedBlob]) -> bool:
-        """Take one step; False where there is nothing to do for now."""
-        shard, now = stored.shard, self._now()
-        match shard.state:
-            case State.DONE:
-                return False
-            case _ if shard.is_hopeless(now):
-                await self._note(stored, shard.at(State.ENDED, ended_at=now, status="not sent"))
-            case State.FILLING:
-                await self._note(stored, shard.filled([line.size for line in lines.values()], now))
-            case State.FILLED:
-                file_id = await self._service.upload(self._input_file(shard, list(lines.values())))
-                await self._note(stored, shard.at(State.UPLOADED, file_id=file_id))
-            case State.UPLOADED:
-                await self._submit(stored)
-            case State.SUBMITTING:
-                return await self._look_for(stored)
-            case State.SUBMITTED:
-                return await self._poll(stored)
-            case State.ENDED:
-                return await self._collect(stored, lines)
-        return True
-
-    async def _submit(self, stored: "_Stored") -> None:
-        shard, now = stored.shard, self._now()
-        await self._note(stored, shard.at(State.SUBMITTING, checked_at=now))
-        try:
-            status = await self._service.create(str(shard.file_id))
-        except FileGone:
-            await self._note(stored, shard.at(State.FILLED, file_id=None))
-        else:
-            stored.is_polled = True
-            await self._note(stored, stored.shard.seen(status, now, self._poll_every))
-
-    async def _look_for(self, stored: "_Stored") -> bool:
-        """Look for a batch whose creation had no answer."""
-        shard, now = stored.shard, self._now()
-        if now - (shard.checked_at or now) <= self._lost_after:
-            return False  # another run may be about to note it
-        found = await self._service.find(str(shard.file_id))
-        await self._note(stored, shard.seen(found, now, self._poll_every) if found else shard.at(State.UPLOADED))
-        return True
-
-    async def _collect(self, stored: "_Stored", lines: dict[str, ListedBlob]) -> bool:
-        if not await self._collector.collect(stored.shard, lines):
-            return False
-        await self._note(stored, stored.shard.at(State.DONE, ended_at=self._now()))
-        return True
-
-    async def _poll(self, stored: "_Stored") -> bool:
-        shard, now = stored.shard, self._now()
-        if stored.is_polled:
-            return False
-        stored.is_polled = True
-        status = await self._service.look(str(shard.batch_id))
-        if status is None:
-            await self._note(stored, shard.at(State.ENDED, ended_at=now, status="gone"))
-            return True
-        seen = shard.seen(status, now, self._poll_every)
-        if shard.is_news(seen):
-            await self._note(stored, seen)
-        if status.may_be_taken_later:
-            stored.is_above_quota = status.code == ABOVE_QUOTA
-            _warn(shard, _why(status.code), seen.problem or "The batch failed.")
-        if not status.has_ended and status.status != "cancelling" and (shard.cancel_asked or shard.is_too_late(now)):
-            await self._service.cancel(status.id)
-        return status.has_ended
-
-    def _input_file(self, shard: Shard, lines: Sequence[ListedBlob]) -> InputFile:
-        async def content() -> AsyncIterator[bytes]:
-            for line in lines:
-                length = 0
-                async for chunk in self._lines.read(line):
-                    length += len(chunk)
-                    yield chunk
-                if length != line.size:
-                    raise RetryableFailure(f"The line {line.name} has changed while it was sent.")
-
-        return InputFile(f"{shard.id}.jsonl", sum(line.size for line in lines), content)
-
-    async def _note(self, stored: "_Stored", shard: Shard) -> None:
-        etag = await self._shards.write(shard.id, shard.to_json(), stored.etag, is_done=shard.state is State.DONE)
-        if etag is None:
-            raise _Overtaken
-        stored.shard, stored.etag = shard, etag
-
-    async def _note_quietly(self, stored: "_Stored", shard: Shard) -> None:
-        try:
-            await self._note(stored, shard)
-        except _Overtaken:
-            logger.info("The shard %s is taken on by another run.", shard.id)
-
-
-@dataclass(slots=True)
-class _Stored:
-    """A shard, and the ETag of its blob."""
-
-    shard: Shard
-    etag: str | None
-    is_polled: bool = False
-    """In this run."""
-    is_above_quota: bool = False
-    """In this run it was refused for the quota of enqueued tokens."""
-
-
-class _Overtaken(Exception):
-    """Another run, or a person, has changed the shard."""
-
-
-def _why(code: str | None) -> Problem:
-    """Why the service does not take a batch, by its own word."""
-    return "quota" if code in _FULL else "operator"
-
-
-def _warn(shard: Shard, problem: Problem, message: str) -> None:
-    logger.warning(
-        "The shard %s does not go on (%s): %s",
-        shard.id,
-        problem,
-        message,
-        extra={"problem": problem, "shard": shard.id},
-    )

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from pipeline.batches.service import BatchService, FileGone
-from pipeline.batches.shard import MOST_BATCHES, Shard
+from pipeline.batches.shard import GONE_AFTER, MOST_BATCHES, Shard
 from pipeline.batches.status import no_answer, passes, read_line
 from pipeline.job.batched import BatchLog, LineReply
 from pipeline.job.requests import Request
@@ -80,7 +80,7 @@ class Collector:
         busy: set[str] = set()
         unreadable = 0
         for file_id in filter(None, (shard.output_file_id, shard.error_file_id)):
-            unreadable += await self._read(file_id, left, busy)
+            unreadable += await self._read(shard, file_id, left, busy)
         if left and unreadable and self._now() - (shard.ended_at or self._now()) < self._reread_for:
             logger.warning(
                 "The shard %s: %d lines of its files can't be read. They are read again.", shard.id, unreadable
@@ -95,7 +95,7 @@ class Collector:
             await self._service.delete_file(file_id)
         return True
 
-    async def _read(self, file_id: str, left: dict[str, ListedBlob], busy: set[str]) -> int:
+    async def _read(self, shard: Shard, file_id: str, left: dict[str, ListedBlob], busy: set[str]) -> int:
         """Bring back the replies in a file; how many of its lines can't be read."""
         unreadable = 0
         ready: list[tuple[ListedBlob, LineReply]] = []
@@ -110,6 +110,8 @@ class Collector:
                     await self._settle_all(ready, left, busy)
                     ready.clear()
         except FileGone:
+            if left and self._now() - (shard.ended_at or shard.created_at) < GONE_AFTER:
+                raise
             logger.info("A file of a batch is gone: %s", file_id)
         await self._settle_all(ready, left, busy)
         return unreadable
@@ -164,19 +166,22 @@ class Collector:
             return
         if log and not log.waiting:
             await self._marks.mark(log.request.name, 0)
-            await self._queue.send(log.request.model_copy(update={"since": self._now()}), 0)
+            await self._queue.send(log.to_deliver(self._now()), 0)
         await self._lines.delete(line.name)
         left.pop(line.name, None)
 
 
 async def each[T](work: Callable[[T], Awaitable[None]], items: Iterable[T], *, at_a_time: int = AT_A_TIME) -> None:
-    """Do the `work` on all `items`, a few at a time; then raise the first failure, if there is one."""
-    slots = asyncio.Semaphore(at_a_time)
+    """Do the `work` on all `items`, a few at a time; where some fail, raise one of the failures in the end.
 
-    async def one(item: T) -> None:
-        async with slots:
+    Each failure is one less at a time: an outage is not met by all of a hundred thousand items.
+    """
+    left = iter(items)
+
+    async def some() -> None:
+        for item in left:
             await work(item)
 
-    ended = await asyncio.gather(*map(one, items), return_exceptions=True)
+    ended = await asyncio.gather(*(some() for _ in range(at_a_time)), return_exceptions=True)
     if failures := [failure for failure in ended if failure]:
         raise failures[0]

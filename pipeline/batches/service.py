@@ -1,5 +1,6 @@
 """Files and batches of an Azure OpenAI resource, through its v1 endpoint."""
 
+import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -12,9 +13,8 @@ import httpx2
 from azure.core.exceptions import AzureError
 from openai import APIConnectionError, APIStatusError, AsyncOpenAI, DefaultAioHttpClient
 
-from pipeline.batches.status import BatchStatus
+from pipeline.batches.status import BatchStatus, word
 from pipeline.errors import OperatorFailure, RetryableFailure
-from pipeline.model.foreign_text import shown
 from pipeline.model.reasons import Reason, reason_in
 
 logger = logging.getLogger(__name__)
@@ -34,15 +34,15 @@ MOST_LISTED = 20
 
 
 class Refused(RetryableFailure):
-    """The service does not take the batch now; `code` is its own word."""
+    """The service refuses what it is asked now; `code` is its own word."""
 
     def __init__(self, message: str, code: str | None, status: int) -> None:
         super().__init__(message, status=status)
         self.code = code
 
 
-class FileGone(Exception):
-    """There is no such file, or no such batch, any more."""
+class FileGone(Refused):
+    """There is no such file, or no such batch, any more; or no such service."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +64,7 @@ class BatchService:
     """
 
     def __init__(self, endpoint: str, token: Callable[[], Awaitable[str]], timeout: float) -> None:
+        self._timeout = timeout
         self._client = AsyncOpenAI(
             base_url=endpoint.removesuffix("/").removesuffix("/openai/v1") + "/openai/v1/",
             api_key=token,
@@ -89,8 +90,8 @@ class BatchService:
                 "/files", cast_to=httpx2.Response, content=form, options={"headers": headers, "timeout": UPLOAD_SECONDS}
             )
         )
-        file_id = document.get("id")
-        if not isinstance(file_id, str) or not file_id:
+        file_id = word(document.get("id"))
+        if not file_id:
             raise RetryableFailure("The service took a file, and gave it no id.")
         return file_id
 
@@ -102,13 +103,15 @@ class BatchService:
             OperatorFailure, RetryableFailure: it may have been.
         """
         request = {"input_file_id": file_id, "endpoint": ENDPOINT, "completion_window": "24h"}
-        return _read(await self._send(self._client.post("/batches", cast_to=httpx2.Response, body=request)))
+        created = self._client.post("/batches", cast_to=httpx2.Response, body=request)
+        # The SDK's time-out is for each phase of a request; this one must not outlive `lost_after` (steps.py).
+        return _read(await self._send(created, self._timeout))
 
     async def find(self, file_id: str) -> BatchStatus | None:
         """The batch of the file, if there is one that was not refused.
 
         Raises:
-            OperatorFailure, RetryableFailure: it can't be looked for now.
+            Refused, OperatorFailure, RetryableFailure: it can't be looked for now.
         """
         after: str | None = None
         for _ in range(MOST_LISTED):
@@ -130,7 +133,7 @@ class BatchService:
         """The batch as it is now; None where it is gone.
 
         Raises:
-            OperatorFailure, RetryableFailure: it can't be asked for now.
+            Refused, OperatorFailure, RetryableFailure: it can't be asked for now.
         """
         try:
             return _read(await self._send(self._client.get(f"/batches/{batch_id}", cast_to=httpx2.Response)))
@@ -145,26 +148,30 @@ class BatchService:
         """
         try:
             await self._send(self._client.post(f"/batches/{batch_id}/cancel", cast_to=httpx2.Response))
-        except (FileGone, Refused) as refusal:  # it has ended
+        except Refused as refusal:  # it has ended
             logger.info("A batch is not cancelled: %s", refusal)
 
     async def lines(self, file_id: str) -> AsyncIterator[bytes]:
-        """The lines of an output or error file, as they come.
+        """The lines of an output or error file, as they come; but for those that are too long to be an answer.
 
         Raises:
             FileGone: there is no such file.
-            OperatorFailure, RetryableFailure: it can't be read now.
+            Refused, OperatorFailure, RetryableFailure: it can't be read now.
         """
-        rest = b""
+        rest, is_too_long = b"", False
         async with self._failures(), self._client.files.with_streaming_response.content(file_id) as response:
+            if "html" in response.headers.get("Content-Type", "").lower():
+                raise RetryableFailure("A web page came instead of a batch's file of answers: a proxy is in the way.")
             async for chunk in response.iter_bytes(64 * 1024):
                 *whole, rest = (rest + chunk).split(b"\n")
                 for line in whole:
-                    if line.strip():
+                    if line.strip() and not is_too_long:
                         yield line
+                    is_too_long = False
                 if len(rest) > MOST_LINE_BYTES:
-                    raise RetryableFailure(f"A line of the file {shown(file_id, 100)} is too long to be an answer.")
-        if rest.strip():
+                    rest, is_too_long = b"", True
+                    logger.warning("A line of the file %s is too long to be an answer.", file_id)
+        if rest.strip() and not is_too_long:
             yield rest
 
     async def delete_file(self, file_id: str) -> None:
@@ -178,8 +185,8 @@ class BatchService:
         except FileGone:
             return
 
-    async def _send(self, call: Awaitable[httpx2.Response]) -> dict[str, Any]:
-        async with self._failures():
+    async def _send(self, call: Awaitable[httpx2.Response], limit: float | None = None) -> dict[str, Any]:
+        async with self._failures(), asyncio.timeout(limit):
             response = await call
         try:
             document = response.json()
@@ -204,7 +211,7 @@ class BatchService:
 def _failure(reason: Reason) -> Exception:
     status = reason.status
     if status == 404 and "deploymentnotfound" not in reason.codes:
-        return FileGone(reason.words)
+        return FileGone(f"The service does not find what it is asked for. {reason.words}", reason.code, status)
     if status in (401, 403):
         return OperatorFailure(
             "The app's identity may not use batches: give it the role 'Blobsight batches', or"
@@ -212,7 +219,7 @@ def _failure(reason: Reason) -> Exception:
             status=status,
         )
     if 400 <= status < 500 and status not in (408, 429):
-        return Refused(f"The service does not take the batch. {reason.words}", reason.code, status)
+        return Refused(f"The service refuses what a batch needs. {reason.words}", reason.code, status)
     return RetryableFailure(f"The model service can't be asked about batches now. {reason.words}", status=status)
 
 

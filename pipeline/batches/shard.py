@@ -33,11 +33,14 @@ LONGEST_UNSENT = timedelta(days=3)
 """How long lines may wait for a place in the queue of batches; then they go back to the job."""
 LONGEST_BATCH = timedelta(days=2)
 """After it was submitted, a batch that goes on is cancelled. The service promises a day."""
+GONE_AFTER = timedelta(hours=1)
+"""How long a batch, or its file of answers, must not be found before it counts as gone: a service or a gateway that
+errs for a moment would have every line paid twice."""
 SHOWN_FOR = timedelta(days=1)
 """How long a shard that is done can be seen."""
 PAUSES = (1, 5, 15, 30)
-"""Minutes after a refusal to take a batch, before the next try; the last one again and again. Where the service is
-polled more often than once a minute, as on a laptop, they are polls."""
+"""Minutes after a refusal, before the next try; the last one again and again. Where the service is polled more often
+than once a minute, as on a laptop, they are polls."""
 
 NEWS = 0.05
 """Part of a batch's lines; so many more with a reply are worth a write of the shard."""
@@ -77,8 +80,10 @@ class Shard(BaseModel):
     failed: int = 0
     output_file_id: str | None = None
     error_file_id: str | None = None
+    gone_since: AwareDatetime | None = None
+    """When the service first did not find the batch."""
     refusals: int = 0
-    """Of the service to take it."""
+    """Of the service, to take it or a step of it."""
     retry_at: AwareDatetime | None = None
     problem: str | None = Field(None, max_length=500)
     """Why it does not go on."""
@@ -98,7 +103,7 @@ class Shard(BaseModel):
 
     def at(self, state: State, **facts: object) -> Self:
         """The shard one step on."""
-        return self.model_copy(update={"state": state, "problem": None, "retry_at": None, **facts})
+        return self.model_copy(update={"state": state, "problem": None, "retry_at": None, "gone_since": None, **facts})
 
     def filled(self, sizes: Sequence[int], now: datetime) -> Self:
         """The shard with all its lines, of these sizes in bytes; done where it has none."""
@@ -106,19 +111,28 @@ class Shard(BaseModel):
             return self.at(State.DONE, ended_at=now)
         return self.at(State.FILLED, lines=len(sizes), size_bytes=sum(sizes))
 
-    def refused(self, why: str, now: datetime, poll: timedelta) -> Self:
-        """The shard that the service, which is polled at intervals of `poll`, does not take now: it is tried later."""
+    def held_up(self, why: str, now: datetime, poll: timedelta) -> Self:
+        """The shard whose next step is refused by the service, which is polled at intervals of `poll`: the same step is
+        tried again later.
+        """
         pause = PAUSES[min(self.refusals, len(PAUSES) - 1)] * min(poll, timedelta(minutes=1))
         return self.model_copy(
-            update={
-                "state": State.UPLOADED if self.file_id else State.FILLED,
-                "batch_id": None,
-                "submitted_at": None,
-                "refusals": self.refusals + 1,
-                "retry_at": now + pause,
-                "problem": short(why, 500),
-            }
+            update={"refusals": self.refusals + 1, "retry_at": now + pause, "problem": short(why, 500)}
         )
+
+    def refused(self, why: str, now: datetime, poll: timedelta) -> Self:
+        """The shard of which there is no batch, since the service did not take it: it is sent again later."""
+        state = State.UPLOADED if self.file_id else State.FILLED
+        unsent = self.model_copy(update={"state": state, "batch_id": None, "submitted_at": None})
+        return unsent.held_up(why, now, poll)
+
+    def not_found(self, now: datetime) -> Self:
+        """The shard, whose batch the service does not find; ended, if that has been so for long enough."""
+        since = self.gone_since or now
+        if now - since >= GONE_AFTER:
+            return self.at(State.ENDED, ended_at=now, status="gone")
+        facts = {"gone_since": since, "checked_at": now, "problem": "The service does not find the batch."}
+        return self.model_copy(update=facts)
 
     def seen(self, status: BatchStatus, now: datetime, poll: timedelta) -> Self:
         """The shard, as the service says that it is. `poll`: as for `refused`."""

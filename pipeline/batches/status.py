@@ -28,6 +28,8 @@ or an operator has to fix something. It may be submitted again."""
 NO_ANSWER = 503
 """The status of a line to which its batch has no answer."""
 _PASSING = frozenset({408, 409, 429})
+MOST_OF_A_WORD = 200
+"""Characters of an id, a status or a code; the longest known have some 50."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,18 +60,18 @@ class BatchStatus:
     @classmethod
     def read(cls, document: Any) -> Self | None:
         """The batch in the service's JSON; None where there is none."""
-        if not isinstance(document, dict) or not isinstance(document.get("id"), str) or not document["id"]:
+        if not isinstance(document, dict) or not (batch_id := word(document.get("id"))):
             return None
         counts = document.get("request_counts")
         counts = counts if isinstance(counts, dict) else {}
         error = _first_error(document.get("errors"))
-        code, message = _text(error.get("code")), _text(error.get("message"))
+        code, message = word(error.get("code")), _text(error.get("message"))
         return cls(
-            id=document["id"],
-            status=(_text(document.get("status")) or "").lower(),
-            input_file_id=_text(document.get("input_file_id")),
-            output_file_id=_text(document.get("output_file_id")),
-            error_file_id=_text(document.get("error_file_id")),
+            id=batch_id,
+            status=(word(document.get("status")) or "").lower(),
+            input_file_id=word(document.get("input_file_id")),
+            output_file_id=word(document.get("output_file_id")),
+            error_file_id=word(document.get("error_file_id")),
             completed=_count(counts.get("completed")),
             failed=_count(counts.get("failed")),
             code=code.lower() if code else None,
@@ -104,8 +106,15 @@ def passes(reply: LineReply) -> bool:
     return reply.status >= 500 or reply.status in _PASSING
 
 
+def word(value: Any) -> str | None:
+    """An id or a code of the service's; None for what is none."""
+    return value if isinstance(value, str) and value.isprintable() and 0 < len(value) <= MOST_OF_A_WORD else None
+
+
 def _body(document: Any) -> str:
-    return document if isinstance(document, str) else json.dumps(document)
+    if isinstance(document, str):
+        return document.encode(errors="replace").decode()  # it may hold half a character, which has no UTF-8
+    return json.dumps(document)
 
 
 def _first_error(errors: Any) -> dict[str, Any]:

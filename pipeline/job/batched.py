@@ -44,10 +44,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-LONGEST = timedelta(days=6)
+LONGEST = timedelta(days=11)
 """How long a line may wait for its reply. A shard waits at most three days for its turn, a batch is cancelled two days
-after it was submitted, and a line that brought no answer is sent once more; what takes longer is lost, and its question
-is asked anew."""
+after it was submitted, and a line that brought no answer goes through both once more; what takes longer is lost, and
+its question is asked anew."""
 
 
 class LineReply(BaseModel):
@@ -68,13 +68,15 @@ class BatchLog(BaseModel):
     request: Request
     """To be delivered again when nothing waits any more."""
     since: AwareDatetime
-    """When the first line was written."""
+    """When the wait began: the first of the lines that wait was written."""
     work_key: str
     """Of the version of the image that was asked about first. Its lines are named by it."""
     waiting: list[str] = []
     """The lines without a reply."""
     replies: dict[str, LineReply | Reply] = {}
     """By line; a `Reply` is one that the default lane gave in the end."""
+    counted: list[str] = []
+    """The lines whose tokens were counted already: each run reads the replies again."""
 
     @classmethod
     def kept_in(cls, kept: bytes | None) -> Self | None:
@@ -89,6 +91,11 @@ class BatchLog(BaseModel):
     def to_json(self) -> bytes:
         return self.model_dump_json(by_alias=True).encode()
 
+    def to_deliver(self, now: datetime) -> Request:
+        """The request, once nothing waits any more. Its wait does not count towards RETRY_FOR_SECONDS."""
+        failed_before = self.request.since if self.request.attempt > 1 else None
+        return self.request.model_copy(update={"since": failed_before + (now - self.since) if failed_before else now})
+
     def answered(self, line: str, reply: LineReply) -> Self | None:
         """The log with the reply to `line`; None where it did not wait for one."""
         if line not in self.waiting:
@@ -102,6 +109,7 @@ class Lines(Protocol):
 
     async def write(self, name: str, body: AsyncGenerator[bytes], size: int, facts: Mapping[str, str]) -> None: ...
     async def exists(self, name: str) -> bool: ...
+    async def delete(self, name: str) -> None: ...
 
 
 class BatchLane:
@@ -133,10 +141,15 @@ class BatchLane:
     async def is_waiting(self, kept: bytes | None) -> bool:
         """Whether the work whose claim keeps this waits for a batch, and will be delivered again.
 
-        A storage request for each line that waits; none for work that is not in this lane.
+        Lines that are too late are deleted, so that the batch they were in can't hold up the ones that are written
+        anew. A storage request for each line that waits; none for work that is not in this lane.
         """
         log = BatchLog.kept_in(kept)
-        if log is None or not log.waiting or self._now() - log.since > LONGEST:
+        if log is None or not log.waiting:
+            return False
+        if self._now() - log.since > LONGEST:
+            for line in log.waiting:
+                await self._lines.delete(line)
             return False
         return all([await self._lines.exists(line) for line in log.waiting])
 
@@ -155,9 +168,11 @@ class BatchLane:
         if log is None:
             if giving_up or not (self._deployment and work.goes_by_batch):
                 return None
+            if claim.kept is not None:  # another lane has paid for a part, and ends it: the log would take its place
+                return None
             log = BatchLog(request=request, since=self._now(), work_key=work.key)
-        elif log.waiting:  # some of its lines are missing, or too late: they are written anew
-            log = log.model_copy(update={"request": request, "since": self._now(), "waiting": []})
+        # Where lines wait, some are missing, or were too late: they are written anew.
+        log = log.model_copy(update={"request": request, "since": self._now(), "waiting": []})
         return _LoggedModel(self, work, log, claim.keep, giving_up)
 
     # What one run needs of the process:
@@ -178,8 +193,8 @@ class BatchLane:
         if not await self._lines.exists(line):
             await self._lines.write(line, aiter(body), len(body), {**facts, "deployment": deployment})
 
-    def read(self, reply: LineReply, question: Question) -> Reply:
-        """The answer in the reply to a line.
+    def read(self, reply: LineReply, question: Question, *, count: bool) -> Reply:
+        """The answer in the reply to a line, whose tokens are to `count`.
 
         Raises:
             Failure: it is none, as the model's own replies are read.
@@ -187,18 +202,16 @@ class BatchLane:
         headers = {"x-request-id": reply.request_id} if reply.request_id else {}
         try:
             answer = read_response(reply.status, headers, reply.body.encode(errors="replace"), question)
-        except UnreadableAnswer as failure:
-            raise failure.for_good(1) from None
         except Failure as failure:
             if failure.reply:
                 failure.reply = replace(failure.reply, service_tier="batch", endpoint=self._host)
-                self._count(failure.reply)
-            raise
-        self._count(answer)
+                self._count(failure.reply, count=count)
+            raise failure.for_good(1) if isinstance(failure, UnreadableAnswer) else failure from None
+        self._count(answer, count=count)
         return replace(answer, service_tier="batch", endpoint=self._host)
 
-    def _count(self, reply: Reply) -> None:
-        if self._tokens:
+    def _count(self, reply: Reply, *, count: bool) -> None:
+        if self._tokens and count:
             self._tokens.count((reply.input_tokens or 0) + (reply.output_tokens or 0))
 
 
@@ -233,13 +246,16 @@ class _LoggedModel:
         if isinstance(reply, Reply):
             return reply
         if reply:
+            is_new = line not in self._log.counted
+            if is_new:  # noted with what is written next
+                self._log = self._log.model_copy(update={"counted": [*self._log.counted, line]})
             try:
-                return self._lane.read(reply, question)
+                return self._lane.read(reply, question, count=is_new)
             except RetryableFailure as failure:
-                await self._write_log(without=line)  # the same question is put once more
-                if question.buying.fallback != "default":
+                if question.buying.fallback != "default" and not self._giving_up:
+                    await self._write_log(without=line)  # the same question is put once more
                     raise
-                logger.info("No batch has an answer, so the default lane is asked: %s", failure.message)
+                logger.info("No batch has an answer: %s", failure.message)
         if self._giving_up:
             raise self._giving_up
         if reply or not self._lane.takes(question):
@@ -260,6 +276,9 @@ class _LoggedModel:
         self, *, without: str | None = None, waiting: str | None = None, replies: Mapping[str, Reply] | None = None
     ) -> None:
         kept = {line: reply for line, reply in self._log.replies.items() if line != without}
+        counted = [line for line in self._log.counted if line != without]
         lines = [*self._log.waiting, waiting] if waiting else self._log.waiting
-        self._log = self._log.model_copy(update={"waiting": lines, "replies": {**kept, **(replies or {})}})
+        self._log = self._log.model_copy(
+            update={"waiting": lines, "replies": {**kept, **(replies or {})}, "counted": counted}
+        )
         await self._keep(self._log.to_json())

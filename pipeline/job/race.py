@@ -194,9 +194,11 @@ class Race:
         if stored is None:
             return None
         given_up = stored.facts.error_code in GIVEN_UP
-        answered = result is not None or BatchLog.kept_in(self.claim.kept) is not None
+        log = BatchLog.kept_in(self.claim.kept)
+        answered = result is not None or log is not None
         if is_done(self.work, self.request, stored) and not (answered and given_up):
-            self.claim.discard()
+            if log is None or not is_rerun(log.request, stored):  # a rerun's answer is still to be delivered
+                self.claim.discard()
             return Ended(Outcome.ALREADY_DONE)
         if stored.facts.source_etag == self._upload.etag:
             if await self._asks_nothing_new(stored):

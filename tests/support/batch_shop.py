@@ -31,9 +31,9 @@ class WatchedService(BatchService):
         return await call
 
     @override
-    async def _send(self, call: Awaitable[Any]) -> dict[str, Any]:
+    async def _send(self, call: Awaitable[Any], limit: float | None = None) -> dict[str, Any]:
         try:
-            sent: dict[str, Any] = await self.watch(super()._send(call))
+            sent: dict[str, Any] = await self.watch(super()._send(call, limit))
         finally:
             cast("Coroutine[Any, Any, Any]", call).close()  # where the watch did not begin it
         return sent

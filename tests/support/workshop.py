@@ -31,6 +31,7 @@ from pipeline.job.requests import Redrive, Request, parse_deferred
 from pipeline.model.question import Question, Reply
 from pipeline.pacing.gate import Busy
 from pipeline.pacing.governor import Governor
+from pipeline.pacing.rates import DailyTokens
 from pipeline.settings import Settings
 from pipeline.storage.claims import Claims
 from pipeline.storage.lines import Lines
@@ -129,6 +130,7 @@ class Workshop:
     time: datetime = datetime(2026, 3, 14, tzinfo=UTC)
     claim_seconds: float = 60
     retry_for: timedelta = RETRY_FOR
+    tokens: DailyTokens | None = None
 
     def __post_init__(self) -> None:
         self.settings = Settings.from_environment(self.person.cloud.app_settings() | {"ALLOWED_DEPLOYMENTS": "another"})
@@ -142,7 +144,7 @@ class Workshop:
     def analyzer(self) -> Analyzer:
         """Another one each time, as in another process."""
         uploads, results = Uploads(self.service, "shop-images"), Results(self.service, "shop-results")
-        lane = BatchLane(self.model, self.lines, self.settings.batch_deployment, now=lambda: self.time)
+        lane = BatchLane(self.model, self.lines, self.settings.batch_deployment, self.tokens, now=lambda: self.time)
         return Analyzer(
             self.settings, uploads, results, self.claims, self.model, batch_lane=lane, now=lambda: self.time
         )
