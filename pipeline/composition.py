@@ -114,7 +114,7 @@ def composed(config: Settings) -> App:
         Poison(deliveries, last_resort, stores.deferred, images=images, allowed=allowed),
         _reconciler(config, stores),
         Readiness(stores.notes, stores.uploads, stores.results, stores.deferred, stores.requests),
-        _batches(config, stores, token),
+        _batches(config, stores, token, tokens),
     )
 
 
@@ -154,11 +154,14 @@ def _reconciler(config: Settings, stores: _Stores) -> Reconciler:
     )
 
 
-def _batches(config: Settings, stores: _Stores, token: Callable[[], Awaitable[str]]) -> Batches:
+def _batches(
+    config: Settings, stores: _Stores, token: Callable[[], Awaitable[str]], tokens: DailyTokens | None
+) -> Batches:
     timeout = max(10.0, float(config.batch_poll_seconds))
     service = BatchService(config.openai_endpoint, token, timeout)
     return Batches(
         service=service,
+        tokens=tokens,
         lines=stores.lines,
         shards=stores.shards,
         collector=Collector(

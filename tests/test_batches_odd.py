@@ -19,6 +19,7 @@ from localcloud.model.batches import TOKEN_LIMIT_AT_ONCE, Course
 from pipeline.errors import RetryableFailure
 from pipeline.job.batched import LONGEST
 from pipeline.job.race import Outcome
+from pipeline.pacing.rates import OverDailyTokens
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -354,3 +355,24 @@ async def test_a_persons_wish_to_send_now_outlasts_a_full_queue_of_batches(shop:
     await shop.run(wait=3600)
     await shop.run(minutes=6, wait=3600)
     assert len(shop.model.batches.all) == 2
+
+
+class Spent(Counted):
+    """A day whose tokens are spent."""
+
+    is_over = False
+
+    async def require_left(self) -> None:
+        if not self.is_over:
+            raise OverDailyTokens("Today's tokens are spent.", retry_after=3600)
+
+
+async def test_nothing_more_is_submitted_once_the_days_tokens_are_spent(shop: BatchShop) -> None:
+    await shop.deliver(await shop.drop("a.png"))
+    shop.shop.tokens = day = Spent()  # type: ignore[assignment]
+    assert await shop.round() == []
+    assert not shop.model.batches.all
+    (shard,) = await shop.shards()
+    assert shard.problem == "Today's tokens are spent."
+    day.is_over = True
+    assert await shop.deliver(*await shop.round()) == [Outcome.SUCCEEDED]

@@ -13,6 +13,7 @@ from pipeline.batches.service import BatchService
 from pipeline.batches.shard import MOST_BYTES, MOST_LINES, SHOWN_FOR, Shard, State
 from pipeline.batches.steps import Overtaken, Steps, StoredShard
 from pipeline.errors import RetryableFailure
+from pipeline.pacing.rates import DailyTokens
 from pipeline.storage.facts import ListedBlob
 from pipeline.storage.lines import Lines
 from pipeline.storage.shards import DONE, Shards
@@ -45,6 +46,7 @@ class Batches:
     It holds the names of all lines, some 700 bytes each, and a few megabytes of what it sends.
 
     Args:
+        tokens: the day's, where the operator limits them.
         wait: seconds that the oldest line waits for others.
         poll: seconds between two runs.
         lost_after: seconds after which a batch is looked for whose creation had no answer.
@@ -57,6 +59,7 @@ class Batches:
         lines: Lines,
         shards: Shards,
         collector: Collector,
+        tokens: DailyTokens | None = None,
         wait: float,
         poll: float,
         lost_after: float,
@@ -72,6 +75,7 @@ class Batches:
             lines=lines,
             shards=shards,
             collector=collector,
+            tokens=tokens,
             poll=poll,
             lost_after=lost_after,
             now=now,

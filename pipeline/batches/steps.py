@@ -10,6 +10,7 @@ from pipeline.batches.collecting import Collector
 from pipeline.batches.service import BatchService, FileGone, InputFile, Refused
 from pipeline.batches.shard import Shard, State
 from pipeline.errors import OperatorFailure, RetryableFailure
+from pipeline.pacing.rates import DailyTokens
 from pipeline.storage.facts import ListedBlob
 from pipeline.storage.lines import Lines
 from pipeline.storage.shards import Shards
@@ -43,6 +44,7 @@ class Steps:
     """Takes shards from step to step. One per process.
 
     Args:
+        tokens: the day's; once they are spent, nothing more is submitted.
         poll: how often the service is asked about a batch.
         lost_after: seconds after which a batch is looked for whose creation had no answer.
     """
@@ -54,6 +56,7 @@ class Steps:
         lines: Lines,
         shards: Shards,
         collector: Collector,
+        tokens: DailyTokens | None,
         poll: float,
         lost_after: float,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -62,6 +65,7 @@ class Steps:
         self._lines = lines
         self._shards = shards
         self._collector = collector
+        self._tokens = tokens
         self._poll_every = timedelta(seconds=poll)
         self._lost_after = timedelta(seconds=lost_after)
         self._now = now
@@ -111,6 +115,8 @@ class Steps:
 
     async def _submit(self, stored: StoredShard) -> None:
         shard, now = stored.shard, self._now()
+        if self._tokens:
+            await self._tokens.require_left()
         await self.note(stored, shard.at(State.SUBMITTING, checked_at=now))
         try:
             status = await self._service.create(str(shard.file_id))

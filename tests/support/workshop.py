@@ -164,6 +164,7 @@ class Workshop:
         )
         return Batches(
             service=service,
+            tokens=self.tokens,
             lines=self.lines,
             shards=self.shards,
             collector=collector,
