@@ -113,8 +113,12 @@ async def pictures(
 
 
 def decoders() -> list[psutil.Process]:
-    children = psutil.Process().children(recursive=True)
-    return [child for child in children if "blobsight.pictures.decoder" in child.cmdline()]
+    alive = [
+        child
+        for child in psutil.Process().children(recursive=True)
+        if child.status() != psutil.STATUS_ZOMBIE  # a fork of the command line that has ended
+    ]
+    return [child for child in alive if "blobsight.pictures.decoder" in child.cmdline()]
 
 
 async def test_a_decoder_that_dies_takes_one_picture_with_it(pictures: tuple[Pictures, ContainerClient]) -> None:

@@ -63,7 +63,7 @@ class Fire:
 
     async def drained(self) -> None:
         """Wait until the app's queues hold no message, visible or not."""
-        deadline = monotonic() + 30
+        deadline = monotonic() + 100  # what a killed worker had comes back after half a minute
         for queue in QUEUES:
             client = self.queues.get_queue_client(queue)
             while (await client.get_queue_properties()).approximate_message_count:
