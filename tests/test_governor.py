@@ -14,6 +14,7 @@ from random import Random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.examples import some_of
 
 from bench.simulation.clock import now, seeded, virtually
 from bench.simulation.service import Bucket, Service, Windows
@@ -107,8 +108,7 @@ async def three_quarters_of_an_hour(service: Service, number: int, seed: int) ->
 @pytest.mark.no_cover
 @pytest.mark.parametrize(
     ("kind", "talkative", "number"),
-    [(Bucket, True, 1), (Bucket, False, 10), (Windows, True, 10), (Windows, False, 1)],
-    ids=["Bucket, headers, 1", "Bucket, none, 10", "Windows, headers, 10", "Windows, none, 1"],
+    some_of([(Windows, True, 10), (Windows, False, 1), (Bucket, True, 1), (Bucket, False, 10)]),
 )
 def test_instances_share_a_quota_and_are_seldom_refused(kind: type[Bucket], talkative: bool, number: int) -> None:  # noqa: FBT001 - a parameter of the test
     """At least 95 % of the quota is used and at most 5 % of the calls are refused, five minutes after any change.

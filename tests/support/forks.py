@@ -54,6 +54,8 @@ def forks() -> list[str]:
 
 def _serve(door: socket.socket) -> None:
     """Fork for each that asks, until this process's own input ends. A fork returns from this, to run the command."""
+    import genai_prices.data  # noqa: F401, PLC0415 - but for what only an estimate needs
+
     import blobsight.cli  # noqa: F401, PLC0415 - all that there is to import
 
     while True:
