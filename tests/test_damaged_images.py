@@ -84,9 +84,9 @@ def test_the_same_seed_makes_the_same_files() -> None:
 
 @pytest.mark.timeout(90)
 def test_nothing_crashes_on_damaged_images_of_every_format() -> None:
-    """Two seconds of them; `python tests/support/damaged_images.py --seconds 300` is the long run."""
-    report = run(seconds=2, seed=2026)
+    """A second of them; `python tests/support/damaged_images.py --seconds 300` is the long run."""
+    report = run(seconds=1, seed=2026)
     assert report.findings == []
-    assert report.tried > 200
+    assert report.tried > 100
     assert report.slowest[0] < 5, report.slowest
     assert report.peak_bytes - report.idle_bytes < 900_000_000

@@ -5,6 +5,7 @@ from functools import cache
 from typing import Any
 
 import pytest
+from support.examples import some_of
 
 from bench.simulation.batch_service import Conditions
 from bench.simulation.burst import Report, Scenario, Span, simulate
@@ -90,12 +91,12 @@ def test_a_night_by_batch_ends_with_each_image_paid_once() -> None:
 
 
 @pytest.mark.parametrize(
-    "service",
-    [Conditions(quota=400_000), Conditions(quota=400_000, refuses_late=True)],
-    ids=["refused at once", "minutes later"],
+    "refuses_late",
+    some_of([True, False]),
 )
-def test_a_file_with_more_tokens_than_the_whole_quota_goes_in_parts(service: Conditions) -> None:
+def test_a_file_with_more_tokens_than_the_whole_quota_goes_in_parts(refuses_late: bool) -> None:  # noqa: FBT001 - a parameter of the test
     """It waited for three days, and its images were asked about anew."""
+    service = Conditions(quota=400_000, refuses_late=refuses_late)
     report = spend(replace(NIGHT, image_bytes=1_000, service=service))
     assert report.is_complete
     assert report.seen.most_enqueued <= 400_000
