@@ -122,11 +122,12 @@ type Listed[T] = Annotated[tuple[T, ...], BeforeValidator(_list_in_lower_case), 
 
 
 class _Group(BaseModel):
-    """Settings that belong together. The first sentence of a group's docstring is its heading in docs/settings.md."""
+    """Settings that belong together. The first sentence of a group's docstring is its heading in docs/settings.md.
 
-    model_config = ConfigDict(
-        frozen=True, extra="ignore", use_attribute_docstrings=True, str_strip_whitespace=True, allow_inf_nan=False
-    )
+    The settings' own docstrings stand there, too. They are read by tools/generate_docs.py, not at each start.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", str_strip_whitespace=True, allow_inf_nan=False)
 
 
 class Storage(_Group):

@@ -1,8 +1,10 @@
 """Writes the pages of docs/ that are generated from the code; tests/test_docs.py holds them up to date."""
 
 import ast
+import inspect
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Literal, Union, get_args, get_origin
@@ -40,15 +42,30 @@ def settings_page() -> str:
 
 def _group(group: type[BaseModel]) -> str:
     heading, _, text = " ".join((group.__doc__ or "").split()).partition(".")
-    rows = "".join(_row(field) for field in group.model_fields.values())
+    about = _docstrings(group)
+    rows = "".join(_row(field, about.get(name, "")) for name, field in group.model_fields.items())
     return f"\n## {heading}\n{text and f'\n{text.strip()}\n'}{SETTINGS_TABLE_HEAD}{rows}"
 
 
-def _row(field: FieldInfo) -> str:
+def _docstrings(group: type[BaseModel]) -> dict[str, str]:
+    """The docstrings of a group's settings, by their names."""
+    tree = next(node for node in ast.walk(ast.parse(inspect.getsource(group))) if isinstance(node, ast.ClassDef))
+    return {
+        setting.target.id: docstring.value.value
+        for setting, docstring in pairwise(tree.body)
+        if isinstance(setting, ast.AnnAssign)
+        and isinstance(setting.target, ast.Name)
+        and isinstance(docstring, ast.Expr)
+        and isinstance(docstring.value, ast.Constant)
+        and isinstance(docstring.value.value, str)
+    }
+
+
+def _row(field: FieldInfo, docstring: str) -> str:
     choices = field.validation_alias
     names = choices.choices if isinstance(choices, AliasChoices) else [field.alias]
     default = "**required**" if field.is_required() else "" if field.default is None else f"`{_shown(field.default)}`"
-    about = " ".join((field.description or "").split())
+    about = " ".join(docstring.split())
     cells = [" or ".join(f"`{n}`" for n in names), default, _allowed(field), about, f"`{(field.examples or [''])[0]}`"]
     return f"| {' | '.join(cells)} |\n"
 
