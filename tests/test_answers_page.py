@@ -14,6 +14,8 @@ from support.person import ROOT, Person
 from support.pictures import picture
 from support.terminal import blobsight
 
+from blobsight.evaluate import page as evaluate_page
+from blobsight.pages.one_file import policy, read_template
 from blobsight.pictures.pictures import Picture
 from blobsight.results import page as page_module
 from blobsight.results.page import AnswersPage
@@ -73,15 +75,15 @@ async def test_one_file_with_pictures_that_can_be_searched(person: Person, brows
         await context.close()
 
 
-def test_only_its_own_script_is_allowed() -> None:
-    template = page_module.TEMPLATE.read_text(encoding="utf-8")
+@pytest.mark.parametrize("path", [page_module.TEMPLATE, evaluate_page.TEMPLATE], ids=lambda path: path.stem)
+def test_only_its_own_script_is_allowed(path: Path) -> None:
+    template = read_template(path)
     assert len(re.findall("<script", template)) == 1
     assert not re.search(r"""\s(src|href|style|on\w+)\s*=""", template)
-    policy = page_module._policy(template)  # noqa: SLF001 - what the page says of itself
     assert re.fullmatch(
         r"default-src 'none'; style-src 'sha256-[\w+/=]{44}'; script-src 'sha256-[\w+/=]{44}'; img-src data:;"
         r" base-uri 'none'; form-action 'none'",
-        policy,
+        policy(template),
     )
 
 

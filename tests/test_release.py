@@ -31,10 +31,11 @@ def test_the_wheel_has_one_package(wheel: zipfile.ZipFile) -> None:
 
 def test_the_pages_and_their_libraries_are_in_the_wheel(wheel: zipfile.ZipFile) -> None:
     """With the licence of each library beside it."""
-    listed = ["git", "ls-files", "blobsight/gallery/static", "blobsight/results/answers.html"]
+    single = ["blobsight/results/answers.html", "blobsight/evaluate/evaluation.html", "blobsight/pages/base.css"]
+    listed = ["git", "ls-files", "blobsight/gallery/static", *single]
     tracked = subprocess.run(listed, cwd=ROOT, check=True, capture_output=True, text=True)
     files = set(tracked.stdout.splitlines())
-    assert {"blobsight/gallery/static/index.html", "blobsight/results/answers.html"} <= files
+    assert {"blobsight/gallery/static/index.html", *single} <= files
     assert files <= set(wheel.namelist())
     vendor = "blobsight/gallery/static/vendor/"
     libraries = {name.removeprefix(vendor).partition("/")[0] for name in files if name.startswith(vendor)}

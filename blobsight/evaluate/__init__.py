@@ -7,4 +7,5 @@ comparing   an expected answer and a given one, value by value
 chance      intervals and tests: what the number of images can tell
 scores      all images: fields, variants, differences
 report      as JSON, as tables, as a gate
+page        one HTML file: its head is made in overview, its images in rows and cards, in the words of words
 """

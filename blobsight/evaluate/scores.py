@@ -28,6 +28,8 @@ from blobsight.evaluate.shapes import Field, Members, Schema, fields_of, shape_o
 
 PLAIN = "answer"
 """The one field of an answer that is plain text."""
+NO_ANSWER = "no answer"
+"""Why all values of a failed result are missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,11 @@ class VariantScore:
     @property
     def failed(self) -> int:
         return sum(image.failure is not None for image in self.images.values())
+
+    @property
+    def all_right(self) -> int:
+        """Images without anything wrong."""
+        return sum(not image.wrong for image in self.images.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,10 +228,10 @@ def _image(name: str, shape: Members, expected: Mapping[str, Any], given: Given,
     if given.answer is not None:
         return ImageScore(name, tuple(compare(shape, expected, given.answer, tolerance)))
     values = (
-        Value(value.field, Outcome.MISSING, value.expected, None, "no answer", detail=value.detail)
+        Value(value.field, Outcome.MISSING, value.expected, None, NO_ANSWER, detail=value.detail)
         for value in compare(shape, expected, None, tolerance)
     )
-    return ImageScore(name, tuple(values), failure=given.why or "no answer")
+    return ImageScore(name, tuple(values), failure=given.why or NO_ANSWER)
 
 
 def _field(scored: Field, images: Sequence[ImageScore]) -> FieldScore:

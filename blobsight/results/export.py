@@ -6,16 +6,15 @@ the new one or the previous. Until then the rows of a table wait in a temporary 
 
 import csv
 import json
-import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from blobsight.results.flattening import Columns, Kind, Row, Value, as_kind, json_text
 from blobsight.results.formulas import guarded
 from blobsight.results.page import PAGES, AnswersPage
+from blobsight.whole_files import replacing, spool
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -163,26 +162,13 @@ def new_file(path: Path) -> Iterator[Export]:
     Raises:
         OSError: the folder can't be written to.
     """
-    path = path.resolve()  # a symbolic link stays one
-    partial = path.with_name(f".blobsight-{secrets.token_hex(8)}.part")
-    try:
-        partial.touch(exist_ok=False)
+    with replacing(path) as partial:
         if path.suffix.lower() in JSON_LINES:
             with partial.open("w", encoding="utf-8", newline="\n") as stream:
                 yield JsonLines(stream)
         elif path.suffix.lower() in PAGES:
-            with _spool(path) as spool, _spool(path) as cards:
-                yield AnswersPage(partial, spool, cards, path.stem)
+            with spool(partial) as rows, spool(partial) as cards:
+                yield AnswersPage(partial, rows, cards, path.stem)
         else:
-            with _spool(path) as spool:
-                yield Table(partial, spool, TABLES[path.suffix.lower()])
-        if path.exists():
-            partial.chmod(path.stat().st_mode & 0o777)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _spool(path: Path) -> IO[str]:
-    """A temporary file beside `path`."""
-    return TemporaryFile("w+", encoding="utf-8", errors="surrogatepass", newline="\n", dir=path.parent)
+            with spool(partial) as rows:
+                yield Table(partial, rows, TABLES[path.suffix.lower()])

@@ -1,15 +1,9 @@
-"""A page to send: results and thumbnails in one HTML file, which needs no server and loads nothing.
+"""A page to send: results and thumbnails in one HTML file, which needs no server and loads nothing."""
 
-Everything in it that a stranger wrote is escaped. Its one script and its style are allowed by their hashes, and nothing
-else is: no other script runs in it, whatever an answer holds.
-"""
-
-import base64
-import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from html import escape
@@ -17,21 +11,24 @@ from pathlib import Path
 from typing import IO, Any
 
 from blobsight.account import Account
+from blobsight.pages.one_file import (
+    AT_ONCE,
+    MOST_BYTES,
+    THUMBNAIL_SIDE,
+    figure,
+    read_template,
+    size_of,
+    value,
+    write_file,
+)
 from blobsight.pictures.pictures import NoPictureError, Picture, Pictures
 from blobsight.reading import side_by_side
 from blobsight.results.flattening import json_text
 from blobsight.terminal import Trouble, Unknown, counted, one_line
 from pipeline.names import is_blob_name
 
-MOST_BYTES = 50_000_000
-"""Of the file: about what can be sent by mail or chat, and 3,000 images or so."""
-THUMBNAIL_SIDE = 360
-DEEPEST = 6
-"""Levels of an answer's data that become tables of their own."""
-AT_ONCE = 8
 PAGES = (".html", ".htm")
 TEMPLATE = Path(__file__).with_name("answers.html")
-_PART = re.compile(r"<(style|script)>(.*?)</\1>", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +87,7 @@ class AnswersPage:
 
     def _write(self, result: Mapping[str, Any], picture: Picture | None) -> None:
         card = _card(result, picture)
-        self._bytes += len(card.encode("utf-8", "backslashreplace"))
+        self._bytes += size_of(card)
         if self._bytes > MOST_BYTES:
             raise Trouble(
                 f"The page would have more than {MOST_BYTES / 1e6:.0f} MB:"
@@ -105,36 +102,14 @@ class AnswersPage:
     def complete(self, advance: Callable[[], None]) -> None:
         self._cards.seek(0)
         about = ", ".join(f"{count:,} {status}" for status, count in self._statuses.most_common())
-        template = TEMPLATE.read_text(encoding="utf-8")
         parts = {
-            "policy": _policy(template),
             "title": escape(self._title),
             "about": escape(f"{about}. Made by Blobsight on {datetime.now(UTC):%Y-%m-%d}."),
             "choices": _choices(self._statuses, self._codes),
         }
-        before, after = template.split("{cards}")
-        with self._path.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
-            file.write(_filled(before, parts))
-            for line in self._cards:
-                file.write(line)
-            file.write(after)
+        write_file(self._path, read_template(TEMPLATE), parts, self._cards)
         for _ in range(self._statuses.total()):
             advance()
-
-
-def _policy(template: str) -> str:
-    """The content security policy: nothing but this style, this script, and pictures inside the page."""
-    hashes: dict[str, list[str]] = {"style": [], "script": []}
-    for kind, text in _PART.findall(template):
-        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-        hashes[kind].append(f"'sha256-{digest}'")
-    allowed = (f"{kind}-src {' '.join(found)}" for kind, found in hashes.items())
-    return "; ".join(["default-src 'none'", *allowed, "img-src data:", "base-uri 'none'", "form-action 'none'"])
-
-
-def _filled(text: str, parts: Mapping[str, str]) -> str:
-    """Fill the places of a template at once: what is filled in is not looked at again."""
-    return re.sub(r"\{(policy|title|about|choices)\}", lambda found: parts[found[1]], text)
 
 
 def _choices(statuses: Counter[str], codes: Counter[str]) -> str:
@@ -157,18 +132,11 @@ def _card(result: Mapping[str, Any], picture: Picture | None) -> str:
     kind = f"{result['status']} {_kind(code)}" if failed else "succeeded"
     name = one_line(str(result["source"].get("name") or "An image that came by HTTP"))
     return (
-        f'    <article data-kind="{escape(kind)}">{_figure(picture)}<div class="words">'
+        f'    <article data-kind="{escape(kind)}">{figure(picture)}<div class="words">'
         f'<h2 dir="auto">{escape(name)}</h2>'
         f'<span class="badge{" failed" if failed else ""}">{escape(one_line(code) if failed else "Answered")}</span>'
         f"{''.join(_words(result))}</div></article>\n"
     )
-
-
-def _figure(picture: Picture | None) -> str:
-    if picture is None:
-        return "<figure>no picture</figure>"
-    data = base64.b64encode(picture.data).decode()
-    return f'<figure><img src="data:{picture.media_type};base64,{data}" alt="" decoding="async"></figure>'
 
 
 def _words(result: Mapping[str, Any]) -> Iterator[str]:
@@ -180,25 +148,8 @@ def _words(result: Mapping[str, Any]) -> Iterator[str]:
     else:
         data = result["answer"].get("data")
         text = result["answer"]["text"]
-        yield f'<p class="text" dir="auto">{escape(text)}</p>' if data is None else _value(data)
+        yield f'<p class="text" dir="auto">{escape(text)}</p>' if data is None else value(data)
     usage, model = result.get("usage") or {}, result.get("model") or {}
     tokens = sum(usage.get(key) or 0 for key in ("input_tokens", "output_tokens"))
     facts = [model.get("model"), f"{tokens:,} tokens" if tokens else None, result.get("created_at")]
     yield f'<p class="dim facts">{escape(" · ".join(one_line(str(fact)) for fact in facts if fact))}</p>'
-
-
-def _value(data: Any, depth: int = 0) -> str:
-    """A JSON value as a table, or as text."""
-    match data:
-        case Mapping() if depth < DEEPEST:
-            rows = (
-                f'<tr><th scope="row" dir="auto">{escape(str(name))}</th><td>{_value(one, depth + 1)}</td></tr>'
-                for name, one in data.items()
-            )
-            return f"<table>{''.join(rows)}</table>"
-        case Sequence() if depth < DEEPEST and not isinstance(data, str):
-            return f"<table>{''.join(f'<tr><td>{_value(one, depth + 1)}</td></tr>' for one in data)}</table>"
-        case str():
-            return f'<span class="text" dir="auto">{escape(data)}</span>'
-        case _:
-            return f'<span class="text">{escape(json_text(data))}</span>'

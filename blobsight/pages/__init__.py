@@ -1,0 +1,1 @@
+"""Pages to send: one HTML file each, which needs no server and loads nothing."""
