@@ -151,7 +151,7 @@ class Cards:
             why = self._words.why(wrong.why) or self._words.tags[wrong.outcome]
             said = f" {self._tag(wrong.outcome, why)}"
         shown = NONE if is_absent(given) else value(_bounded(given))
-        return f'<div><dt dir="auto">{escape(shortened(name, 60))}</dt><dd>{shown}{said}</dd></div>'
+        return f'<div><dt dir="auto">{escape(shortened(name, 60))}</dt> <dd>{shown}{said}</dd></div>'
 
 
 def _bounded(given: Any) -> Any:

@@ -21,6 +21,8 @@ from blobsight.reading import side_by_side
 from blobsight.terminal import Unknown, counted, one_line
 from blobsight.whole_files import replacing, spool
 
+RESERVE = 2_000
+"""Bytes for the policy, and for the sentence on images left out."""
 TEMPLATE = Path(__file__).with_name("evaluation.html")
 
 
@@ -69,12 +71,13 @@ async def write_page(
     """
     names = _in_order(evaluation)
     parts = _head(evaluation, about)
-    room = MOST_BYTES - size_of("".join(parts.values()))
+    template = read_template(TEMPLATE)
+    room = MOST_BYTES - size_of(template + "".join(parts.values())) - RESERVE
     with replacing(path) as partial, spool(partial) as cards:
         written = await _write_cards(cards, names, Cards(evaluation, about.words), room, picture, advance)
         parts["left"] = _left_out(names, written, len(evaluation.worst()), about.words)
         cards.seek(0)
-        write_file(partial, read_template(TEMPLATE), parts, cards)
+        write_file(partial, template, parts, cards)
 
 
 def _in_order(evaluation: Evaluation) -> list[str]:
