@@ -146,7 +146,6 @@ def _left_out(names: Sequence[str], written: int, wrong: int, words: Words) -> s
     left = len(names) - written
     if not left:
         return ""
-    return (
-        f'<p class="left">The page has room for {written:,} of {counted(len(names), "image")}. Of the {left:,} left'
-        f" out, {max(wrong - written, 0):,} {words.have_wrong}.</p>"
-    )
+    room = f"The page has room for {written:,} of {counted(len(names), 'image')}."
+    rest = f"Of the {left:,} left out, {words.wrong_in} {max(wrong - written, 0):,}."
+    return f'<p class="left">{room} {rest}</p>'

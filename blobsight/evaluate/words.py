@@ -32,8 +32,8 @@ class Words:
     """After the number of values."""
     folded: str
     """After the number of values that are right."""
-    have_wrong: str
-    """After the number of images."""
+    wrong_in: str
+    """Before the number of images."""
 
     def why(self, why: str) -> str:
         """The reason that `comparing` gives for a value."""
@@ -53,7 +53,7 @@ EXPECTED = Words(
     all_right="all right",
     wrong="wrong",
     folded="right",
-    have_wrong="have something wrong",
+    wrong_in="something is wrong in",
 )
 
 
@@ -80,7 +80,7 @@ def second_opinion(first: str, second: str) -> Words:
         whole="",
         only_wrong="Only where they differ",
         all_right="agrees",
-        wrong="differ",
-        folded="agree",
-        have_wrong="differ",
+        wrong="different",
+        folded="in agreement",
+        wrong_in="the two differ in",
     )
