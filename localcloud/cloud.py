@@ -30,7 +30,7 @@ https://learn.microsoft.com/azure/storage/common/storage-connect-azurite"""
 HOST_ACCOUNT = "hoststorage"
 DEPLOYMENT = "vision"
 BATCH_DEPLOYMENT = "vision-batch"  # takes batches only, as the other one takes none
-CONTAINERS = ("images", "results", "pipeline-state")
+CONTAINERS = ("images", "results", "pipeline-state", "trials")
 QUEUES = (
     "analysis-requests",
     "analysis-requests-poison",
@@ -155,6 +155,7 @@ class LocalCloud:
             "FUNCTIONS_EXTENSION_VERSION": "~4",
             "INPUT_CONTAINER": "images",
             "OUTPUT_CONTAINER": "results",
+            "TRIALS_CONTAINER": "trials",
             "STATE_CONTAINER": "pipeline-state",
             "REQUESTS_QUEUE": "analysis-requests",
             "DEFERRED_QUEUE": "deferred-work",

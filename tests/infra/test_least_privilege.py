@@ -41,6 +41,10 @@ NEEDED: Mapping[str, Mapping[str, str]] = {
         "blobs/read": "whether there is a result already, and an earlier answer to the same question",
         "blobs/write": "the result",
     },
+    "trials": {
+        "blobs/read": "an image that a trial asks about, and whether the same was asked before",
+        "blobs/write": "the answer of a trial",
+    },
     "pipeline-state": {
         "blobs/read": "an answer that was kept, marks of what waits, tokens of the day, how far reconcile is",
         "blobs/write": "claims, marks and notes",
@@ -238,7 +242,8 @@ async def a_dead_letter(person: Person) -> None:
         ("DELETE", "dead-letters/t/s/2026/1/1/1/1.json"),
         ("DELETE", "results?restype=container"),
         ("PUT", "elsewhere?restype=container"),
-        ("GET", "trials/a.png"),
+        ("DELETE", "trials/images/a.png"),
+        ("GET", "elsewhere/a.png"),
     ],
 )
 async def test_a_leaked_token_of_the_apps_does_nothing_else(
@@ -273,6 +278,7 @@ def test_azures_own_roles_allow_all_that_ours_do() -> None:
     assert not [place for place in ours if not ours[place] <= azures[place]]
     assert {place: azures[place] - ours[place] for place in ours if azures[place] != ours[place]} == {
         "results": {"blobs/delete", "blobs/add/action", "blobs/move/action"},
+        "trials": {"blobs/delete", "blobs/add/action", "blobs/move/action"},
         "pipeline-state": {"blobs/add/action", "blobs/move/action"},
     }
 
