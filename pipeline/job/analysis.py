@@ -193,7 +193,7 @@ class Analyzer:
                 return False
             return (await self._asked(place, current, request)).identity() == work.asked.identity()
 
-        async with self._alone_on(upload), self._claims.held(work.content_key) as claim:
+        async with self._alone_on(upload, request), self._claims.held(work.content_key) as claim:
             if claim.runs > 1:
                 count_taken_over()
             race = Race(
@@ -209,8 +209,11 @@ class Analyzer:
             record.number = race.attempts
             yield race
 
-    def _alone_on(self, upload: Upload) -> AbstractAsyncContextManager[object]:
-        """Keep other questions about the same image away, where a rate counts them: each has to see the one before."""
-        if self._rate.limit is None:
+    def _alone_on(self, upload: Upload, request: Request) -> AbstractAsyncContextManager[object]:
+        """Keep other questions about the same image away, where a rate counts them: each has to see the one before.
+
+        A trial's question has a result, and so a count, of its own.
+        """
+        if self._rate.limit is None or not request.is_of_an_upload:
             return nullcontext()
         return self._claims.held(work_key(upload.container, upload.name, "", ["reanalyses"]))
