@@ -30,6 +30,7 @@ from localcloud.model import Dropped, Throttled
 from localcloud.model.batches import BATCH_ROLE_MISSING, BatchRequest
 from localcloud.model.batches.script import Fault
 from pipeline.batches.shard import LONGEST_BATCH
+from pipeline.job.public import PublicRequest
 from pipeline.job.race import Outcome
 
 REFUSED = StorageRefusal(403, "AuthorizationPermissionMismatch", "This request is not authorized.")
@@ -185,6 +186,7 @@ async def test_all_work_is_done_with_the_roles_there_are_and_each_is_needed(
     await person.blobs.get_blob_client("instructions", "desk/_instructions.md").upload_blob(b"Which desk?")
     await person.drop("desk/a.png", picture())
     assert (await person.result("desk/a.png"))["instructions"]["text"] == "Which desk?"
+    await a_trial(person, queues)
     await an_upload_that_the_host_gives_up_on(person, keeper)
     await messages_that_the_host_gives_up_on(person, queues, keeper)
     await a_dead_letter(person)
@@ -229,6 +231,14 @@ async def a_dead_letter(person: Person) -> None:
     ):
         assert started.status == 202
     await person.logged("reconciled")
+
+
+async def a_trial(person: Person, queues: QueueServiceClient) -> None:
+    await person.blobs.get_blob_client("trials", "images/a.png").upload_blob(picture())
+    asked = PublicRequest(container="trials", name="images/a.png", trial="a1", instructions="Which colour?")
+    await send(queues, "analysis-requests", asked.to_message())
+    answer = await person.result("answers/a1/trials/images/a.png", container="trials")
+    assert answer["instructions"]["text"] == "Which colour?"
 
 
 @pytest.mark.parametrize(
