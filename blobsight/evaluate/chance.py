@@ -4,7 +4,7 @@ Images are independent of each other, the items of one image's list are not: an 
 once. So everything here counts by image, and a field of a list is never surer than its images make it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil, sqrt
 from typing import TYPE_CHECKING
@@ -107,30 +107,38 @@ def _mcnemar(better: int, worse: int) -> float:
 _SWAPS = 9_999
 _ALL_SWAPS = 12
 """Images up to which all swaps are tried: 4,096."""
+_CELLS = 1_000_000
+"""Images times swaps in memory at once, 8 bytes each."""
 
 
 def _swapped(pairs: Sequence[tuple[Counts, Counts]], by: float) -> float:
     import numpy as np  # noqa: PLC0415
 
-    counts = np.array([(*a, *b) for a, b in pairs if a != b], dtype=float)
-    same = np.array([(*a, *b) for a, b in pairs if a == b], dtype=float).reshape(-1, 4).sum(axis=0)
-    if not len(counts):
+    differing = np.array([(*a, *b) for a, b in pairs if a != b], dtype=float)
+    if not len(differing):
         return 1.0
-    swaps = _swaps(len(counts))
-    moved = counts[:, [2, 3, 0, 1]] - counts
-    sums = swaps @ moved + counts.sum(axis=0) + same
-    shares = np.divide(sums[:, [0, 2]], sums[:, [1, 3]], out=np.zeros((len(sums), 2)), where=sums[:, [1, 3]] > 0)
-    extreme = int((np.abs(shares[:, 1] - shares[:, 0]) >= abs(by) - 1e-12).sum())
-    return extreme / len(swaps) if len(counts) <= _ALL_SWAPS else (extreme + 1) / (len(swaps) + 1)
+    unswapped = np.array([(*a, *b) for a, b in pairs], dtype=float).sum(axis=0)
+    moved = differing[:, [2, 3, 0, 1]] - differing
+    extreme = tried = 0
+    for swaps in _swaps(len(differing)):
+        right_a, all_a, right_b, all_b = (unswapped + swaps @ moved).T
+        apart = right_b / np.maximum(all_b, 1) - right_a / np.maximum(all_a, 1)
+        extreme += int((np.abs(apart) >= abs(by) - 1e-12).sum())
+        tried += len(swaps)
+    return extreme / tried if len(differing) <= _ALL_SWAPS else (extreme + 1) / (tried + 1)
 
 
-def _swaps(images: int) -> "np.ndarray":
-    """A row for each swap: 1 for the images whose answers change places."""
+def _swaps(images: int) -> "Iterator[np.ndarray]":
+    """Yield arrays with a row for each swap: 1 for the images whose answers change places."""
     import numpy as np  # noqa: PLC0415
 
     if images <= _ALL_SWAPS:
-        return (np.arange(2**images)[:, None] >> np.arange(images)) & 1
-    return np.random.default_rng(20_261_127).integers(0, 2, (_SWAPS, images))
+        yield ((np.arange(2**images)[:, None] >> np.arange(images)) & 1).astype(float)
+        return
+    seeded = np.random.default_rng(0)
+    at_once = max(1, _CELLS // images)
+    for start in range(0, _SWAPS, at_once):
+        yield seeded.integers(0, 2, (min(at_once, _SWAPS - start), images), dtype=np.int8).astype(float)
 
 
 def _needed(pairs: Sequence[tuple[Counts, Counts]], by: float) -> int | None:
