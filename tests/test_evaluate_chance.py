@@ -1,4 +1,4 @@
-"""Intervals cover the truth as often as they say, tests raise no more false alarms, and N images are enough where we say so.
+"""Intervals cover the truth as often as they say, false alarms are as rare, and the stated number of images suffices.
 
 Everything is drawn from a seed: these are proofs, not coin tosses.
 """

@@ -119,7 +119,7 @@ def test_similarity_is_shown_and_never_excuses_other_digits() -> None:
     assert only("Platform 9 at King's Cross", "Platform 8 at King's Cross").why == "other digits"
 
 
-ABSENT = [None, "", " ", [], {}]
+ABSENT: list[Any] = [None, "", " ", [], {}]
 
 
 @pytest.mark.parametrize("nothing", ABSENT)
