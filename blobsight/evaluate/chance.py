@@ -27,7 +27,8 @@ def interval(counts: Sequence[Counts], level: float = LEVEL) -> tuple[float, flo
     With one value an image it is the exact one of Clopper and Pearson, which never promises too much, with few images
     and at 0 and 1 either. For lists it is that of Korn and Graubard: the number of values is divided by the design
     effect (the variance between images over that of independent values) and corrected for few degrees of freedom.
-    Where all values are right or all wrong the design effect can't be seen: then each image counts as one value.
+    The design effect is that of the images and two more, one wholly right and one wholly wrong. Without them few wrong
+    images look surer than they are: intervals of 95 % were seen to cover 90 %.
     """
     from scipy.stats import beta  # noqa: PLC0415 - 600 ms that other commands don't need
 
@@ -36,27 +37,30 @@ def interval(counts: Sequence[Counts], level: float = LEVEL) -> tuple[float, flo
     if not total:
         return 0.0, 1.0
     share = sum(right for right, _ in counts) / total
-    effective = _effective(counts, share, total, level)
+    effective = _effective(counts, level)
     right, beside = effective * share, (1 - level) / 2
     low = beta.ppf(beside, right, effective - right + 1) if right > 0 else 0
     high = beta.ppf(1 - beside, right + 1, effective - right) if right < effective else 1
     return float(low), float(high)
 
 
-def _effective(counts: Sequence[Counts], share: float, total: int, level: float) -> float:
-    """The number of independent values that tell as much."""
+def _effective(counts: Sequence[Counts], level: float) -> float:
+    """The number of independent values that tell as much as these do."""
     from scipy.stats import t  # noqa: PLC0415
 
-    images = len(counts)
+    images, total = len(counts), sum(values for _, values in counts)
     if total == images:
         return total
-    if share in (0, 1) or images == 1:
-        return images
-    variance = sum((right - share * values) ** 2 for right, values in counts) * images / (images - 1) / total**2
-    if not variance:
-        return images
+    if images == 1:
+        return 1
+    usual = total / images
+    seen = [*counts, (0, usual), (usual, usual)]
+    share = _accuracy(seen)
+    variance = sum((right - share * values) ** 2 for right, values in seen) / (len(seen) - 1) * len(seen)
+    every = total + 2 * usual
+    effect = max(1, variance / (every * share * (1 - share)))
     freedom = (t.ppf((1 + level) / 2, total - 1) / t.ppf((1 + level) / 2, images - 1)) ** 2
-    return float(min(share * (1 - share) / variance * freedom, total))
+    return float(total / effect * freedom)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +97,7 @@ def difference(first: Sequence[Counts], second: Sequence[Counts]) -> Difference:
     return Difference(len(pairs), by, better, worse, p, _needed(pairs, by))
 
 
-def _accuracy(counts: Sequence[Counts]) -> float:
+def _accuracy(counts: Sequence[tuple[float, float]]) -> float:
     values = sum(count for _, count in counts)
     return sum(right for right, _ in counts) / values if values else 0.0
 
