@@ -3,10 +3,13 @@
 Everything is drawn from a seed: these are proofs, not coin tosses.
 """
 
+import re
+
 import numpy as np
 import pytest
 from scipy.stats import binom, binomtest
 from support.examples import some_of
+from support.person import ROOT
 
 from blobsight.evaluate.chance import Counts, difference, holm, interval
 
@@ -24,6 +27,15 @@ def test_an_interval_of_ten_right_ones_of_ten_is_not_a_point() -> None:
     assert high == 1
     assert interval([]) == interval([(0, 0)]) == (0, 1)
     assert interval(single(0, 10)) == pytest.approx((0, 1 - low))
+
+
+def test_the_documented_intervals_are_these() -> None:
+    page = (ROOT / "docs" / "evaluating.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([\d,]+) \| ([\d,]+) \| ([\d.]+) – ([\d.]+) \|$", page, re.MULTILINE)  # noqa: RUF001
+    assert len(rows) == 5
+    for right, images, *bounds in rows:
+        shares = interval(single(int(right), int(images.replace(",", ""))))
+        assert bounds == [f"{share * 100:.1f}" for share in shares]
 
 
 @pytest.mark.parametrize("images", [1, 5, 20, 100])
