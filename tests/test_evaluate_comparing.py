@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from support.examples import examples
 
 from blobsight.evaluate.comparing import Outcome, Tolerance, Value, compare, wrong_ones
+from blobsight.evaluate.doubts import doubts
 from blobsight.evaluate.shapes import Kind, fields_of, shape_of
 
 RIGHT, WRONG, MISSING, INVENTED = Outcome
@@ -210,6 +211,26 @@ def test_deep_and_long_answers_end() -> None:
     long = [{"n": number} for number in range(2000)]
     found = compared({"long": long}, {"long": [{"n": -item["n"] - 1} for item in long]})
     assert outcomes(found)["long"] == {WRONG: 2000}
+
+
+def test_expected_values_that_no_answer_can_meet_are_named() -> None:
+    schema = {
+        "properties": {
+            "day": DATE,
+            "sum": NUMBER,
+            "lines": {
+                "items": {"properties": {"at": {"type": "string", "format": "time"}, "paid": {"type": "boolean"}}}
+            },
+        }
+    }
+    fine = {"day": "3 May 2026", "sum": "1.234,50", "lines": [{"at": "10:30", "paid": "WAHR"}, {"at": None}]}
+    bad = {"day": "03.05.2026", "sum": "1,234", "lines": [{"at": "soon", "paid": "perhaps"}]}
+    assert [(problem.name, problem.why.reason) for problem in doubts({"fine": fine, "bad": bad}, schema)] == [
+        ("bad", "'day' is '03.05.2026', which can be read in 2 ways: write a date, such as 2026-05-03"),
+        ("bad", "'sum' is '1,234', which can be read in 2 ways: write a number, such as 1234.5"),
+        ("bad", "'lines.at' is 'soon', which can't be read: write a time, such as 10:30"),
+        ("bad", "'lines.paid' is 'perhaps', which can't be read: write true or false"),
+    ]
 
 
 def test_kinds_are_named() -> None:
