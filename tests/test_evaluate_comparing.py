@@ -58,7 +58,7 @@ DATE = {"type": "string", "format": "date"}
         ({"enum": ["food", "drink"]}, "food", " food", "Food"),
         ({"type": "string", "pattern": "^[A-Z]+$"}, "ABCDEFGHIJKLMNO", "ABCDEFGHIJKLMNO", "ABCDEFGHIJKLMNP"),
         ({"type": "string", "format": "uuid"}, "abcdefghijklmnopqrst", "abcdefghijklmnopqrst", "abcdefghijklmnopqrsu"),
-        ({"type": "string"}, "10115", "10115", "10116"),
+        ({"type": "string"}, "10115", "10115", "10115.0"),
         ({"type": "string"}, "0012", "0012", "12"),
         ({"type": "string"}, "1.234,50 €", "EUR 1234.5", "USD 1234.5"),
         ({"type": "string"}, "Straße 5, Köln", "STRASSE 5 — KÖLN", "Straße 6, Köln"),

@@ -25,7 +25,13 @@ SCHEMA = {
         "shop": {"type": "object", "properties": {"name": {"type": "string"}}},
     }
 }
-DATA = {"total": 12.5, "note": "=1+1; 'so'", "tags": ["a", "b"], "shop": {"name": "Café", "a.b": None}}
+DATA = {
+    "total": 12.5,
+    "note": "=1+1; 'so'",
+    "tags": ["a", "b"],
+    "shop": {"name": "Café", "a.b": None},
+    "=1+1": "a\r\nb",
+}
 
 
 def exported(path: Path, *results: Any) -> Path:
@@ -54,11 +60,12 @@ def test_an_export_is_right_about_itself(tmp_path: Path, ending: str, schema: An
         name: given_of(result.model_dump(mode="json")) for name, result in zip(found.answers, results, strict=True)
     }
     scores = evaluate(found.answers, {"same": given}, schema).variants["same"].fields
-    assert set(scores) == {"total", "note", "tags", "shop.name"}
+    assert set(scores) == {"total", "note", "tags", "shop.name", "=1+1"}
     assert {score.accuracy for score in scores.values()} == {1}
+    assert found.answers["a.jpg"]["=1+1"] == "a\r\nb"
 
 
-texts = st.text(st.characters(codec="utf-8", exclude_characters="\0\r"), max_size=8)
+texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=8)
 datas = st.dictionaries(
     texts,
     st.none()

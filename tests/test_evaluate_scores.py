@@ -12,7 +12,7 @@ from support.person import ROOT
 from support.some_results import failed, result_of
 
 from blobsight.evaluate import report
-from blobsight.evaluate.comparing import Outcome
+from blobsight.evaluate.comparing import Outcome, wrong_ones
 from blobsight.evaluate.scores import Evaluation, Given, disagreement, evaluate, given_of
 
 RIGHT, WRONG, MISSING, INVENTED = Outcome
@@ -132,6 +132,12 @@ def test_a_failed_result_is_wrong_everywhere_and_told_apart() -> None:
     assert variant.fields["x"].outcomes[MISSING] == 1
     assert evaluation.worst() == ["b", "a"]
     assert report.worst(evaluation)[0][-1] == "failed: content_filtered: no"
+
+
+def test_a_failed_image_names_each_missing_item_once() -> None:
+    (variant,) = evaluate({"a": {"lines": [{"x": 1, "y": 2}]}}, {"only": {"a": Given(None)}}).variants.values()
+    (value,) = wrong_ones(variant.images["a"].values)
+    assert (value.field, value.expected) == ("lines", {"x": 1, "y": 2})
 
 
 def test_answers_of_results() -> None:
