@@ -7,7 +7,6 @@ import re
 
 import numpy as np
 import pytest
-from scipy.stats import binom, binomtest
 from support.examples import some_of
 from support.person import ROOT
 
@@ -42,6 +41,8 @@ def test_the_documented_intervals_are_these() -> None:
 @pytest.mark.parametrize("truth", [0.02, 0.5, 0.9, 0.99])
 def test_an_interval_covers_the_truth_as_often_as_it_says(images: int, truth: float) -> None:
     """Exactly: over all that can happen, with how likely it is."""
+    from scipy.stats import binom  # noqa: PLC0415 - nothing to load while tests are collected
+
     covering = [
         right
         for right in range(images + 1)
@@ -110,6 +111,8 @@ def test_two_variants_with_a_known_difference_are_told_apart_at_the_stated_numbe
 
 def mcnemar_power(images: int, better: float, worse: float) -> float:
     """The exact share of evaluations in which McNemar's test at 5 % finds the difference."""
+    from scipy.stats import binom, binomtest  # noqa: PLC0415
+
     power = 0.0
     for count in range(1, images + 1):
         wins = np.arange(count + 1)
