@@ -17,6 +17,7 @@ object.
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from enum import Flag, auto
@@ -122,7 +123,7 @@ def flattened(result: Mapping[str, Any]) -> Iterator[tuple[str, Value]]:
 
 def _members(members: Mapping[str, Any], before: str, depth: int) -> Iterator[tuple[str, Value]]:
     for key, value in members.items():
-        name = before + key.replace("\\", "\\\\").replace(".", "\\.")
+        name = before + escaped(key)
         match value:
             case dict() if value and depth < MAX_DEPTH and name != _AS_JSON:
                 yield from _members(value, f"{name}.", depth + 1)
@@ -130,6 +131,16 @@ def _members(members: Mapping[str, Any], before: str, depth: int) -> Iterator[tu
                 yield name, json_text(value)
             case _:
                 yield name, value
+
+
+def escaped(key: str) -> str:
+    """One part of a column's name."""
+    return key.replace("\\", "\\\\").replace(".", "\\.")
+
+
+def path_of(column: str) -> list[str]:
+    """The parts of a column's name, as they are in the result."""
+    return [re.sub(r"\\(.)", r"\1", part) for part in re.findall(r"(?:^|\.)((?:\\.|[^.\\])*)", column)]
 
 
 def kind_of(name: str, value: Value) -> Kind:
