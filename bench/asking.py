@@ -37,6 +37,7 @@ from bench.pictures import jpeg_of
 from localcloud.identity import IdentityEndpoint
 from pipeline.images import PreparedImage
 from pipeline.job.analysis import Analyzer
+from pipeline.job.places import Place, Places
 from pipeline.job.race import Outcome
 from pipeline.job.requests import Request
 from pipeline.model.azure_openai import TOKEN_SCOPE, AzureOpenAIModel
@@ -142,7 +143,8 @@ async def _bounded(task: Task, stack: AsyncExitStack) -> Callable[[int], Ask]:
         }
     )
     store = _Store(task["size"], first_read_bytes(settings.image_memory_bytes, settings.max_concurrency))
-    analyzer = Analyzer(settings, store, store, store, await _model(task, stack), patience=60)
+    place = Place(store, store)
+    analyzer = Analyzer(settings, Places(place, trials=place), store, await _model(task, stack), patience=60)
 
     def worker(number: int) -> Ask:
         async def ask() -> None:

@@ -70,6 +70,7 @@ class Place:
     requests: str
     deferred: str = "deferred-work"
     """The app's own queue, which is only counted."""
+    trials: str = "trials"
     trusted_hosts: tuple[str, ...] = ()
     """Hosts that get the sign-in's token though they are not Azure's."""
 
@@ -164,6 +165,10 @@ class Account:
         return self.blobs.get_container_client(self.place.state)
 
     @property
+    def trials(self) -> ContainerClient:
+        return self.blobs.get_container_client(self.place.trials)
+
+    @property
     def requests(self) -> MessageQueue:
         """The app's request queue.
 
@@ -222,6 +227,7 @@ _NAMES = (
     "state",
     "requests",
     "deferred",
+    "trials",
 )
 _OPTIONS = (
     click.option("-a", "--account", help="Storage account in Azure: its name or the address of its blob service."),
@@ -269,6 +275,7 @@ _OPTIONS = (
         default="deferred-work",
         hidden=True,
     ),
+    click.option("--trials", envvar=["BLOBSIGHT_TRIALS_CONTAINER", "TRIALS_CONTAINER"], default="trials", hidden=True),
 )
 
 

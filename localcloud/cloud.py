@@ -20,7 +20,7 @@ from localcloud.event_grid import Event, EventGrid, Fault, WebHook
 from localcloud.front import StorageFront
 from localcloud.functions_host.process import FunctionsHostProcess
 from localcloud.identity import IdentityEndpoint
-from localcloud.model import Brain, Deployment, LocalModel
+from localcloud.model import SMALL, Brain, Deployment, LocalModel
 
 DATA_ACCOUNT = "devstoreaccount1"
 DATA_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
@@ -29,8 +29,9 @@ https://learn.microsoft.com/azure/storage/common/storage-connect-azurite"""
 
 HOST_ACCOUNT = "hoststorage"
 DEPLOYMENT = "vision"
+SMALL_DEPLOYMENT = "vision-small"  # another model, which reads less
 BATCH_DEPLOYMENT = "vision-batch"  # takes batches only, as the other one takes none
-CONTAINERS = ("images", "results", "pipeline-state")
+CONTAINERS = ("images", "results", "pipeline-state", "trials")
 QUEUES = (
     "analysis-requests",
     "analysis-requests-poison",
@@ -119,7 +120,11 @@ class LocalCloud:
                 verify=self._verify_model_token,
                 brain=self.brain,
                 upstream=self.upstream,
-                deployments=(DEPLOYMENT, Deployment(BATCH_DEPLOYMENT, "GlobalBatch")),
+                deployments=(
+                    DEPLOYMENT,
+                    Deployment(SMALL_DEPLOYMENT, model=SMALL),
+                    Deployment(BATCH_DEPLOYMENT, "GlobalBatch"),
+                ),
             )
         )
         self.events = await stack.enter_async_context(EventGrid(faults=self.event_faults))
@@ -155,12 +160,14 @@ class LocalCloud:
             "FUNCTIONS_EXTENSION_VERSION": "~4",
             "INPUT_CONTAINER": "images",
             "OUTPUT_CONTAINER": "results",
+            "TRIALS_CONTAINER": "trials",
             "STATE_CONTAINER": "pipeline-state",
             "REQUESTS_QUEUE": "analysis-requests",
             "DEFERRED_QUEUE": "deferred-work",
             "AZURE_CLIENT_ID": self.identity.client_id,
             "AZURE_OPENAI_ENDPOINT": self.model.endpoint,
             "AZURE_OPENAI_DEPLOYMENT": DEPLOYMENT,
+            "ALLOWED_DEPLOYMENTS": f"{DEPLOYMENT},{SMALL_DEPLOYMENT}",
             "BATCH_DEPLOYMENT": BATCH_DEPLOYMENT,
             "BATCH_WAIT_SECONDS": "2",
             "BATCH_POLL_SECONDS": "2",

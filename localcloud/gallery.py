@@ -75,6 +75,7 @@ def _environment() -> dict[str, str]:
         "INPUT_CONTAINER",
         "OUTPUT_CONTAINER",
         "STATE_CONTAINER",
+        "TRIALS_CONTAINER",
         "REQUESTS_QUEUE",
     )
     return {name: value for name, value in os.environ.items() if not name.startswith(naming)}

@@ -40,6 +40,7 @@ Or drop an image into the container [bold]images[/] yourself, and its result app
 
 [bold]blobsight[/] (for folders and more: docs/command-line.md)
   .venv/bin/blobsight upload --local photos/ --instructions "What is in this picture?" --wait
+  A second, smaller model to compare with: [bold]deployment: vision-small[/] (docs/running-locally.md)
 
 [bold]HTTP[/] (as in the 2024 tutorial: the answer is the response)
   curl --data-binary @photo.jpg -H "x-functions-key: {key}" \\

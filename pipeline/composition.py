@@ -19,6 +19,7 @@ from pipeline.job.analysis import Analyzer
 from pipeline.job.answering import VisionModel
 from pipeline.job.batched import BatchLane
 from pipeline.job.last_resort import LastResort
+from pipeline.job.places import Place, Places
 from pipeline.job.public import Allowed
 from pipeline.job.rationed import RationedModel
 from pipeline.model.azure_openai import TOKEN_SCOPE, AzureOpenAIModel
@@ -74,6 +75,10 @@ class _Stores:
         self.uploads = Uploads(blobs, config.input_container)
         self.instructions = Uploads(blobs, instructions) if instructions else None
         self.results = Results(blobs, config.output_container)
+        trials = config.trials_container
+        self.places = Places(
+            Place(self.uploads, self.results), trials=Place(Uploads(blobs, trials), Results(blobs, trials))
+        )
         self.claims = Claims(blobs, state, config.claim_seconds)
         self.marks = QueuedMarks(blobs, state)
         self.lines = Lines(blobs, state)
@@ -94,7 +99,7 @@ def composed(config: Settings) -> App:
     watch(governor)
     tokens = DailyTokens(config.tokens_per_day, stores.spending) if config.tokens_per_day is not None else None
     analyzer = _analyzer(config, stores, _model(config, token, governor, tokens), tokens)
-    last_resort = LastResort(config.openai_deployment, stores.uploads, stores.results, stores.claims)
+    last_resort = LastResort(config.openai_deployment, stores.places, stores.claims)
     deliveries = Deliveries(
         analyzer,
         last_resort,
@@ -105,15 +110,14 @@ def composed(config: Settings) -> App:
         retry_for=config.retry_for_seconds,
         tokens=tokens,
     )
-    images = config.input_container
     allowed = Allowed(questions=config.questions_by_message, redrives=config.requests_may_redrive)
-    redriver = Redriver(blobs, stores.results, stores.deferred, stores.marks, images=images)
+    redriver = Redriver(blobs, stores.results, stores.deferred, stores.marks, images=config.input_container)
     return App(
         analyzer,
-        Messages(deliveries, last_resort, redriver, stores.deferred, images=images, allowed=allowed),
-        Poison(deliveries, last_resort, stores.deferred, images=images, allowed=allowed),
+        Messages(deliveries, last_resort, redriver, stores.deferred, places=stores.places, allowed=allowed),
+        Poison(deliveries, last_resort, stores.deferred, places=stores.places, allowed=allowed),
         _reconciler(config, stores),
-        Readiness(stores.notes, stores.uploads, stores.results, stores.deferred, stores.requests),
+        Readiness(config, stores.notes, stores.uploads, stores.results, stores.deferred, stores.requests),
         _batches(config, stores, token, tokens),
     )
 
@@ -121,8 +125,7 @@ def composed(config: Settings) -> App:
 def _analyzer(config: Settings, stores: _Stores, model: VisionModel, tokens: DailyTokens | None) -> Analyzer:
     return Analyzer(
         config,
-        stores.uploads,
-        stores.results,
+        stores.places,
         stores.claims,
         model,
         batch_lane=BatchLane(

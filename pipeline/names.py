@@ -15,7 +15,8 @@ RESULT_SUFFIX = ".json"
 _ENDINGS = (".md", ".txt", ".json")
 _SIDECAR = re.compile(r"(?P<image>(?:.*/)?[^/]+)\.instructions\.(md|txt|json)", re.DOTALL)
 _INSTRUCTING = re.compile(
-    r"[^/]+\.instructions\.(md|txt|json)|_instructions\.(md|txt|json)|[^/]*\.schema\.json", re.DOTALL
+    r"[^/]+\.instructions\.(md|txt|json)|_instructions\.(md|txt|json)|[^/]*\.schema\.json|[^/]+\.expected\.json",
+    re.DOTALL,
 )
 _DIGEST_LENGTH = 64  # SHA-256 in hexadecimal
 _FOLDER_KEYS = frozenset({"hdi_isfolder", "is_directory"})
@@ -37,7 +38,7 @@ def wants_result(name: str) -> bool:
 
 
 def is_instruction_file(name: str) -> bool:
-    """Whether the upload `name` says what to ask about others: instruction files and schemas."""
+    """Whether the upload `name` is about others: instruction files, schemas, and expected answers to compare with."""
     return _INSTRUCTING.fullmatch(name.rpartition("/")[2]) is not None
 
 

@@ -159,6 +159,8 @@ class Storage(_Group):
     """The app's own notes."""
     dead_letter_container: StorageName = Field("dead-letters", alias="DEAD_LETTER_CONTAINER", examples=["dead-letters"])
     """Where Event Grid puts events that it gave up on."""
+    trials_container: StorageName = Field("trials", alias="TRIALS_CONTAINER", examples=["trials"])
+    """Where [trials](requests.md#trials) have their images and answers. Nothing that is put there raises an event."""
     requests_queue: StorageName = Field("analysis-requests", alias="REQUESTS_QUEUE", examples=["analysis-requests"])
     """On the data account: where other programs ask for analyses, and Event Grid may deliver."""
     deferred_queue: StorageName = Field("deferred-work", alias="DEFERRED_QUEUE", examples=["deferred-work"])
@@ -355,14 +357,14 @@ class Settings(Tutorial, Patience, Ceilings, Uploaders, Batches, Tiers, Question
 
     @model_validator(mode="after")
     def _containers_differ(self) -> Self:
-        containers = [self.input_container, self.output_container, self.state_container]
+        containers = [self.input_container, self.output_container, self.state_container, self.trials_container]
         if self.instructions_container:
             containers.append(self.instructions_container)
         if len(set(containers)) < len(containers):
             raise PydanticCustomError(
                 "containers",
-                "INPUT_CONTAINER, OUTPUT_CONTAINER, STATE_CONTAINER and INSTRUCTIONS_CONTAINER must differ, or results"
-                " would be analyzed as uploads. Give each its own container",
+                "INPUT_CONTAINER, OUTPUT_CONTAINER, STATE_CONTAINER, TRIALS_CONTAINER and INSTRUCTIONS_CONTAINER must"
+                " differ, or results would be analyzed as uploads. Give each its own container",
             )
         return self
 

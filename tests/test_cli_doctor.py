@@ -194,6 +194,8 @@ async def test_no_token_is_sent_in_the_clear_over_the_network() -> None:
         ("images: write", "PUT", "/images/", Verdict.FAILED, "Storage Blob Data Contributor"),
         ("results: read", "GET", "/results?", Verdict.FAILED, "Storage Blob Data Reader"),
         ("state: read", "GET", "/pipeline-state?", Verdict.SKIPPED, "Storage Blob Data Reader"),
+        ("trials", "GET", "/trials?", Verdict.SKIPPED, "Storage Blob Data Contributor"),
+        ("trials", "PUT", "/trials/", Verdict.SKIPPED, "Storage Blob Data Contributor"),
         ("requests: send", "POST", "/analysis-requests/messages", Verdict.FAILED, "Storage Queue Data Message Sender"),
         ("queues: waiting", "GET", "/analysis-requests?", Verdict.SKIPPED, "Storage Queue Data Reader"),
         ("queues: waiting", "GET", "/deferred-work?", Verdict.SKIPPED, "Storage Queue Data Reader"),
@@ -217,13 +219,14 @@ async def test_a_missing_role_is_named(
 async def test_a_missing_container_or_queue_is_named(person: Person) -> None:
     ran = await blobsight(
         None, "doctor", "--json", "--connection-string", person.cloud.front.connection_string, "--images", "no-images",
-        "--results", "no-results", "--queue", "no-queue", "--host", person.cloud.functions.url,
+        "--results", "no-results", "--trials", "no-trials", "--queue", "no-queue", "--host", person.cloud.functions.url,
     )  # fmt: skip
     lines = {line["check"]: line["seen"] for line in json.loads(ran.out) if line["verdict"] == "failed"}
     assert lines == {
         "images: read": "the account has no container 'no-images'",
         "images: write": "the account has no container 'no-images'",
         "results: read": "the account has no container 'no-results'",
+        "trials": "the account has no container 'no-trials'",
         "requests: send": "the account has no queue 'no-queue'",
         "queues: waiting": "the account has no queue 'no-queue'",
     }

@@ -22,6 +22,7 @@ from support.workshop import Queue, Workshop, failing, workshop
 from pipeline.errors import RetryableFailure, TimedOut
 from pipeline.job.analysis import Analyzer
 from pipeline.job.last_resort import LastResort
+from pipeline.job.places import Place, Places
 from pipeline.job.race import Outcome
 from pipeline.job.reading import NotSettled
 from pipeline.job.requests import Request
@@ -60,11 +61,12 @@ async def put(shop: Workshop, data: bytes, *, encoding: str | None = None, name:
 async def behind(shop: Workshop, door: str) -> AsyncIterator[Deliveries]:
     """The app's deliveries, with its storage behind a door."""
     async with BlobServiceClient.from_connection_string(door, retry_total=0) as service:
-        uploads, results = Uploads(service, "shop-images"), Results(service, "shop-results")
+        place = Place(Uploads(service, "shop-images"), Results(service, "shop-results"))
+        places = Places(place, trials=place)
         claims = Claims(service, "shop-state", 60)
         yield Deliveries(
-            Analyzer(shop.settings, uploads, results, claims, shop.model),
-            LastResort(shop.settings.openai_deployment, uploads, results, claims),
+            Analyzer(shop.settings, places, claims, shop.model),
+            LastResort(shop.settings.openai_deployment, places, claims),
             shop.queue,
             QueuedMarks(service, "shop-state"),
             Governor(most_in_flight=8, patience=30),

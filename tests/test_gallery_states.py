@@ -295,6 +295,8 @@ async def test_a_result_that_cannot_be_read_is_named_beside_its_image(person: Pe
         await expect(await visit.tile("a.png")).to_contain_text("The result can't be shown: it is not valid JSON")
         await visit.open("a.png")
         await expect(visit.page.get_by_role("dialog")).to_contain_text("it is not valid JSON")
+    # Other tests' commands read results for their estimates, and would name this one.
+    await person.blobs.get_blob_client("results", "g-bad/a.png.json").delete_blob()
 
 
 async def test_old_results_without_tokens_sort_last(person: Person, browser: Browser) -> None:

@@ -20,6 +20,7 @@ from support.pictures import picture
 from pipeline.documents.facts import Picture, sent_pages
 from pipeline.job.analysis import Analyzer
 from pipeline.job.memory import Budget, NoMemory
+from pipeline.job.places import Place, Places
 from pipeline.job.race import Outcome
 from pipeline.job.requests import Request
 from pipeline.model.question import Question, Reply
@@ -128,7 +129,8 @@ class AlwaysFree:
 
 
 def analyzer(shop: Shop, patience: float = 60) -> Analyzer:
-    return Analyzer(SETTINGS, shop, shop, AlwaysFree(shop), shop, patience=patience)
+    place = Place(shop, shop)
+    return Analyzer(SETTINGS, Places(place, trials=place), AlwaysFree(shop), shop, patience=patience)
 
 
 def request(size: int) -> Request:

@@ -60,6 +60,7 @@ def test_no_name_can_be_made_to_share_anothers_shortened_result_name(victim: str
         "_instructions.md",
         "a/b/_instructions.json",
         "receipt.schema.json",
+        "photo.jpg.expected.json",
     ],
 )
 def test_instruction_files_get_no_result(name: str) -> None:

@@ -24,6 +24,7 @@ from support.pictures import picture
 from pipeline.documents.facts import Picture, sent_pages
 from pipeline.errors import RetryableFailure
 from pipeline.job.analysis import Analyzer
+from pipeline.job.places import Place, Places
 from pipeline.job.race import Outcome
 from pipeline.job.requests import Request
 from pipeline.model.question import Question, Reply
@@ -241,8 +242,7 @@ class World:
                     "AZURE_OPENAI_DEPLOYMENT": "vision",
                 }
             ),
-            self.storage,
-            self.storage,
+            Places(Place(self.storage, self.storage), trials=Place(self.storage, self.storage)),
             self.storage,
             self.storage,
         )

@@ -17,6 +17,7 @@ from support.workshop import THROTTLED, Workshop, workshop
 from pipeline.errors import AnswerKept, ErrorCode, OperatorFailure, PermanentFailure, RetryableFailure
 from pipeline.instructions.options import parse_options
 from pipeline.job.analysis import Analyzer
+from pipeline.job.places import Place, Places
 from pipeline.job.race import Outcome
 from pipeline.job.requests import Request
 from pipeline.model.question import Reply
@@ -108,8 +109,9 @@ async def test_nothing_is_paid_while_results_may_not_be_written(shop: Workshop) 
         return False
 
     async with guarded(shop.person, refuses) as door, BlobServiceClient.from_connection_string(door) as service:
-        uploads, results = Uploads(service, "shop-images"), Results(service, "shop-results")
-        analyzer = Analyzer(shop.settings, uploads, results, Claims(service, "shop-state", 60), shop.model)
+        place = Place(Uploads(service, "shop-images"), Results(service, "shop-results"))
+        places = Places(place, trials=place)
+        analyzer = Analyzer(shop.settings, places, Claims(service, "shop-state", 60), shop.model)
         for _ in range(2):
             with pytest.raises(OperatorFailure, match="may not do this"):
                 await analyzer.analyze(request)

@@ -14,11 +14,12 @@ from support.guarded_storage import guarded
 from support.person import Person
 from support.workshop import Workshop, workshop
 
+from pipeline.settings import Settings
 from pipeline.storage.notes import Notes
 from pipeline.storage.queue import MessageQueue
 from pipeline.storage.results import Results
 from pipeline.storage.uploads import Uploads
-from pipeline.upkeep.readiness import NOTE, Readiness
+from pipeline.upkeep.readiness import NOTE, Readiness, asking
 
 
 @pytest.fixture
@@ -44,6 +45,7 @@ async def test_a_missing_role_is_noted_until_it_counts(shop: Workshop) -> None:
         QueueServiceClient.from_connection_string(door, retry_total=0) as queues,
     ):
         readiness = Readiness(
+            shop.settings,
             Notes(blobs, "shop-state"),
             Uploads(blobs, "shop-images"),
             Results(blobs, "shop-results"),
@@ -77,3 +79,5 @@ async def test_the_running_app_notes_it_at_its_start(person: Person) -> None:
                 found = await note(person, "pipeline-state")
             await asyncio.sleep(0.05)
     assert (found["version"], found["problems"]) == (1, [])
+    assert found["asking"] == json.loads(json.dumps(asking(Settings.from_environment(person.cloud.app_settings()))))
+    assert (found["asking"]["deployment"], found["asking"]["requests_may_ask"]) == ("vision", True)

@@ -36,7 +36,12 @@ options = st.builds(
     max_output_tokens=st.none() | st.integers(1, 10_000),
 )
 times = st.datetimes(timezones=st.just(UTC))
-asked = {"instructions": st.none() | texts.filter(str.strip), "options": options, "rerun_of": st.none() | texts}
+asked = {
+    "instructions": st.none() | texts.filter(str.strip),
+    "options": options,
+    "trial": st.none() | st.from_regex(r"\A[0-9a-z][0-9a-z-]{0,62}\Z"),
+    "rerun_of": st.none() | texts,
+}
 requests = st.builds(
     Request,
     container=texts.filter(bool),
@@ -207,6 +212,7 @@ def test_a_refusal_says_what_is_wrong(message: str, problem: str) -> None:
     [
         (PLAIN | {"instructions": "What?"}, "REQUESTS_MAY_ASK"),
         (PLAIN | {"options": {"detail": "high"}}, "REQUESTS_MAY_ASK"),
+        (PLAIN | {"trial": "1f6c0ab2"}, "REQUESTS_MAY_ASK"),
         ({"redrive": ["crashed"]}, "REQUESTS_MAY_REDRIVE"),
     ],
 )
@@ -245,8 +251,9 @@ def test_the_messages_that_the_page_shows_are_requests() -> None:
     shown = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
     works = [parse_public(message, EVERYTHING) for message in shown]
     asked = [(work.instructions, work.rerun_of) for [work] in works if isinstance(work, Request)]
-    assert asked == [(None, None), ("What is the total?", None), (None, "0x8DE0B5A3C1F2E40"), (None, None)]
-    assert [isinstance(work, Redrive) for [work] in works] == [False, False, False, True, False]
+    total = "What is the total?"
+    assert asked == [(None, None), (total, None), (None, "0x8DE0B5A3C1F2E40"), (None, None), (total, None)]
+    assert [isinstance(work, Redrive) for [work] in works] == [False, False, False, True, False, False]
     assert f"{MESSAGE_BYTES // 1024} KiB less {MESSAGE_BYTES - MOST_BYTES} bytes" in page
 
 

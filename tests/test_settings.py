@@ -40,7 +40,7 @@ Blobsight cannot start, settings to fix: 6
 def test_containers_must_differ_or_results_would_be_analyzed() -> None:
     assert message_for({"OUTPUT_CONTAINER": "images"}) == snapshot("""\
 Blobsight cannot start, settings to fix: 1
-  - INPUT_CONTAINER, OUTPUT_CONTAINER, STATE_CONTAINER and INSTRUCTIONS_CONTAINER must differ, or results would be analyzed as uploads. Give each its own container.\
+  - INPUT_CONTAINER, OUTPUT_CONTAINER, STATE_CONTAINER, TRIALS_CONTAINER and INSTRUCTIONS_CONTAINER must differ, or results would be analyzed as uploads. Give each its own container.\
 """)
 
 
@@ -93,6 +93,7 @@ def test_defaults_are_the_contract() -> None:
             "output_container": "results",
             "state_container": "pipeline-state",
             "dead_letter_container": "dead-letters",
+            "trials_container": "trials",
             "requests_queue": "analysis-requests",
             "deferred_queue": "deferred-work",
             "requests_may_ask": True,

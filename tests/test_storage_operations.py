@@ -14,6 +14,7 @@ from support.pictures import picture
 
 from pipeline.documents.facts import Picture, sent_pages
 from pipeline.job.analysis import Analyzer
+from pipeline.job.places import Place, Places
 from pipeline.job.race import Outcome
 from pipeline.job.requests import Request
 from pipeline.model.question import Question, Reply
@@ -63,10 +64,10 @@ async def counted(person: Person) -> AsyncIterator[Counted]:
         for container in ("costs", "costs-results", "costs-state"):
             await service.create_container(container)
         settings = Settings.from_environment(person.cloud.app_settings())
+        place = Place(Uploads(service, "costs"), Results(service, "costs-results"))
         analyzer = Analyzer(
             settings,
-            Uploads(service, "costs"),
-            Results(service, "costs-results"),
+            Places(place, trials=place),
             Claims(service, "costs-state", 60),
             Model(),
         )

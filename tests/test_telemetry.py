@@ -481,8 +481,14 @@ class Collected:
         ]
 
 
+@pytest.fixture
+def collected(sdk: Collected) -> Collected:
+    sdk.exporter.clear()  # of what other tests did
+    return sdk
+
+
 @pytest.fixture(scope="module")
-def collected() -> Collected:
+def sdk() -> Collected:
     """The API takes one SDK for a process, for good; other tests don't depend on it."""
     reader, exporter = InMemoryMetricReader(), InMemorySpanExporter()
     metrics.set_meter_provider(MeterProvider([reader]))

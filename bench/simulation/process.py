@@ -9,6 +9,7 @@ from pipeline.composition import PATIENCE_SECONDS
 from pipeline.job.analysis import Analyzer
 from pipeline.job.batched import BatchLane, Lines
 from pipeline.job.last_resort import LastResort
+from pipeline.job.places import Place, Places
 from pipeline.pacing.governor import Governor
 from pipeline.settings import Settings
 from pipeline.storage.claims import Claims
@@ -35,12 +36,14 @@ def deliveries(  # noqa: PLR0913 - what a process is given
     governor = Governor(most_in_flight=config.max_concurrency, patience=PATIENCE_SECONDS, rng=rng)
     uploads = Uploads(account, config.input_container)  # type: ignore[arg-type]  # as much of the SDK as is used
     results = Results(account, config.output_container)  # type: ignore[arg-type]
+    place = Place(uploads, results)
+    places = Places(place, trials=place)
     claims = Claims(account, config.state_container, config.claim_seconds)  # type: ignore[arg-type]
     model = SimulatedModel(endpoint, config.model_timeout_seconds, governor, rng)
     lane = BatchLane(model, lines, config.batch_deployment, now=date) if lines else None
     return Deliveries(
-        Analyzer(config, uploads, results, claims, model, batch_lane=lane),
-        LastResort(config.openai_deployment, uploads, results, claims),
+        Analyzer(config, places, claims, model, batch_lane=lane),
+        LastResort(config.openai_deployment, places, claims),
         deferred,
         QueuedMarks(account, config.state_container),  # type: ignore[arg-type]
         governor,

@@ -151,6 +151,7 @@ def _elsewhere(patient: Patient, settings: Settings) -> Iterator[str]:
     pairs = {
         "INPUT_CONTAINER": (settings.input_container, place.images),
         "OUTPUT_CONTAINER": (settings.output_container, place.results),
+        "TRIALS_CONTAINER": (settings.trials_container, place.trials),
         "REQUESTS_QUEUE": (settings.requests_queue, place.requests),
         "DEFERRED_QUEUE": (settings.deferred_queue, place.deferred),
         "DataStorage__blobServiceUri": (settings.blob_service_uri, (place.blob_url or "").rstrip("/")),
@@ -218,7 +219,7 @@ def _on_storage(patient: Patient, account: str) -> Iterator[_Wanted]:
     place = patient.account.place
     blobs, queues = f"{account}/blobServices/default/containers", f"{account}/queueServices/default/queues"
     yield _Wanted("Storage Blob Data Reader", _BLOB_READERS, f"{blobs}/{place.images}")
-    for container in (place.results, place.state):
+    for container in (place.results, place.state, place.trials):
         yield _Wanted("Storage Blob Data Contributor", _BLOB_WRITERS, f"{blobs}/{container}")
     for queue in (place.requests, place.deferred):
         for each in (queue, f"{queue}-poison"):

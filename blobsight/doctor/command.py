@@ -28,6 +28,7 @@ STORAGE: Mapping[str, Check] = {
     "images: write": storage_checks.write_images,
     "results: read": storage_checks.read_results,
     "state: read": storage_checks.read_state,
+    "trials": storage_checks.trials,
     "rates": storage_checks.rates_left,
     SENDING: storage_checks.send_requests,
     "queues: waiting": storage_checks.waiting,

@@ -13,7 +13,7 @@ from azure.storage.blob.aio import ContainerClient
 from azure.storage.queue import TextBase64EncodePolicy
 
 from blobsight.account import STORAGE_SCOPE, code
-from blobsight.doctor.findings import Finding, Patient, failed, ok, skipped
+from blobsight.doctor.findings import Finding, Patient, Verdict, failed, ok, skipped
 from blobsight.rates import rates
 from blobsight.terminal import counted
 from blobsight.waiting import waiting_images
@@ -59,13 +59,15 @@ async def read_state(patient: Patient) -> Finding:
     return found
 
 
-async def _read(patient: Patient, container: ContainerClient, role: str) -> Finding:
+async def _read(
+    patient: Patient, container: ContainerClient, role: str, *, option: str = "--images and --results"
+) -> Finding:
     try:
         await anext(aiter(container.list_blob_names(results_per_page=1)), None)
     except ResourceNotFoundError:
         return failed(
             f"the account has no container '{container.container_name}'",
-            "Create it (docs/deploy.md), or name yours with --images and --results.",
+            f"Create it (docs/deploy.md), or name yours with {option}.",
         )
     except HttpResponseError as error:
         if error.status_code != 403:
@@ -75,8 +77,22 @@ async def _read(patient: Patient, container: ContainerClient, role: str) -> Find
 
 
 async def write_images(patient: Patient) -> Finding:
+    return await _write(patient, patient.account.images)
+
+
+async def trials(patient: Patient) -> Finding:
+    """Check the container of trials, which `try` and `evaluate` need: that it is there, and the rights on it."""
+    container = patient.account.trials
+    found = await _read(patient, container, "Storage Blob Data Contributor", option="--trials")
+    if found.verdict is Verdict.OK:
+        found = await _write(patient, container)
+    if found.seen.startswith("you may not"):
+        return skipped(f"{found.seen}; only `try` and `evaluate` need to", found.cure)
+    return found if found.verdict is not Verdict.OK else ok(f"you may list and write to '{container.container_name}'")
+
+
+async def _write(patient: Patient, container: ContainerClient) -> Finding:
     """Check the right to write, by a write whose condition can't be met. Only with the right is that the reason."""
-    container = patient.account.images
     try:
         await container.upload_blob(
             _NO_UPLOAD, b"", overwrite=True, etag=_IMPOSSIBLE_ETAG, match_condition=MatchConditions.IfNotModified

@@ -4,7 +4,7 @@ Images are independent of each other, the items of one image's list are not: an 
 once. So everything here counts by image, and a field of a list is never surer than its images make it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil, sqrt
 from typing import TYPE_CHECKING
@@ -27,7 +27,8 @@ def interval(counts: Sequence[Counts], level: float = LEVEL) -> tuple[float, flo
     With one value an image it is the exact one of Clopper and Pearson, which never promises too much, with few images
     and at 0 and 1 either. For lists it is that of Korn and Graubard: the number of values is divided by the design
     effect (the variance between images over that of independent values) and corrected for few degrees of freedom.
-    Where all values are right or all wrong the design effect can't be seen: then each image counts as one value.
+    The design effect is that of the images and two more, one wholly right and one wholly wrong. Without them few wrong
+    images look surer than they are: intervals of 95 % were seen to cover 90 %.
     """
     from scipy.stats import beta  # noqa: PLC0415 - 600 ms that other commands don't need
 
@@ -36,27 +37,30 @@ def interval(counts: Sequence[Counts], level: float = LEVEL) -> tuple[float, flo
     if not total:
         return 0.0, 1.0
     share = sum(right for right, _ in counts) / total
-    effective = _effective(counts, share, total, level)
+    effective = _effective(counts, level)
     right, beside = effective * share, (1 - level) / 2
     low = beta.ppf(beside, right, effective - right + 1) if right > 0 else 0
     high = beta.ppf(1 - beside, right + 1, effective - right) if right < effective else 1
     return float(low), float(high)
 
 
-def _effective(counts: Sequence[Counts], share: float, total: int, level: float) -> float:
-    """The number of independent values that tell as much."""
+def _effective(counts: Sequence[Counts], level: float) -> float:
+    """The number of independent values that tell as much as these do."""
     from scipy.stats import t  # noqa: PLC0415
 
-    images = len(counts)
+    images, total = len(counts), sum(values for _, values in counts)
     if total == images:
         return total
-    if share in (0, 1) or images == 1:
-        return images
-    variance = sum((right - share * values) ** 2 for right, values in counts) * images / (images - 1) / total**2
-    if not variance:
-        return images
+    if images == 1:
+        return 1
+    usual = total / images
+    seen = [*counts, (0, usual), (usual, usual)]
+    share = _accuracy(seen)
+    variance = sum((right - share * values) ** 2 for right, values in seen) / (len(seen) - 1) * len(seen)
+    every = total + 2 * usual
+    effect = max(1, variance / (every * share * (1 - share)))
     freedom = (t.ppf((1 + level) / 2, total - 1) / t.ppf((1 + level) / 2, images - 1)) ** 2
-    return float(min(share * (1 - share) / variance * freedom, total))
+    return float(total / effect * freedom)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +97,7 @@ def difference(first: Sequence[Counts], second: Sequence[Counts]) -> Difference:
     return Difference(len(pairs), by, better, worse, p, _needed(pairs, by))
 
 
-def _accuracy(counts: Sequence[Counts]) -> float:
+def _accuracy(counts: Sequence[tuple[float, float]]) -> float:
     values = sum(count for _, count in counts)
     return sum(right for right, _ in counts) / values if values else 0.0
 
@@ -107,30 +111,38 @@ def _mcnemar(better: int, worse: int) -> float:
 _SWAPS = 9_999
 _ALL_SWAPS = 12
 """Images up to which all swaps are tried: 4,096."""
+_CELLS = 1_000_000
+"""Images times swaps in memory at once, 8 bytes each."""
 
 
 def _swapped(pairs: Sequence[tuple[Counts, Counts]], by: float) -> float:
     import numpy as np  # noqa: PLC0415
 
-    counts = np.array([(*a, *b) for a, b in pairs if a != b], dtype=float)
-    same = np.array([(*a, *b) for a, b in pairs if a == b], dtype=float).reshape(-1, 4).sum(axis=0)
-    if not len(counts):
+    differing = np.array([(*a, *b) for a, b in pairs if a != b], dtype=float)
+    if not len(differing):
         return 1.0
-    swaps = _swaps(len(counts))
-    moved = counts[:, [2, 3, 0, 1]] - counts
-    sums = swaps @ moved + counts.sum(axis=0) + same
-    shares = np.divide(sums[:, [0, 2]], sums[:, [1, 3]], out=np.zeros((len(sums), 2)), where=sums[:, [1, 3]] > 0)
-    extreme = int((np.abs(shares[:, 1] - shares[:, 0]) >= abs(by) - 1e-12).sum())
-    return extreme / len(swaps) if len(counts) <= _ALL_SWAPS else (extreme + 1) / (len(swaps) + 1)
+    unswapped = np.array([(*a, *b) for a, b in pairs], dtype=float).sum(axis=0)
+    moved = differing[:, [2, 3, 0, 1]] - differing
+    extreme = tried = 0
+    for swaps in _swaps(len(differing)):
+        right_a, all_a, right_b, all_b = (unswapped + swaps @ moved).T
+        apart = right_b / np.maximum(all_b, 1) - right_a / np.maximum(all_a, 1)
+        extreme += int((np.abs(apart) >= abs(by) - 1e-12).sum())
+        tried += len(swaps)
+    return extreme / tried if len(differing) <= _ALL_SWAPS else (extreme + 1) / (tried + 1)
 
 
-def _swaps(images: int) -> "np.ndarray":
-    """A row for each swap: 1 for the images whose answers change places."""
+def _swaps(images: int) -> "Iterator[np.ndarray]":
+    """Yield arrays with a row for each swap: 1 for the images whose answers change places."""
     import numpy as np  # noqa: PLC0415
 
     if images <= _ALL_SWAPS:
-        return (np.arange(2**images)[:, None] >> np.arange(images)) & 1
-    return np.random.default_rng(20_261_127).integers(0, 2, (_SWAPS, images))
+        yield ((np.arange(2**images)[:, None] >> np.arange(images)) & 1).astype(float)
+        return
+    seeded = np.random.default_rng(0)
+    at_once = max(1, _CELLS // images)
+    for start in range(0, _SWAPS, at_once):
+        yield seeded.integers(0, 2, (min(at_once, _SWAPS - start), images), dtype=np.int8).astype(float)
 
 
 def _needed(pairs: Sequence[tuple[Counts, Counts]], by: float) -> int | None:

@@ -12,6 +12,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
@@ -238,7 +239,7 @@ def _unread(expected: Any, given: Any, mine: Any, others: Any, should: str) -> _
     return right, "" if right else f"the {' and the '.join(sides)} value is not {should}", None
 
 
-def _number_of(value: Any) -> Amount | None:
+def number_of(value: Any) -> Amount | None:
     """The number that a JSON value or a person's text is. Text that JSON would read is what an export has written."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return Amount(frozenset([Decimal(repr(value))]))
@@ -249,11 +250,11 @@ def _number_of(value: Any) -> Amount | None:
 
 
 def _number(expected: Any, given: Any, tolerance: Tolerance) -> _Verdict:
-    return _amounts(expected, given, _number_of(expected), _number_of(given), tolerance)
+    return _amounts(expected, given, number_of(expected), number_of(given), tolerance)
 
 
 def _amount(expected: Any, given: Any, tolerance: Tolerance) -> _Verdict:
-    mine, others = (amount_of(value) if isinstance(value, str) else _number_of(value) for value in (expected, given))
+    mine, others = (amount_of(value) if isinstance(value, str) else number_of(value) for value in (expected, given))
     return _amounts(expected, given, mine, others, tolerance)
 
 
@@ -297,11 +298,14 @@ def _same_moment(wanted: Moment, found: Moment) -> bool:
     return wanted.hour == found.hour
 
 
+def days_of(value: Any) -> frozenset[date]:
+    """The days that a value may be."""
+    moments = moments_of(value) if isinstance(value, str) else ()
+    return frozenset(moment.day for moment in moments if moment.day)
+
+
 def _date(expected: Any, given: Any, _: Tolerance) -> _Verdict:
-    mine, others = (
-        frozenset(moment.day for moment in moments_of(value) if moment.day) if isinstance(value, str) else frozenset()
-        for value in (expected, given)
-    )
+    mine, others = days_of(expected), days_of(given)
     if not mine or not others:
         return _unread(expected, given, mine, others, "a date")
     if len(mine) > 1 or len(others) > 1:

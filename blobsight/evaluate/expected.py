@@ -55,7 +55,7 @@ def read_expected(path: Path, schema: Schema | None = None) -> Expectations:
         endings = ", ".join((*JSON_LINES, ".csv"))
         raise Trouble(f"'{path}' is not a source of expected answers: give a folder of images, or a file ({endings})")
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = path.read_text(encoding="utf-8-sig", newline="")
     except UnicodeDecodeError:
         raise Trouble(f"'{path}' is not UTF-8: save it as such (in Excel: CSV UTF-8)") from None
     except OSError as error:

@@ -41,7 +41,7 @@ def rows_of(text: str, file: str, schema: Schema | None) -> Iterator[tuple[str, 
     """
     with _large_cells():
         rows = csv.reader(io.StringIO(text, newline=""), delimiter=_separator(text))
-        header = [unguarded(name).strip() for name in next(rows, [])]
+        header = [unguarded(name) for name in next(rows, [])]
         columns = _Columns(header, file, schema)
         while True:
             start = rows.line_num + 1
@@ -79,6 +79,8 @@ class _Columns:
     """What the columns of a file mean."""
 
     def __init__(self, header: list[str], file: str, schema: Schema | None) -> None:
+        if "source.name" not in header:
+            header = [column.strip() for column in header]
         name = next((known for known in ("source.name", "name") if known in header), None)
         if name is None:
             raise Trouble(f"{file}, line 1: there is no column 'source.name' (or 'name') with the images' names")
@@ -127,7 +129,8 @@ class _Columns:
             if cells.get(column, "").strip():
                 _put(answer, path, self._value(cells[column], path, column), column)
         for column, value in _rest(cells.get(REST, "")).items():
-            _put(answer, path_of(column.removeprefix(f"{_DATA}.")), value, REST)
+            path = path_of(column.removeprefix(f"{_DATA}."))
+            _put(answer, path, self._value(value, path, REST) if isinstance(value, str) else value, REST)
         return answer
 
     def _value(self, cell: str, path: list[str], column: str) -> Any:
@@ -150,16 +153,11 @@ _EXAMPLES = {"array": '["a","b"]', "object": '{"a":1}'}
 
 
 def _put(answer: dict[str, Any], path: list[str], value: Any, column: str) -> None:
-    place = answer
+    place: Any = answer
     for key in path[:-1]:
-        below = place.setdefault(key, {})
-        if not isinstance(below, dict):
-            raise _Refused(
-                f"column '{shortened(column)}' lies within a column that has a value: leave one of them empty"
-            )
-        place = below
-    if place.get(path[-1]):
-        raise _Refused(f"column '{shortened(column)}' has columns within it that have values: leave one of them empty")
+        place = place.setdefault(key, {}) if isinstance(place, dict) else None
+    if not isinstance(place, dict) or place.get(path[-1]):
+        raise _Refused(f"column '{shortened(column)}' is about the same value as another one: leave one of them empty")
     place[path[-1]] = value
 
 

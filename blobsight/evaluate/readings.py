@@ -30,6 +30,8 @@ class Amount:
 
     def contradicts(self, other: "Amount") -> bool:
         """Whether both have a currency, and not the same."""
+        if not self.unit or not other.unit:
+            return False
         mine, others = (_CURRENCIES.get(unit, unit) for unit in (self.unit, other.unit))
         if not (is_currency(mine) and is_currency(others)) or mine == others:
             return False

@@ -44,6 +44,11 @@ param inputContainer string = 'images'
 @maxLength(63)
 param outputContainer string = 'results'
 
+@description('Container of trials and evaluations: see docs/trust.md. No event reaches the app from it.')
+@minLength(3)
+@maxLength(63)
+param trialsContainer string = 'trials'
+
 @description('Container of instructions that uploaders can\'t write: see docs/trust.md. Empty for none: instructions lie beside the images.')
 @maxLength(63)
 param instructionsContainer string = ''
@@ -72,11 +77,11 @@ param storageSku string = 'Standard_LRS'
 @maxValue(365)
 param softDeleteDays int = 7
 
-@description('After how many days an overwritten version of an image or a result is deleted.')
+@description('After how many days an overwritten version of an image or a result, or of a blob in the trials container, is deleted.')
 @minValue(1)
 param versionDays int = 30
 
-@description('After how many days without a change images and results are deleted. 0 keeps them.')
+@description('After how many days without a change images, results and what is in the trials container are deleted. 0 keeps them.')
 @minValue(0)
 param keepDays int = 0
 
@@ -210,6 +215,7 @@ module resources 'resources.bicep' = {
     userPrincipalType: userPrincipalType
     inputContainer: inputContainer
     outputContainer: outputContainer
+    trialsContainer: trialsContainer
     instructionsContainer: instructionsContainer
     eventDelivery: eventDelivery
     systemTopicName: systemTopicName
@@ -275,6 +281,9 @@ output BLOBSIGHT_INPUT_CONTAINER string = resources.outputs.BLOBSIGHT_INPUT_CONT
 
 @description('Container where results appear.')
 output BLOBSIGHT_OUTPUT_CONTAINER string = resources.outputs.BLOBSIGHT_OUTPUT_CONTAINER
+
+@description('Container of trials and evaluations.')
+output BLOBSIGHT_TRIALS_CONTAINER string = resources.outputs.BLOBSIGHT_TRIALS_CONTAINER
 
 @description('Queue of requests, and of events when they are delivered by queue.')
 output BLOBSIGHT_REQUESTS_QUEUE string = resources.outputs.BLOBSIGHT_REQUESTS_QUEUE

@@ -21,6 +21,9 @@ param inputContainer = readEnvironmentVariable('BLOBSIGHT_INPUT_CONTAINER', '') 
 param outputContainer = readEnvironmentVariable('BLOBSIGHT_OUTPUT_CONTAINER', '') == ''
   ? 'results'
   : readEnvironmentVariable('BLOBSIGHT_OUTPUT_CONTAINER', '')
+param trialsContainer = readEnvironmentVariable('BLOBSIGHT_TRIALS_CONTAINER', '') == ''
+  ? 'trials'
+  : readEnvironmentVariable('BLOBSIGHT_TRIALS_CONTAINER', '')
 param instructionsContainer = readEnvironmentVariable('BLOBSIGHT_INSTRUCTIONS_CONTAINER', '')
 param eventDelivery = readEnvironmentVariable('AZURE_EVENT_DELIVERY', '') == ''
   ? 'webhook'

@@ -34,6 +34,11 @@ param inputContainer string = 'images'
 @maxLength(63)
 param outputContainer string = 'results'
 
+@description('Container of trials and evaluations: see docs/trust.md. No event reaches the app from it.')
+@minLength(3)
+@maxLength(63)
+param trialsContainer string = 'trials'
+
 @description('Container of instructions that uploaders can\'t write: see docs/trust.md. Empty for none: instructions lie beside the images.')
 @maxLength(63)
 param instructionsContainer string = ''
@@ -62,11 +67,11 @@ param storageSku string = 'Standard_LRS'
 @maxValue(365)
 param softDeleteDays int = 7
 
-@description('After how many days an overwritten version of an image or a result is deleted.')
+@description('After how many days an overwritten version of an image or a result, or of a blob in the trials container, is deleted.')
 @minValue(1)
 param versionDays int = 30
 
-@description('After how many days without a change images and results are deleted. 0 keeps them.')
+@description('After how many days without a change images, results and what is in the trials container are deleted. 0 keeps them.')
 @minValue(0)
 param keepDays int = 0
 
@@ -284,6 +289,7 @@ module dataStorage 'modules/storage-data.bicep' = {
     sku: storageSku
     inputContainer: inputContainer
     outputContainer: outputContainer
+    trialsContainer: trialsContainer
     stateContainer: stateContainer
     deadLetterContainer: deadLetterContainer
     instructionsContainer: instructionsContainer
@@ -363,6 +369,7 @@ module roles 'modules/roles.bicep' = {
     applicationInsightsName: applicationInsightsName
     inputContainer: inputContainer
     outputContainer: outputContainer
+    trialsContainer: trialsContainer
     stateContainer: stateContainer
     deadLetterContainer: deadLetterContainer
     instructionsContainer: instructionsContainer
@@ -490,6 +497,7 @@ module app 'modules/function-app.bicep' = {
       {
         INPUT_CONTAINER: inputContainer
         OUTPUT_CONTAINER: outputContainer
+        TRIALS_CONTAINER: trialsContainer
         STATE_CONTAINER: stateContainer
         DEAD_LETTER_CONTAINER: deadLetterContainer
         REQUESTS_QUEUE: requestsQueue
@@ -582,6 +590,9 @@ output BLOBSIGHT_INPUT_CONTAINER string = inputContainer
 
 @description('Container where results appear.')
 output BLOBSIGHT_OUTPUT_CONTAINER string = outputContainer
+
+@description('Container of trials and evaluations.')
+output BLOBSIGHT_TRIALS_CONTAINER string = trialsContainer
 
 @description('Queue of requests, and of events when they are delivered by queue.')
 output BLOBSIGHT_REQUESTS_QUEUE string = requestsQueue

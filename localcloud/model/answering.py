@@ -7,11 +7,13 @@ from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any, Self
 
 from localcloud.model import replies
 from localcloud.model.brain import Brain
-from localcloud.model.question import Deployed, Question, check
+from localcloud.model.deployments import Deployed
+from localcloud.model.question import Question, check
 from localcloud.model.relay import Relay
 from localcloud.model.replies import Reply
 from localcloud.model.script import Answer, Asked, AskedPicture, Behaviour, Refusal, Slow
@@ -22,11 +24,14 @@ class Answering:
     """Checks and answers in threads of its own. Use as a context manager.
 
     Attributes:
-        deployed: the model that answers.
+        deployed: the model behind each deployment that has none of its own.
     """
 
-    def __init__(self, brain: Brain, upstream: str | None, threads: int) -> None:
+    def __init__(
+        self, brain: Brain, upstream: str | None, threads: int, own: Mapping[str, Deployed] = MappingProxyType({})
+    ) -> None:
         self.deployed = Deployed()
+        self._own = own
         self._brain = brain
         self._relay = Relay(upstream) if upstream else None
         self._at_once = threads
@@ -47,7 +52,11 @@ class Answering:
 
     async def check(self, body: Mapping[str, Any], deployments: Collection[str]) -> Question:
         """The question in a request's body. Raises RefusedError."""
-        return await self._in_thread(check, body, deployments, self.deployed)
+        return await self._in_thread(check, body, deployments, self.behind(str(body.get("model"))))
+
+    def behind(self, deployment: str) -> Deployed:
+        """The model behind a deployment."""
+        return self._own.get(deployment, self.deployed)
 
     async def play(self, behaviour: Behaviour, question: Question, body: Mapping[str, Any]) -> Reply:
         """The reply that a behaviour gives to a question. Raises RefusedError where the upstream gives none."""

@@ -2,11 +2,14 @@
 
 import json
 import re
+from io import BytesIO
 from typing import Protocol
+
+from PIL import Image
 
 from localcloud.model import pixels, structured
 from localcloud.model.pixels import Facts
-from localcloud.model.question import Question
+from localcloud.model.question import Picture, Question
 from localcloud.model.reading import OcrReader, Reader, ReaderMissingError, Row
 
 STAND_IN = "(Local stand-in, no vision model: it only reads text and measures pixels.)"
@@ -38,7 +41,7 @@ class Brain(Protocol):
 
 
 class HonestBrain:
-    """Reads and measures; never guesses."""
+    """Reads and measures; never guesses. Reads a picture at the size at which the model would see it."""
 
     def __init__(self, reader: Reader | None = None) -> None:
         self._reader = reader or OcrReader()
@@ -48,7 +51,7 @@ class HonestBrain:
         read: list[list[Row]] = [[] for _ in facts]
         installed = True
         try:
-            read = [list(self._reader.read(picture.data)) for picture in question.pictures]
+            read = [list(self._reader.read(_seen(picture))) for picture in question.pictures]
         except ReaderMissingError:
             installed = False
         if question.schema is not None:
@@ -56,6 +59,17 @@ class HonestBrain:
             found = structured.Findings(rows, tuple(facts), STAND_IN if installed else NOT_INSTALLED)
             return json.dumps(structured.fill(question.schema, found), ensure_ascii=False)
         return "\n\n".join(_paragraphs(question.instructions, read, facts, installed=installed))
+
+
+def _seen(picture: Picture) -> bytes:
+    """The picture as the model sees it: scaled down if its detail, or the model, is for less."""
+    if max(picture.width, picture.height) <= picture.seen_side:
+        return picture.data
+    with Image.open(BytesIO(picture.data)) as image:
+        image.thumbnail((picture.seen_side, picture.seen_side))
+        scaled = BytesIO()
+        image.convert("RGBA" if image.has_transparency_data else "RGB").save(scaled, "PNG", compress_level=1)
+    return scaled.getvalue()
 
 
 def _paragraphs(instructions: str, read: list[list[Row]], facts: list[Facts], *, installed: bool) -> list[str]:

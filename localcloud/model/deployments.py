@@ -1,17 +1,45 @@
-"""Deployments, and which requests each one takes: by its SKU, and by the service tiers of its model. Pure."""
+"""Deployments, the models behind them, and which requests each one takes: by its SKU, and by its tiers. Pure."""
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from localcloud.model.errors import RefusedError, invalid_request, operation_not_supported, tier_unsupported
+from localcloud.model.tokens import LONG_SIDE, LOW_SIDE, ORIGINAL_SIDE
 
 type Sku = Literal["GlobalStandard", "DataZoneStandard", "Standard", "GlobalBatch", "DataZoneBatch"]
 
 MODEL = "blobsight-local-ocr"
 """The name of the model in answers, unless a test says otherwise."""
 
+DETAILS = ("low", "high", "auto")
+"""Those that every model takes."""
 TIERS = ("auto", "default", "flex", "priority")
+
+
+@dataclass(frozen=True, slots=True)
+class Deployed:
+    """The model behind a deployment: its name in answers, whether it takes detail `original`, and how well it sees.
+
+    Attributes:
+        side: pixels on the longer side of a picture that are as many as it can make out, whatever the detail.
+    """
+
+    name: str = MODEL
+    takes_original: bool = True
+    side: int = ORIGINAL_SIDE
+
+    @property
+    def details(self) -> tuple[str, ...]:
+        return (*DETAILS, "original") if self.takes_original else DETAILS
+
+    def seen_side(self, detail: str) -> int:
+        """Pixels on the longer side at which it sees a picture at most, if asked with this `detail`."""
+        return min(self.side, {"low": LOW_SIDE, "original": ORIGINAL_SIDE}.get(detail, LONG_SIDE))
+
+
+SMALL = Deployed("blobsight-local-ocr-small", takes_original=False, side=640)
+"""A cheap model: it sees less than the other one, so it misses small print."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +48,13 @@ class Deployment:
 
     Attributes:
         tiers: the service tiers that its model takes, in addition to the default.
+        model: the model behind it; None: the one that the service has for all others.
     """
 
     name: str
     sku: Sku = "GlobalStandard"
     tiers: tuple[str, ...] = ("flex", "priority")
+    model: Deployed | None = None
 
     @property
     def is_for_batches(self) -> bool:

@@ -12,15 +12,13 @@ from typing import Any
 import pybase64
 from PIL import Image, UnidentifiedImageError
 
-from localcloud.model.deployments import MODEL
+from localcloud.model.deployments import Deployed
 from localcloud.model.errors import Json, RefusedError, deployment_not_found, invalid_request
 from localcloud.model.tokens import image_tokens, text_tokens
 
 MAX_IMAGE_BYTES = 20 * 1024 * 1024
 MAX_BODY_BYTES = 50 * 1024 * 1024
 FORMATS = ("png", "jpeg", "gif", "webp")
-DETAILS = ("low", "high", "auto")
-"""Those that every model takes."""
 ROLES = ("system", "developer", "user", "assistant")
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh")
 
@@ -42,18 +40,6 @@ DATA_URL = re.compile(r"data:([^;,]*);base64,")
 
 
 @dataclass(frozen=True, slots=True)
-class Deployed:
-    """The model behind the deployments: its name in answers, and whether it takes detail `original`."""
-
-    name: str = MODEL
-    takes_original: bool = True
-
-    @property
-    def details(self) -> tuple[str, ...]:
-        return (*DETAILS, "original") if self.takes_original else DETAILS
-
-
-@dataclass(frozen=True, slots=True)
 class Picture:
     """An image as it arrived, found to be one of the four formats and decodable."""
 
@@ -66,6 +52,8 @@ class Picture:
     width: int
     height: int
     detail: str
+    seen_side: int
+    """Pixels on the longer side at which the model sees it at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +104,7 @@ def check(request: Mapping[str, Any], deployments: Collection[str], deployed: De
     if deployment not in deployments:
         raise RefusedError(deployment_not_found())
     _check_options(request)
-    system, user, pictures = _conversation(request.get("messages"), deployed.details)
+    system, user, pictures = _conversation(request.get("messages"), deployed)
     response_format = request.get("response_format")
     schema = _schema(response_format, " ".join(system + user))
     return Question(
@@ -134,7 +122,7 @@ def check(request: Mapping[str, Any], deployments: Collection[str], deployed: De
     )
 
 
-def _conversation(messages: object, details: Collection[str]) -> tuple[list[str], list[str], list[Picture]]:
+def _conversation(messages: object, deployed: Deployed) -> tuple[list[str], list[str], list[Picture]]:
     """The system's texts, the user's texts, and the pictures."""
     if not isinstance(messages, list):
         raise _refusal("Missing required parameter: 'messages'.", param="messages", code="missing_required_parameter")
@@ -169,7 +157,7 @@ def _conversation(messages: object, details: Collection[str]) -> tuple[list[str]
             if kind == "text" and isinstance(part.get("text"), str):
                 texts.append(part["text"])
             elif kind == "image_url" and role == "user":
-                pictures.append(_picture(part.get("image_url"), at, details))
+                pictures.append(_picture(part.get("image_url"), at, deployed))
             else:
                 raise _invalid_value(f"{at}.type", kind, ("text", "image_url"))
     return system, user, pictures
@@ -216,7 +204,7 @@ def _check_options(request: Mapping[str, Any]) -> None:
         raise _invalid_value("reasoning_effort", effort, EFFORTS)
 
 
-def _picture(image_url: object, where: str, details: Collection[str]) -> Picture:
+def _picture(image_url: object, where: str, deployed: Deployed) -> Picture:
     url = image_url.get("url") if isinstance(image_url, dict) else None
     head = DATA_URL.match(url) if isinstance(url, str) else None
     if not isinstance(image_url, dict) or not isinstance(url, str) or not head:
@@ -227,8 +215,8 @@ def _picture(image_url: object, where: str, details: Collection[str]) -> Picture
             code="invalid_image_url",
         )
     detail = image_url.get("detail", "auto")
-    if detail not in details:
-        raise _invalid_value(f"{where}.image_url.detail", detail, details)
+    if detail not in deployed.details:
+        raise _invalid_value(f"{where}.image_url.detail", detail, deployed.details)
     declared = head[1].lower()
     if declared.removeprefix("image/") not in (*FORMATS, "jpg"):
         raise _unsupported_image()
@@ -252,7 +240,7 @@ def _picture(image_url: object, where: str, details: Collection[str]) -> Picture
             _seen.clear()
         _seen[digest] = looked
     kind, width, height = looked
-    return Picture(data, digest, declared, kind, width, height, detail)
+    return Picture(data, digest, declared, kind, width, height, detail, deployed.seen_side(detail))
 
 
 def _unsupported_image() -> RefusedError:

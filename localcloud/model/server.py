@@ -15,9 +15,8 @@ from localcloud.model.answering import Answering, asked
 from localcloud.model.batches.api import BatchApi
 from localcloud.model.batches.service import BatchService
 from localcloud.model.brain import Brain, HonestBrain
-from localcloud.model.deployments import Deployment, admit, by_name
+from localcloud.model.deployments import Deployed, Deployment, admit, by_name
 from localcloud.model.errors import RefusedError
-from localcloud.model.question import Deployed
 from localcloud.model.replies import Reply
 from localcloud.model.script import Asked, Script
 from localcloud.model.wire import Verify
@@ -65,7 +64,8 @@ class LocalModel:
         self._deployments = by_name(deployments)
         self._certificates = certificates
         self._verify = verify
-        self._answering = Answering(brain or HonestBrain(), upstream, BODIES_AT_ONCE)
+        own = {name: each.model for name, each in self._deployments.items() if each.model is not None}
+        self._answering = Answering(brain or HonestBrain(), upstream, BODIES_AT_ONCE, own)
         self._port = 0
         self._stack = AsyncExitStack()
         self._room = asyncio.Semaphore(BODIES_AT_ONCE)
@@ -131,7 +131,7 @@ class LocalModel:
 
     @property
     def deployed(self) -> Deployed:
-        """The model behind all deployments. It may be changed while this runs, as by a new deployment."""
+        """The model of deployments that have none of their own. It may be changed at any time."""
         return self._answering.deployed
 
     @deployed.setter
@@ -144,7 +144,7 @@ class LocalModel:
         except RefusedError as refused:
             return web.json_response(refused.reply.body, status=refused.reply.status)
         models = [
-            {"id": name, "object": "model", "created": self._started, "owned_by": self.deployed.name}
+            {"id": name, "object": "model", "created": self._started, "owned_by": self._answering.behind(name).name}
             for name in self._deployments
         ]
         return web.json_response({"object": "list", "data": models})

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, TypeIs
 
 from localcloud.model.pixels import Facts
+from localcloud.model.printed import currency_in, date_in, goods
 from localcloud.model.reading import Row
 
 type Schema = Mapping[str, Any]
@@ -19,15 +20,14 @@ MAX_DEPTH = 24
 DEEP = 8
 """From this depth on, optional properties are left out, so that recursive schemas end."""
 
-DATE = re.compile(r"\b\d{4}-\d{2}-\d{2}\b")
 TIME = re.compile(r"\b\d{1,2}:\d{2}(?::\d{2})?\b")
 NUMBER = re.compile(r"-?\d+(?:[.,]\d{3})*(?:[.,]\d+)?")
-CURRENCY = re.compile(r"\b(?:EUR|USD|GBP|NOK|SEK|DKK|CHF|JPY|CNY|INR|CAD|AUD|PLN|CZK|BRL)\b|[€$£¥₹]")
 
 NAMES_OF_THE_PLACE = frozenset(
     {"vendor", "merchant", "store", "shop", "seller", "supplier", "company", "brand", "title"}
 )
 WHOLE_TEXT = frozenset({"text", "transcript", "transcription", "content", "ocr"})
+LINES_OF_A_BILL = frozenset({"lines", "items", "positions", "articles", "goods", "products"})
 IN_WORDS = frozenset({"description", "summary", "caption", "notes", "note", "comment"})
 
 
@@ -58,6 +58,8 @@ class Findings:
             row = self.rows[-index]
             if found := _of_a_kind(words, "  ".join(row)):
                 return found
+            if words & {"currency", "date"}:  # whatever else stands there is none
+                return _of_a_kind(words, self.text)
             if len(row) > 1 and words & _words(row[0]):
                 return " ".join(row[1:])
             return _after_label(next(cell for cell in row if words & _words(cell)), words)
@@ -98,11 +100,12 @@ def _words(name: str) -> set[str]:
 
 def _of_a_kind(words: set[str], text: str) -> str | None:
     """The first date, time or currency in `text`, if the words ask for one."""
-    for word, pattern in (("currency", CURRENCY), ("date", DATE), ("time", TIME)):
-        found = pattern.search(text) if word in words else None
-        if found:
-            return found[0]
-    return None
+    if "currency" in words and (found := currency_in(text)):
+        return found
+    if "date" in words and (found := date_in(text)):
+        return found
+    time = TIME.search(text) if "time" in words else None
+    return time[0] if time else None
 
 
 def _after_label(cell: str, words: set[str]) -> str:
@@ -136,7 +139,7 @@ class _Filler:
             case "object":
                 return self._object(schema, depth)
             case "array":
-                return self._array(schema, name)
+                return self._array(schema, name, depth)
             case "string":
                 return self._found.about(name) or ""
             case "integer" | "number":
@@ -218,11 +221,14 @@ class _Filler:
                 result[name] = self._found.about(name)
         return result
 
-    def _array(self, schema: Schema, name: str) -> list[Any]:
+    def _array(self, schema: Schema, name: str, depth: int) -> list[Any]:
         items = schema.get("items")
         items = self._resolved(items) if _is_object(items) else {}
         if items.get("type") == "string" and not items.keys() & {"enum", "const"}:
             return list(dict.fromkeys(self._found.several(name)))
+        if items.get("type") == "object" and _words(name) & LINES_OF_A_BILL:
+            bought = goods(self._found.rows)
+            return [_Filler(self._root, Findings(rows, (), "")).value(items, name, depth + 1) for rows in bought]
         return []
 
     def _number(self, name: str, *, whole: bool) -> float | int:

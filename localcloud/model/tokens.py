@@ -7,10 +7,12 @@ BYTES_PER_TOKEN = 4
 they do there."""
 
 # How the service counts an image for GPT-5 (images guide, "Calculating costs"): a base, and a charge for each tile of
-# 512 pixels after fitting the image into 2048x2048 and then its short side into 768. `low` pays the base alone.
+# 512 pixels after fitting the image into 2048x2048 and then its short side into 768. `low` pays the base alone, and the
+# model sees the image within 512x512.
 IMAGE_BASE_TOKENS = 70
 IMAGE_TILE_TOKENS = 140
 TILE = 512
+LOW_SIDE = 512
 LONG_SIDE = 2048
 # With `original`, squares of 32 pixels after fitting the image into 6000x6000 and then 10,000 of them.
 PATCH = 32

@@ -165,7 +165,8 @@ class Collector:
             busy.add(line.name)
             return
         if log and not log.waiting:
-            await self._marks.mark(log.request.name, 0)
+            if log.request.is_of_an_upload:
+                await self._marks.mark(log.request.name, 0)
             await self._queue.send(log.to_deliver(self._now()), 0)
         await self._lines.delete(line.name)
         left.pop(line.name, None)

@@ -14,28 +14,21 @@ from pipeline.job.asking import Asking
 from pipeline.job.batched import BatchLane
 from pipeline.job.memory import Budget, Content
 from pipeline.job.page_by_page import Interrupted
+from pipeline.job.places import Place, Places
 from pipeline.job.preparing import Preparer
-from pipeline.job.race import Ended, Outcome, Race, Results, Versions, is_done
+from pipeline.job.race import Ended, Outcome, Race, is_done
 from pipeline.job.reading import Reader, sha256
 from pipeline.job.requests import Request
-from pipeline.job.work import Asked, Stopwatch, Work, assemble, unknown_source, work_key
+from pipeline.job.work import Asked, NotAsked, Stopwatch, Work, assemble, unknown_source, work_key
 from pipeline.model.original import DeployedModels
-from pipeline.names import image_of_sidecar, result_name, wants_result
+from pipeline.names import image_of_sidecar, wants_result
 from pipeline.pacing.rates import Reanalyses
 from pipeline.result import Result
 from pipeline.settings import Settings
-from pipeline.storage.facts import Claim, ClaimedElsewhere, OpenedUpload, Upload, VersionGone
+from pipeline.storage.facts import Claim, ClaimedElsewhere, Upload, VersionGone
 from pipeline.telemetry import DeliveryRecord, analyzing, count_taken_over
 
 logger = logging.getLogger("pipeline.analysis")  # a name that people's queries match (docs/operations.md)
-
-
-class Uploads(Files, Versions, Protocol):
-    """Where images come from; see `pipeline.storage.uploads.Uploads`."""
-
-    container: str
-
-    async def open(self, name: str) -> OpenedUpload | None: ...
 
 
 class Claims(Protocol):
@@ -60,8 +53,7 @@ class Analyzer:
     def __init__(  # noqa: PLR0913 - the parts of the app, and by keyword a time
         self,
         settings: Settings,
-        uploads: Uploads,
-        results: Results,
+        places: Places,
         claims: Claims,
         model: VisionModel,
         *,
@@ -70,12 +62,11 @@ class Analyzer:
         patience: float = 30.0,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._uploads = uploads
-        self._results = results
+        self._places = places
         self._claims = claims
         self._slots = asyncio.Semaphore(settings.max_concurrency)
         memory = Budget(settings.image_memory_bytes // 2, patience=patience)
-        self._asking = Asking(settings, instruction_files or uploads, now)
+        self._asking = Asking(settings, instruction_files or places.images.uploads, now)
         self._rate = Reanalyses(settings.reanalyses_per_hour)
         self._reader = Reader(settings, memory)
         self._preparer = Preparer(settings, memory)
@@ -100,7 +91,7 @@ class Analyzer:
         """
         image = image_of_sidecar(request.name) if self._asking.sidecars_count else None
         name = image or request.name
-        record = record or DeliveryRecord(self._uploads.container, name, request.attempt)
+        record = record or DeliveryRecord(request.container, name, request.attempt)
         record.name = name
         with analyzing(record):
             if wants_result(name):
@@ -145,12 +136,13 @@ class Analyzer:
         return result
 
     async def _bring_to_result(self, name: str, request: Request, answerer: Answerer, record: DeliveryRecord) -> Ended:
+        place = self._places.of(request)
         while True:
-            opened = await self._uploads.open(name)
+            opened = await place.uploads.open(name)
             if opened is None:
                 return Ended(Outcome.GONE)
             watch = Stopwatch()
-            work = Work.on(opened.facts, await self._asking.about(name, opened.facts.metadata, request))
+            work = Work.on(opened.facts, await self._asked(place, opened.facts, request), request.trial)
             record.work_key, record.steps = work.key, watch.steps
             if isinstance(work.asked, Asked):
                 record.deployment, record.service_tier = work.asked.question.lane
@@ -166,15 +158,20 @@ class Analyzer:
                 except VersionGone:
                     continue
                 try:
-                    async with self._claimed(work, opened.facts, request, record, watch) as race:
+                    async with self._claimed(place, work, opened.facts, request, record, watch) as race:
                         ended = await self._run(race, answers, content)
                 except ClaimedElsewhere:
                     # Duplicates of what is done would otherwise defer each other, again and again.
-                    if is_done(work, request, await self._results.find(result_name(name))):
+                    if is_done(work, request, await place.results.find(place.result_name(name))):
                         return Ended(Outcome.ALREADY_DONE)
                     raise
             if ended.outcome is not Outcome.CHANGED:
                 return ended
+
+    async def _asked(self, place: Place, upload: Upload, request: Request) -> Asked | NotAsked:
+        if place.instructs:
+            return await self._asking.about(upload.name, upload.metadata, request)
+        return await self._asking.about(None, {}, request)
 
     async def _run(self, race: Race, answerer: Answerer, content: Content) -> Ended:
         """Run the race in the lane that its question takes."""
@@ -187,22 +184,20 @@ class Analyzer:
         return await race.run(LoggedAnswerer(logged, self._preparer, self._deployed) if logged else answerer, content)
 
     @asynccontextmanager
-    async def _claimed(
-        self, work: Work, upload: Upload, request: Request, record: DeliveryRecord, watch: Stopwatch
+    async def _claimed(  # noqa: PLR0913, PLR0917 - what one run is about
+        self, place: Place, work: Work, upload: Upload, request: Request, record: DeliveryRecord, watch: Stopwatch
     ) -> AsyncIterator[Race]:
         async def is_still_asked() -> bool:
-            current = await self._uploads.look(upload.name)
+            current = await place.uploads.look(upload.name)
             if current is None or current.etag != upload.etag:
                 return False
-            asked = await self._asking.about(upload.name, current.metadata, request)
-            return asked.identity() == work.asked.identity()
+            return (await self._asked(place, current, request)).identity() == work.asked.identity()
 
-        async with self._alone_on(upload), self._claims.held(work.content_key) as claim:
+        async with self._alone_on(upload, request), self._claims.held(work.content_key) as claim:
             if claim.runs > 1:
                 count_taken_over()
             race = Race(
-                self._results,
-                self._uploads,
+                place,
                 upload=upload,
                 work=work,
                 request=request,
@@ -214,8 +209,11 @@ class Analyzer:
             record.number = race.attempts
             yield race
 
-    def _alone_on(self, upload: Upload) -> AbstractAsyncContextManager[object]:
-        """Keep other questions about the same image away, where a rate counts them: each has to see the one before."""
-        if self._rate.limit is None:
+    def _alone_on(self, upload: Upload, request: Request) -> AbstractAsyncContextManager[object]:
+        """Keep other questions about the same image away, where a rate counts them: each has to see the one before.
+
+        A trial's question has a result, and so a count, of its own.
+        """
+        if self._rate.limit is None or not request.is_of_an_upload:
             return nullcontext()
         return self._claims.held(work_key(upload.container, upload.name, "", ["reanalyses"]))

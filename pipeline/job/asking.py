@@ -35,8 +35,10 @@ class Asking:
         self._requests_count = Origin.REQUEST in authority.sources
         self._sources = InstructionSources(files, settings.default_instructions, authority)
 
-    async def about(self, name: str, metadata: Mapping[str, str], request: Request) -> Asked | NotAsked:
+    async def about(self, name: str | None, metadata: Mapping[str, str], request: Request) -> Asked | NotAsked:
         """Find what is asked about the image `name` with this `metadata`; what `request` asks comes first.
+
+        Where an image has no place of its own (None), only the request and the settings ask.
 
         A question whose patience with flex is over, as `request` says, goes on as it is meant to then.
 

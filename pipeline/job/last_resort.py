@@ -6,24 +6,17 @@ from typing import Protocol
 
 from pipeline.errors import ErrorCode, PermanentFailure, RetryableFailure
 from pipeline.job.keeping import keep_replaced
-from pipeline.job.race import Outcome, Results
+from pipeline.job.places import Place, Places
+from pipeline.job.race import Outcome
 from pipeline.job.requests import Request
 from pipeline.job.work import Answered, NotAsked, Stopwatch, Work, assemble, unknown_source
-from pipeline.names import image_of_sidecar, result_name, wants_result
+from pipeline.names import image_of_sidecar, wants_result
 from pipeline.one_line import one_line
 from pipeline.result import Result, ResultMetadata
-from pipeline.storage.facts import ClaimedElsewhere, StoredResult, Upload
+from pipeline.storage.facts import ClaimedElsewhere, StoredResult
 from pipeline.telemetry import count_lost_answer
 
 logger = logging.getLogger(__name__)
-
-
-class Uploads(Protocol):
-    """See `pipeline.storage.uploads.Uploads`."""
-
-    container: str
-
-    async def listed(self, name: str) -> Upload | None: ...
 
 
 class Claims(Protocol):
@@ -39,10 +32,9 @@ class LastResort:
         deployment: the one that the results name.
     """
 
-    def __init__(self, deployment: str, uploads: Uploads, results: Results, claims: Claims) -> None:
+    def __init__(self, deployment: str, places: Places, claims: Claims) -> None:
         self._deployment = deployment
-        self._uploads = uploads
-        self._results = results
+        self._places = places
         self._claims = claims
 
     async def record(self, request: Request, failure: PermanentFailure) -> Outcome:
@@ -58,27 +50,29 @@ class LastResort:
         if not wants_result(name):
             return Outcome.NOT_AN_IMAGE
         not_asked = NotAsked(self._deployment, failure)
+        place = self._places.of(request)
+        target = place.result_name(name)
         while True:
             # In this order, so that a result which is replaced can't be one of a newer version than is listed.
-            stored = await self._results.find(result_name(name))
+            stored = await place.results.find(target)
             try:
-                upload = await self._uploads.listed(name)
+                upload = await place.uploads.listed(name)
             except RetryableFailure as unlisted:
                 if stored:
                     return Outcome.ALREADY_DONE
                 logger.warning("%s: %s Its failed result says no more than its name.", one_line(name), unlisted.message)
-                work = Work(unknown_source(self._uploads.container, name), "unknown", not_asked)
+                work = Work(unknown_source(request.container, name), "unknown", not_asked, request.trial)
             else:
                 if upload is None:
                     return Outcome.GONE
                 if stored and stored.facts.source_etag == upload.etag:
                     return Outcome.ALREADY_DONE
-                work = Work.on(upload, not_asked)
+                work = Work.on(upload, not_asked, request.trial)
             result = assemble(work, Answered(failure), attempts=request.attempt, watch=Stopwatch())
             if stored:
-                stored.require_replaceable(result_name(name))
-                await self._keep(result_name(name), stored)
-            if await self._write(result_name(name), result, replacing=stored):
+                stored.require_replaceable(target)
+                await self._keep(place, target, stored)
+            if await self._write(place, target, result, replacing=stored):
                 return Outcome.FAILED
 
     async def record_refused(self, message: str, problem: str) -> None:
@@ -109,18 +103,19 @@ class LastResort:
         )
         work = Work(unknown_source(None, None), digest, NotAsked(self._deployment, failure))
         name = f"unreadable-requests/{digest}.json"
-        await self._write(name, assemble(work, Answered(failure), attempts=1, watch=Stopwatch()), replacing=None)
+        result = assemble(work, Answered(failure), attempts=1, watch=Stopwatch())
+        await self._write(self._places.images, name, result, replacing=None)
         return name
 
-    async def _keep(self, name: str, stored: StoredResult) -> None:
+    async def _keep(self, place: Place, name: str, stored: StoredResult) -> None:
         try:
-            await keep_replaced(self._results, self._claims.keep_for, name, stored)
+            await keep_replaced(place.results, self._claims.keep_for, name, stored)
         except ClaimedElsewhere:
             raise
         except RetryableFailure as failure:
             count_lost_answer()
             logger.warning("%s: the answer of an earlier version can't be kept: %s", one_line(name), failure.message)
 
-    async def _write(self, name: str, result: Result, replacing: StoredResult | None) -> bool:
+    async def _write(self, place: Place, name: str, result: Result, replacing: StoredResult | None) -> bool:
         metadata = ResultMetadata.of(result, reanalyzed=replacing.facts.reanalyzed if replacing else ())
-        return await self._results.write(name, result.to_json(), metadata.to_blob(), replacing=replacing)
+        return await place.results.write(name, result.to_json(), metadata.to_blob(), replacing=replacing)

@@ -1,19 +1,13 @@
 """What earlier runs have paid for the same question about the same bytes: an answer, or some of its pages."""
 
 from dataclasses import dataclass
-from typing import Protocol
 
 from pipeline.job.answering import NOTHING_YET
+from pipeline.job.places import Place
 from pipeline.job.requests import Request
 from pipeline.job.work import SoFar, Work, answered_pages, so_far
 from pipeline.result import MOST_REUSED_BYTES, PAID_FAILURES, Result, result_in
 from pipeline.storage.facts import Claim, StoredResult
-
-
-class Results(Protocol):
-    """See `pipeline.storage.results.Results`."""
-
-    async def read(self, name: str) -> bytes | None: ...
 
 
 class Replaced(Exception):
@@ -25,17 +19,18 @@ class PaidBefore:
     """What was paid before this run, as its claim or the stored result shows it.
 
     Args:
-        target: the name of the image's result.
+        place: where the image's result is.
+        name: the image's.
     """
 
-    results: Results
-    target: str
+    place: Place
+    name: str
     work: Work
     request: Request
     claim: Claim
 
     async def answer(self, stored: StoredResult | None) -> Result | None:
-        """The earlier run's result, if that has answered all that is asked.
+        """The earlier run's result, if that has answered all that is asked. For a trial it may be the image's own.
 
         Raises:
             Replaced: another run has written a result since `stored` was found.
@@ -44,9 +39,21 @@ class PaidBefore:
         kept = self._kept()
         if kept is not None:
             return None if so_far(kept) else kept
-        if stored is None or not self._may_reuse(stored):
+        if stored is not None and self._may_reuse(self.work, stored):
+            return await self._read(self.place, stored)
+        return await self._answer_apart_from_trials()
+
+    async def _answer_apart_from_trials(self) -> Result | None:
+        usual = self.place.usual
+        if usual is None:
             return None
-        body = await self.results.read(self.target)
+        stored = await usual.results.find(usual.result_name(self.name))
+        if stored is None or stored.facts.failed or not self._may_reuse(self.work.usual, stored):
+            return None
+        return await self._read(usual, stored)
+
+    async def _read(self, place: Place, stored: StoredResult) -> Result | None:
+        body = await place.results.read(place.result_name(self.name))
         earlier = result_in(body) if body is not None else None
         if body is None or (earlier is not None and earlier.work_key != stored.facts.work_key):
             raise Replaced
@@ -65,17 +72,18 @@ class PaidBefore:
         """
         if not (stored and stored.facts.failed and self.work.is_of(stored) and self.work.is_per_page):
             return NOTHING_YET
-        body = await self.results.read(self.target) if stored.size <= MOST_REUSED_BYTES else None
+        target = self.place.result_name(self.name)
+        body = await self.place.results.read(target) if stored.size <= MOST_REUSED_BYTES else None
         failed = result_in(body) if body is not None else None
         return answered_pages(failed) if failed else NOTHING_YET
 
     def _kept(self) -> Result | None:
         return result_in(self.claim.kept) if self.claim.kept is not None else None
 
-    def _may_reuse(self, stored: StoredResult) -> bool:
+    def _may_reuse(self, work: Work, stored: StoredResult) -> bool:
         failed, code = stored.facts.failed, stored.facts.error_code
         return (
-            self.work.is_of(stored)
+            work.is_of(stored)
             and stored.size <= MOST_REUSED_BYTES
             and not (failed and (code not in PAID_FAILURES or is_rerun(self.request, stored)))
         )

@@ -4,7 +4,8 @@ A JSON object, version 1:
 
     {"version": 1, "container": "images", "name": "a/b.jpg",
      "rerun_of": "0x8DE…",                                              the ETag of the failed result to replace
-     "instructions": "What is this?", "options": {"detail": "high"}}    another question, where REQUESTS_MAY_ASK
+     "instructions": "What is this?", "options": {"detail": "high"},    another question, where REQUESTS_MAY_ASK
+     "trial": "1f6c0ab2"}                                               likewise: a trial, whose result lies apart
 
     {"version": 1, "redrive": ["retries_exhausted", "crashed"]}         all that failed so, where REQUESTS_MAY_REDRIVE
 
@@ -31,6 +32,7 @@ from pipeline.job.requests import (
     InvalidRequest,
     Redrive,
     Request,
+    TrialId,
     loaded,
     parse_deferred,
     validated,
@@ -64,13 +66,15 @@ class PublicRequest(BaseModel):
     name: BlobName
     instructions: str | None = None
     options: Options = Options()
+    trial: TrialId | None = None
+    """The result goes to this trial's place (`pipeline.job.places`), and the image may lie there, too."""
     rerun_of: str | None = None
     """The ETag of the failed result to replace. Another one, written since, counts as done."""
 
     @property
     def asks(self) -> bool:
-        """Whether it has a question of its own."""
-        return self.instructions is not None or self.options != Options()
+        """Whether it has a question of its own, or has one asked once more, in a trial."""
+        return self.instructions is not None or self.options != Options() or self.trial is not None
 
     def work(self) -> Request:
         """The work that is asked for, before its first try."""
@@ -79,6 +83,7 @@ class PublicRequest(BaseModel):
             name=self.name,
             instructions=self.instructions,
             options=self.options,
+            trial=self.trial,
             rerun_failed=self.rerun_of is not None,
             rerun_of=self.rerun_of,
         )
@@ -121,7 +126,8 @@ def parse_public(text: str, allowed: Allowed) -> list[Request | Redrive]:
     request = validated(PublicRequest, _without_state(content))
     if request.asks and not allowed.questions:
         raise InvalidRequest(
-            "it has instructions or options of its own, which REQUESTS_MAY_ASK or INSTRUCTION_SOURCES does not allow"
+            "it has instructions or options of its own or is a trial's, which REQUESTS_MAY_ASK or INSTRUCTION_SOURCES"
+            " does not allow"
         )
     return [_deferrable(request)]
 

@@ -27,10 +27,9 @@ What was paid for is never thrown away:
 - when nothing at all can be written, the answer stays in memory, and writing is tried until the delivery's deadline.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
 
 from pipeline.errors import ErrorCode, InBatch, PermanentFailure, RetryableFailure
 from pipeline.instructions import Origin
@@ -42,6 +41,7 @@ from pipeline.job.keeping import Keeper, keep_replaced
 from pipeline.job.memory import Content
 from pipeline.job.page_by_page import Interrupted
 from pipeline.job.paid_before import PaidBefore, Replaced, is_rerun
+from pipeline.job.places import Place
 from pipeline.job.requests import Request
 from pipeline.job.work import (
     GIVEN_UP,
@@ -52,7 +52,6 @@ from pipeline.job.work import (
     assemble,
     carried_over,
 )
-from pipeline.names import result_name
 from pipeline.pacing.rates import Reanalyses
 from pipeline.result import Result, ResultMetadata
 from pipeline.storage.facts import Claim, StoredResult, Upload
@@ -82,24 +81,6 @@ class Outcome(StrEnum):
     """Instruction file or junk file."""
 
 
-class Versions(Protocol):
-    """Which version of an image is current; see `pipeline.storage.uploads.Uploads`."""
-
-    async def look(self, name: str) -> Upload | None: ...
-
-
-class Results(Protocol):
-    """Where results go; see `pipeline.storage.results.Results`."""
-
-    async def find(self, name: str) -> StoredResult | None: ...
-    async def read(self, name: str) -> bytes | None: ...
-    async def require_writable(self) -> None: ...
-    async def write(
-        self, name: str, body: bytes, metadata: Mapping[str, str], replacing: StoredResult | None
-    ) -> bool: ...
-    async def note(self, name: str, metadata: Mapping[str, str], of: StoredResult) -> bool: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Ended:
     """How the work ended. `error_code` is the failed result's, if it is this run that wrote it."""
@@ -118,8 +99,7 @@ class Race:
 
     def __init__(  # noqa: PLR0913 - what one run is about, by keyword
         self,
-        results: Results,
-        versions: Versions,
+        place: Place,
         *,
         upload: Upload,
         work: Work,
@@ -129,18 +109,18 @@ class Race:
         is_still_asked: Callable[[], Awaitable[bool]],
         rate: Reanalyses,
     ) -> None:
-        self._results = results
-        self._versions = versions
+        self._place = place
+        self._results = place.results
         self._upload = upload
         self.work = work
         self.request = request
         self.claim = claim
         self._watch = watch
         self._is_still_asked = is_still_asked
-        self._target = result_name(upload.name)
-        self._asked_again = AskedAgain(rate, results, self._target)
+        self._target = place.result_name(upload.name)
+        self._asked_again = AskedAgain(rate, place.results, self._target)
         self._keeper = Keeper(claim, self._target)
-        self._paid_before = PaidBefore(results, self._target, work, request, claim)
+        self._paid_before = PaidBefore(place, upload.name, work, request, claim)
         self.attempts = request.attempt + claim.runs - 1
 
     async def run(self, answerer: Answerer, content: Content) -> Ended:
@@ -218,7 +198,7 @@ class Race:
             return False
         if request.name == self._upload.name:
             return True
-        sidecar = await self._versions.look(request.name)
+        sidecar = await self._place.uploads.look(request.name)
         return sidecar is None or stored.is_later_than(sidecar)
 
     async def _deliver(self, result: Result, stored: StoredResult | None) -> Ended | None:
@@ -249,7 +229,7 @@ class Race:
 
     async def _overtaken(self, stored: StoredResult | None) -> Outcome | None:
         """Why no result of this version may be written over `stored` any more; None when it may."""
-        current = await self._versions.look(self._upload.name)
+        current = await self._place.uploads.look(self._upload.name)
         if current is None:
             return Outcome.GONE
         if current.etag != self._upload.etag and stored and stored.is_newer_than(self._upload):

@@ -6,6 +6,7 @@ A JSON object, version 1, that only the app writes; what others may ask for is `
      "attempt": 2, "since": "2026-03-01T12:00:00Z", "timed_out": 0,     the state of work that was deferred
      "flex": {"since": "2026-03-01T…", "until": "2026-03-01T…"},        and its wait for capacity at flex
      "instructions": "What is this?", "options": {"detail": "high"},    a re-analysis, asked differently
+     "trial": "1f6c0ab2",                                               a trial's, whose result lies apart
      "rerun_failed": true,                                              a failed result does not count as done,
      "rerun_of": "0x8DE…"}                                              but only the one with this ETag: so that what
                                                                         is queued twice is run again once
@@ -42,6 +43,10 @@ def _blob_name(name: str) -> str:
 type BlobName = Annotated[str, AfterValidator(_blob_name)]
 
 
+type TrialId = Annotated[str, Field(pattern=r"^[0-9a-z][0-9a-z-]{0,62}$")]
+"""The id of a question that is tried: part of the names of its results."""
+
+
 class FlexWait(BaseModel):
     """A wait for capacity at the tier flex."""
 
@@ -70,9 +75,15 @@ class Request(BaseModel):
     flex: FlexWait | None = None
     instructions: str | None = None
     options: Options = Options()
+    trial: TrialId | None = None
     rerun_failed: bool = False
     rerun_of: str | None = None
     """With `rerun_failed`: the ETag of the failed result that is meant. Another one, written since, counts as done."""
+
+    @property
+    def is_of_an_upload(self) -> bool:
+        """Whether it is about what was dropped: a trial's leaves no mark, and nobody looks for its lost events."""
+        return self.trial is None
 
     def again(self, *, since: datetime, attempt: int, timed_out: int, flex: FlexWait | None = None) -> Self:
         """The next try of the same work."""

@@ -64,16 +64,18 @@ class NotAsked:
 class Work:
     """One version of an image, and what is asked about it.
 
-    `version` identifies the version: the ETag, or a digest where there is none.
+    `version` identifies the version: the ETag, or a digest where there is none. `trial` is the trial's id, if it is
+    asked for one: it has its own claim and result.
     """
 
     source: Source
     version: str
     asked: Asked | NotAsked
+    trial: str | None = None
 
     @classmethod
-    def on(cls, upload: Upload, asked: Asked | NotAsked) -> Self:
-        return cls(source_of(upload), upload.etag, asked)
+    def on(cls, upload: Upload, asked: Asked | NotAsked, trial: str | None = None) -> Self:
+        return cls(source_of(upload), upload.etag, asked, trial)
 
     def with_content(self, sha256: str) -> Self:
         """The same work, once the image's bytes are known."""
@@ -97,6 +99,11 @@ class Work:
         return self._key(f"sha256:{self.source.sha256}") if self.source.sha256 else self.key
 
     @property
+    def usual(self) -> Self:
+        """The same apart from trials."""
+        return replace(self, trial=None)
+
+    @property
     def is_per_page(self) -> bool:
         return isinstance(self.asked, Asked) and self.asked.question.per_page
 
@@ -114,7 +121,8 @@ class Work:
         )
 
     def _key(self, version: str) -> str:
-        return work_key(self.source.container, self.source.name, version, self.asked.identity())
+        container = self.source.container if self.trial is None else f"{self.trial}/{self.source.container}"
+        return work_key(container, self.source.name, version, self.asked.identity())
 
 
 def work_key(container: str | None, name: str | None, version: str, asked: list[object]) -> str:

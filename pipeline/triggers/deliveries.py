@@ -187,7 +187,8 @@ class Deliveries:
         Raises:
             RetryableFailure: the queue can't be reached.
         """
-        await self._mark(request.name, delay, why)
+        if request.is_of_an_upload:
+            await self._mark(request.name, delay, why)
         await self._queue.send(request, delay)
 
     def _throttled_in_backlog(self, lane: Lane, failure: RetryableFailure) -> bool:
@@ -240,6 +241,8 @@ class Deliveries:
 
         A sidecar that was queued for it waits no longer either way.
         """
+        if not request.is_of_an_upload:
+            return
         done = {record.name, request.name}
         if outcome is Outcome.IN_BATCH:
             await self._mark(record.name, LONGEST.total_seconds(), IN_BATCH)

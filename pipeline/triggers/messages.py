@@ -8,6 +8,7 @@ import logging
 from typing import Protocol
 
 from pipeline.job.last_resort import LastResort
+from pipeline.job.places import Places
 from pipeline.job.public import Allowed, parse_public
 from pipeline.job.requests import InvalidRequest, Redrive, Request, parse_deferred
 from pipeline.one_line import short
@@ -36,7 +37,7 @@ class Messages:
 
     Args:
         deferred: the queue of the app's own work.
-        images: the input container.
+        places: where work may be.
     """
 
     def __init__(  # noqa: PLR0913 - who does the work, and by keyword what is ours
@@ -46,14 +47,14 @@ class Messages:
         redriver: Redriver,
         deferred: Queue,
         *,
-        images: str,
+        places: Places,
         allowed: Allowed,
     ) -> None:
         self._deliveries = deliveries
         self._last_resort = last_resort
         self._redriver = redriver
         self._deferred = deferred
-        self._images = images
+        self._places = places
         self._allowed = allowed
 
     async def handle_upload(self, container: str, name: str) -> None:
@@ -78,7 +79,7 @@ class Messages:
         except InvalidRequest as refusal:
             await self._last_resort.record_refused(message, str(refusal))
             return
-        found = [work for work in asked if is_ours(work, self._images)]
+        found = [work for work in asked if is_ours(work, self._places)]
         if len(found) == 1:
             await self._begin(found[0])
             return
@@ -95,7 +96,7 @@ class Messages:
         await self._begin(parse_deferred(message))
 
     async def _begin(self, work: Request | Redrive) -> None:
-        if not is_ours(work, self._images):
+        if not is_ours(work, self._places):
             return
         if isinstance(work, Redrive):
             await self._redriver.run(work)
@@ -103,10 +104,11 @@ class Messages:
             await self._deliveries.handle(work)
 
 
-def is_ours(work: Request | Redrive, images: str) -> bool:
-    """Whether the work is on the input container; a line in the log says so where it is not."""
-    if isinstance(work, Redrive) or work.container == images:
+def is_ours(work: Request | Redrive, places: Places) -> bool:
+    """Whether the work is on one of the app's containers; a line in the log says so where it is not."""
+    if isinstance(work, Redrive) or places.take(work):
         return True
+    images = places.images.uploads.container  # the operator's own name for it
     # A subscription without a subject filter sends every container's events, our own results' too.
     logger.warning(
         "Ignored an event of container %s: only uploads to %s are analyzed. Set the event subscription's"

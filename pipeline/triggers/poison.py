@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 
 from pipeline.errors import ErrorCode, PermanentFailure
 from pipeline.job.last_resort import LastResort
+from pipeline.job.places import Places
 from pipeline.job.public import Allowed, parse_public
 from pipeline.job.race import Outcome
 from pipeline.job.requests import InvalidRequest, Redrive, Request, parse_deferred
@@ -37,7 +38,7 @@ class Poison:
 
     Args:
         deferred: the queue of the app's own work.
-        images: the input container.
+        places: where work may be.
     """
 
     def __init__(  # noqa: PLR0913 - who does the work, and by keyword what is ours
@@ -46,14 +47,14 @@ class Poison:
         last_resort: LastResort,
         deferred: Queue,
         *,
-        images: str,
+        places: Places,
         allowed: Allowed,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._deliveries = deliveries
         self._last_resort = last_resort
         self._deferred = deferred
-        self._images = images
+        self._places = places
         self._allowed = allowed
         self._now = now
 
@@ -92,7 +93,7 @@ class Poison:
         if isinstance(work, Redrive):
             await self._deferred.send(work, DELAY_SECONDS)
             logger.warning("A redrive was given up by the host, and queued again")
-        elif is_ours(work, self._images):
+        elif is_ours(work, self._places):
             await self._deliveries.defer(work.model_copy(update={"since": self._now()}), DELAY_SECONDS)
             logger.warning("%s: given up by the host, and queued again", blob_label(work.container, work.name))
 
@@ -109,7 +110,7 @@ class Poison:
             return
         if isinstance(work, Redrive):
             logger.error("A redrive used up its deliveries and was dropped: send it again (%s)", short(message, 1000))
-        elif is_ours(work, self._images):
+        elif is_ours(work, self._places):
             await self._end_as_crashed(work)
 
     async def _end_as_crashed(self, request: Request) -> None:

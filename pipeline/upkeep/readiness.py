@@ -1,7 +1,8 @@
-"""A note of what the app's own identity may do: read the input, write results, use the queues.
+"""A note of what the app's own identity may do, and of what the app may be asked.
 
 Roles count minutes after they were given, and an event that arrives before makes the blob trigger stop the whole host.
-So a deployment waits for this note before it subscribes to events (infra/hooks).
+So a deployment waits for this note before it subscribes to events (infra/hooks). Who plans a trial finds here what the
+operator's settings allow.
 """
 
 import json
@@ -12,6 +13,7 @@ from typing import Protocol
 
 from pipeline import __version__
 from pipeline.errors import RetryableFailure
+from pipeline.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +49,8 @@ class Queue(Protocol):
 class Readiness:
     """Tries what the app needs of storage, and writes down what it found."""
 
-    def __init__(self, notes: Notes, uploads: Uploads, results: Results, *queues: Queue) -> None:
+    def __init__(self, settings: Settings, notes: Notes, uploads: Uploads, results: Results, *queues: Queue) -> None:
+        self._settings = settings
         self._notes = notes
         self._uploads = uploads
         self._results = results
@@ -74,11 +77,28 @@ class Readiness:
             "checked_at": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
             **{name: problem is None for name, problem in problems.items()},
             "problems": met,
+            "asking": asking(self._settings),
         }
         await self._notes.write(NOTE, json.dumps(found, indent=2).encode())
         for problem in met:
             logger.warning("Not ready: %s", problem)
         self._noted = not met
+
+
+def asking(settings: Settings) -> dict[str, object]:
+    """What may be asked, by whoever sends requests: JSON. None stands for anything."""
+    return {
+        "trials": settings.trials_container,
+        "requests_may_ask": settings.questions_by_message,
+        "deployment": settings.openai_deployment,
+        "deployments": settings.deployments,
+        "details": settings.allowed_details,
+        "efforts": settings.allowed_efforts,
+        "tiers": settings.tiers,
+        "locked_options": settings.locked_options or (),
+        "batch_deployment": settings.batch_deployment,
+        "max_output_tokens": settings.max_output_tokens,
+    }
 
 
 async def _first_problem(attempts: Iterable[Awaitable[object]]) -> str | None:

@@ -24,6 +24,7 @@ HOOKS = [f"{name}.{shell}" for name in ("predeploy", "postdeploy") for shell in 
 SETTINGS = {
     "INPUT_CONTAINER": "inputContainer",
     "OUTPUT_CONTAINER": "outputContainer",
+    "TRIALS_CONTAINER": "trialsContainer",
     "STATE_CONTAINER": "stateContainer",
     "DEAD_LETTER_CONTAINER": "deadLetterContainer",
     "REQUESTS_QUEUE": "requestsQueue",
@@ -159,6 +160,7 @@ def test_settings_that_the_templates_give_start_the_app() -> None:
         "AZURE_OPENAI_ENDPOINT": "https://oai-blobsight.openai.azure.com/",
         "INPUT_CONTAINER": RESOURCES.parameters["inputContainer"].default,
         "OUTPUT_CONTAINER": RESOURCES.parameters["outputContainer"].default,
+        "TRIALS_CONTAINER": RESOURCES.parameters["trialsContainer"].default,
         "STATE_CONTAINER": RESOURCES.variables["stateContainer"],
         "DEAD_LETTER_CONTAINER": RESOURCES.variables["deadLetterContainer"],
         "REQUESTS_QUEUE": RESOURCES.variables["requestsQueue"],
@@ -242,6 +244,7 @@ def test_an_output_that_comes_back_as_a_parameter_means_the_same() -> None:
         "AZURE_RESOURCE_GROUP": "group.name",
         "BLOBSIGHT_INPUT_CONTAINER": "inputContainer",
         "BLOBSIGHT_OUTPUT_CONTAINER": "outputContainer",
+        "BLOBSIGHT_TRIALS_CONTAINER": "trialsContainer",
     }
     sets = {
         variable: name

@@ -30,6 +30,7 @@ from localcloud.model import Dropped, Throttled
 from localcloud.model.batches import BATCH_ROLE_MISSING, BatchRequest
 from localcloud.model.batches.script import Fault
 from pipeline.batches.shard import LONGEST_BATCH
+from pipeline.job.public import PublicRequest
 from pipeline.job.race import Outcome
 
 REFUSED = StorageRefusal(403, "AuthorizationPermissionMismatch", "This request is not authorized.")
@@ -40,6 +41,10 @@ NEEDED: Mapping[str, Mapping[str, str]] = {
     "results": {
         "blobs/read": "whether there is a result already, and an earlier answer to the same question",
         "blobs/write": "the result",
+    },
+    "trials": {
+        "blobs/read": "an image that a trial asks about, and whether the same was asked before",
+        "blobs/write": "the answer of a trial",
     },
     "pipeline-state": {
         "blobs/read": "an answer that was kept, marks of what waits, tokens of the day, how far reconcile is",
@@ -181,6 +186,7 @@ async def test_all_work_is_done_with_the_roles_there_are_and_each_is_needed(
     await person.blobs.get_blob_client("instructions", "desk/_instructions.md").upload_blob(b"Which desk?")
     await person.drop("desk/a.png", picture())
     assert (await person.result("desk/a.png"))["instructions"]["text"] == "Which desk?"
+    await a_trial(person, queues)
     await an_upload_that_the_host_gives_up_on(person, keeper)
     await messages_that_the_host_gives_up_on(person, queues, keeper)
     await a_dead_letter(person)
@@ -227,6 +233,14 @@ async def a_dead_letter(person: Person) -> None:
     await person.logged("reconciled")
 
 
+async def a_trial(person: Person, queues: QueueServiceClient) -> None:
+    await person.blobs.get_blob_client("trials", "images/a.png").upload_blob(picture())
+    asked = PublicRequest(container="trials", name="images/a.png", trial="a1", instructions="Which colour?")
+    await send(queues, "analysis-requests", asked.to_message())
+    answer = await person.result("answers/a1/trials/images/a.png", container="trials")
+    assert answer["instructions"]["text"] == "Which colour?"
+
+
 @pytest.mark.parametrize(
     ("method", "path"),
     [
@@ -238,7 +252,8 @@ async def a_dead_letter(person: Person) -> None:
         ("DELETE", "dead-letters/t/s/2026/1/1/1/1.json"),
         ("DELETE", "results?restype=container"),
         ("PUT", "elsewhere?restype=container"),
-        ("GET", "trials/a.png"),
+        ("DELETE", "trials/images/a.png"),
+        ("GET", "elsewhere/a.png"),
     ],
 )
 async def test_a_leaked_token_of_the_apps_does_nothing_else(
@@ -273,6 +288,7 @@ def test_azures_own_roles_allow_all_that_ours_do() -> None:
     assert not [place for place in ours if not ours[place] <= azures[place]]
     assert {place: azures[place] - ours[place] for place in ours if azures[place] != ours[place]} == {
         "results": {"blobs/delete", "blobs/add/action", "blobs/move/action"},
+        "trials": {"blobs/delete", "blobs/add/action", "blobs/move/action"},
         "pipeline-state": {"blobs/add/action", "blobs/move/action"},
     }
 

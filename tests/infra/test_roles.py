@@ -34,6 +34,7 @@ GRANTS = {
     ),
     "appOnDeadLetters": Grant("appPrincipalId", "deadLetters", ("storageBlobDataReader",)),
     "appOnResults": Grant("appPrincipalId", "results", ("storageBlobDataContributor",)),
+    "appOnTrials": Grant("appPrincipalId", "trials", ("storageBlobDataContributor",)),
     "appOnState": Grant("appPrincipalId", "state", ("storageBlobDataContributor",)),
     "appOnQueue": Grant("appPrincipalId", "queue", ("storageQueueDataContributor",)),
     "appOnApplicationInsights": Grant("appPrincipalId", "applicationInsights", ("monitoringMetricsPublisher",)),
@@ -43,6 +44,7 @@ GRANTS = {
     "eventGridOnRequests": Grant("eventGridPrincipalId", "requests", ("storageQueueDataMessageSender",)),
     "userOnImages": Grant("userPrincipalId", "images", ("storageBlobDataContributor",), **ASKED_FOR),
     "userOnResults": Grant("userPrincipalId", "results", ("storageBlobDataReader",), **ASKED_FOR),
+    "userOnTrials": Grant("userPrincipalId", "trials", ("storageBlobDataContributor",), **ASKED_FOR),
     "userOnState": Grant("userPrincipalId", "state", ("storageBlobDataReader",), **ASKED_FOR),
     "userOnRequests": Grant("userPrincipalId", "requests", ("storageQueueDataMessageSender",), **ASKED_FOR),
     "userOnInstructions": Grant(
@@ -58,6 +60,7 @@ SCOPES = {
     "packages": "deploymentContainer",
     "images": "inputContainer",
     "results": "outputContainer",
+    "trials": "trialsContainer",
     "state": "stateContainer",
     "deadLetters": "deadLetterContainer",
     "requests": "requestsQueue",
@@ -102,6 +105,7 @@ def test_roles_of_our_own_allow_this_and_are_given_instead_of_azures() -> None:
     }
     assert given == {
         "appOnResults": ("writerName",),
+        "appOnTrials": ("writerName",),
         "appOnState": ("keeperName",),
         "access": ("callerName",),
         "batchAccess": ("senderName",),
@@ -109,6 +113,7 @@ def test_roles_of_our_own_allow_this_and_are_given_instead_of_azures() -> None:
     # A role is there before it is given.
     waits = {
         "appOnResults": "resultWriter",
+        "appOnTrials": "resultWriter",
         "appOnState": "noteKeeper",
         "access": "modelCaller",
         "batchAccess": "batchSender",
@@ -168,6 +173,7 @@ def test_the_checklist_names_what_there_is_on_the_data_account() -> None:
         "queue": "each queue",
         "images": "images",
         "results": "results",
+        "trials": "trials",
         "state": str(resources_vars["stateContainer"]),
         "deadLetters": str(resources_vars["deadLetterContainer"]),
         "requests": str(resources_vars["requestsQueue"]),

@@ -35,6 +35,7 @@ from localcloud.model import (
     RETIRED,
     ROLE_MISSING,
     SERVER_ERROR,
+    SMALL,
     TRUNCATED,
     UNAUTHORIZED,
     UNAVAILABLE,
@@ -43,6 +44,8 @@ from localcloud.model import (
     Asked,
     Behaviour,
     CannotAnswerError,
+    Deployed,
+    Deployment,
     Dropped,
     Garbled,
     Hang,
@@ -622,7 +625,7 @@ async def test_an_unusable_upstream_is_named_at_the_start(certificates: Certific
 
 
 def question(data: bytes, text: str = "", schema: Mapping[str, Any] | None = None) -> Question:
-    from localcloud.model.question import Deployed, check  # noqa: PLC0415 - the tests that need a whole question
+    from localcloud.model.question import check  # noqa: PLC0415 - the tests that need a whole question
 
     asked_for = check(body(image_part(data), text=text), ["vision"], Deployed())
     return dataclasses.replace(asked_for, schema=schema)
@@ -645,6 +648,46 @@ def test_the_answer_shows_what_the_question_is_about() -> None:
         "\n"
         "(Local stand-in, no vision model: it only reads text and measures pixels.)"
     )
+
+
+class Sizes:
+    """A reader that says at which size it sees a picture."""
+
+    def read(self, image: bytes) -> tuple[Row, ...]:
+        with Image.open(BytesIO(image)) as picture:
+            return ((f"seen at {picture.width} x {picture.height}",),)
+
+
+@pytest.mark.parametrize(
+    ("deployment", "detail", "seen"),
+    [
+        ("vision", "auto", "2048 x 1024"),
+        ("vision", "high", "2048 x 1024"),
+        ("vision", "low", "512 x 256"),
+        ("vision", "original", "3000 x 1500"),
+        ("vision-small", "high", f"{SMALL.side} x {SMALL.side // 2}"),
+        ("vision-small", "low", "512 x 256"),
+    ],
+)
+async def test_a_picture_is_seen_as_its_detail_and_the_model_allow(
+    certificates: Certificates, http: aiohttp.ClientSession, deployment: str, detail: str, seen: str
+) -> None:
+    """Answers name the model that gave them; what is measured of the picture is measured of what was sent."""
+    deployments = ("vision", Deployment("vision-small", model=SMALL))
+    async with LocalModel(certificates, verify=verify, brain=HonestBrain(Sizes()), deployments=deployments) as model:
+        asked_for = body(image_part(encoded(size=(3000, 1500)), detail=detail), model=deployment)
+        _, answer = await post(http, model, asked_for)
+    text = answer["choices"][0]["message"]["content"]
+    assert f"seen at {seen}" in text
+    assert "3000 x 1500 pixels" in text
+    assert answer["model"] == (SMALL.name if deployment == "vision-small" else MODEL)
+
+
+async def test_a_small_model_takes_less(certificates: Certificates, http: aiohttp.ClientSession) -> None:
+    deployments = (Deployment("vision-small", model=SMALL),)
+    async with LocalModel(certificates, verify=verify, brain=Echo(), deployments=deployments) as model:
+        status, answer = await post(http, model, body(image_part(encoded(), detail="original"), model="vision-small"))
+    assert (status, answer["error"]["param"]) == (400, "messages[1].content[1].image_url.detail")
 
 
 def test_a_question_without_spaces_finds_its_line() -> None:
@@ -716,6 +759,57 @@ FOUND = Findings(RECEIPT.rows, (measure(encoded()),), "")
 def test_properties_are_filled_from_labels(schema: dict[str, Any], value: dict[str, Any]) -> None:
     whole = {"type": "object", "properties": dict.fromkeys(value, schema), "required": list(value)}
     assert fill(whole, FOUND) == value
+
+
+@pytest.mark.parametrize(
+    ("printed", "date"),
+    [
+        ("Date 14.03.2026 09:42", "2026-03-14"),
+        ("Date 3/4/26", "2026-04-03"),
+        ("Date 03/14/2026", "2026-03-14"),
+        ("Date 14. March 2026", "2026-03-14"),
+        ("Date14-Mar-2026", "2026-03-14"),
+        ("Sept 5, 2026", "2026-09-05"),
+        ("Date 14.O3.2026", None),
+        ("Date 31.02.2026", None),
+        ("Ref 2026.1234", None),
+    ],
+)
+def test_dates_are_read_as_printed(printed: str, date: str | None) -> None:
+    """What is not one is left out, as the app asks for: it would fail the check of the whole answer."""
+    found = Findings((("LUMEN COFFEE",), (printed,)), (), "")
+    schema = {"type": "object", "properties": {"date": {"type": ["string", "null"]}}, "required": ["date"]}
+    assert fill(schema, found) == {"date": date}
+
+
+def test_the_lines_of_a_bill_are_found_above_its_total() -> None:
+    rows = [
+        ("LUMEN COFFEE",),
+        ("Date 14.03.2026", "09.42"),
+        ("2 Flat white", "104.00"),
+        ("Oat porridge $1,059.00",),
+        ("Discount", "-5,00 €"),
+        ("Subtotal", "158.00"),
+        ("Paid by card", "158.00"),
+    ]
+    line = {
+        "type": "object",
+        "properties": {
+            "description": {"type": "string"},
+            "quantity": {"type": ["number", "null"]},
+            "amount": {"type": "number"},
+        },
+        "required": ["description", "quantity", "amount"],
+    }
+    schema = {"type": "object", "properties": {"lines": {"type": "array", "items": line}, "currency": {}}}
+    assert fill(schema, Findings(tuple(rows), (), "")) == {
+        "lines": [
+            {"description": "Flat white", "quantity": 2, "amount": 104},
+            {"description": "Oat porridge", "quantity": None, "amount": 1059},
+            {"description": "Discount", "quantity": None, "amount": -5},
+        ],
+        "currency": "USD",
+    }
 
 
 @pytest.mark.parametrize(

@@ -166,6 +166,7 @@ def healthy(app_settings: dict[str, str]) -> dict[str, Any]:
         f"{STORAGE}/providers/Microsoft.Authorization/roleAssignments": listing(
             role(f"{CONTAINERS}/images", "2a2b9908-6ea1-4ae2-8e65-a410df84e7d1"),
             role(f"{CONTAINERS}/results", "ba92f5b4-2d11-453d-a403-e96b0029c9fe"),
+            role(f"{CONTAINERS}/trials", "ba92f5b4-2d11-453d-a403-e96b0029c9fe"),
             role(f"{CONTAINERS}/pipeline-state", "11111111-0000-0000-0000-000000000001"),  # the operator's own
             role(f"{QUEUES}/webjobs-blobtrigger-poison", "974c5e8b-45b9-4653-ba55-5f855dd0fb88"),
             role(f"{QUEUES}/analysis-requests-poison", "974c5e8b-45b9-4653-ba55-5f855dd0fb88"),

@@ -48,9 +48,9 @@ class Person:
         uploaded = await client.upload_blob(BytesIO(data), overwrite=True, metadata=dict(metadata or {}), **options)
         return str(uploaded["etag"]).strip('"')
 
-    async def result(self, name: str, *, etag: str | None = None) -> dict[str, Any]:
+    async def result(self, name: str, *, etag: str | None = None, container: str = "results") -> dict[str, Any]:
         """The result of `name`, once it is there; with `etag`, the one for that version."""
-        client = self.blobs.get_blob_client("results", f"{name}.json")
+        client = self.blobs.get_blob_client(container, f"{name}.json")
         deadline = monotonic() + self.patience
         while monotonic() < deadline:
             try:

@@ -55,6 +55,7 @@ async def blobsight(
     async with asyncio.timeout(PATIENCE_SECONDS):
         out, talk = await process.communicate(os.fsencode(stdin))
     ran = Ran(process.returncode or 0, out.decode(), talk.decode())
+    sys.stderr.write(ran.talk)  # pytest shows it where the test fails
     assert "\x1b" not in ran.out + ran.talk, "escape codes in a pipe"
     assert "Traceback" not in ran.talk, ran.talk
     return ran

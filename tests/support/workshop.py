@@ -26,6 +26,7 @@ from pipeline.errors import Failure, RetryableFailure
 from pipeline.job.analysis import Analyzer
 from pipeline.job.batched import BatchLane
 from pipeline.job.last_resort import LastResort
+from pipeline.job.places import Place, Places
 from pipeline.job.public import Allowed, parse_public
 from pipeline.job.requests import Redrive, Request, parse_deferred
 from pipeline.model.question import Question, Reply
@@ -141,13 +142,15 @@ class Workshop:
         return Claims(self.service, "shop-state", self.claim_seconds)
 
     @property
+    def places(self) -> Places:
+        trials = Place(Uploads(self.service, "shop-trials"), Results(self.service, "shop-trials"))
+        return Places(Place(Uploads(self.service, "shop-images"), Results(self.service, "shop-results")), trials)
+
+    @property
     def analyzer(self) -> Analyzer:
         """Another one each time, as in another process."""
-        uploads, results = Uploads(self.service, "shop-images"), Results(self.service, "shop-results")
         lane = BatchLane(self.model, self.lines, self.settings.batch_deployment, self.tokens, now=lambda: self.time)
-        return Analyzer(
-            self.settings, uploads, results, self.claims, self.model, batch_lane=lane, now=lambda: self.time
-        )
+        return Analyzer(self.settings, self.places, self.claims, self.model, batch_lane=lane, now=lambda: self.time)
 
     @property
     def lines(self) -> Lines:
@@ -176,8 +179,7 @@ class Workshop:
 
     @property
     def last_resort(self) -> LastResort:
-        uploads, results = Uploads(self.service, "shop-images"), Results(self.service, "shop-results")
-        return LastResort(self.settings.openai_deployment, uploads, results, self.claims)
+        return LastResort(self.settings.openai_deployment, self.places, self.claims)
 
     @property
     def poison(self) -> Poison:
@@ -185,7 +187,7 @@ class Workshop:
             self.deliveries(),
             self.last_resort,
             self.queue,
-            images="shop-images",
+            places=self.places,
             allowed=Allowed(),
             now=lambda: self.time,
         )
@@ -196,7 +198,7 @@ class Workshop:
             self.last_resort,
             self.redriver,
             self.queue,
-            images="shop-images",
+            places=self.places,
             allowed=allowed or Allowed(),
         )
 

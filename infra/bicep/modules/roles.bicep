@@ -21,6 +21,9 @@ param inputContainer string
 @description('Container where results appear.')
 param outputContainer string
 
+@description('Container of trials and evaluations.')
+param trialsContainer string
+
 @description('Container of the pipeline\'s own notes.')
 param stateContainer string
 
@@ -98,6 +101,11 @@ resource images 'Microsoft.Storage/storageAccounts/blobServices/containers@2025-
 resource results 'Microsoft.Storage/storageAccounts/blobServices/containers@2025-08-01' existing = {
   parent: dataBlobs
   name: outputContainer
+}
+
+resource trials 'Microsoft.Storage/storageAccounts/blobServices/containers@2025-08-01' existing = {
+  parent: dataBlobs
+  name: trialsContainer
 }
 
 resource state 'Microsoft.Storage/storageAccounts/blobServices/containers@2025-08-01' existing = {
@@ -256,6 +264,20 @@ resource appOnResults 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   ]
 }
 
+// Images that people try a question with are read in there, and what the model said of them is written: as in results.
+resource appOnTrials 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
+  name: guid(trials.id, appPrincipalId, writer)
+  scope: trials
+  properties: {
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', writer)
+    principalId: appPrincipalId
+    principalType: 'ServicePrincipal'
+  }
+  dependsOn: [
+    resultWriter
+  ]
+}
+
 resource appOnState 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   name: guid(state.id, appPrincipalId, keeper)
   scope: state
@@ -312,7 +334,7 @@ resource eventGridOnRequests 'Microsoft.Authorization/roleAssignments@2022-04-01
   }
 }
 
-// A person: drop images, read results, ask for a re-analysis.
+// A person: drop images, read results, ask for a re-analysis, try a question.
 resource userOnImages 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (!empty(userPrincipalId)) {
   name: guid(images.id, userPrincipalId, storageBlobDataContributor)
   scope: images
@@ -328,6 +350,17 @@ resource userOnResults 'Microsoft.Authorization/roleAssignments@2022-04-01' = if
   scope: results
   properties: {
     roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', storageBlobDataReader)
+    principalId: userPrincipalId
+    principalType: userPrincipalType
+  }
+}
+
+// Trials are a person's own: images to try are put in there, and trials are removed.
+resource userOnTrials 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (!empty(userPrincipalId)) {
+  name: guid(trials.id, userPrincipalId, storageBlobDataContributor)
+  scope: trials
+  properties: {
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', storageBlobDataContributor)
     principalId: userPrincipalId
     principalType: userPrincipalType
   }

@@ -18,6 +18,9 @@ param inputContainer string
 @description('Container where results appear.')
 param outputContainer string
 
+@description('Container of trials and evaluations.')
+param trialsContainer string
+
 @description('Container of the pipeline\'s own notes.')
 param stateContainer string
 
@@ -30,11 +33,11 @@ param queues string[]
 @description('For how many days deleted blobs and containers can be brought back.')
 param softDeleteDays int
 
-@description('After how many days an overwritten version of an image or a result is deleted.')
+@description('After how many days an overwritten version of an image or a result, or of a blob in the trials container, is deleted.')
 @minValue(1)
 param versionDays int
 
-@description('After how many days without a change images and results are deleted. 0 keeps them.')
+@description('After how many days without a change images, results and what is in the trials container are deleted. 0 keeps them.')
 @minValue(0)
 param keepDays int
 
@@ -55,7 +58,9 @@ param networkIsolation bool
 param allowedIpRanges string[]
 
 var operatorsContainers = empty(instructionsContainer) ? [] : [instructionsContainer]
-var oldVersionsOf = [for container in concat([inputContainer, outputContainer], operatorsContainers): '${container}/']
+var oldVersionsOf = [
+  for container in concat([inputContainer, outputContainer, trialsContainer], operatorsContainers): '${container}/'
+]
 
 module account 'storage-account.bicep' = {
   name: '${name}-account'
@@ -69,6 +74,7 @@ module account 'storage-account.bicep' = {
         inputContainer
         outputContainer
         stateContainer
+        trialsContainer
         deadLetterContainer
       ],
       operatorsContainers
@@ -190,6 +196,8 @@ var standingRules = [
   }
 ]
 
+// Trials hold copies of images and answers about them, so what is deleted of those is deleted there, too. Nothing else is:
+// what a trial has paid for stays until a person removes the trial.
 var retentionRules = [
   {
     name: 'images-and-results'
@@ -203,6 +211,7 @@ var retentionRules = [
         prefixMatch: [
           '${inputContainer}/'
           '${outputContainer}/'
+          '${trialsContainer}/'
         ]
       }
       actions: {
