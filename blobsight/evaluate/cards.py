@@ -61,7 +61,7 @@ class Cards:
             if image is None:
                 said, kind = "no result yet", " open"
             elif image.failure is not None:
-                said = "no answer"
+                said = NO_ANSWER
             elif not count:
                 said, kind = self._words.all_right, ""
             name_of = f"<bdi>{label_of(label)}</bdi>: " if len(self._variants) > 1 else ""
