@@ -185,7 +185,7 @@ def differences(found: Sequence[Compared]) -> str:
     said = (
         f"{len(told):,} of {every} tell two variants apart."
         if told
-        else f"None of {every} tells two variants apart: they may be alike, or the images too few."
+        else f"0 of {every} tell two variants apart: they may be alike, or the images too few."
     )
     summary = f"<summary>{counted(len(others), 'comparison')} without a clear difference</summary>"
     folded = f"<details>{summary}{_compared(others)}</details>"
