@@ -19,6 +19,7 @@ from blobsight.retry import retry
 from blobsight.show import show
 from blobsight.status import status
 from blobsight.terminal import Exit, Unknown, say, talk, write_json
+from blobsight.trials.command import trials
 from blobsight.upload import upload
 from pipeline import __version__
 
@@ -56,6 +57,7 @@ blobsight.add_command(results)
 blobsight.add_command(retry)
 blobsight.add_command(show)
 blobsight.add_command(status)
+blobsight.add_command(trials)
 blobsight.add_command(upload)
 
 

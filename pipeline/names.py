@@ -11,6 +11,8 @@ MAX_BLOB_NAME = 1024
 https://learn.microsoft.com/rest/api/storageservices/naming-and-referencing-containers--blobs--and-metadata"""
 
 RESULT_SUFFIX = ".json"
+EXPECTED_SUFFIX = ".expected.json"
+"""Of the file beside an image that holds the answer which is expected (`blobsight evaluate`)."""
 
 _ENDINGS = (".md", ".txt", ".json")
 _SIDECAR = re.compile(r"(?P<image>(?:.*/)?[^/]+)\.instructions\.(md|txt|json)", re.DOTALL)

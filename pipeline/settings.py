@@ -380,7 +380,7 @@ class Settings(Tutorial, Patience, Ceilings, Uploaders, Batches, Tiers, Question
     @property
     def deployments(self) -> tuple[str, ...]:
         """Those that may be asked; the first is the app's own."""
-        return self.openai_deployment, *(self.allowed_deployments or ())
+        return tuple(dict.fromkeys((self.openai_deployment, *(self.allowed_deployments or ()))))
 
     @property
     def tiers(self) -> tuple[ServiceTier, ...]:

@@ -91,6 +91,8 @@ def asking(settings: Settings) -> dict[str, object]:
         "trials": settings.trials_container,
         "requests_may_ask": settings.questions_by_message,
         "deployment": settings.openai_deployment,
+        "detail": settings.image_detail,
+        "service_tier": settings.service_tier,
         "deployments": settings.deployments,
         "details": settings.allowed_details,
         "efforts": settings.allowed_efforts,
