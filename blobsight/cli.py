@@ -12,6 +12,7 @@ import click
 from blobsight.batches.command import batches
 from blobsight.doctor.command import doctor
 from blobsight.estimate.command import estimate
+from blobsight.evaluate.command import evaluation
 from blobsight.gallery.command import gallery
 from blobsight.invite import invite
 from blobsight.results.command import results
@@ -51,6 +52,7 @@ def blobsight() -> None:
 blobsight.add_command(batches)
 blobsight.add_command(doctor)
 blobsight.add_command(estimate)
+blobsight.add_command(evaluation)
 blobsight.add_command(invite)
 blobsight.add_command(gallery)
 blobsight.add_command(results)

@@ -15,8 +15,8 @@ from blobsight.evaluate.scores import PLAIN, as_fields
 from blobsight.evaluate.shapes import Schema
 from blobsight.results.export import JSON_LINES
 from blobsight.terminal import Problem, Trouble, Unknown, shortened
+from pipeline.names import EXPECTED_SUFFIX
 
-ENDING = ".expected.json"
 MOST_BYTES = 16 * 1024 * 1024
 """Of one expected answer: as much as is read of a result."""
 
@@ -80,9 +80,9 @@ def _take(found: Expectations, where: str, entry: "tuple[str, dict[str, Any]] | 
 
 def _beside_images(folder: Path) -> Expectations:
     found = Expectations()
-    for file in sorted(folder.rglob(f"*{ENDING}")):
+    for file in sorted(folder.rglob(f"*{EXPECTED_SUFFIX}")):
         where = file.relative_to(folder).as_posix()
-        image = file.with_name(file.name.removesuffix(ENDING))
+        image = file.with_name(file.name.removesuffix(EXPECTED_SUFFIX))
         if not image.is_file():
             found.refuse(
                 where, f"there is no image '{image.name}' beside it: it is named for the image, ending and all"
@@ -91,8 +91,8 @@ def _beside_images(folder: Path) -> Expectations:
         answer = _sidecar(file)
         if isinstance(answer, str):
             found.refuse(where, answer)
-        elif found.add(where.removesuffix(ENDING), answer, where):
-            found.images[where.removesuffix(ENDING)] = image
+        elif found.add(where.removesuffix(EXPECTED_SUFFIX), answer, where):
+            found.images[where.removesuffix(EXPECTED_SUFFIX)] = image
     return found
 
 

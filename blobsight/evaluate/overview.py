@@ -6,7 +6,7 @@ from html import escape
 from typing import Any
 
 from blobsight.evaluate.comparing import Outcome
-from blobsight.evaluate.report import meaning, percent
+from blobsight.evaluate.report import certainty, chance, percent
 from blobsight.evaluate.scores import Compared, Evaluation, FieldScore
 from blobsight.evaluate.words import Words
 from blobsight.results.flattening import json_text
@@ -193,7 +193,7 @@ def differences(found: Sequence[Compared]) -> str:
 
 
 def _compared(found: Sequence[Compared]) -> str:
-    heads = ("Field", "Variant", "Against", "Difference", "Images better, worse", "Chance", "Which means")
+    heads = ("Field", "Better", "Than", "By", "Images better, worse", "Chance", "Told apart")
     head = "".join(f'<th scope="col">{name}</th>' for name in heads)
     rows = "".join(map(_difference, found[:MOST_DIFFERENCES]))
     more = len(found) - MOST_DIFFERENCES
@@ -206,14 +206,14 @@ def _compared(found: Sequence[Compared]) -> str:
 
 def _difference(each: Compared) -> str:
     apart = each.difference
-    chance = f"{each.p:.3f}" if each.p >= 0.001 else "< 0.001"
+    better, worse = (apart.worse, apart.better) if apart.by < 0 else (apart.better, apart.worse)
     cells = {
-        "variant": label_of(each.second),
-        "against": label_of(each.first),
-        "difference": f"{apart.by * 100:+.1f} points",
-        "images better, worse": f"{apart.better:,}, {apart.worse:,} of {apart.images:,}",
-        "chance": escape(chance),
-        "which means": escape(meaning(each)),
+        "better": label_of(each.better),
+        "than": label_of(each.worse),
+        "by": f"{abs(apart.by) * 100:.1f} points",
+        "images better, worse": f"{better:,}, {worse:,} of {apart.images:,}",
+        "chance": escape(chance(each)),
+        "told apart": escape(certainty(each)),
     }
     row = "".join(f'<td data-label="{name}" dir="auto">{text}</td>' for name, text in cells.items())
     return f'<tr><th scope="row" dir="auto">{field_of(each.field)}</th>{row}</tr>'

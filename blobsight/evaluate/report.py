@@ -10,6 +10,7 @@ from blobsight.terminal import counted, shortened
 
 WORST = 10
 """Images shown with what is wrong in them."""
+MOST_DIFFERENCES = 30
 MOST_VALUES = 20
 """Wrong values shown of one image and variant."""
 MOST_CHARACTERS = 80
@@ -71,34 +72,39 @@ def summary(evaluation: Evaluation) -> list[list[str]]:
     return rows
 
 
-DIFFERENCES = ("field", "variant", "against", "difference", "chance", "which means")
+DIFFERENCES = ("field", "better", "than", "by", "chance", "told apart")
 
 
-def differences(evaluation: Evaluation) -> list[list[str]]:
-    """The rows below `DIFFERENCES`."""
+def differences(evaluation: Evaluation, most: int = MOST_DIFFERENCES) -> list[list[str]]:
+    """The rows below `DIFFERENCES`, the surest first; none for fields in which two variants are equally good."""
+    seen = sorted((each for each in evaluation.differences if each.difference.by), key=lambda each: each.p)
     return [
         [
             shortened(each.field, 60),
-            shortened(each.second, 60),
-            shortened(each.first, 60),
-            f"{each.difference.by * 100:+.1f} points",
-            f"{each.p:.3f}" if each.p >= 0.001 else "< 0.001",
-            meaning(each),
+            shortened(each.better, 60),
+            shortened(each.worse, 60),
+            f"{abs(each.difference.by) * 100:.1f} points",
+            chance(each),
+            certainty(each),
         ]
-        for each in evaluation.differences
+        for each in seen[:most]
     ]
 
 
-def meaning(compared: Compared) -> str:
-    """A difference in plain words."""
+def certainty(compared: Compared) -> str:
+    """Whether two variants can be told apart, in plain words."""
     apart = compared.difference
     if compared.told_apart:
-        return f"'{shortened(compared.second if apart.by > 0 else compared.first, 60)}' is better"
+        return "yes"
     if apart.needed is None:
         return "no difference seen"
     if apart.needed <= apart.images:
-        return "not enough to tell beside so many comparisons"
-    return f"not enough images to tell: about {counted(apart.needed, 'image')} would be needed"
+        return "no, beside so many comparisons"
+    return f"no: about {counted(apart.needed, 'image')} needed"
+
+
+def chance(compared: Compared) -> str:
+    return f"{compared.p:.3f}" if compared.p >= 0.001 else "< 0.001"
 
 
 WRONG = ("image", "variant", "field", "expected", "given", "why")

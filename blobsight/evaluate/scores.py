@@ -142,6 +142,16 @@ class Compared:
     """Corrected for the number of all comparisons of the evaluation (Holm)."""
 
     @property
+    def better(self) -> str:
+        """The label of the variant with more right values; of two alike, of the second."""
+        return self.first if self.difference.by < 0 else self.second
+
+    @property
+    def worse(self) -> str:
+        """The label of the other."""
+        return self.second if self.difference.by < 0 else self.first
+
+    @property
     def told_apart(self) -> bool:
         return self.p < 1 - chance.LEVEL
 

@@ -38,6 +38,7 @@ from blobsight.terminal import (
     talk,
     write_json,
 )
+from blobsight.whole_files import check_output
 from pipeline.names import image_of_result, is_blob_name, result_name
 from pipeline.storage.facts import ListedBlob, Page
 from pipeline.storage.listing import list_page, listed
@@ -56,19 +57,7 @@ class Tally:
 def _output(_context: click.Context, _parameter: click.Parameter, path: Path | None) -> Path | None:
     if path is None or str(path) == "-":
         return None
-    known = (*JSON_LINES, *TABLES, *PAGES)
-    if path.suffix.lower() not in known:
-        raise click.BadParameter(f"'{path}' has no known format: end it in one of {', '.join(known)}.")
-    try:
-        exists = path.exists()
-    except OSError as error:
-        raise click.BadParameter(f"'{path}' can't be a file's name ({error.strerror}): give another.") from error
-    if path.is_dir():
-        raise click.BadParameter(f"'{path}' is a folder: give the name of a file in it.")
-    if exists and not path.is_file():
-        raise click.BadParameter(f"'{path}' is not a regular file: leave out -o to write to a pipe.")
-    if not path.absolute().parent.is_dir():
-        raise click.BadParameter(f"the folder '{path.absolute().parent}' does not exist: create it first.")
+    check_output(path, (*JSON_LINES, *TABLES, *PAGES))
     return path
 
 

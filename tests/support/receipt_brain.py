@@ -63,8 +63,11 @@ class ReceiptBrain:
         (picture,) = question.pictures
         if picture.sha256 not in self.truths:
             raise CannotAnswerError("This is none of the receipts.")
-        reading = self._reading(question.deployment, picture.sha256, question.schema)
-        return json.dumps(reading.answer, ensure_ascii=False)
+        return json.dumps(self.given(question.deployment, picture.sha256, question.schema), ensure_ascii=False)
+
+    def given(self, deployment: str, image: str, schema: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """What a deployment answers about the image with this SHA-256."""
+        return self._reading(deployment, image, schema).answer
 
     def outcomes(self, deployment: str) -> Outcomes:
         """How the values of all images come out: as the brain's answers are, not as anything measured them.
