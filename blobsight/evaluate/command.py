@@ -1,7 +1,7 @@
 """`blobsight evaluate`: how often answers are right, by field and variant, before many are paid for."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path, PurePath
@@ -22,7 +22,19 @@ from blobsight.image_states import checked_prefix
 from blobsight.local_files import links_option
 from blobsight.results.page import PAGES
 from blobsight.running import run
-from blobsight.terminal import Exit, Problem, Trouble, Unknown, name_problems, one_line, out, say, table, write_json
+from blobsight.terminal import (
+    Exit,
+    Problem,
+    Trouble,
+    Unknown,
+    name_problems,
+    one_line,
+    out,
+    say,
+    shortened,
+    table,
+    write_json,
+)
 from blobsight.trials.asking import Answers
 from blobsight.trials.choosing import Chosen, choose_blobs, choose_files
 from blobsight.trials.cost import cost_json
@@ -30,11 +42,11 @@ from blobsight.trials.models import Models, model_option, models_given
 from blobsight.trials.record import Trial
 from blobsight.trials.showing import measures, show_measures
 from blobsight.trials.steps import Tried, require_terminal, say_what_was_left, tried
-from blobsight.trials.variants import Variant, variant_options
+from blobsight.trials.variants import Variant, numbered, variant_options
 from blobsight.whole_files import check_output
 from pipeline.instructions.options import Options
 
-RIGHT_ALIGNED = (3, 4, 5, 6, 7, 8)
+RIGHT_ALIGNED = (1, 3, 4, 5, 6, 7, 8)
 
 
 class _Share(click.ParamType[float]):
@@ -320,10 +332,13 @@ class _Shown:
 
     def show(self) -> None:
         """Write the summary to stdout, and on a terminal the rest, too. In a pipe, one table is data."""
+        if out.is_terminal:
+            show_measures(self._outcome.trial, self._outcome.answers, self._models)
+            out.print()
         if self._second:
             self._show_agreement()
         else:
-            table(report.SUMMARY, report.summary(self._found), right=RIGHT_ALIGNED)
+            table(report.SUMMARY, self._numbered(report.summary(self._found), {1}), right=RIGHT_ALIGNED)
         if out.is_terminal:
             self._show_more()
         self._say_gate()
@@ -335,16 +350,28 @@ class _Shown:
         )
 
     def _show_more(self) -> None:
-        trial = self._outcome.trial
-        out.print()
-        show_measures(trial, self._outcome.answers, self._models)
-        if rows := report.differences(self._found):
+        if rows := self._numbered(report.differences(self._found), {1, 2}):
             out.print()
-            table(report.DIFFERENCES, rows, right=(3, 4))
-        if rows := report.worst(self._found):
+            table(report.DIFFERENCES, rows, right=(1, 2, 3, 4))
+        if rows := self._numbered(report.worst(self._found), {1}):
             out.print()
-            names = [one_line(variant.label) for variant in trial.variants]
-            table(("image", "variant", "field", *names, "how") if self._second else report.WRONG, rows)
+            names = [one_line(variant.label) for variant in self._outcome.trial.variants]
+            table(("image", "variant", "field", *names, "how") if self._second else report.WRONG, rows, right=(1,))
+
+    def _numbered(self, rows: Sequence[Sequence[str]], labels: Container[int]) -> Sequence[Sequence[str]]:
+        """On a terminal, rows with variants' numbers in the columns of their `labels`, and repeated names left out."""
+        if not out.is_terminal:
+            return rows
+        numbers = {
+            shortened(variant.label, 60): str(number) for number, variant in numbered(self._outcome.trial.variants)
+        }
+        shown: list[list[str]] = []
+        before = ""
+        for row in rows:
+            cells = [numbers.get(cell, cell) if column in labels else cell for column, cell in enumerate(row)]
+            before, cells[0] = cells[0], "" if cells[0] == before else cells[0]
+            shown.append(cells)
+        return shown
 
     def _show_agreement(self) -> None:
         rows = [

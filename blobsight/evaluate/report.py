@@ -5,10 +5,10 @@ from typing import Any
 
 from blobsight.evaluate.comparing import Outcome, Value, wrong_ones
 from blobsight.evaluate.scores import Compared, Evaluation, FieldScore, VariantScore
-from blobsight.results.flattening import json_text
+from blobsight.results.flattening import in_brief
 from blobsight.terminal import counted, shortened
 
-WORST = 10
+WORST = 5
 """Images shown with what is wrong in them."""
 MOST_DIFFERENCES = 30
 MOST_VALUES = 20
@@ -40,7 +40,7 @@ def shown(value: Any, most: int = MOST_CHARACTERS) -> str:
     """A value on one line, bounded; "-" if it is absent."""
     if value is None:
         return "-"
-    return shortened(value if isinstance(value, str) else json_text(value), most)
+    return shortened(in_brief(value), most)
 
 
 def percent(share: float | None) -> str:

@@ -199,6 +199,19 @@ def json_text(value: Any, indent: int | None = None) -> str:
     )
 
 
+def in_brief(value: Any) -> str:
+    """A JSON value for people: a text as it is, an object as its values, anything else as JSON.
+
+    Raises:
+        ValueError, RecursionError: as `json_text`.
+    """
+    if isinstance(value, str):
+        return value
+    if isinstance(value, dict) and value:
+        return " · ".join(each if isinstance(each, str) else json_text(each) for each in value.values())
+    return json_text(value)
+
+
 def _declared(section: type[BaseModel], before: str = "") -> Iterator[tuple[str, Kind | None]]:
     """Yield the fields below a section of the result, and their types; None for a section."""
     for key, field in section.model_fields.items():

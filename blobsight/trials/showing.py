@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from blobsight.estimate.prices import CURRENCY
-from blobsight.results.flattening import json_text
+from blobsight.results.flattening import in_brief, json_text
 from blobsight.terminal import Unknown, one_line, out, plain, printable, say, shortened, table
 from blobsight.trials.asking import Answers
 from blobsight.trials.comparing import TEXT, Compared, Row, compared, differing_fields
@@ -132,7 +132,7 @@ def _readable(value: str) -> list[str]:
     items = _items(value)
     if items is None:
         return [shortened(value, MOST_OF_A_VALUE)]
-    lines = [shortened(" · ".join(map(_written, item.values())), MOST_OF_AN_ITEM) for item in items[:MOST_ITEMS]]
+    lines = [shortened(in_brief(item), MOST_OF_AN_ITEM) for item in items[:MOST_ITEMS]]
     return lines + ([f"… and {len(items) - MOST_ITEMS:,} more"] if len(items) > MOST_ITEMS else [])
 
 
@@ -145,10 +145,6 @@ def _items(value: str) -> list[dict[str, Any]] | None:
     except ValueError:  # a text that begins so
         return None
     return found if isinstance(found, list) and all(isinstance(item, dict) for item in found) else None
-
-
-def _written(value: Any) -> str:
-    return value if isinstance(value, str) else json_text(value)
 
 
 # In a pipe.
