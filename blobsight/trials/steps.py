@@ -90,12 +90,13 @@ async def plan_of(account: Account, stem: str, variants: Sequence[Variant], chos
         Trouble: the app would refuse something, or it would be too much.
         AzureError: as the SDK gives it.
     """
-    allowance = await require_allowed(account, variants)
-    if chosen.files:  # which bring no options
-        variants = [allowance.shortest(variant) for variant in variants]
-    trial = Trial.of(stem, distinct(variants), chosen.images)
+    trial = Trial.of(stem, variants, chosen.images)
     if problems := too_large(trial):
         raise Trouble(" ".join(problems))
+    allowance = await require_allowed(account, variants)
+    if chosen.files:  # which bring no options
+        shortest = distinct(allowance.shortest(variant) for variant in variants)
+        trial = Trial.of(stem, shortest, chosen.images)
     etags = await etags_there(account, trial)
     questions = await unanswered(account, trial, etags)
     plan = Plan(trial, chosen, allowance, etags, questions)
