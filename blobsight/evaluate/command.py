@@ -58,11 +58,11 @@ class _Share(click.ParamType[float]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         if isinstance(value, float):
             return value
-        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(%?)", value.strip())
-        share = float(found[1]) / (100 if found[2] else 1) if found else -1
+        number, percent = _number(value)
+        share = number / 100 if percent else number
         if not 0 <= share <= 1:
             self.fail(f"{value!r} should be from 0 to 1, or from 0% to 100%.", param, ctx)
-        return share
+        return float(share)
 
 
 class _Tolerance(click.ParamType[Tolerance]):
@@ -74,11 +74,16 @@ class _Tolerance(click.ParamType[Tolerance]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Tolerance:
         if isinstance(value, Tolerance):
             return value
-        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(%?)", value.strip())
-        if found is None:
+        number, percent = _number(value)
+        if number < 0:
             self.fail(f"{value!r} should be a number such as 0.01, or a percentage such as 1%.", param, ctx)
-        number = Decimal(found[1])
-        return replace(DEFAULT, relative=number / 100) if found[2] else replace(DEFAULT, absolute=number)
+        return replace(DEFAULT, relative=number / 100) if percent else replace(DEFAULT, absolute=number)
+
+
+def _number(text: str) -> tuple[Decimal, bool]:
+    """A number that is not negative, and whether it is a percentage; -1 for anything else."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(%?)", text.strip(), re.ASCII)
+    return (Decimal(found[1]), found[2] == "%") if found else (Decimal(-1), False)
 
 
 def _output(_context: click.Context, _parameter: click.Parameter, path: Path | None) -> Path | None:
