@@ -119,6 +119,21 @@ def _staying_in(folder: Path, found: Path | LeftOut) -> Path | LeftOut:
     )
 
 
+def file_in(folder: Path, name: str, *, follow_links: bool = False) -> LocalFile | LeftOut:
+    """The file `name` in `folder`, where another person's list names it; or why it can't be sent.
+
+    Args:
+        folder: in which it has to be.
+        name: a path below it, with `/`.
+        follow_links: wherever they lead.
+    """
+    path = PurePath(name)
+    if path.anchor or ".." in path.parts or "\0" in name or not is_blob_name(name):
+        return LeftOut(name, f"it is not the name of a file in '{folder}'")
+    found = folder / path if follow_links else _staying_in(folder, folder / path)
+    return found if isinstance(found, LeftOut) else _looked_at(found, name)
+
+
 def _listed(stdin: TextIO) -> Iterator[tuple[Path | LeftOut, str]]:
     text = stdin.read().removeprefix("\ufeff")
     separator = "\0" if "\0" in text else "\n"  # names may hold other line separators

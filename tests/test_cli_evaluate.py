@@ -182,9 +182,11 @@ def correct(table: Path, column: str, value: str) -> None:
 async def test_what_can_not_be_is_said_before_anything_is_paid(person: Person, receipts: Path, tmp_path: Path) -> None:
     before = len(person.cloud.model.history)
     (tmp_path / "empty").mkdir()
+    (tmp_path / "void.jsonl").write_text('{"name": "a.png", "expected": {"total": null}}')
     for arguments, status, message in (
         ((str(receipts), "--deployment", "vision,huge"), 3, "ALLOWED_DEPLOYMENTS"),
         ((str(tmp_path / "empty"),), 3, "no expected answer"),
+        ((str(tmp_path / "void.jsonl"), "--min-accuracy", "0.9"), 3, "nothing to score"),
         ((str(receipts), "--against", "vision-small", "--min-accuracy", "0.9"), 2, "needs expected answers"),
         ((str(receipts), "--against", "vision"), 2, "ask the same"),
         ((str(receipts), "--min-accuracy", "95"), 2, "from 0 to 1"),

@@ -306,11 +306,14 @@ async def test_many_answers_are_listed_and_images_that_change_are_not_waited_for
     assert "replaced or deleted meanwhile" in problems[0].why.reason
 
 
-async def test_at_a_terminal_the_person_decides(tester: Person, folder: Path) -> None:
+@pytest.mark.parametrize("command", ["try", "evaluate"])
+async def test_at_a_terminal_the_person_decides(command: str, tester: Person, folder: Path, tmp_path: Path) -> None:
     asked = question()
+    (tmp_path / "teal.png").write_bytes((folder / "teal.PNG").read_bytes())
+    (tmp_path / "teal.png.expected.json").write_text('{"colour": "teal"}')
     terminal, stdin = pty.openpty()
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "blobsight", "try", str(folder), "-i", asked, "--json"),
+        *(sys.executable, "-m", "blobsight", command, str(tmp_path), "-i", asked, "--json"),
         *("--connection-string", tester.cloud.front.connection_string),
         stdin=stdin, stdout=PIPE, stderr=PIPE, cwd=ROOT,
     )  # fmt: skip

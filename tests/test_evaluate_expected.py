@@ -2,15 +2,20 @@
 
 import csv
 import json
+import os
 from pathlib import Path
+from time import perf_counter
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.examples import examples
+from support.pictures import picture
 from support.some_results import failed, result_of
 
+from blobsight.evaluate.choosing import choose_local, choose_uploaded
 from blobsight.evaluate.expected import Expectations, read_expected
 from blobsight.evaluate.scores import Given, evaluate, given_of
 from blobsight.results.export import new_file
@@ -182,6 +187,7 @@ def test_bad_rows_are_named_with_their_column(tmp_path: Path) -> None:
     rows = [
         'a.jpg,succeeded,1,"[""x""]",,Shop',
         ",succeeded,1,,,",
+        'i.jpg,succeeded,1,"[1e400]",,',
         'b.jpg,succeeded,1,"[""x",,',
         "c.jpg,succeeded,1,milk; bread,,",
         "d.jpg,failed,,,,",
@@ -197,12 +203,13 @@ def test_bad_rows_are_named_with_their_column(tmp_path: Path) -> None:
     assert found.answers["a.jpg"] == {"total": "1", "tags": ["x"], "shop": {"name": "Shop"}}
     assert [(name.rpartition(" ")[2], reason) for name, reason in why(found)] == [
         ("3", "column 'source.name' is empty: it should be the image's name"),
-        ("4", "column 'answer.data.tags' is not valid JSON: Unterminated string starting at: line 1 column 2 (char 1)"),
-        ("5", """column 'answer.data.tags' should be JSON, such as ["a","b"]"""),
-        ("6", "the result of 'd.jpg' is a failed one, without an answer: fill it in, or remove the row"),
-        ("8", "column 'answer.data.shop.name' is about the same value as another one: leave one of them empty"),
-        ("9", "it has 9 cells for 6 columns: quote cells with a separator in them"),
-        ("12", "'a.jpg' has an expected answer already: keep one"),
+        ("4", "column 'answer.data.tags' is not valid JSON: 1e400 is not a number in JSON"),
+        ("5", "column 'answer.data.tags' is not valid JSON: Unterminated string starting at: line 1 column 2 (char 1)"),
+        ("6", """column 'answer.data.tags' should be JSON, such as ["a","b"]"""),
+        ("7", "the result of 'd.jpg' is a failed one, without an answer: fill it in, or remove the row"),
+        ("9", "column 'answer.data.shop.name' is about the same value as another one: leave one of them empty"),
+        ("10", "it has 9 cells for 6 columns: quote cells with a separator in them"),
+        ("13", "'a.jpg' has an expected answer already: keep one"),
     ]
 
 
@@ -215,6 +222,8 @@ def test_bad_rows_are_named_with_their_column(tmp_path: Path) -> None:
         ("x.csv", "name,a,a\nb,1,2", "'a' is there twice"),
         ("x.txt", "", "give a folder of images, or a file (.jsonl, .ndjson, .csv)"),
         ("x.csv", b"name,a\nb,\xe9", "CSV UTF-8"),
+        ("x.csv", "name,a\rb,1\r", "line 1: it is not valid CSV"),
+        ("x.csv", f"name,{'a.' * 20_000}b\nc,1", "more than 20 levels"),
         ("gone.csv", None, "can't be read"),
     ],
 )
@@ -224,3 +233,55 @@ def test_what_is_no_source_is_said(tmp_path: Path, name: str, content: Any, mess
     with pytest.raises(Trouble) as raised:
         read_expected(tmp_path / name)
     assert message in raised.value.message
+
+
+def test_a_table_as_wide_as_a_stranger_likes_is_read_in_one_go(tmp_path: Path) -> None:
+    columns = [f"c{number}" for number in range(40_000)]
+    (tmp_path / "x.csv").write_text(f"name,{','.join(columns)}\na.jpg,{','.join('1' for _ in columns)}\n")
+    started = perf_counter()
+    assert len(read_expected(tmp_path / "x.csv").answers["a.jpg"]) == 40_000
+    assert perf_counter() - started < 5
+
+
+def test_a_strangers_names_reach_no_file_outside_of_the_folder(tmp_path: Path) -> None:
+    folder, secret = tmp_path / "receipts", tmp_path / "secret.png"
+    folder.mkdir()
+    secret.write_bytes(picture())
+    (folder / "a.png").write_bytes(picture())
+    (folder / "link.png").symlink_to(secret)
+    (folder / "up").symlink_to(tmp_path)
+    os.mkfifo(folder / "pipe.png")
+    names = [
+        "a.png",
+        "link.png",
+        "up/secret.png",
+        str(secret),
+        "../secret.png",
+        "a\0.png",
+        "\ud800.png",
+        "pipe.png",
+        "b",
+    ]
+    expected = Expectations(answers={name: {"total": 1} for name in names})
+    chosen = choose_local(expected, folder, "trials", None, 0)
+    assert [image.name for image in chosen.images] == ["a.png"]
+    reasons = {problem.name: problem.why.reason for problem in chosen.problems}
+    assert list(reasons) == names[1:]
+    assert "--follow-links" in reasons["link.png"]
+    assert "not a regular file" in reasons["pipe.png"]
+    followed = choose_local(expected, folder, "trials", None, 0, follow_links=True)
+    assert [image.name for image in followed.images] == ["a.png", "link.png", "up/secret.png"]
+
+
+@pytest.mark.parametrize("name", ["../results/a.jpg.json", "\ud800", "_instructions.md", "a.jpg.instructions.txt"])
+async def test_a_strangers_names_reach_no_other_blobs(name: str) -> None:
+    """Nor do they name what gets no answer, which would be waited for for ever."""
+    account: Any = SimpleNamespace(place=SimpleNamespace(images="images"))
+    with pytest.raises(Trouble, match="None of the images"):
+        await choose_uploaded(account, [name], None, 0)
+
+
+def test_an_expected_answer_is_a_regular_file(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(picture())
+    os.mkfifo(tmp_path / "a.png.expected.json")
+    assert why(read_expected(tmp_path)) == [("a.png.expected.json", "it is not a regular file")]

@@ -1,4 +1,4 @@
-"""The images of expected answers: beside them, in a folder, or in the input container."""
+"""The images of expected answers: in a folder, or in the input container."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,24 +8,27 @@ from azure.storage.blob import BlobProperties
 from blobsight.account import Account
 from blobsight.estimate.measuring import blob_sizes
 from blobsight.evaluate.expected import Expectations
-from blobsight.local_files import LocalFile, why_unreadable
+from blobsight.local_files import LocalFile, file_in
 from blobsight.reading import properties_of, side_by_side
 from blobsight.terminal import Problem, Trouble, Unknown, progress
 from blobsight.trials.choosing import Chosen, sampled, take_files
 from blobsight.trials.record import TrialImage
-from pipeline.names import is_blob_name
+from pipeline.names import is_blob_name, wants_result
 from pipeline.storage.facts import ListedBlob
 
 
-def choose_local(expected: Expectations, folder: Path | None, container: str, sample: int | None, seed: int) -> Chosen:
-    """Choose among the images on this machine: those beside their expected answers, or those in `folder` by name.
+def choose_local(  # noqa: PLR0913 - what the person says
+    expected: Expectations, folder: Path, container: str, sample: int | None, seed: int, *, follow_links: bool = False
+) -> Chosen:
+    """Choose among the images in `folder`, on this machine, that expected answers name.
 
     Args:
-        expected: names the images.
-        folder: where they are, unless they are beside.
+        expected: names the images. It may be another person's, so nothing outside of the folder is meant.
+        folder: where they are.
         container: that of trials, in which the images will be.
         sample: how many; None for all.
         seed: of the sample.
+        follow_links: also those that lead out of the folder.
 
     Raises:
         Trouble: there is no image.
@@ -33,14 +36,11 @@ def choose_local(expected: Expectations, folder: Path | None, container: str, sa
     chosen = Chosen()
     files: list[LocalFile] = []
     for name in expected.answers:
-        path = expected.images.get(name) if folder is None else folder / name
-        if path is None or not is_blob_name(name):  # not ../elsewhere
-            chosen.problems.append(Problem(name, Unknown("it is not a file's name")))
-            continue
-        try:
-            files.append(LocalFile(path, name, path.stat().st_size))
-        except OSError as error:
-            chosen.problems.append(Problem(name, Unknown(why_unreadable(path, error))))
+        found = file_in(folder, name, follow_links=follow_links)
+        if isinstance(found, LocalFile):
+            files.append(found)
+        else:
+            chosen.problems.append(Problem(name, Unknown(found.reason)))
     return take_files(chosen, sampled(files, [file.name for file in files], seed), container, sample)
 
 
@@ -51,7 +51,10 @@ async def choose_uploaded(account: Account, names: Sequence[str], sample: int | 
         Trouble: there is none.
         AzureError: as the SDK gives it.
     """
-    chosen = Chosen(of=len(names))
+    chosen = Chosen()
+    chosen.problems += [Problem(name, Unknown("it can't be an image's name")) for name in names if not _is_image(name)]
+    names = [name for name in names if _is_image(name)]
+    chosen.of = len(names)
     wanted = sampled(names, names, seed)[:sample]
     blobs: list[ListedBlob] = []
     with progress("Looking for images", len(wanted)) as bar:
@@ -77,3 +80,8 @@ async def choose_uploaded(account: Account, names: Sequence[str], sample: int | 
     chosen.sizes, unread = await blob_sizes(account.images, blobs)
     chosen.problems += unread
     return chosen
+
+
+def _is_image(name: str) -> bool:
+    """Whether the app gives an upload of this name a result under the same name."""
+    return is_blob_name(name) and wants_result(name)

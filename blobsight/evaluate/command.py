@@ -16,7 +16,7 @@ from blobsight.evaluate.comparing import DEFAULT, Tolerance
 from blobsight.evaluate.doubts import doubts
 from blobsight.evaluate.expected import Expectations, read_expected
 from blobsight.evaluate.scores import Evaluation, Given, disagreement, evaluate, given_of
-from blobsight.evaluate.shapes import Schema
+from blobsight.evaluate.shapes import Schema, fields_of, shape_of
 from blobsight.evaluate.trial_page import write_trial_page
 from blobsight.image_states import checked_prefix
 from blobsight.local_files import links_option
@@ -190,6 +190,8 @@ def evaluation(  # noqa: PLR0913 - one for each option
     say_what_was_left(replace(chosen, instructing=0))
     outcome = tried(place, _stem(images, place), variants, chosen, known, yes=yes)
     if not outcome.asked:
+        if as_json:
+            write_json({"trial": None, "asked": None, "problems": [each.to_json() for each in outcome.problems]})
         return Exit.DONE
     given, unread = given_to(outcome.trial, outcome.answers)
     name_problems(unread)
@@ -263,8 +265,13 @@ def _chosen(
     if not expectations.answers:
         name_problems(expectations.problems)
         raise Trouble(f"There is no expected answer in '{source}' that can be used.")
+    if not any(fields_of(shape_of(list(expectations.answers.values()), _schema_of(variants)))):
+        raise Trouble(f"No expected answer in '{source}' has a value: there is nothing to score.")
     if expectations.images or images.folder is not None:
-        return expectations, choose_local(expectations, images.folder, place.trials, images.sample, images.seed)
+        folder = images.folder or source
+        return expectations, choose_local(
+            expectations, folder, place.trials, images.sample, images.seed, follow_links=images.follow_links
+        )
     return expectations, run(_uploaded(place, list(expectations.answers), images))
 
 

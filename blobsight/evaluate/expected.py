@@ -4,13 +4,11 @@ JSON Lines and CSV are what `blobsight results -o` writes, corrected by hand; a 
 `{"name": "photo.jpg", "expected": {...}}`. An expected answer in plain text is one field named `answer`.
 """
 
-import json
 from dataclasses import dataclass, field
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from blobsight.evaluate.expected_table import rows_of
+from blobsight.evaluate.expected_table import parsed, rows_of
 from blobsight.evaluate.scores import PLAIN, as_fields
 from blobsight.evaluate.shapes import Schema
 from blobsight.results.export import JSON_LINES
@@ -99,9 +97,11 @@ def _beside_images(folder: Path) -> Expectations:
 def _sidecar(file: Path) -> dict[str, Any] | str:
     """The expected answer, or why there is none."""
     try:
+        if not file.is_file():
+            return "it is not a regular file"
         if file.stat().st_size > MOST_BYTES:
             return f"it is larger than the {MOST_BYTES:,} bytes that are read"
-        value = _parsed(file.read_text(encoding="utf-8-sig"))
+        value = parsed(file.read_text(encoding="utf-8-sig"))
     except OSError as error:
         return f"it can't be read: {error.strerror}"
     except (ValueError, RecursionError) as error:
@@ -120,7 +120,7 @@ def _not_json(error: Exception) -> str:
 def _line(line: str) -> tuple[str, dict[str, Any]] | str:
     """The name and the expected answer of a line, or why there is none."""
     try:
-        value = _parsed(line)
+        value = parsed(line)
     except (ValueError, RecursionError) as error:
         return _not_json(error)
     match value:
@@ -137,14 +137,3 @@ def _line(line: str) -> tuple[str, dict[str, Any]] | str:
             )
         case _:
             return 'it should be a result with source.name and answer.data, or {"name": "photo.jpg", "expected": {…}}'
-
-
-def _parsed(text: str) -> Any:
-    return json.loads(text, parse_float=_finite, parse_constant=_finite)
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not isfinite(value):
-        raise ValueError(f"{shortened(text, 20)} is not a number in JSON")
-    return value

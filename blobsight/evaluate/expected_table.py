@@ -12,13 +12,15 @@ import csv
 import io
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from math import isfinite
 from typing import Any
 
 from blobsight.evaluate.scores import PLAIN
 from blobsight.evaluate.shapes import Schema, nodes_of, types_of
-from blobsight.results.flattening import REST, path_of
+from blobsight.results.flattening import MAX_DEPTH, REST, path_of
 from blobsight.results.formulas import unguarded
 from blobsight.terminal import Trouble, shortened
 
@@ -40,8 +42,11 @@ def rows_of(text: str, file: str, schema: Schema | None) -> Iterator[tuple[str, 
         Trouble: the first line does not name the columns.
     """
     with _large_cells():
-        rows = csv.reader(io.StringIO(text, newline=""), delimiter=_separator(text))
-        header = [unguarded(name) for name in next(rows, [])]
+        try:
+            rows = csv.reader(io.StringIO(text, newline=""), delimiter=_separator(text))
+            header = [unguarded(name) for name in next(rows, [])]
+        except csv.Error as error:
+            raise Trouble(f"{file}, line 1: it is not valid CSV: {error}") from None
         columns = _Columns(header, file, schema)
         while True:
             start = rows.line_num + 1
@@ -84,7 +89,8 @@ class _Columns:
         name = next((known for known in ("source.name", "name") if known in header), None)
         if name is None:
             raise Trouble(f"{file}, line 1: there is no column 'source.name' (or 'name') with the images' names")
-        twice = next((column for column in header if column and header.count(column) > 1), None)
+        counts = Counter(header)
+        twice = next((column for column in header if column and counts[column] > 1), None)
         if twice:
             raise Trouble(f"{file}, line 1: the column '{shortened(twice)}' is there twice: keep one")
         self._header = header
@@ -96,6 +102,9 @@ class _Columns:
             for column in header
             if column and (column.startswith(f"{_DATA}.") if exported else column != name)
         }
+        deep = next((column for column, path in self._paths.items() if len(path) > MAX_DEPTH), None)
+        if deep:
+            raise Trouble(f"{file}, line 1: the column '{shortened(deep)}' has more than {MAX_DEPTH} levels: use JSON")
         self._exported = exported
         if not self._paths and "answer.text" not in header:
             raise Trouble(
@@ -139,7 +148,7 @@ class _Columns:
         if types and not types & {"array", "object"}:
             return cell
         try:
-            value = json.loads(cell) if cell.lstrip().startswith(("[", "{")) else None
+            value = parsed(cell) if cell.lstrip().startswith(("[", "{")) else None
         except (ValueError, RecursionError) as error:
             if types:
                 raise _Refused(f"column '{shortened(column)}' is not valid JSON: {shortened(str(error))}") from None
@@ -166,9 +175,26 @@ def _rest(cell: str) -> dict[str, Any]:
     if not cell:
         return {}
     try:
-        rest = json.loads(cell)
+        rest = parsed(cell)
     except (ValueError, RecursionError) as error:
         raise _Refused(f"column '{REST}' is not valid JSON: {shortened(str(error))}") from None
     if not isinstance(rest, dict):
         raise _Refused(f"column '{REST}' should be a JSON object")
     return rest
+
+
+def parsed(text: str) -> Any:
+    """The value of JSON that a person or a stranger wrote.
+
+    Raises:
+        ValueError: it is not JSON, which has no infinite numbers either.
+        RecursionError: it is nested too deeply.
+    """
+    return json.loads(text, parse_float=_finite, parse_constant=_finite)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not isfinite(value):
+        raise ValueError(f"{shortened(text, 20)} is not a number in JSON")
+    return value
