@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.examples import examples
 
+from blobsight.evaluate import comparing
 from blobsight.evaluate.comparing import Outcome, Tolerance, Value, compare, wrong_ones
 from blobsight.evaluate.doubts import doubts
 from blobsight.evaluate.shapes import Kind, fields_of, shape_of
@@ -169,6 +170,7 @@ def test_pairs_are_the_best_in_all_not_one_by_one() -> None:
 
 
 @given(st.lists(st.sampled_from("abcde"), max_size=8), st.lists(st.sampled_from("abcde"), max_size=8))
+@examples(100)
 def test_a_list_of_words_is_counted_as_a_bag(expected: list[str], given: list[str]) -> None:
     shape = shape_of([{"x": ["a"]}])
     both = Counter(expected) & Counter(given)
@@ -187,6 +189,7 @@ answers = st.dictionaries(st.sampled_from(["a", "b", "c.d"]), values, max_size=3
 
 
 @given(answers, answers)
+@examples(100)
 def test_any_two_answers_can_be_compared(expected: dict[str, Any], given: dict[str, Any]) -> None:
     shape = shape_of([expected])
     assert {value.field for value in compare(shape, expected, given)} <= {field.name for field in fields_of(shape)}
@@ -242,3 +245,27 @@ def test_kinds_are_named() -> None:
         "c.d": (Kind.DATE, True),
         "e": (Kind.TEXT, True),
     }
+
+
+def test_lists_in_long_lists_are_not_all_compared_with_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared_texts: list[int] = []
+
+    def similarity(first: str, second: str) -> float:
+        compared_texts.append(len(first) + len(second))
+        return 0.6
+
+    monkeypatch.setattr(comparing, "MOST_PAIRS", 1_000)
+    monkeypatch.setattr(comparing, "similarity", similarity)
+    table = [[f"{'x' * row} {'a' * column}" for column in range(20)] for row in range(20)]
+    other = [[f"{'x' * row} {'b' * column}" for column in range(1, 21)] for row in range(20)]
+    compare(shape_of([{"x": table}]), {"x": table}, {"x": other})
+    assert len(compared_texts) < 20_000  # of 160,000
+    compared_texts.clear()
+    long = [f"{'x' * number} {'a' * 10_000}" for number in range(30)]
+    compare(shape_of([{"x": long}]), {"x": long}, {"x": [f"{text} b" for text in long]})
+    assert sum(compared_texts[:900]) < 900 * 400, "of each pair the beginnings tell them apart"
+
+
+def test_what_is_off_by_much_is_said_in_few_words() -> None:
+    (found,) = compared({"x": 1}, {"x": 10**400})
+    assert found.why == "off by 1E+400"

@@ -14,10 +14,12 @@ from support.browser import faults
 from support.pictures import picture
 
 from blobsight.evaluate import page as page_module
+from blobsight.evaluate.cards import Cards
 from blobsight.evaluate.overview import Asked
 from blobsight.evaluate.page import About, write_page
 from blobsight.evaluate.rows import rows_of
 from blobsight.evaluate.scores import Evaluation, Given, disagreement, evaluate
+from blobsight.evaluate.words import EXPECTED
 from blobsight.pictures.pictures import NoPictureError, Picture
 
 HOSTILE = "</script></td><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\"> {cards}"
@@ -190,3 +192,13 @@ def test_variants_share_a_row_where_the_same_is_expected_or_invented() -> None:
         ("lines", juice, {CHEAP: juice, DEAR: juice}),
         ("lines", None, {CHEAP: invented, DEAR: invented}),
     ]
+
+
+def test_one_answer_does_not_fill_the_page() -> None:
+    endless = {f"key {number}": "x" * 100 for number in range(100_000)}
+    expected = {"a.jpg": {"total": 1, "lines": [{"text": "Milk"}]}}
+    given = {"a.jpg": Given({"total": list(range(1_000_000)), "lines": [endless]})}
+    found = evaluate(expected, {"one": given})
+    card = Cards(found, EXPECTED).card("a.jpg", None)
+    assert "… and 99,800 more." in card
+    assert len(card) < 100_000

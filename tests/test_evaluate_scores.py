@@ -5,6 +5,7 @@ import random
 import subprocess
 import sys
 from copy import deepcopy
+from time import perf_counter
 from typing import Any
 
 import pytest
@@ -273,3 +274,22 @@ def test_a_command_that_evaluates_nothing_loads_no_statistics() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def test_answers_with_thousands_of_fields_are_scored_in_one_go() -> None:
+    answers = {name: {f"field {number}": "x" for number in range(5_000)} for name in "abcdefghij"}
+    started = perf_counter()
+    found = evaluate(answers, {"v": {name: Given(answer) for name, answer in answers.items()}})
+    assert perf_counter() - started < 3
+    assert {score.accuracy for score in found.variants["v"].fields.values()} == {1.0}
+
+
+def test_a_list_in_a_list_has_numbers_of_its_own() -> None:
+    """A row of a table is right where all its cells are."""
+    found = evaluate(
+        {"a.jpg": {"rows": [["a", "b"], ["c", "d"]]}}, {"v": {"a.jpg": Given({"rows": [["a", "b"], ["c"]]})}}
+    )
+    assert [(row[0], row[2], row[5], row[6]) for row in report.summary(found)] == [
+        ("rows", "item", "1", "2"),
+        ("rows.*", "text", "3", "4"),
+    ]

@@ -12,7 +12,7 @@ from blobsight.evaluate.shapes import Kind, is_absent
 from blobsight.evaluate.words import Words
 from blobsight.pages.one_file import figure, value
 from blobsight.pictures.pictures import Picture
-from blobsight.results.flattening import path_of
+from blobsight.results.flattening import json_text, path_of
 from blobsight.terminal import counted, one_line, shortened
 
 MOST_CHARACTERS = 4000
@@ -141,9 +141,10 @@ class Cards:
             return value(_bounded(given))
         start = f"{row.field.name}."
         wrong = {path_of(part.field.removeprefix(start))[0]: part for part in reversed(parts)}
-        members = {**given, **{key: None for key in wrong if key not in given}}
-        shown = (self._member(key, one, wrong.get(key)) for key, one in members.items())
-        return f"<dl>{''.join(shown)}</dl>"
+        members = dict.fromkeys([*given, *wrong] if len(given) <= MOST_ROWS else [*wrong, *given])
+        shown = (self._member(key, given.get(key), wrong.get(key)) for key in list(members)[:MOST_ROWS])
+        more = f'<p class="dim">… and {len(members) - MOST_ROWS:,} more.</p>' if len(members) > MOST_ROWS else ""
+        return f"<dl>{''.join(shown)}</dl>{more}"
 
     def _member(self, name: str, given: Any, wrong: Value | None) -> str:
         said = ""
@@ -155,8 +156,9 @@ class Cards:
 
 
 def _bounded(given: Any) -> Any:
-    long = isinstance(given, str) and len(given) > MOST_CHARACTERS
-    return f"{given[: MOST_CHARACTERS - 1]}…" if long else given
+    """The value; of a long one the beginning of its text, so that one image does not fill the page."""
+    text = given if isinstance(given, str) else json_text(given)
+    return f"{text[: MOST_CHARACTERS - 1]}…" if len(text) > MOST_CHARACTERS else given
 
 
 def _is_in(field: str, row: Row) -> bool:

@@ -11,10 +11,12 @@ that are less than half alike are not paired: one is missing, the other invented
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from enum import StrEnum
+from math import isqrt
 from typing import Any
 from unicodedata import normalize
 
@@ -29,7 +31,7 @@ from blobsight.evaluate.readings import (
     plain_text,
     similarity,
 )
-from blobsight.evaluate.shapes import Items, Kind, Members, Shape, Single, is_absent, joined
+from blobsight.evaluate.shapes import Items, Kind, Members, Shape, Single, inside, is_absent, joined
 
 
 class Outcome(StrEnum):
@@ -81,7 +83,8 @@ class Value:
 
 HALF_ALIKE = 0.5
 MOST_PAIRS = 250_000
-"""Pairs of items that are compared; longer lists are paired by position."""
+"""Pairs of items that are compared for one list, with those of lists in its items; longer ones are paired by position.
+"""
 
 
 def compare(shape: Shape, expected: Any, given: Any, tolerance: Tolerance = DEFAULT) -> list[Value]:
@@ -92,6 +95,7 @@ def compare(shape: Shape, expected: Any, given: Any, tolerance: Tolerance = DEFA
 class _Comparison:
     def __init__(self, tolerance: Tolerance) -> None:
         self._tolerance = tolerance
+        self._most = MOST_PAIRS
 
     def values(self, shape: Shape, expected: Any, given: Any, name: str) -> Iterator[Value]:
         match shape:
@@ -113,8 +117,10 @@ class _Comparison:
 
     def _items(self, of: Shape, expected: list[Any], given: list[Any], name: str) -> Iterator[Value]:
         pairs = self._paired(of, expected, given)
-        for mine, others in pairs:
-            yield from self._item(of, expected[mine], given[others], name)
+        with self._each_of(len(pairs)):
+            compared = [list(self._item(of, expected[mine], given[others], name)) for mine, others in pairs]
+        for values in compared:
+            yield from values
         paired = {mine for mine, _ in pairs}
         taken = {others for _, others in pairs}
         for number, item in enumerate(expected):
@@ -125,7 +131,7 @@ class _Comparison:
                 yield from _alone(of, item, name, Outcome.INVENTED)
 
     def _item(self, of: Shape, expected: Any, given: Any, name: str) -> Iterator[Value]:
-        below = list(self.values(of, expected, given, name))
+        below = list(self.values(of, expected, given, inside(of, name)))
         if not isinstance(of, Single):
             right = all(value.outcome is Outcome.RIGHT for value in below)
             outcome = Outcome.RIGHT if right else Outcome.WRONG
@@ -135,23 +141,32 @@ class _Comparison:
     def _paired(self, of: Shape, expected: list[Any], given: list[Any]) -> list[tuple[int, int]]:
         """Pairs of indexes: equal items first, then the most alike."""
         pairs, mine, others = _equal_ones(expected, given)
-        if len(mine) * len(others) > MOST_PAIRS:
+        if len(mine) * len(others) > self._most:
             return pairs + list(zip(mine, others, strict=False))
         if not mine or not others:
             return pairs
         from scipy.optimize import linear_sum_assignment  # noqa: PLC0415 - 200 ms that other commands don't need
 
-        alike = [[self._alike(of, expected[row], given[column]) for column in others] for row in mine]
+        with self._each_of(len(mine) * len(others)):
+            alike = [[self._alike(of, expected[row], given[column]) for column in others] for row in mine]
         worth = [[value if value >= HALF_ALIKE else 0 for value in row] for row in alike]
         rows, columns = linear_sum_assignment(worth, maximize=True)
         best = zip(rows.tolist(), columns.tolist(), strict=True)
         return pairs + [(mine[row], others[column]) for row, column in best if worth[row][column]]
 
+    @contextmanager
+    def _each_of(self, count: int) -> Iterator[None]:
+        """Divide what may be compared between `count` items or pairs of them."""
+        before, self._most = self._most, self._most // max(count, 1)
+        yield
+        self._most = before
+
     def _alike(self, shape: Shape, expected: Any, given: Any) -> float:
         """How alike two values are, from 0 to 1: of an object the mean of its members that either side has."""
         match shape:
             case Single(Kind.TEXT) if isinstance(expected, str) and isinstance(given, str):
-                return similarity(plain_text(expected), plain_text(given))
+                most = 8 * isqrt(100 * self._most)  # characters: of 100 pairs 4,000, of the most pairs 80
+                return similarity(plain_text(expected)[:most], plain_text(given)[:most])
             case Single(kind):
                 return float(self._single(kind, expected, given, "").outcome is Outcome.RIGHT)
             case Members(shapes):
@@ -210,7 +225,7 @@ def _alone(of: Shape, item: Any, name: str, outcome: Outcome) -> Iterator[Value]
     expected, given = (item, None) if outcome is Outcome.MISSING else (None, item)
     yield Value(name, outcome, expected, given)
     if not isinstance(of, Single):
-        for value in _Comparison(DEFAULT).values(of, expected, given, name):
+        for value in _Comparison(DEFAULT).values(of, expected, given, inside(of, name)):
             if not value.absent:
                 yield Value(value.field, outcome, value.expected, value.given, detail=True)
 
@@ -268,7 +283,11 @@ def _amounts(expected: Any, given: Any, mine: Amount | None, others: Amount | No
     (wanted,), (found,) = mine.values, others.values
     distance = abs(wanted - found)
     right = distance <= max(tolerance.absolute, tolerance.relative * abs(wanted))
-    return right, f"off by {distance.normalize():f}" if distance else "", None
+    return right, f"off by {_plain(distance.normalize())}" if distance else "", None
+
+
+def _plain(number: Decimal) -> str:
+    return f"{number:f}" if -20 < number.adjusted() < 20 else f"{number}"
 
 
 def _ambiguous(expected: Any, given: Any, readings: str) -> _Verdict:

@@ -5,7 +5,7 @@ from typing import Any
 
 from blobsight.evaluate.comparing import days_of, number_of
 from blobsight.evaluate.readings import amount_of, boolean_of, moments_of
-from blobsight.evaluate.shapes import Items, Kind, Members, Schema, Shape, Single, is_absent, joined, shape_of
+from blobsight.evaluate.shapes import Items, Kind, Members, Schema, Shape, Single, inside, is_absent, joined, shape_of
 from blobsight.terminal import Problem, Unknown, shortened
 
 _WRITE = {
@@ -45,7 +45,7 @@ def _singles(shape: Shape, value: Any, name: str) -> Iterator[tuple[str, Kind, A
                 yield from _singles(below, value.get(key), joined(name, key))
         case Items(of) if isinstance(value, list):
             for item in value:
-                yield from _singles(of, item, name)
+                yield from _singles(of, item, inside(of, name))
 
 
 def _doubt(kind: Kind, value: Any) -> str:

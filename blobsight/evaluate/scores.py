@@ -230,8 +230,7 @@ def _variant(
     images = {
         name: _image(name, shape, answer, given[name], tolerance) for name, answer in expected.items() if name in given
     }
-    scores = {each.name: _field(each, list(images.values())) for each in fields_of(shape)}
-    return VariantScore(label, images, scores)
+    return VariantScore(label, images, _scores(list(fields_of(shape)), list(images.values())))
 
 
 def _image(name: str, shape: Members, expected: Mapping[str, Any], given: Given, tolerance: Tolerance) -> ImageScore:
@@ -244,17 +243,24 @@ def _image(name: str, shape: Members, expected: Mapping[str, Any], given: Given,
     return ImageScore(name, tuple(values), failure=given.why or NO_ANSWER)
 
 
-def _field(scored: Field, images: Sequence[ImageScore]) -> FieldScore:
-    outcomes = dict.fromkeys(Outcome, 0)
-    by_image: dict[str, Counts] = {}
-    absent = failed = 0
+def _scores(fields: Sequence[Field], images: Sequence[ImageScore]) -> dict[str, FieldScore]:
+    """The numbers of all fields. Each value is looked at once: a stranger's answers may have thousands of fields."""
+    values: dict[str, list[tuple[ImageScore, Value]]] = {each.name: [] for each in fields}
     for image in images:
-        values = [value for value in image.values if value.field == scored.name]
-        for value in values:
-            outcomes[value.outcome] += 1
-        absent += sum(value.absent for value in values)
-        failed += len(values) if image.failure is not None else 0
-        by_image[image.name] = (sum(value.outcome is Outcome.RIGHT for value in values), len(values))
+        for value in image.values:
+            values[value.field].append((image, value))
+    return {each.name: _score(each, images, values[each.name]) for each in fields}
+
+
+def _score(scored: Field, images: Sequence[ImageScore], values: Sequence[tuple[ImageScore, Value]]) -> FieldScore:
+    outcomes = dict.fromkeys(Outcome, 0)
+    by_image: dict[str, Counts] = {image.name: (0, 0) for image in images}
+    for image, value in values:
+        outcomes[value.outcome] += 1
+        right, every = by_image[image.name]
+        by_image[image.name] = (right + (value.outcome is Outcome.RIGHT), every + 1)
+    absent = sum(value.absent for _, value in values)
+    failed = sum(image.failure is not None for image, _ in values)
     return FieldScore(scored, by_image, outcomes, absent, failed)
 
 

@@ -91,12 +91,17 @@ def fields_of(shape: Shape, name: str = "", *, in_list: bool = False) -> Iterato
             yield Field(name, kind, in_list=True)
         case Items(of):
             yield Field(name, Kind.ITEM, in_list=True)
-            yield from fields_of(of, name, in_list=True)
+            yield from fields_of(of, inside(of, name), in_list=True)
 
 
 def joined(name: str, key: str) -> str:
     """The name of the member `key` of the field `name`."""
     return f"{name}.{escaped(key)}" if name else escaped(key)
+
+
+def inside(item: Shape, name: str) -> str:
+    """The name of what is in an item of the list `name`: a list in a list has one of its own."""
+    return joined(name, "*") if isinstance(item, Items) else name
 
 
 def is_absent(value: Any) -> bool:
