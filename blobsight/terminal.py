@@ -160,7 +160,7 @@ def aligned(head: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequen
     """The same for a terminal, not yet written."""
     shown = Table(box=None, pad_edge=False, header_style="bold")
     for number, title in enumerate(head):
-        shown.add_column(title, justify="right" if number in right else "left", overflow="fold")
+        shown.add_column(Text(title), justify="right" if number in right else "left", overflow="fold")
     for row in rows:
         shown.add_row(*(Text(printable(cell)) for cell in row))
     return shown

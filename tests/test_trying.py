@@ -1,6 +1,7 @@
 """Trials, apart from any account: variants, samples, comparisons, measures, and the file that a variant becomes."""
 
 import json
+import os
 import re
 from io import StringIO
 from pathlib import Path
@@ -17,13 +18,13 @@ from support.pictures import picture
 from support.some_results import failed, result_of
 
 from blobsight.cli import blobsight
-from blobsight.terminal import Trouble, Unknown
+from blobsight.terminal import Trouble, Unknown, table
 from blobsight.trials.allowed import Allowance
 from blobsight.trials.choosing import blob_named, sampled
 from blobsight.trials.comparing import TEXT, compared, differing_fields
 from blobsight.trials.measured import measured
 from blobsight.trials.models import Models, models_given
-from blobsight.trials.promoting import NAME, instruction_file
+from blobsight.trials.promoting import NAME, instruction_file, into_folder
 from blobsight.trials.record import Trial, TrialImage, answer_name
 from blobsight.trials.showing import DIFFERS, show
 from blobsight.trials.variants import Variant, Wording, chosen_variant, variants_given, variants_of
@@ -194,6 +195,12 @@ def test_a_record_can_name_no_blob_outside_its_folders(image: dict[str, str]) ->
         Trial.model_validate(json.loads(trial("a").model_dump_json(by_alias=True)) | {"images": [image]})
 
 
+def test_a_record_has_no_more_questions_than_a_trial() -> None:
+    record = json.loads(trial("a").model_dump_json(by_alias=True))
+    with pytest.raises(ValueError, match="more than 20,000"):
+        Trial.model_validate(record | {"images": record["images"] * 20_001})
+
+
 def test_only_its_own_images_and_answers_are_a_trials() -> None:
     one = trial("a")
     uploaded = TrialImage(name="images/a.png", container="images", blob="images/a.png", etag="0x1")
@@ -310,7 +317,7 @@ def test_a_terminal_shows_answers_side_by_side_within_its_width(
     console = Console(file=shown, force_terminal=True, width=width, no_color=True, highlight=False)
     for module in ("blobsight.terminal", "blobsight.trials.showing"):
         monkeypatch.setattr(f"{module}.out", console)
-    variants = [Variant(label=f"variant {number}", instructions=str(number)) for number in range(5)]
+    variants = [Variant(label=f"[/b] {number}", instructions=str(number)) for number in range(5)]
     names = ("a.png", "b\x1b[2J\n.png")
     images = [TrialImage(name=name, container="trials", blob="images/x.png", etag="0x1") for name in names]
     one = Trial.of("x", variants, images)
@@ -330,6 +337,8 @@ def test_a_terminal_shows_answers_side_by_side_within_its_width(
     assert [value for line in totals for value in line[2:]] == ["0", "1", "2", "3", "4"]
     assert len(totals) == {40: 5, 80: 3, 200: 1}[width]
     assert "… and 21 more fields" in text
+    table(("[/b] 1",), [["[/b]"]])
+    assert shown.getvalue().endswith("[/b]  \n")
     assert "Fields that differ, of 2 images: total in 1." in capsys.readouterr().err.replace("\n", " ")
 
 
@@ -373,3 +382,31 @@ def test_what_no_file_can_ask_is_said() -> None:
         deep = {"properties": deep}
     with pytest.raises(Trouble, match=r"can't be written as an instruction file: .*nested deeper"):
         instruction_file(Variant(label="", options=Options.model_validate({"schema": deep})))
+
+
+@pytest.mark.parametrize("target", ["other.txt", "gone.txt", "pipe"])
+def test_a_promoted_variant_changes_no_file_that_a_link_leads_to(target: str, tmp_path: Path) -> None:
+    folder, other = tmp_path / "folder", tmp_path / target
+    folder.mkdir()
+    if target == "pipe":
+        os.mkfifo(folder / NAME)
+    else:
+        (folder / NAME).symlink_to(other)
+    if target == "other.txt":
+        other.write_text("Mine.")
+    with pytest.raises(Trouble, match="remove it first"):
+        into_folder(folder, b"What?", "variant 1", yes=True)
+    assert not other.exists() or other.read_text() == "Mine."
+
+
+def test_a_promoted_variant_is_written_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / NAME).write_text("Before.")
+
+    def full(path: Path, _data: bytes) -> int:
+        path.write_text("")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(Trouble, match="No space left"):
+        into_folder(tmp_path, b"What?", "variant 1", yes=True)
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(NAME, "Before.")]

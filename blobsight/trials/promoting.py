@@ -1,6 +1,7 @@
 """A variant as an instruction file, so that a folder is asked what was tried."""
 
 import json
+import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ from blobsight.reading import properties_of
 from blobsight.running import run
 from blobsight.terminal import Trouble, one_line
 from blobsight.trials.variants import Variant
+from blobsight.whole_files import replacing
 from pipeline.instructions.files import InvalidFile, parse_file
 
 NAME = "_instructions.md"
@@ -67,16 +69,22 @@ def into_folder(folder: Path, data: bytes, what: str, *, yes: bool) -> str | Non
     _require_alone(str(folder), [other for other in OTHERS if (folder / other).exists()])
     path = folder / NAME
     with _written(str(path)):
-        if not path.exists():
-            with path.open("xb") as opened:
-                opened.write(data)
-            return str(path)
-        if path.read_bytes() == data:
-            return str(path)
-        if not _may_replace(str(path), what, yes=yes):
-            return None
-        path.write_bytes(data)
+        if os.path.lexists(path):
+            _require_own(path)
+            if path.read_bytes() == data:
+                return str(path)
+            if not _may_replace(str(path), what, yes=yes):
+                return None
+        with replacing(path) as partial:
+            partial.write_bytes(data)
     return str(path)
+
+
+def _require_own(path: Path) -> None:
+    """Check that writing `path` changes no other file: the folder may be another person's, with a link in it."""
+    if path.is_symlink() or not path.is_file():
+        what = f"a link to '{os.path.realpath(path)}'" if path.is_symlink() else "not a regular file"
+        raise Trouble(f"{one_line(str(path))} is {one_line(what)}: remove it first.")
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Literal, Self
 
 from azure.core.exceptions import ResourceNotFoundError
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from blobsight.account import Account, affects_all
 from blobsight.reading import UnreadableError, properties_of, read_blob, side_by_side
@@ -52,6 +52,18 @@ class Trial(BaseModel):
     created_at: datetime
     variants: tuple[Variant, ...] = Field(min_length=1, max_length=MOST_VARIANTS)
     images: tuple[TrialImage, ...]
+
+    @model_validator(mode="after")
+    def _is_bounded(self) -> Self:
+        """A record may be another person's."""
+        if self.number_of_questions > MOST_QUESTIONS:
+            raise ValueError(f"it has {self.number_of_questions:,} questions, more than {MOST_QUESTIONS:,}")
+        return self
+
+    @property
+    def number_of_questions(self) -> int:
+        """Images alike counted each."""
+        return len(self.variants) * len(self.images)
 
     @classmethod
     def of(cls, stem: str, variants: Sequence[Variant], images: Sequence[TrialImage]) -> Self:

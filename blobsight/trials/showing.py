@@ -109,7 +109,8 @@ def _side_by_side(group: Sequence[tuple[int, Variant]], rows: Sequence[Row]) -> 
     if has_fields:
         shown.add_column("", max_width=_FIELD - 4, overflow="fold")
     for number, variant in group:
-        shown.add_column(f"{number} {one_line(variant.label)}", ratio=1 if not has_fields else None, overflow="fold")
+        title = Text(f"{number} {one_line(variant.label)}")  # as it is: a label may look like rich's markup
+        shown.add_column(title, ratio=1 if not has_fields else None, overflow="fold")
     for row in rows:
         marked = row.differs and row.field != TEXT
         cells = [_cell(row.cells[number - 1], row.field) for number, _ in group]
