@@ -111,6 +111,49 @@ def test_a_variant_is_named_by_number_label_or_id() -> None:
             chosen_variant(variants, wrong)
 
 
+OPEN_TO_ALL: dict[str, Any] = {
+    "trials": "trials",
+    "requests_may_ask": True,
+    "deployment": "vision",
+    "deployments": ["vision"],
+    "tiers": ["default", "flex", "batch"],
+    "batch_deployment": "vision-batch",
+    "to_come": "with a newer app",
+}
+
+
+def test_an_answer_from_before_the_operator_chose_another_model_is_not_taken_for_its() -> None:
+    before = Allowance.model_validate(OPEN_TO_ALL)
+    after = Allowance.model_validate(OPEN_TO_ALL | {"deployment": "small"})
+    plain, named = Variant(label="a"), Variant(label="b", options=Options(deployment="vision"))
+    for known in (Allowance.alone, Allowance.beside):
+        assert known(before, plain).id != known(after, plain).id
+        assert known(before, named).options.deployment in (None, "vision")
+    assert before.alone(plain).id == before.alone(named).id == after.alone(named).id
+    assert before.beside(plain).id != before.beside(named).id, "an image may bring a deployment of its own"
+    assert before.beside(named).id == after.beside(named).id
+
+
+@pytest.mark.parametrize(
+    ("setting", "matters"),
+    [
+        ({"detail": "low"}, True),
+        ({"reasoning_effort": "low"}, True),
+        ({"max_output_tokens": 100}, True),
+        ({"system_prompt_sha256": "ab"}, True),
+        ({"instructions_sha256": "ab"}, False),
+        ({"details": ["low"]}, False),
+    ],
+)
+def test_a_setting_that_changes_the_question_changes_its_id(setting: dict[str, Any], matters: bool) -> None:  # noqa: FBT001
+    before, after = Allowance.model_validate(OPEN_TO_ALL), Allowance.model_validate(OPEN_TO_ALL | setting)
+    asked, plain = Variant(label="a", instructions="What?"), Variant(label="b")
+    assert (before.alone(asked).id != after.alone(asked).id) is matters
+    assert (before.alone(plain).id != after.alone(plain).id) is (matters or "instructions_sha256" in setting)
+    said = Variant.model_validate_json(after.alone(asked).model_dump_json(by_alias=True))
+    assert said.id == after.alone(asked).id, "a record keeps it"
+
+
 @pytest.mark.parametrize(
     ("options", "note", "said"),
     [
@@ -126,15 +169,7 @@ def test_a_variant_is_named_by_number_label_or_id() -> None:
 def test_what_the_app_does_not_allow_is_told_with_its_setting(
     options: dict[str, Any], note: dict[str, Any], said: str
 ) -> None:
-    open_to_all = {
-        "trials": "trials",
-        "requests_may_ask": True,
-        "deployment": "vision",
-        "deployments": ["vision"],
-        "tiers": ["default", "flex", "batch"],
-        "batch_deployment": "vision-batch",
-        "to_come": "with a newer app",
-    }
+    open_to_all = OPEN_TO_ALL
     variants = [Variant(label="a"), Variant(label="b", options=Options.model_validate(options))]
     if note:
         assert Allowance.model_validate(open_to_all).refusals(variants) == []

@@ -32,6 +32,11 @@ class Allowance(BaseModel):
     """The one that counts where nobody says another."""
     service_tier: str | None = None
     """Likewise."""
+    reasoning_effort: str | None = None
+    """Likewise."""
+    instructions_sha256: str | None = None
+    """Of what is asked where nobody asks anything; None: an older app, or the built-in question."""
+    system_prompt_sha256: str | None = None
     deployments: tuple[str, ...]
     details: tuple[str, ...] | None = None
     efforts: tuple[str, ...] | None = None
@@ -40,15 +45,34 @@ class Allowance(BaseModel):
     batch_deployment: str | None = None
     max_output_tokens: int = MOST_OUTPUT_TOKENS
 
-    def shortest(self, variant: Variant) -> Variant:
-        """The same question without options that say what the app does anyway.
+    def alone(self, variant: Variant) -> Variant:
+        """The question about images that bring no options of their own, without those that the app's settings say.
 
-        It holds for images that bring no options of their own, which those of a request replace.
+        Said or not, it is the same question.
         """
-        own = {"deployment": self.deployment, "detail": self.detail, "service_tier": self.service_tier}
+        own = self._own(variant)
         given = variant.options.model_dump(by_alias=True, exclude_none=True)
         options = {name: value for name, value in given.items() if own.get(name) != value}
-        return Variant(label=variant.label, instructions=variant.instructions, options=Options.model_validate(options))
+        return _with(variant, Options.model_validate(options), own)
+
+    def beside(self, variant: Variant) -> Variant:
+        """The question about images that may bring options of their own, which those of a request replace."""
+        given = variant.options.model_dump(by_alias=True, exclude_none=True)
+        own = {f"own {name}": value for name, value in self._own(variant).items() if name not in given}
+        return _with(variant, variant.options, own)
+
+    def _own(self, variant: Variant) -> dict[str, str | int]:
+        """What the app's settings say, as far as an answer to the variant depends on it."""
+        own = {
+            "deployment": self.deployment,
+            "detail": self.detail,
+            "service_tier": self.service_tier,
+            "reasoning_effort": self.reasoning_effort,
+            "max_output_tokens": self.max_output_tokens,
+            "system_prompt_sha256": self.system_prompt_sha256,
+            "instructions_sha256": self.instructions_sha256 if variant.instructions is None else None,
+        }
+        return {name: value for name, value in own.items() if value is not None}
 
     def refusals(self, variants: Sequence[Variant]) -> list[str]:
         """What the app would refuse, a sentence for each reason, with the setting's name and value."""
@@ -69,6 +93,10 @@ class Allowance(BaseModel):
             if variant.options.service_tier == "batch" and self.batch_deployment is None:
                 found["the app has no deployment for the tier 'batch' (the operator's setting BATCH_DEPLOYMENT)"] = None
         return list(found)
+
+
+def _with(variant: Variant, options: Options, settings: dict[str, str | int]) -> Variant:
+    return Variant(label=variant.label, instructions=variant.instructions, options=options, settings=settings)
 
 
 async def require_allowed(account: Account, variants: Sequence[Variant]) -> Allowance:

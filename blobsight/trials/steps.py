@@ -94,9 +94,8 @@ async def plan_of(account: Account, stem: str, variants: Sequence[Variant], chos
     if problems := too_large(trial):
         raise Trouble(" ".join(problems))
     allowance = await require_allowed(account, variants)
-    if chosen.files:  # which bring no options
-        shortest = distinct(allowance.shortest(variant) for variant in variants)
-        trial = Trial.of(stem, shortest, chosen.images)
+    known = allowance.alone if chosen.files else allowance.beside
+    trial = Trial.of(stem, distinct(map(known, variants)), chosen.images)
     etags = await etags_there(account, trial)
     questions = await unanswered(account, trial, etags)
     plan = Plan(trial, chosen, allowance, etags, questions)

@@ -37,11 +37,13 @@ class Variant(BaseModel):
     instructions: str | None = None
     """None: what the app asks by itself."""
     options: Options = Options()
+    settings: dict[str, str | int] = {}
+    """What the app adds by its settings: with others it is another question."""
 
     @cached_property
     def id(self) -> str:
         """The same for the same question: 16 hexadecimal digits. The order of a schema's properties counts."""
-        options = self.options.model_dump(by_alias=True, exclude_none=True)
+        options = self.settings | self.options.model_dump(by_alias=True, exclude_none=True)
         question = {"instructions": self.instructions, "options": dict(sorted(options.items()))}
         return hashlib.sha256(json.dumps(question, separators=(",", ":")).encode()).hexdigest()[:_ID_DIGITS]
 
@@ -211,7 +213,7 @@ def distinct(variants: Iterable[Variant]) -> tuple[Variant, ...]:
         labels[variant.label] += 1
         alike = labels[variant.label]
         label = variant.label if alike == 1 else f"{variant.label} ({alike})"
-        found[variant.id] = Variant(label=label, instructions=variant.instructions, options=variant.options)
+        found[variant.id] = variant.model_copy(update={"label": label})  # which is no part of the id
     return tuple(found.values())
 
 

@@ -5,6 +5,7 @@ So a deployment waits for this note before it subscribes to events (infra/hooks)
 operator's settings allow.
 """
 
+import hashlib
 import json
 import logging
 from collections.abc import Awaitable, Iterable
@@ -93,6 +94,9 @@ def asking(settings: Settings) -> dict[str, object]:
         "deployment": settings.openai_deployment,
         "detail": settings.image_detail,
         "service_tier": settings.service_tier,
+        "reasoning_effort": settings.reasoning_effort,
+        "instructions_sha256": _digest(settings.default_instructions),
+        "system_prompt_sha256": _digest(settings.system_prompt),
         "deployments": settings.deployments,
         "details": settings.allowed_details,
         "efforts": settings.allowed_efforts,
@@ -101,6 +105,10 @@ def asking(settings: Settings) -> dict[str, object]:
         "batch_deployment": settings.batch_deployment,
         "max_output_tokens": settings.max_output_tokens,
     }
+
+
+def _digest(text: str | None) -> str | None:
+    return hashlib.sha256(text.encode()).hexdigest() if text else None
 
 
 async def _first_problem(attempts: Iterable[Awaitable[object]]) -> str | None:
