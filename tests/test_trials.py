@@ -1,14 +1,18 @@
 """Trials: the app's own job with its results elsewhere, and nothing of it seen where people's own results are."""
 
 import json
+from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from support.person import Person
 from support.pictures import picture
-from support.workshop import THROTTLED, Workshop, workshop
+from support.workshop import THROTTLED, Workshop, failing, workshop
 
+from blobsight.trials.record import TrialImage, answer_name
+from blobsight.trials.variants import Variant
+from pipeline.errors import ErrorCode, PermanentFailure
 from pipeline.instructions.options import Options
 from pipeline.job.public import Allowed, PublicRequest, parse_public
 
@@ -128,3 +132,31 @@ async def test_a_trial_goes_by_batch(shop: Workshop) -> None:
     await shop.deliveries().handle(asked)
     assert not await shop.marks.is_marked("a.png")
     assert len([name async for name in shop.person.blobs.get_container_client("shop-state").list_blob_names()]) == 2
+
+
+async def test_an_upload_and_its_trial_wait_for_answers_of_their_own(shop: Workshop) -> None:
+    """One log for both would deliver the answer to the one that was asked last, and the other would wait for ever."""
+    asked = (await shop.drop("a.png")).model_copy(update={"options": Options(service_tier="batch")})
+    for trial in (None, "half", "other"):
+        await shop.deliveries().handle(asked.model_copy(update={"trial": trial}))
+    assert Counter(await shop.state()) == {"batches": 3, "claims": 3, "waiting": 1}
+
+
+async def test_a_trial_of_an_image_whose_own_analysis_failed_is_asked(shop: Workshop) -> None:
+    upload = await shop.drop("a.png")
+    shop.model.behaviours.append(failing(PermanentFailure(ErrorCode.MODEL_REFUSED, "No.")))
+    await shop.analyzer.analyze(upload)
+    await shop.messages().handle_request(request("a.png"))
+    assert len(shop.model.asked) == 2
+    assert [result["status"] for result in (await answers(shop)).values()] == ["succeeded"]
+
+
+@pytest.mark.parametrize("length", [900, 980, 1000, 1019, 1024])
+async def test_an_answer_is_where_the_command_line_looks_for_it(shop: Workshop, length: int) -> None:
+    name = f"{'a' * 200}/" * 4 + "b" * (length - 804)
+    variant = Variant(label="", instructions="Which colour?")
+    await shop.drop(name)
+    await shop.messages().handle_request(request(name, trial=variant.id, ask=variant.instructions))
+    assert list(await answers(shop)) == [
+        answer_name(variant, TrialImage(name=name, container="shop-images", blob=name))
+    ]
