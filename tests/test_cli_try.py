@@ -380,3 +380,63 @@ async def test_a_variant_becomes_a_folders_instructions(tester: Person, folder: 
     await tester.drop(f"{prefix}/new.png", picture())
     result = await tester.result(f"{prefix}/new.png")
     assert (result["instructions"]["text"], result["image_sent"]["detail"]) == (asked, "low")
+
+
+async def test_the_same_command_mends_a_record(tester: Person, folder: Path) -> None:
+    asked = question()
+    name = name_in((await attempt(tester, str(folder), "-i", asked, "--yes")).talk)
+    record = trials(tester).get_blob_client(f"runs/{name}.json")
+    whole = json.loads(await (await record.download_blob()).readall())
+    older = whole | {"images": [image | {"etag": "0x1"} for image in whole["images"]]}
+    for broken in (json.dumps(older), "{}", ""):
+        await record.upload_blob(broken, overwrite=True)
+        assert (await attempt(tester, str(folder), "-i", asked, "--yes")).status == 0
+        shown = await attempt(tester, "show", name)
+        assert [line[2] for line in shown.lines[:3]] == [f"You asked: {asked}"] * 3
+    assert len(tester.asked(asked)) == 3
+
+
+async def test_two_people_who_try_the_same_pay_once(tester: Person, folder: Path) -> None:
+    asked = question()
+    tester.scripts[asked].extend([Slow(1)] * len(COLOURS))
+    runs = await asyncio.gather(*(attempt(tester, str(folder), "-i", asked, "--yes", "--json") for _ in range(2)))
+    one, other = (ran.json() for ran in runs)
+    assert [ran.status for ran in runs] == [0, 0]
+    assert one["images"] == other["images"]
+    assert len(tester.asked(asked)) == 3
+
+
+async def test_a_strangers_record_shows_as_text_and_stops_no_other(tester: Person, folder: Path) -> None:
+    asked = question()
+    name = name_in((await attempt(tester, str(folder), "-i", asked, "--yes")).talk)
+    record = json.loads(await (await trials(tester).download_blob(f"runs/{name}.json")).readall())
+    hostile = {"label": "[/b]\x1b[2J\n\u202e", "instructions": "\x1b[2J", "options": {"detail": "low"}}
+    image = {"name": "\x1b[2J\n[/b]", "container": "pipeline-state", "blob": "readiness.json", "etag": "0x1"}
+    forged = {
+        "forged": record | {"name": "forged", "variants": [hostile, *record["variants"]], "images": [image]},
+        "many": record | {"name": "many", "images": [image] * 30_000},
+        "deep": {"name": "deep", "images": json.loads("[" * 200 + "]" * 200)},
+        "other": record,
+    }
+    runs = [f"runs/{called}.json" for called in forged]
+    for blob, value in zip(runs, forged.values(), strict=True):
+        await trials(tester).upload_blob(blob, json.dumps(value))
+    await trials(tester).upload_blob("runs/nested.json", b"[" * 200_000)
+    try:
+        listed = await attempt(tester, "list", "--json")
+        found = listed.json()
+        assert {"forged", name} <= {trial["name"] for trial in found["trials"]}
+        assert [problem["name"] for problem in found["problems"]] == [
+            "runs/deep.json",
+            "runs/many.json",
+            "runs/nested.json",
+            "runs/other.json",
+        ]
+        shown = await attempt(tester, "show", "forged")
+        assert shown.lines[0][0] == "\\x1b[2J\\n[/b]"
+        assert (await attempt(tester, "show", "forged", "--json")).json()["images"][0]["blob"] == "readiness.json"
+        removed = await attempt(tester, "remove", name, "--yes")
+        assert (removed.status, "Nothing was removed" in removed.talk) == (3, True)
+    finally:
+        for blob in [*runs, "runs/nested.json"]:
+            await trials(tester).delete_blob(blob)

@@ -236,6 +236,12 @@ def test_a_record_has_no_more_questions_than_a_trial() -> None:
         Trial.model_validate(record | {"images": record["images"] * 20_001})
 
 
+@pytest.mark.parametrize("time", ["2026-01-01T00:00:00", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00"])
+def test_a_record_is_of_a_time_that_can_be_shown_and_compared(time: str) -> None:
+    with pytest.raises(ValueError, match="time"):
+        Trial.model_validate(json.loads(trial("a").model_dump_json(by_alias=True)) | {"created_at": time})
+
+
 def test_only_its_own_images_and_answers_are_a_trials() -> None:
     one = trial("a")
     uploaded = TrialImage(name="images/a.png", container="images", blob="images/a.png", etag="0x1")

@@ -8,14 +8,14 @@ runs/<trial>.json                                  records, written by the comma
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import MAXYEAR, MINYEAR, UTC, datetime
 from typing import Literal, Self
 
 from azure.core.exceptions import ResourceNotFoundError
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from blobsight.account import Account, affects_all
-from blobsight.reading import UnreadableError, properties_of, read_blob, side_by_side
+from blobsight.reading import UnreadableError, read_blob, side_by_side
 from blobsight.terminal import Problem, Trouble, Unknown, shortened
 from blobsight.trials.variants import MOST_VARIANTS, Variant
 from pipeline.job.requests import BlobName
@@ -49,7 +49,7 @@ class Trial(BaseModel):
 
     version: Literal[1] = 1
     name: str = Field(pattern=f"^{_NAME.pattern}$")
-    created_at: datetime
+    created_at: AwareDatetime
     variants: tuple[Variant, ...] = Field(min_length=1, max_length=MOST_VARIANTS)
     images: tuple[TrialImage, ...]
 
@@ -58,6 +58,8 @@ class Trial(BaseModel):
         """A record may be another person's."""
         if self.number_of_questions > MOST_QUESTIONS:
             raise ValueError(f"it has {self.number_of_questions:,} questions, more than {MOST_QUESTIONS:,}")
+        if not MINYEAR < self.created_at.year < MAXYEAR:  # no time in some time zones
+            raise ValueError("it is of no time")
         return self
 
     @property
@@ -114,13 +116,17 @@ async def write_trial(account: Account, trial: Trial) -> None:
     await account.trials.upload_blob(f"{RUNS}{trial.name}.json", text.encode(), overwrite=True)
 
 
-async def has_record(account: Account, trial: Trial) -> bool:
-    """Whether the trial is recorded already.
+async def is_recorded(account: Account, trial: Trial) -> bool:
+    """Whether the trial is recorded already, with these versions of its images.
 
     Raises:
         AzureError: as the SDK gives it.
     """
-    return await properties_of(account.trials, f"{RUNS}{trial.name}.json") is not None
+    try:
+        earlier = await _read(account, f"{RUNS}{trial.name}.json")
+    except (ResourceNotFoundError, UnreadableError):
+        return False
+    return (earlier.variants, earlier.images) == (trial.variants, trial.images)
 
 
 async def read_trial(account: Account, name: str) -> Trial:
@@ -153,7 +159,7 @@ async def read_trials(account: Account) -> tuple[list[Trial], list[Problem]]:
     names = [blob.name async for page in listed(account.trials, metadata=False, prefix=RUNS) for blob in page.blobs]
     await side_by_side(names, lambda name: _read(account, name), found.__setitem__)
     trials = [trial for trial in found.values() if isinstance(trial, Trial)]
-    problems = [Problem(name, why) for name, why in found.items() if isinstance(why, Unknown)]
+    problems = [Problem(name, why) for name, why in sorted(found.items()) if isinstance(why, Unknown)]
     return sorted(trials, key=lambda trial: trial.created_at, reverse=True), problems
 
 

@@ -29,7 +29,7 @@ from blobsight.trials.asking import (
 from blobsight.trials.choosing import Chosen
 from blobsight.trials.cost import Cost, costs_of, say_cost
 from blobsight.trials.models import Models
-from blobsight.trials.record import Trial, has_record, with_etags, write_trial
+from blobsight.trials.record import Trial, is_recorded, with_etags, write_trial
 from blobsight.trials.variants import Variant, distinct
 
 
@@ -129,7 +129,7 @@ async def carry_out(account: Account, plan: Plan) -> tuple[Trial, list[Problem]]
     try:
         await upload(account, plan.trial, plan.chosen.files, plan.etags, problems)
         trial = with_etags(plan.trial, plan.etags)
-        if plan.questions or not await has_record(account, trial):
+        if plan.questions or not await is_recorded(account, trial):
             await write_trial(account, trial)
         known = {image.blob: image for image in trial.images}
         questions = [
