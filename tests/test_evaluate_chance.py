@@ -168,3 +168,8 @@ def test_holm_by_his_own_rule() -> None:
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([0.9, 0.5]) == [1, 1]
     assert holm([]) == []
+
+
+def test_chance_is_never_nothing_where_not_all_swaps_are_tried() -> None:
+    found = difference([(0, 2)] * 60, [(2, 2)] * 60)
+    assert found.p == pytest.approx(1 / 10_000)

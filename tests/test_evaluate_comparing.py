@@ -109,6 +109,7 @@ def test_tolerances_are_people_s_to_give() -> None:
     assert only(100, 101, NUMBER).why == "off by 1"
     assert only(100, 101, NUMBER, Tolerance(absolute=Decimal(1))).outcome is RIGHT
     assert only(100, 102, NUMBER, Tolerance(relative=Decimal("0.01"))).outcome is WRONG
+    assert only(-100, -101, NUMBER, Tolerance(relative=Decimal("0.01"))).outcome is RIGHT
     assert only("abcdef", "abcdeg").outcome is WRONG
     assert only("abcdef", "abcdeg", tolerance=Tolerance(similarity=0.8)).outcome is RIGHT
 
@@ -269,3 +270,8 @@ def test_lists_in_long_lists_are_not_all_compared_with_each_other(monkeypatch: p
 def test_what_is_off_by_much_is_said_in_few_words() -> None:
     (found,) = compared({"x": 1}, {"x": 10**400})
     assert found.why == "off by 1E+400"
+
+
+def test_members_that_a_missing_item_never_had_are_not_missing() -> None:
+    lines = [{"text": "Milk", "amount": 1}, {"text": "Bread", "amount": None}]
+    assert outcomes(compared({"lines": lines}, {"lines": lines[:1]}))["lines.amount"] == {RIGHT: 1}

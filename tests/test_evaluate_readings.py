@@ -5,6 +5,7 @@ from decimal import Decimal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.examples import examples
 
 from blobsight.evaluate.readings import amount_of, boolean_of, json_number, moments_of, plain_text
 
@@ -145,3 +146,20 @@ def test_any_text_can_be_read(text: str) -> None:
 @pytest.mark.parametrize(("text", "value"), [("TRUE", True), ("Falsch", False), ("ja", True), ("", None), ("2", None)])
 def test_true_and_false_in_several_languages(text: str, *, value: bool | None) -> None:
     assert boolean_of(text) is value
+
+
+@given(
+    st.text("0123456789-+.:,/ TZUEMAPruh٣५", max_size=20),
+    st.sampled_from(["", "2026-05-03 ", "12:30 Uhr", "3 May 2026 "]),
+)
+@examples(300)
+@pytest.mark.filterwarnings("error")
+def test_any_text_is_a_moment_or_none(text: str, start: str) -> None:
+    moments_of(f"{start}{text}")
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_time_zone_that_is_none_is_no_date_and_no_warning() -> None:
+    assert moments_of("12:30 Uhr-9475") == frozenset()
+    assert moments_of("2026-05-03 10:30 EST") == moments_of("2026-05-03 10:30")
+    assert moments_of("2026-05-03T10:30+02:00") == moments_of("2026-05-03T08:30Z")

@@ -246,6 +246,10 @@ def test_only_its_own_images_and_answers_are_a_trials() -> None:
     one = trial("a")
     uploaded = TrialImage(name="images/a.png", container="images", blob="images/a.png", etag="0x1")
     whole = one.model_copy(update={"images": (*one.images, uploaded)})
+    others = [
+        TrialImage(name="x", container="trials", blob=blob, etag="0x1") for blob in ("runs/b.json", "images/b.png")
+    ]
+    assert not {other.blob for other in others} & one.model_copy(update={"images": tuple(others)}).uses("trials")
     used = whole.uses("trials")
     answers = {answer_name(variant, image) for variant in whole.variants for image in whole.images}
     assert used == {one.images[0].blob} | answers

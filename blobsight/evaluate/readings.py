@@ -6,7 +6,7 @@ thousand or a bit more than one. Such a text has several readings.
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal, InvalidOperation
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, cast
@@ -163,7 +163,7 @@ def _parsed(text: str, *, day_first: bool, year_first: bool) -> list[Moment]:
 
     try:
         first, second = (
-            parse(text, parserinfo=_words(), default=default, dayfirst=day_first, yearfirst=year_first)
+            parse(text, parserinfo=_words(), default=default, dayfirst=day_first, yearfirst=year_first, tzinfos=_zone)
             for default in _DEFAULTS
         )
     except (ValueError, OverflowError, TypeError, AttributeError):  # what dateutil raises for odd texts
@@ -179,6 +179,15 @@ def _parsed(text: str, *, day_first: bool, year_first: bool) -> list[Moment]:
             first.timetz() if first.time() == second.time() else None,
         )
     ]
+
+
+def _zone(_name: str | None, offset: int | None) -> timezone | None:
+    """The time zone `offset` seconds east of UTC; None for one that is only named, which dateutil would warn of.
+
+    Raises:
+        ValueError: it is a day or more.
+    """
+    return None if offset is None else timezone(timedelta(seconds=offset))
 
 
 @cache
