@@ -190,6 +190,7 @@ async def test_what_can_not_be_is_said_before_anything_is_paid(person: Person, r
         ((str(receipts), "--against", "vision-small", "--min-accuracy", "0.9"), 2, "needs expected answers"),
         ((str(receipts), "--against", "vision"), 2, "ask the same"),
         ((str(receipts), "--min-accuracy", "95"), 2, "from 0 to 1"),
+        ((str(receipts), "--against", ""), 2, "it is empty"),
         ((), 2, "Give EXPECTED"),
     ):
         ran = await evaluated(person, *arguments)

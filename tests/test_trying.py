@@ -331,6 +331,7 @@ def test_models_are_named_for_all_or_for_one_deployment() -> None:
         (["--detail", "low,medium", "--yes"], "'medium' is not one of"),
         (["--detail", "low,low", "--yes"], "Two variants ask the same"),
         (["--deployment", "a,,b", "--yes"], "has an empty entry"),
+        (["--deployment", "a,\udcff", "--yes"], r"'\udcff' is not UTF-8"),
         (["-i", " ", "--yes"], "it is empty"),
         (["--schema", "broken.json", "--yes"], "broken.json"),
         (["--instructions-file", "named.md", "--yes"], "names the schema 'absent', which is not beside it"),

@@ -42,7 +42,7 @@ from blobsight.trials.models import Models, model_option, models_given
 from blobsight.trials.record import Trial
 from blobsight.trials.showing import measures, show_measures
 from blobsight.trials.steps import Tried, require_terminal, say_what_was_left, tried
-from blobsight.trials.variants import Variant, numbered, variant_options
+from blobsight.trials.variants import Deployment, Variant, numbered, variant_options
 from blobsight.whole_files import check_output
 from pipeline.instructions.options import Options
 
@@ -113,7 +113,10 @@ class Images:
     help="Where the images are that a file of expected answers names.  [default: in the input container]",
 )
 @click.option(
-    "--against", metavar="DEPLOYMENT", help="Without expected answers: where this deployment answers otherwise."
+    "--against",
+    type=Deployment(),
+    metavar="DEPLOYMENT",
+    help="Without expected answers: where this deployment answers otherwise.",
 )
 @click.option(
     "--in-container",

@@ -72,6 +72,22 @@ def chosen_variant(variants: Sequence[Variant], given: str | None) -> Variant:
     )
 
 
+class Deployment(click.ParamType[str]):
+    """The name of a deployment."""
+
+    name = "name"
+
+    @override
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            str(value).encode()
+        except UnicodeEncodeError:
+            self.fail(f"'{one_line(value)}' is not UTF-8: correct it.", param, ctx)
+        if not value:
+            self.fail("it is empty: give a name.", param, ctx)
+        return str(value)
+
+
 class _Several(click.ParamType[Any]):
     """Values separated by commas."""
 
@@ -101,7 +117,7 @@ _OPTIONS = (
         help="The same from a file, .md or .txt with optional front matter or .json; can be repeated.",
     ),
     click.option("--schema", metavar="FILE", type=_FILE, help="File with the JSON Schema of the answer."),
-    click.option("--deployment", type=_Several(click.STRING), metavar="NAME,…", help="Deployments that answer."),
+    click.option("--deployment", type=_Several(Deployment()), metavar="NAME,…", help="Deployments that answer."),
     click.option(
         "--detail",
         type=_Several(click.Choice(get_args(Detail.__value__))),
