@@ -18,9 +18,10 @@ from support.pictures import picture
 from support.some_results import failed, result_of
 
 from blobsight.cli import blobsight
+from blobsight.local_files import LocalFile
 from blobsight.terminal import Trouble, Unknown, table
 from blobsight.trials.allowed import Allowance
-from blobsight.trials.choosing import blob_named, sampled
+from blobsight.trials.choosing import Chosen, blob_named, sampled, take_files
 from blobsight.trials.comparing import TEXT, compared, differing_fields
 from blobsight.trials.measured import measured
 from blobsight.trials.models import Models, models_given
@@ -195,6 +196,13 @@ def test_a_sample_is_the_same_in_any_order_and_changes_little_with_more_images(
 def test_another_seed_chooses_others() -> None:
     names = [f"{number}.png" for number in range(100)]
     assert set(sampled(names, names, 0)[:10]) != set(sampled(names, names, 1)[:10])
+
+
+def test_more_images_than_a_trial_may_have_are_not_even_read() -> None:
+    files = [LocalFile(Path("absent"), f"{number}.png", 1) for number in range(20_001)]
+    for sample in (None, 30_000):
+        with pytest.raises(Trouble, match="give --sample"):
+            take_files(Chosen(), files, "trials", sample)
 
 
 def test_images_have_their_digest_for_a_name_and_a_plain_ending() -> None:

@@ -11,7 +11,7 @@ from blobsight.evaluate.expected import Expectations
 from blobsight.local_files import LocalFile, file_in
 from blobsight.reading import properties_of, side_by_side
 from blobsight.terminal import Problem, Trouble, Unknown, progress
-from blobsight.trials.choosing import Chosen, sampled, take_files
+from blobsight.trials.choosing import Chosen, require_few, sampled, take_files
 from blobsight.trials.record import TrialImage
 from pipeline.names import is_blob_name, wants_result
 from pipeline.storage.facts import ListedBlob
@@ -31,7 +31,7 @@ def choose_local(  # noqa: PLR0913 - what the person says
         follow_links: also those that lead out of the folder.
 
     Raises:
-        Trouble: there is no image.
+        Trouble: there is no image, or there are too many.
     """
     chosen = Chosen()
     files: list[LocalFile] = []
@@ -48,7 +48,7 @@ async def choose_uploaded(account: Account, names: Sequence[str], sample: int | 
     """Choose among the images with these names in the input container.
 
     Raises:
-        Trouble: there is none.
+        Trouble: there is none, or there are too many.
         AzureError: as the SDK gives it.
     """
     chosen = Chosen()
@@ -56,6 +56,7 @@ async def choose_uploaded(account: Account, names: Sequence[str], sample: int | 
     names = [name for name in names if _is_image(name)]
     chosen.of = len(names)
     wanted = sampled(names, names, seed)[:sample]
+    require_few(len(wanted))
     blobs: list[ListedBlob] = []
     with progress("Looking for images", len(wanted)) as bar:
 

@@ -15,7 +15,7 @@ from blobsight.estimate.measuring import Size, blob_sizes, file_sizes
 from blobsight.image_states import odd_ones
 from blobsight.local_files import LeftOut, LocalFile, find_files, why_unreadable
 from blobsight.terminal import Problem, Trouble, Unknown, progress
-from blobsight.trials.record import IMAGES, TrialImage
+from blobsight.trials.record import IMAGES, MOST_QUESTIONS, TrialImage
 from pipeline.documents.recognise import is_pdf
 from pipeline.errors import PermanentFailure
 from pipeline.images.recognise import find_picture
@@ -68,7 +68,7 @@ def choose_files(
         follow_links: as for `find_files`.
 
     Raises:
-        Trouble: there is no image.
+        Trouble: there is no image, or there are too many.
     """
     chosen = Chosen()
     files: list[LocalFile] = []
@@ -89,9 +89,10 @@ def take_files(chosen: Chosen, files: Sequence[LocalFile], container: str, sampl
     """Take the first `sample` of the files that are images, all with None, and add what is known of them to `chosen`.
 
     Raises:
-        Trouble: there is none.
+        Trouble: there is none, or there are too many.
     """
     chosen.of = len(files)
+    require_few(min(sample or len(files), len(files)))
     taken: list[tuple[LocalFile, str]] = []
     with progress("Reading images", min(sample or len(files), len(files))) as bar:
         for file in files:
@@ -113,6 +114,16 @@ def take_files(chosen: Chosen, files: Sequence[LocalFile], container: str, sampl
     for _, size in file_sizes(file for file, _ in taken):
         chosen.sizes[None if isinstance(size, OSError) else size] += 1
     return chosen
+
+
+def require_few(images: int) -> None:
+    """Check that a trial may have so many images, before each of them is read.
+
+    Raises:
+        Trouble: it may not, with one variant either.
+    """
+    if images > MOST_QUESTIONS:
+        raise Trouble(f"A trial may have {MOST_QUESTIONS:,} questions, and these are more images: give --sample.")
 
 
 def _blob_of(file: LocalFile) -> str | LeftOut:
@@ -147,7 +158,7 @@ async def choose_blobs(account: Account, prefix: str, sample: int | None, seed: 
     """Choose among the images in the input container whose names begin with `prefix`.
 
     Raises:
-        Trouble: there is none.
+        Trouble: there is none, or there are too many.
         AzureError: as the SDK gives it.
     """
     chosen = Chosen()
@@ -160,6 +171,7 @@ async def choose_blobs(account: Account, prefix: str, sample: int | None, seed: 
             best += images
             if sample is not None:
                 best = heapq.nsmallest(sample, best, key=lambda blob: _rank(blob.name, seed))
+            require_few(len(best))
             bar.advance(len(page.blobs))
     if not best:
         raise Trouble(
