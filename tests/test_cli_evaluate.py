@@ -185,7 +185,7 @@ async def test_what_can_not_be_is_said_before_anything_is_paid(person: Person, r
     for arguments, status, message in (
         ((str(receipts), "--deployment", "vision,huge"), 3, "ALLOWED_DEPLOYMENTS"),
         ((str(tmp_path / "empty"),), 3, "no expected answer"),
-        ((str(receipts), "--against", "vision-small", "--min-accuracy", "0.9"), 2, "needs expected answers"),
+        ((str(receipts), "--against", "vision-small", "--min-accuracy", ".9"), 2, "needs expected answers"),
         ((str(receipts), "--against", "vision"), 2, "ask the same"),
         ((str(receipts), "--min-accuracy", "95"), 2, "from 0 to 1"),
         ((), 2, "Give EXPECTED"),

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from support.examples import examples
 from support.some_results import failed, result_of
 
+from blobsight.evaluate.choosing import choose_local
 from blobsight.evaluate.expected import Expectations, read_expected
 from blobsight.evaluate.scores import Given, evaluate, given_of
 from blobsight.results.export import new_file
@@ -224,3 +225,9 @@ def test_what_is_no_source_is_said(tmp_path: Path, name: str, content: Any, mess
     with pytest.raises(Trouble) as raised:
         read_expected(tmp_path / name)
     assert message in raised.value.message
+
+
+def test_where_no_image_of_a_file_is_found_the_path_that_was_looked_for_is_named(tmp_path: Path) -> None:
+    expectations = Expectations({"receipts/a.jpg": {"total": 1}, "receipts/b.jpg": {"total": 2}})
+    with pytest.raises(Trouble, match=r"holds no images \(.*/receipts/[ab].jpg: it can't be read .*; and 1 more\)"):
+        choose_local(expectations, tmp_path / "receipts", "trials", None, 0)

@@ -17,7 +17,7 @@ from support.pictures import picture
 from support.some_results import failed, result_of
 
 from blobsight.cli import blobsight
-from blobsight.terminal import Trouble, Unknown
+from blobsight.terminal import Trouble, Unknown, table
 from blobsight.trials.allowed import Allowance
 from blobsight.trials.choosing import blob_named, sampled
 from blobsight.trials.comparing import TEXT, compared, differing_fields
@@ -226,6 +226,11 @@ def test_fields_are_compared_by_their_values() -> None:
     ]
 
 
+def test_fields_stand_in_the_order_of_the_answer_that_has_most() -> None:
+    found = compared("a.png", [structured(shop="A", total=1), structured(shop="A", date="x", total=1)])
+    assert [row.field for row in found.rows] == ["shop", "date", "total"]
+
+
 def test_what_has_no_fields_stands_in_a_row_of_its_own() -> None:
     given = [as_json(result_of("a.png")), as_json(failed("a.png")), Unknown("it is archived"), None]
     (row,) = compared("a.png", given).rows
@@ -331,6 +336,22 @@ def test_a_terminal_shows_answers_side_by_side_within_its_width(
     assert len(totals) == {40: 5, 80: 3, 200: 1}[width]
     assert "… and 21 more fields" in text
     assert "Fields that differ, of 2 images: total in 1." in capsys.readouterr().err.replace("\n", " ")
+
+
+@pytest.mark.parametrize(("width", "whole"), [(20, False), (36, True), (60, True), (200, True)])
+def test_numbers_in_a_narrow_table_stay_whole_while_there_is_room(
+    *, width: int, whole: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = StringIO()
+    console = Console(file=shown, force_terminal=True, width=width, no_color=True, highlight=False)
+    monkeypatch.setattr("blobsight.terminal.out", console)
+    rows = [["a field with a long name", "88.4 – 100.0", "1,234"], ["total", "9.0 – 12.0", "5"]]  # noqa: RUF001
+    table(("field", "an interval", "of all"), rows, right=(1, 2))
+    lines = re.sub(r"\x1b\[\d*m", "", shown.getvalue()).splitlines()
+    assert max(map(len, lines)) <= width
+    assert any(re.search(r"88\.4 – 100\.0 +1,234$", line) for line in lines) == whole  # noqa: RUF001
+    if whole:  # a text wraps, and none of it is lost
+        assert all(word in shown.getvalue() for word in ("field", "long", "name", "total"))
 
 
 # Promoting.

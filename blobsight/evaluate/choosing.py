@@ -40,7 +40,7 @@ def choose_local(expected: Expectations, folder: Path | None, container: str, sa
         try:
             files.append(LocalFile(path, name, path.stat().st_size))
         except OSError as error:
-            chosen.problems.append(Problem(name, Unknown(why_unreadable(path, error))))
+            chosen.problems.append(Problem(str(path), Unknown(why_unreadable(path, error))))
     return take_files(chosen, sampled(files, [file.name for file in files], seed), container, sample)
 
 

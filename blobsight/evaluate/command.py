@@ -82,7 +82,7 @@ class _Tolerance(click.ParamType[Tolerance]):
 
 def _number(text: str) -> tuple[Decimal, bool]:
     """A number that is not negative, and whether it is a percentage; -1 for anything else."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(%?)", text.strip(), re.ASCII)
+    found = re.fullmatch(r"(\d+(?:\.\d+)?|\.\d+)\s*(%?)", text.strip(), re.ASCII)
     return (Decimal(found[1]), found[2] == "%") if found else (Decimal(-1), False)
 
 
@@ -262,7 +262,8 @@ def _chosen(
     expectations = read_expected(source, _schema_of(variants))
     if not expectations.answers:
         name_problems(expectations.problems)
-        raise Trouble(f"There is no expected answer in '{source}' that can be used.")
+        where = " Each stands beside its image, as photo.jpg.expected.json." if source.is_dir() else ""
+        raise Trouble(f"There is no expected answer in '{source}' that can be used.{where}")
     if expectations.images or images.folder is not None:
         return expectations, choose_local(expectations, images.folder, place.trials, images.sample, images.seed)
     return expectations, run(_uploaded(place, list(expectations.answers), images))
