@@ -164,6 +164,11 @@ async def test_an_export_that_a_person_has_corrected_scores_what_is_there_and_pa
     assert scored["vendor"] == pytest.approx(7 / 8)
     assert {share for name, share in scored.items() if name != "vendor"} == {1.0}
 
+    itself = await evaluated(person, "--in-container", "evaluated/", "-i", QUESTION, "--against", "vision")
+    assert "'vision' was compared with itself" in itself.talk
+    other = await evaluated(person, "--in-container", "evaluated/", "-i", QUESTION, "--against", "vision-small")
+    assert "compared with itself" not in other.talk
+
 
 def images_in(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.jpg"))

@@ -193,6 +193,8 @@ def evaluation(  # noqa: PLR0913 - one for each option
         return Exit.DONE
     given, unread = given_to(outcome.trial, outcome.answers)
     name_problems(unread)
+    if against is not None and (alone := answering_alone(outcome.trial, outcome.answers)):
+        say(f"'{one_line(alone)}' was compared with itself: it answered both. Give another deployment.", "yellow")
     found = _scored(expectations, given, variants, tolerance, second=against is not None)
     if output is not None:
         run(write_trial_page(place, output, found, outcome.trial, outcome.answers, known, second=against is not None))
@@ -291,6 +293,13 @@ def _stem(images: Images, place: Place) -> str:
     return (images.prefix or "").strip("/").rpartition("/")[2] or place.images
 
 
+def answering_alone(trial: Trial, answers: Answers) -> str | None:
+    """The deployment that has given all answers of all variants; None if there are several, or none."""
+    results = (answers.get((variant.id, image.name)) for variant in trial.variants for image in trial.images)
+    found = {(one.get("model") or {}).get("deployment") for one in results if isinstance(one, Mapping)}
+    return found.pop() if len(found) == 1 else None
+
+
 type ByVariant = dict[str, dict[str, Given]]
 """What was given, by the variant's label and the image's name."""
 
@@ -361,8 +370,11 @@ class _Shown:
             table(report.DIFFERENCES, rows, right=(1, 2, 3, 4))
         if rows := self._numbered(report.worst(self._found), {1}):
             out.print()
-            names = [one_line(variant.label) for variant in self._outcome.trial.variants]
-            table(("image", "variant", "field", *names, "how") if self._second else report.WRONG, rows, right=(1,))
+            if self._second:
+                names = [one_line(variant.label) for variant in self._outcome.trial.variants]
+                table(("image", "field", *names, "how"), [(image, *values) for image, _, *values in rows])
+            else:
+                table(report.WRONG, rows, right=(1,))
 
     def _numbered(self, rows: Sequence[Sequence[str]], labels: Container[int]) -> Sequence[Sequence[str]]:
         """On a terminal, rows with variants' numbers in the columns of their `labels`, and repeated names left out."""
