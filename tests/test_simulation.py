@@ -36,8 +36,10 @@ def test_a_burst_is_drained_near_the_quotas_ideal_with_each_image_delivered_once
 
 @pytest.mark.no_cover
 def test_a_seed_decides_everything() -> None:
-    assert outcome(simulate(BURST)) == outcome(burst())
-    assert outcome(simulate(replace(BURST, seed=6))) != outcome(burst())
+    small = replace(BURST, images=200)
+    report = outcome(simulate(small))
+    assert outcome(simulate(small)) == report
+    assert outcome(simulate(replace(small, seed=6))) != report
 
 
 def test_far_more_instances_than_the_quota_feeds_do_not_send_the_backlog_round_the_request_queue() -> None:

@@ -675,7 +675,7 @@ async def test_a_picture_is_seen_as_its_detail_and_the_model_allow(
     """Answers name the model that gave them; what is measured of the picture is measured of what was sent."""
     deployments = ("vision", Deployment("vision-small", model=SMALL))
     async with LocalModel(certificates, verify=verify, brain=HonestBrain(Sizes()), deployments=deployments) as model:
-        asked_for = body(image_part(encoded(size=(3000, 1500)), detail=detail), model=deployment)
+        asked_for = body(image_part(encoded("GIF", (3000, 1500)), "image/gif", detail=detail), model=deployment)
         _, answer = await post(http, model, asked_for)
     text = answer["choices"][0]["message"]["content"]
     assert f"seen at {seen}" in text

@@ -698,7 +698,7 @@ async def test_the_answer_to_a_submission_can_be_lost(
     file = await upload(client, lines("a"))
     before = len(model.batches.all)
     model.batches.script.add("create_batch", fault)
-    async with sdk(model, certificates, timeout=1) as impatient:
+    async with sdk(model, certificates, timeout=0.3) as impatient:
         with pytest.raises(LOST):
             await create(impatient, file.id)
     assert len(model.batches.all) - before == made
