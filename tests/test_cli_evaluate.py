@@ -126,6 +126,16 @@ async def test_the_winning_variant_becomes_a_folders_question(person: Person, re
     written = parse_file("_instructions.md", (tmp_path / "_instructions.md").read_bytes())
     assert (written.text, written.options.schema_) == (QUESTION, json.loads(SCHEMA.read_text(encoding="utf-8")))
 
+    # The folder is uploaded as it was evaluated, with the expected answers in it.
+    image = images_in(receipts)[0]
+    for file in (image, image.with_name(f"{image.name}.expected.json")):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    ran = await blobsight(person, "upload", str(tmp_path), "--prefix", "promoted/", "--wait")
+    assert ran.status == 0
+    result = await person.result(f"promoted/{image.name}")
+    assert (result["instructions"]["text"], result["instructions"]["origin"]) == (QUESTION, "folder")
+    assert set(result["answer"]["data"]) >= {"vendor", "total", "lines"}
+
 
 async def test_a_second_opinion_shows_where_two_models_disagree(
     person: Person, brain: ReceiptBrain, receipts: Path
