@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,13 @@ from support.pictures import picture
 from support.some_results import failed, result_of
 
 from blobsight.cli import blobsight
+from blobsight.estimate.measuring import Size
 from blobsight.terminal import Trouble, Unknown, table
 from blobsight.trials.allowed import Allowance
+from blobsight.trials.asking import Question
 from blobsight.trials.choosing import blob_named, sampled
 from blobsight.trials.comparing import TEXT, compared, differing_fields
+from blobsight.trials.cost import costs_of, say_cost
 from blobsight.trials.measured import measured
 from blobsight.trials.models import Models, models_given
 from blobsight.trials.promoting import NAME, instruction_file
@@ -302,6 +306,39 @@ def test_what_is_wrong_is_said_before_anything_is_sent(
     ended = CliRunner().invoke(blobsight, ["try", "a.png", *options, "--local"])
     assert ended.exit_code == (3 if "bytes" in said else 2)
     assert said in " ".join(ended.output.split())
+
+
+# The cost.
+
+
+@pytest.mark.parametrize(
+    ("models", "said"),
+    [
+        (Models({}), "to vision (taken to be gpt-5.6-luna)"),
+        (Models({"vision": "gpt-5.4-mini"}), "to vision (gpt-5.4-mini)"),
+    ],
+)
+async def test_a_model_that_is_only_guessed_is_not_said_to_be_known(
+    models: Models, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def no_results(*_: object) -> tuple[None, tuple[()]]:
+        return None, ()
+
+    monkeypatch.setattr("blobsight.trials.cost._experience", no_results)
+    variant = Variant(label="only", instructions="What is it?")
+    image = TrialImage(name="a.png", container="trials", blob="images/x.png")
+    trial = Trial.of("x", [variant], [image])
+    allowance = Allowance.model_validate({
+        "trials": "trials", "requests_may_ask": True, "deployment": "vision", "deployments": ["vision"],
+        "tiers": ["default"],
+    })  # fmt: skip
+    account: Any = None  # whose results are not read here
+    questions = [Question(variant, image)]
+    costs, _ = await costs_of(account, trial, questions, Counter([Size(640, 480)]), allowance, models)
+    say_cost(trial, costs, 0)
+    talk = " ".join(capsys.readouterr().err.split())
+    assert said in talk
+    assert ("For the price, give the model behind 'vision': --model vision=NAME." in talk) == (models == Models({}))
 
 
 # Showing.
