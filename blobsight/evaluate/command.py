@@ -168,7 +168,8 @@ def evaluation(  # noqa: PLR0913 - one for each option
 
     EXPECTED is a folder of images with photo.jpg.expected.json beside photo.jpg; or a .jsonl or .csv file, such as
     `blobsight results -o` writes, corrected by hand. Options that list several values make variants, as for
-    `blobsight try`: the cost is shown first, and what was asked before is not paid again.
+    `blobsight try`: the cost is shown first, and what was asked before is not paid again. With --against, EXPECTED is
+    a folder of images, or one image, and needs no answers.
 
     \b
     blobsight evaluate receipts/ --schema receipt.schema.json --deployment vision,vision-small --detail low,high
