@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import IntEnum
-from typing import override
+from typing import Literal, override
 from unicodedata import category
 
 import click
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -159,11 +160,27 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence
 def aligned(head: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> Table:
     """The same for a terminal, not yet written."""
     shown = Table(box=None, pad_edge=False, header_style="bold")
-    for number, title in enumerate(head):
-        shown.add_column(Text(title), justify="right" if number in right else "left", overflow="fold")
+    columns = list(zip(head, *rows, strict=True))
+    if _width(columns) > out.width:
+        columns = [(cells[0].replace(" ", "\n"), *cells[1:]) for cells in columns]
+    # Numbers stay whole while they leave the texts some room.
+    are_whole = _width([columns[number] for number in right]) + _LEAST * (len(head) - len(right)) <= out.width
+    for number, (title, *_) in enumerate(columns):
+        is_number = number in right
+        justify: Literal["left", "right"] = "right" if is_number else "left"
+        shown.add_column(Text(title), justify=justify, overflow="fold", no_wrap=is_number and are_whole)
     for row in rows:
         shown.add_row(*(Text(printable(cell)) for cell in row))
     return shown
+
+
+_LEAST = 8
+"""Characters that a column of texts has at least, with the gap beside it."""
+
+
+def _width(columns: Sequence[Sequence[str]]) -> int:
+    """Characters of a table that wraps nothing."""
+    return sum(max(cell_len(line) for cell in cells for line in cell.split("\n")) + 2 for cells in columns) - 2
 
 
 def plain(line: str) -> None:

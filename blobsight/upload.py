@@ -52,7 +52,7 @@ from pipeline.images.recognise import find_picture
 from pipeline.instructions import Origin
 from pipeline.job.memory import Budget
 from pipeline.junk import has_image_ending
-from pipeline.names import wants_result
+from pipeline.names import EXPECTED_SUFFIX, wants_result
 from pipeline.storage.listing import listed
 
 MEMORY_BYTES = 256 * 1024 * 1024
@@ -63,6 +63,8 @@ ASKED_ONE_BY_ONE = 100
 """Up to so many files are looked up one by one; for more, listing is cheaper, however large the container is."""
 SHOWN = 20
 """Most files of one kind that are named."""
+EXPECTED = "expected answer"
+"""Why a file is left out that `blobsight evaluate` reads on this machine."""
 TEXT_TYPES = {
     ".json": "application/json; charset=utf-8",
     ".md": "text/markdown; charset=utf-8",
@@ -187,7 +189,10 @@ def to_send(asked: Asked, found: Sequence[LocalFile], report: Report, say: Say =
     Raises:
         Trouble: there is nothing to send, or it is not clear what some files are meant for.
     """
-    named = rightly_named(found)
+    for file in found:
+        if file.name.endswith(EXPECTED_SUFFIX):
+            report.add(LeftOut(str(file.path), EXPECTED, problem=False))
+    named = rightly_named([file for file in found if not file.name.endswith(EXPECTED_SUFFIX)])
     files = named.files
     if not files and not report.failed:
         _say_what_is_left_out(report.left_out, say)
@@ -337,7 +342,7 @@ def _say_what_is_elsewhere(failed: Sequence[LeftOut], say: Say) -> None:
 
 
 def _say_what_is_left_out(left_out: Sequence[LeftOut], say: Say) -> None:
-    named = [left for left in left_out if left.reason not in (HIDDEN, JUNK)]
+    named = [left for left in left_out if left.reason not in (HIDDEN, JUNK, EXPECTED)]
     for left in named[:SHOWN]:
         say(f"{one_line(left.path)}: left out, {one_line(left.reason)}", "dim")
     if len(named) > SHOWN:
@@ -352,6 +357,8 @@ def _say_what_is_left_out(left_out: Sequence[LeftOut], say: Say) -> None:
         say(f"{counted(junk.total(), 'junk file')} left out: {shown}", "dim")
     if hidden := sum(left.reason == HIDDEN for left in left_out):
         say(f"{hidden:,} hidden left out", "dim")
+    if expected := sum(left.reason == EXPECTED for left in left_out):
+        say(f"{counted(expected, 'file')} with expected answers left out: `blobsight evaluate` reads them here", "dim")
 
 
 def _kind_of_junk(path: str) -> str:

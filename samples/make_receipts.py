@@ -230,9 +230,9 @@ def make(folder: Path, number: int, seed: int, print_size: tuple[int, int] = PRI
 
 def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--number", type=int, default=300)
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("folder", type=Path, help="gets receipt-001.jpg, receipt-001.jpg.expected.json, …")
+    parser.add_argument("--number", type=int, default=300, help="how many (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="another seed draws other receipts (default: %(default)s)")
     options = parser.parse_args(arguments)
     made = make(options.folder, options.number, options.seed)
     sys.stdout.write(f"{len(made)} receipts, with what is printed on them, in {options.folder}\n")

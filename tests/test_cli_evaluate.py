@@ -126,6 +126,16 @@ async def test_the_winning_variant_becomes_a_folders_question(person: Person, re
     written = parse_file("_instructions.md", (tmp_path / "_instructions.md").read_bytes())
     assert (written.text, written.options.schema_) == (QUESTION, json.loads(SCHEMA.read_text(encoding="utf-8")))
 
+    # The folder is uploaded as it was evaluated, with the expected answers in it.
+    image = images_in(receipts)[0]
+    for file in (image, image.with_name(f"{image.name}.expected.json")):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    ran = await blobsight(person, "upload", str(tmp_path), "--prefix", "promoted/", "--wait")
+    assert ran.status == 0
+    result = await person.result(f"promoted/{image.name}")
+    assert (result["instructions"]["text"], result["instructions"]["origin"]) == (QUESTION, "folder")
+    assert set(result["answer"]["data"]) >= {"vendor", "total", "lines"}
+
 
 async def test_a_second_opinion_shows_where_two_models_disagree(
     person: Person, brain: ReceiptBrain, receipts: Path
@@ -164,6 +174,11 @@ async def test_an_export_that_a_person_has_corrected_scores_what_is_there_and_pa
     assert scored["vendor"] == pytest.approx(7 / 8)
     assert {share for name, share in scored.items() if name != "vendor"} == {1.0}
 
+    itself = await evaluated(person, "--in-container", "evaluated/", "-i", QUESTION, "--against", "vision")
+    assert "'vision' was compared with itself" in itself.talk
+    other = await evaluated(person, "--in-container", "evaluated/", "-i", QUESTION, "--against", "vision-small")
+    assert "compared with itself" not in other.talk
+
 
 def images_in(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.jpg"))
@@ -187,7 +202,7 @@ async def test_what_can_not_be_is_said_before_anything_is_paid(person: Person, r
         ((str(receipts), "--deployment", "vision,huge"), 3, "ALLOWED_DEPLOYMENTS"),
         ((str(tmp_path / "empty"),), 3, "no expected answer"),
         ((str(tmp_path / "void.jsonl"), "--min-accuracy", "0.9"), 3, "nothing to score"),
-        ((str(receipts), "--against", "vision-small", "--min-accuracy", "0.9"), 2, "needs expected answers"),
+        ((str(receipts), "--against", "vision-small", "--min-accuracy", ".9"), 2, "needs expected answers"),
         ((str(receipts), "--against", "vision"), 2, "ask the same"),
         ((str(receipts), "--min-accuracy", "95"), 2, "from 0 to 1"),
         ((str(receipts), "--against", ""), 2, "it is empty"),

@@ -219,6 +219,16 @@ async def test_junk_of_a_nas_and_others_is_left_out_and_counted(person: Person, 
     )
 
 
+async def test_expected_answers_stay_on_this_machine(person: Person, folder: Folder) -> None:
+    path = folder("a.png", "b.png", **{"a.png.expected__json": '{"total": 1}', "b.png.expected__json": '{"total": 2}'})
+    ran = await blobsight(person, "upload", str(path), "--prefix", "evaluated-folder/")
+    assert (ran.status, ran.talk.splitlines()[:-1]) == (
+        0,
+        ["2 files with expected answers left out: `blobsight evaluate` reads them here"],
+    )
+    assert set(await etags(person, "evaluated-folder/")) == {"evaluated-folder/a.png", "evaluated-folder/b.png"}
+
+
 async def test_photos_that_are_only_in_a_cloud_are_named_with_what_to_do(person: Person, folder: Folder) -> None:
     path = folder(".IMG_1.HEIC.icloud", ".IMG_2.HEIC.icloud", ".IMG_3.jpg.icloud", ".notes.pages.icloud")
     ran = await blobsight(person, "upload", str(path), "--prefix", "cloud/")

@@ -265,7 +265,7 @@ def test_a_strangers_names_reach_no_file_outside_of_the_folder(tmp_path: Path) -
     expected = Expectations(answers={name: {"total": 1} for name in names})
     chosen = choose_local(expected, folder, "trials", None, 0)
     assert [image.name for image in chosen.images] == ["a.png"]
-    reasons = {problem.name: problem.why.reason for problem in chosen.problems}
+    reasons = {problem.name.removeprefix(f"{folder}/"): problem.why.reason for problem in chosen.problems}
     assert list(reasons) == names[1:]
     assert "--follow-links" in reasons["link.png"]
     assert "not a regular file" in reasons["pipe.png"]
@@ -285,3 +285,9 @@ def test_an_expected_answer_is_a_regular_file(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(picture())
     os.mkfifo(tmp_path / "a.png.expected.json")
     assert why(read_expected(tmp_path)) == [("a.png.expected.json", "it is not a regular file")]
+
+
+def test_where_no_image_of_a_file_is_found_the_path_that_was_looked_for_is_named(tmp_path: Path) -> None:
+    expectations = Expectations({"receipts/a.jpg": {"total": 1}, "receipts/b.jpg": {"total": 2}})
+    with pytest.raises(Trouble, match=r"holds no images \(.*/receipts/[ab].jpg: it does not exist; and 1 more\)"):
+        choose_local(expectations, tmp_path / "receipts", "trials", None, 0)

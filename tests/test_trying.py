@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from collections import Counter
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,14 @@ from support.pictures import picture
 from support.some_results import failed, result_of
 
 from blobsight.cli import blobsight
+from blobsight.estimate.measuring import Size
 from blobsight.local_files import LocalFile
 from blobsight.terminal import Trouble, Unknown, table
 from blobsight.trials.allowed import Allowance
+from blobsight.trials.asking import Question
 from blobsight.trials.choosing import Chosen, blob_named, sampled, take_files
 from blobsight.trials.comparing import TEXT, compared, differing_fields
+from blobsight.trials.cost import costs_of, say_cost
 from blobsight.trials.measured import measured
 from blobsight.trials.models import Models, models_given
 from blobsight.trials.promoting import NAME, instruction_file, into_folder
@@ -286,6 +290,11 @@ def test_fields_are_compared_by_their_values() -> None:
     ]
 
 
+def test_fields_stand_in_the_order_of_the_answer_that_has_most() -> None:
+    found = compared("a.png", [structured(shop="A", total=1), structured(shop="A", date="x", total=1)])
+    assert [row.field for row in found.rows] == ["shop", "date", "total"]
+
+
 def test_what_has_no_fields_stands_in_a_row_of_its_own() -> None:
     given = [as_json(result_of("a.png")), as_json(failed("a.png")), Unknown("it is archived"), None]
     (row,) = compared("a.png", given).rows
@@ -360,6 +369,39 @@ def test_what_is_wrong_is_said_before_anything_is_sent(
     assert said in " ".join(ended.output.split())
 
 
+# The cost.
+
+
+@pytest.mark.parametrize(
+    ("models", "said"),
+    [
+        (Models({}), "to vision (taken to be gpt-5.6-luna)"),
+        (Models({"vision": "gpt-5.4-mini"}), "to vision (gpt-5.4-mini)"),
+    ],
+)
+async def test_a_model_that_is_only_guessed_is_not_said_to_be_known(
+    models: Models, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def no_results(*_: object) -> tuple[None, tuple[()]]:
+        return None, ()
+
+    monkeypatch.setattr("blobsight.trials.cost._experience", no_results)
+    variant = Variant(label="only", instructions="What is it?")
+    image = TrialImage(name="a.png", container="trials", blob="images/x.png")
+    trial = Trial.of("x", [variant], [image])
+    allowance = Allowance.model_validate({
+        "trials": "trials", "requests_may_ask": True, "deployment": "vision", "deployments": ["vision"],
+        "tiers": ["default"],
+    })  # fmt: skip
+    account: Any = None  # whose results are not read here
+    questions = [Question(variant, image)]
+    costs, _ = await costs_of(account, trial, questions, Counter([Size(640, 480)]), allowance, models)
+    say_cost(trial, costs, 0)
+    talk = " ".join(capsys.readouterr().err.split())
+    assert said in talk
+    assert ("For the price, give the model behind 'vision': --model vision=NAME." in talk) == (models == Models({}))
+
+
 # Showing.
 
 
@@ -394,6 +436,22 @@ def test_a_terminal_shows_answers_side_by_side_within_its_width(
     table(("[/b] 1",), [["[/b]"]])
     assert shown.getvalue().endswith("[/b]  \n")
     assert "Fields that differ, of 2 images: total in 1." in capsys.readouterr().err.replace("\n", " ")
+
+
+@pytest.mark.parametrize(("width", "whole"), [(20, False), (36, True), (60, True), (200, True)])
+def test_numbers_in_a_narrow_table_stay_whole_while_there_is_room(
+    *, width: int, whole: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = StringIO()
+    console = Console(file=shown, force_terminal=True, width=width, no_color=True, highlight=False)
+    monkeypatch.setattr("blobsight.terminal.out", console)
+    rows = [["a field with a long name", "88.4 – 100.0", "1,234"], ["total", "9.0 – 12.0", "5"]]  # noqa: RUF001
+    table(("field", "an interval", "of all"), rows, right=(1, 2))
+    lines = re.sub(r"\x1b\[\d*m", "", shown.getvalue()).splitlines()
+    assert max(map(len, lines)) <= width
+    assert any(re.search(r"88\.4 – 100\.0 +1,234$", line) for line in lines) == whole  # noqa: RUF001
+    if whole:  # a text wraps, and none of it is lost
+        assert all(word in shown.getvalue() for word in ("field", "long", "name", "total"))
 
 
 # Promoting.

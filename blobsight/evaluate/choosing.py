@@ -40,7 +40,7 @@ def choose_local(  # noqa: PLR0913 - what the person says
         if isinstance(found, LocalFile):
             files.append(found)
         else:
-            chosen.problems.append(Problem(name, Unknown(found.reason)))
+            chosen.problems.append(Problem(found.path, Unknown(found.reason)))
     return take_files(chosen, sampled(files, [file.name for file in files], seed), container, sample)
 
 

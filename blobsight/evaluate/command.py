@@ -82,7 +82,7 @@ class _Tolerance(click.ParamType[Tolerance]):
 
 def _number(text: str) -> tuple[Decimal, bool]:
     """A number that is not negative, and whether it is a percentage; -1 for anything else."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(%?)", text.strip(), re.ASCII)
+    found = re.fullmatch(r"(\d+(?:\.\d+)?|\.\d+)\s*(%?)", text.strip(), re.ASCII)
     return (Decimal(found[1]), found[2] == "%") if found else (Decimal(-1), False)
 
 
@@ -171,7 +171,8 @@ def evaluation(  # noqa: PLR0913 - one for each option
 
     EXPECTED is a folder of images with photo.jpg.expected.json beside photo.jpg; or a .jsonl or .csv file, such as
     `blobsight results -o` writes, corrected by hand. Options that list several values make variants, as for
-    `blobsight try`: the cost is shown first, and what was asked before is not paid again.
+    `blobsight try`: the cost is shown first, and what was asked before is not paid again. With --against, EXPECTED is
+    a folder of images, or one image, and needs no answers.
 
     \b
     blobsight evaluate receipts/ --schema receipt.schema.json --deployment vision,vision-small --detail low,high
@@ -198,6 +199,8 @@ def evaluation(  # noqa: PLR0913 - one for each option
         return Exit.DONE
     given, unread = given_to(outcome.trial, outcome.answers)
     name_problems(unread)
+    if against is not None and (alone := answering_alone(outcome.trial, outcome.answers)):
+        say(f"'{one_line(alone)}' was compared with itself: it answered both. Give another deployment.", "yellow")
     found = _scored(expectations, given, variants, tolerance, second=against is not None)
     if output is not None:
         run(write_trial_page(place, output, found, outcome.trial, outcome.answers, known, second=against is not None))
@@ -267,7 +270,8 @@ def _chosen(
     expectations = read_expected(source, _schema_of(variants))
     if not expectations.answers:
         name_problems(expectations.problems)
-        raise Trouble(f"There is no expected answer in '{source}' that can be used.")
+        where = " Each stands beside its image, as photo.jpg.expected.json." if source.is_dir() else ""
+        raise Trouble(f"There is no expected answer in '{source}' that can be used.{where}")
     if not any(fields_of(shape_of(list(expectations.answers.values()), _schema_of(variants)))):
         raise Trouble(f"No expected answer in '{source}' has a value: there is nothing to score.")
     if expectations.images or images.folder is not None:
@@ -298,6 +302,13 @@ def _stem(images: Images, place: Place) -> str:
     if images.source is not None:
         return PurePath(images.source.resolve()).stem
     return (images.prefix or "").strip("/").rpartition("/")[2] or place.images
+
+
+def answering_alone(trial: Trial, answers: Answers) -> str | None:
+    """The deployment that has given all answers of all variants; None if there are several, or none."""
+    results = (answers.get((variant.id, image.name)) for variant in trial.variants for image in trial.images)
+    found = {(one.get("model") or {}).get("deployment") for one in results if isinstance(one, Mapping)}
+    return found.pop() if len(found) == 1 else None
 
 
 type ByVariant = dict[str, dict[str, Given]]
@@ -370,8 +381,11 @@ class _Shown:
             table(report.DIFFERENCES, rows, right=(1, 2, 3, 4))
         if rows := self._numbered(report.worst(self._found), {1}):
             out.print()
-            names = [one_line(variant.label) for variant in self._outcome.trial.variants]
-            table(("image", "variant", "field", *names, "how") if self._second else report.WRONG, rows, right=(1,))
+            if self._second:
+                names = [one_line(variant.label) for variant in self._outcome.trial.variants]
+                table(("image", "field", *names, "how"), [(image, *values) for image, _, *values in rows])
+            else:
+                table(report.WRONG, rows, right=(1,))
 
     def _numbered(self, rows: Sequence[Sequence[str]], labels: Container[int]) -> Sequence[Sequence[str]]:
         """On a terminal, rows with variants' numbers in the columns of their `labels`, and repeated names left out."""

@@ -81,7 +81,8 @@ def _box(asked: Asked, shared: Mapping[str, Any], evaluation: Evaluation, words:
 
 def _question(text: str | None) -> str:
     if text is None:
-        return '<p class="dim">What the app asks by itself</p>'
+        said = "No instructions of its own: the app's default, or what an uploaded image's metadata and files say"
+        return f'<p class="dim">{said}</p>'
     whole = f'<p class="text question" dir="auto">{escape(text)}</p>'
     if len(text) <= LONG:
         return whole

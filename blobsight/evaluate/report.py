@@ -47,7 +47,7 @@ def percent(share: float | None) -> str:
     return "-" if share is None else f"{share * 100:.1f} %"
 
 
-SUMMARY = ("field", "variant", "compared as", "accuracy", "95 % interval", "right", "of", "missing", "invented")
+SUMMARY = ("field", "variant", "compared as", "accuracy", "95\u00a0% interval", "right", "of", "missing", "invented")
 
 
 def summary(evaluation: Evaluation) -> list[list[str]]:
@@ -99,7 +99,7 @@ def certainty(compared: Compared) -> str:
     if apart.needed is None:
         return "no difference seen"
     if apart.needed <= apart.images:
-        return "no, beside so many comparisons"
+        return "no, given so many comparisons"
     return f"no: about {counted(apart.needed, 'image')} needed"
 
 

@@ -14,7 +14,7 @@ from blobsight.account import Account
 from blobsight.estimate.measuring import Size, blob_sizes, file_sizes
 from blobsight.image_states import odd_ones
 from blobsight.local_files import LeftOut, LocalFile, find_files, why_unreadable
-from blobsight.terminal import Problem, Trouble, Unknown, progress
+from blobsight.terminal import Problem, Trouble, Unknown, one_line, progress
 from blobsight.trials.record import IMAGES, MOST_QUESTIONS, TrialImage
 from pipeline.documents.recognise import is_pdf
 from pipeline.errors import PermanentFailure
@@ -41,7 +41,7 @@ class Chosen:
     of: int = 0
     """How many there were to choose from. Only those that might be in the sample were looked at."""
     instructing: int = 0
-    """Instruction files among them, which don't count."""
+    """Instruction files and schemas among them, which don't count."""
     left_out: list[LeftOut] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
 
@@ -106,7 +106,7 @@ def take_files(chosen: Chosen, files: Sequence[LocalFile], container: str, sampl
                 bar.advance()
     chosen.of -= sum(not left.problem for left in chosen.left_out)
     if not taken:
-        raise Trouble("There is nothing to try: what you named holds no images.")
+        raise Trouble(f"There is nothing to try: what you named holds no images{_why_none(chosen)}.")
     chosen.images = sorted(
         (TrialImage(name=file.name, container=container, blob=blob) for file, blob in taken), key=lambda one: one.name
     )
@@ -124,6 +124,14 @@ def require_few(images: int) -> None:
     """
     if images > MOST_QUESTIONS:
         raise Trouble(f"A trial may have {MOST_QUESTIONS:,} questions, and these are more images: give --sample.")
+
+
+def _why_none(chosen: Chosen) -> str:
+    """The first reason why nothing was taken, in brackets, and how many more there are; empty without any."""
+    reasons = [f"{left.path}: {left.reason}" for left in chosen.left_out]
+    reasons += [f"{problem.name}: {problem.why.reason}" for problem in chosen.problems]
+    more = f"; and {len(reasons) - 1:,} more" if len(reasons) > 1 else ""
+    return f" ({one_line(reasons[0])}{more})" if reasons else ""
 
 
 def _blob_of(file: LocalFile) -> str | LeftOut:

@@ -59,7 +59,7 @@ def trials() -> None:
 
     \b
     blobsight try receipts/ --instructions-file a.md --instructions-file b.md
-    blobsight try receipts/ --schema receipt.schema.json --deployment vision,vision-mini --detail low,high
+    blobsight try receipts/ --schema receipt.schema.json --deployment vision,vision-small --detail low,high
     blobsight try list
     blobsight try show receipts-1f6c0ab2
     blobsight try promote receipts-1f6c0ab2 --variant 2 receipts/
@@ -111,7 +111,7 @@ def ask(  # noqa: PLR0913 - one for each option
     \b
     blobsight try photos/ -i "What is in this picture?" -i "Name the main object in one word."
     blobsight try receipts/ --instructions-file receipt.md --detail low,high --sample 50
-    blobsight try --in-container 2026/invoices/ --schema invoice.schema.json --deployment vision,vision-mini
+    blobsight try --in-container 2026/invoices/ --schema invoice.schema.json --deployment vision,vision-small
     """  # noqa: D301 - click's mark of lines to leave alone
     if bool(paths) == (prefix is not None):
         raise click.UsageError("Give either paths on this machine or --in-container PREFIX.")
@@ -340,7 +340,10 @@ def promote(  # noqa: PLR0913 - one for each option
         return Exit.DONE
     plain(written)
     counts = "Upload it with the folder: it counts" if folder else "It counts"
-    say(f"It asks what {what} of {trial.name} asked. {counts}, for images that are analyzed from then on.")
+    say(
+        f"It asks what {what} of {trial.name} asked. {counts} for images that are analyzed from then on;"
+        " `blobsight retry PREFIX --all` asks those again that are there."
+    )
     return Exit.DONE
 
 

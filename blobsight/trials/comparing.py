@@ -39,9 +39,10 @@ class Compared:
 
 
 def compared(image: str, given: Sequence[Given]) -> Compared:
-    """Put the answers of all variants, in their order, side by side."""
+    """Put the answers of all variants, in their order, side by side: the fields in the order of the fullest answer."""
     fields = [fields_of(result) for result in given]
-    names = dict.fromkeys(name for found in fields if found is not None for name in found)
+    fullest = sorted((found for found in fields if found), key=len, reverse=True)
+    names = dict.fromkeys(name for found in fullest for name in found)
     rows = []
     if None in fields or not names:
         texts = tuple(said_of(result) if found is None else None for result, found in zip(given, fields, strict=True))

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 from blobsight.account import Account
@@ -33,6 +33,8 @@ class Cost:
     tokens_at_most: int
     at_most: float | None
     """US dollars; None if the price is not known."""
+    is_guess: bool = False
+    """Whether nothing says which model answers: no result, and not the person."""
 
 
 async def costs_of(  # noqa: PLR0913, PLR0917 - what a price depends on
@@ -74,7 +76,8 @@ async def costs_of(  # noqa: PLR0913, PLR0917 - what a price depends on
         problems |= {problem.name: problem for problem in unread}
         estimate = estimated(sizes, counts[variant.id], 0, assumptions, experience)
         calls = _calls(variant, sizes)
-        costs.append(_cost(variant, allowance, counts[variant.id], assumptions, estimate, calls))
+        cost = _cost(variant, allowance, counts[variant.id], assumptions, estimate, calls)
+        costs.append(replace(cost, is_guess=assumptions.model is None and experience is None))
     return costs, list(problems.values())
 
 
@@ -129,9 +132,10 @@ def say_cost(trial: Trial, costs: Sequence[Cost], answered: int) -> None:
             money = "price not known"
         else:
             money = f"{said(cost.estimate.money)}, at most {_dollars(cost.at_most)}"
-        asked = (
-            f"{counted(cost.questions, 'question')} to {one_line(cost.deployment)} ({one_line(cost.estimate.model)})"
-        )
+        if cost.is_guess:
+            unpriced[cost.deployment] = None
+        model = f"{'taken to be ' if cost.is_guess else ''}{one_line(cost.estimate.model)}"
+        asked = f"{counted(cost.questions, 'question')} to {one_line(cost.deployment)} ({model})"
         say(f"  {number} {one_line(variant.label)}: {asked}, at most {cost.tokens_at_most:,} tokens: {money}")
     free = f" {counted(answered, 'question')} {'is' if answered == 1 else 'are'} answered already." if answered else ""
     say(f"All together: {_all_together(costs)}.{free}")

@@ -194,10 +194,7 @@ def say_what_was_left(chosen: Chosen) -> None:
     name_problems(chosen.problems)
     if chosen.instructing:
         say(
-            f"{counted(chosen.instructing, 'instruction file')} beside the images does not count here: give it with"
-            " --instructions-file."
-            if chosen.instructing == 1
-            else f"{chosen.instructing:,} instruction files beside the images do not count here: give them with"
-            " --instructions-file.",
+            f"Instruction files and schemas beside the images do not count here ({chosen.instructing:,} found):"
+            " give them with --instructions-file and --schema.",
             "yellow",
         )
