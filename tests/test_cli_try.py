@@ -83,7 +83,8 @@ async def test_variants_of_local_images_are_asked_through_the_app_and_shown_side
     tester: Person, folder: Path
 ) -> None:
     asked = question()
-    ran = await attempt(tester, str(folder), "-i", asked, "--detail", "low,high", "--yes")
+    # The model is named, since results of other tests may be those of one without a price.
+    ran = await attempt(tester, str(folder), "-i", asked, "--detail", "low,high", "--model", "gpt-5.4-mini", "--yes")
     assert ran.status == 0
     assert f"Trial {name_in(ran.talk)}: 3 images, 2 variants." in ran.talk
     assert "1 detail low: 3 questions to vision (" in ran.talk
