@@ -1,5 +1,9 @@
-"""Score answers against expected ones: by field, with how sure the numbers are.
+"""`blobsight evaluate`: answers against expected ones, by field, with how sure the numbers are.
 
+command     the command, on top of blobsight.trials; its kinds of values are in options
+choosing    the images that the expected answers are about
+showing     an evaluation on a terminal, in a pipe, as JSON
+trial_page  the page, with the pictures from where a trial's images are
 expected    expected answers, of a folder or file
 readings    what a text says as a number, date, amount
 shapes      the fields of the answers, and how each is compared

@@ -1,22 +1,20 @@
 """`blobsight evaluate`: how often answers are right, by field and variant, before many are paid for."""
 
-import re
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from decimal import Decimal
 from pathlib import Path, PurePath
-from typing import Any, override
 
 import click
 
 from blobsight.account import Place, account_options
-from blobsight.evaluate import report
 from blobsight.evaluate.choosing import choose_local, choose_uploaded
 from blobsight.evaluate.comparing import DEFAULT, Tolerance
 from blobsight.evaluate.doubts import doubts
 from blobsight.evaluate.expected import Expectations, read_expected
+from blobsight.evaluate.options import Share, Tolerable
 from blobsight.evaluate.scores import Evaluation, Given, disagreement, evaluate, given_of
 from blobsight.evaluate.shapes import Schema, fields_of, shape_of
+from blobsight.evaluate.showing import Shown
 from blobsight.evaluate.trial_page import write_trial_page
 from blobsight.image_states import checked_prefix
 from blobsight.local_files import links_option
@@ -27,63 +25,20 @@ from blobsight.terminal import (
     Problem,
     Trouble,
     Unknown,
+    counted,
     name_problems,
     one_line,
-    out,
     say,
-    shortened,
-    table,
     write_json,
 )
 from blobsight.trials.asking import Answers
 from blobsight.trials.choosing import Chosen, choose_blobs, choose_files
-from blobsight.trials.cost import cost_json
-from blobsight.trials.models import Models, model_option, models_given
+from blobsight.trials.models import model_option, models_given
 from blobsight.trials.record import Trial
-from blobsight.trials.showing import measures, show_measures
-from blobsight.trials.steps import Tried, require_terminal, say_what_was_left, tried
-from blobsight.trials.variants import Deployment, Variant, numbered, variant_options
+from blobsight.trials.steps import require_terminal, say_what_was_left, tried
+from blobsight.trials.variants import Deployment, Variant, variant_options
 from blobsight.whole_files import check_output
 from pipeline.instructions.options import Options
-
-RIGHT_ALIGNED = (1, 3, 4, 5, 6, 7, 8)
-
-
-class _Share(click.ParamType[float]):
-    """A share from 0 to 1, also written as a percentage."""
-
-    name = "share"
-
-    @override
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        if isinstance(value, float):
-            return value
-        number, percent = _number(value)
-        share = number / 100 if percent else number
-        if not 0 <= share <= 1:
-            self.fail(f"{value!r} should be from 0 to 1, or from 0% to 100%.", param, ctx)
-        return float(share)
-
-
-class _Tolerance(click.ParamType[Tolerance]):
-    """How far numbers may be off: absolute, or a percentage of the expected one."""
-
-    name = "tolerance"
-
-    @override
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Tolerance:
-        if isinstance(value, Tolerance):
-            return value
-        number, percent = _number(value)
-        if number < 0:
-            self.fail(f"{value!r} should be a number such as 0.01, or a percentage such as 1%.", param, ctx)
-        return replace(DEFAULT, relative=number / 100) if percent else replace(DEFAULT, absolute=number)
-
-
-def _number(text: str) -> tuple[Decimal, bool]:
-    """A number that is not negative, and whether it is a percentage; -1 for anything else."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?|\.\d+)\s*(%?)", text.strip(), re.ASCII)
-    return (Decimal(found[1]), found[2] == "%") if found else (Decimal(-1), False)
 
 
 def _output(_context: click.Context, _parameter: click.Parameter, path: Path | None) -> Path | None:
@@ -129,17 +84,17 @@ class Images:
 @click.option("--sample", type=click.IntRange(1), help="How many images.  [default: all]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Another seed chooses other images.")
 @click.option(
-    "--tolerance", type=_Tolerance(), metavar="N|N%", default=DEFAULT, help="How far numbers may be off.  [default: 0]"
+    "--tolerance", type=Tolerable(), metavar="N|N%", default=DEFAULT, help="How far numbers may be off.  [default: 0]"
 )
 @click.option(
     "--similarity",
-    type=_Share(),
+    type=Share(),
     metavar="SHARE",
     default=DEFAULT.similarity,
     show_default=True,
     help="How alike texts have to be.",
 )
-@click.option("--min-accuracy", type=_Share(), metavar="SHARE", help="Exit with 1 if a field of a variant is below.")
+@click.option("--min-accuracy", type=Share(), metavar="SHARE", help="Exit with 1 if a field of a variant is below.")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), metavar="FILE.html", callback=_output, help="A page to send."
 )
@@ -203,8 +158,9 @@ def evaluation(  # noqa: PLR0913 - one for each option
         say(f"'{one_line(alone)}' was compared with itself: it answered both. Give another deployment.", "yellow")
     found = _scored(expectations, given, variants, tolerance, second=against is not None)
     if output is not None:
-        run(write_trial_page(place, output, found, outcome.trial, outcome.answers, known, second=against is not None))
-    shown = _Shown(found, outcome, known, min_accuracy, second=against is not None)
+        notes = [f"Not scored: {counted(len(unread), 'answer')} that can't be read or is not there."] if unread else []
+        run(write_trial_page(place, output, found, outcome, known, notes, second=against is not None))
+    shown = Shown(found, outcome, known, min_accuracy, second=against is not None)
     problems = [*expectations.problems, *chosen.problems, *outcome.problems, *unread]
     if as_json:
         value = shown.to_json()
@@ -341,104 +297,3 @@ def _scored(
     asked = {name for answers in given.values() for name in answers}
     expected = {name: answer for name, answer in expectations.answers.items() if name in asked}
     return evaluate(expected, given, schema, tolerance)
-
-
-class _Shown:
-    """An evaluation, shown on the terminal or as JSON."""
-
-    def __init__(
-        self, found: Evaluation, outcome: Tried, models: Models, min_accuracy: float | None, *, second: bool
-    ) -> None:
-        self._found = found
-        self._outcome = outcome
-        self._models = models
-        self._min_accuracy = min_accuracy
-        self._second = second
-        self.below = report.below(found, min_accuracy) if min_accuracy is not None else []
-
-    def show(self) -> None:
-        """Write the summary to stdout, and on a terminal the rest, too. In a pipe, one table is data."""
-        if out.is_terminal:
-            show_measures(self._outcome.trial, self._outcome.answers, self._models)
-            out.print()
-        if self._second:
-            self._show_agreement()
-        else:
-            table(report.SUMMARY, self._numbered(report.summary(self._found), {1}), right=RIGHT_ALIGNED)
-        if out.is_terminal:
-            self._show_more()
-        self._say_gate()
-        trial = self._outcome.trial
-        say(
-            f"`blobsight try promote {trial.name} --variant N FOLDER` makes a variant the folder's question;"
-            f" `blobsight try show {trial.name}` shows all answers.",
-            "dim",
-        )
-
-    def _show_more(self) -> None:
-        if rows := self._numbered(report.differences(self._found), {1, 2}):
-            out.print()
-            table(report.DIFFERENCES, rows, right=(1, 2, 3, 4))
-        if rows := self._numbered(report.worst(self._found), {1}):
-            out.print()
-            if self._second:
-                names = [one_line(variant.label) for variant in self._outcome.trial.variants]
-                table(("image", "field", *names, "how"), [(image, *values) for image, _, *values in rows])
-            else:
-                table(report.WRONG, rows, right=(1,))
-
-    def _numbered(self, rows: Sequence[Sequence[str]], labels: Container[int]) -> Sequence[Sequence[str]]:
-        """On a terminal, rows with variants' numbers in the columns of their `labels`, and repeated names left out."""
-        if not out.is_terminal:
-            return rows
-        numbers = {
-            shortened(variant.label, 60): str(number) for number, variant in numbered(self._outcome.trial.variants)
-        }
-        shown: list[list[str]] = []
-        before = ""
-        for row in rows:
-            cells = [numbers.get(cell, cell) if column in labels else cell for column, cell in enumerate(row)]
-            before, cells[0] = cells[0], "" if cells[0] == before else cells[0]
-            shown.append(cells)
-        return shown
-
-    def _show_agreement(self) -> None:
-        rows = [
-            (name, score.field.kind.value, report.percent(score.accuracy), f"{score.n - score.right:,}", f"{score.n:,}")
-            for name, score in report.agreement(self._found)
-        ]
-        table(("field", "compared as", "agree", "differ", "of"), rows, right=(2, 3, 4))
-
-    def _say_gate(self) -> None:
-        if self._min_accuracy is None:
-            return
-        wanted = report.percent(self._min_accuracy)
-        for one in self.below:
-            say(
-                f"Below {wanted}: {one_line(one.field)} of '{one_line(one.variant)}', {report.percent(one.accuracy)}.",
-                "red",
-            )
-        if not self.below:
-            say(f"Every field of every variant reaches {wanted}.", "green")
-
-    def to_json(self) -> dict[str, Any]:
-        outcome = self._outcome
-        value = {"trial": outcome.trial.name} | report.to_json(self._found)
-        for number, (variant, sums) in enumerate(measures(outcome.trial, outcome.answers, self._models), 1):
-            about = {
-                "number": number,
-                "id": variant.id,
-                "instructions": variant.instructions,
-                "options": variant.options.model_dump(by_alias=True, exclude_none=True),
-            }
-            scored = value["variants"].setdefault(variant.label, {})
-            value["variants"][variant.label] = about | scored | {"measured": sums.to_json()}
-        if self._second:
-            value["agreement"] = {name: score.accuracy for name, score in report.agreement(self._found)}
-        if self._min_accuracy is not None:
-            value["min_accuracy"] = self._min_accuracy
-            value["below"] = [
-                {"variant": one.variant, "field": one.field, "accuracy": one.accuracy} for one in self.below
-            ]
-        value["asked"] = cost_json(outcome.plan.costs) if outcome.plan else None
-        return value

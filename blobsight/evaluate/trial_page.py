@@ -1,7 +1,8 @@
 """The page of an evaluation, with the pictures from where a trial's images are."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,10 +17,11 @@ from blobsight.trials.asking import Answers
 from blobsight.trials.models import Models
 from blobsight.trials.record import Trial
 from blobsight.trials.showing import measures
+from blobsight.trials.steps import Tried
 
 
 async def write_trial_page(  # noqa: PLR0913, PLR0917 - what the page is about
-    place: Place, path: Path, found: Evaluation, trial: Trial, answers: Answers, models: Models, *, second: bool
+    place: Place, path: Path, found: Evaluation, outcome: Tried, models: Models, notes: Sequence[str], *, second: bool
 ) -> None:
     """Write the page to `path`, over an earlier file.
 
@@ -27,8 +29,10 @@ async def write_trial_page(  # noqa: PLR0913, PLR0917 - what the page is about
         Trouble: any failure of the account, explained.
         OSError: the file can't be written.
     """
+    trial, answers = outcome.trial, outcome.answers
     images = {image.name: image for image in trial.images}
     sizes = {name: _size(answers, trial, name) for name in images}
+    about = replace(_about(trial, answers, models, second=second), notes=notes)
     async with place.opened() as account, AsyncExitStack() as stack:
         pictures = {
             container: await stack.enter_async_context(Pictures(account.blobs.get_container_client(container)))
@@ -41,7 +45,7 @@ async def write_trial_page(  # noqa: PLR0913, PLR0917 - what the page is about
             return await pictures[image.container].thumbnail(image.blob, etag, sizes[name], side=THUMBNAIL_SIDE)
 
         with progress("Writing the page", len(images)) as bar:
-            await write_page(path, found, _about(trial, answers, models, second=second), picture, bar.advance)
+            await write_page(path, found, about, picture, bar.advance)
 
 
 def _size(answers: Answers, trial: Trial, name: str) -> int:
