@@ -54,6 +54,8 @@ class DeliveryRecord:
     name: str
     number: int
     """From 1: the request's count, and the runs that ended without a word."""
+    trial: str | None = None
+    """The id of the trial that it is for."""
     work_key: str | None = None
     outcome: str | None = None
     """None for a delivery that failed and comes again."""
@@ -71,6 +73,7 @@ class DeliveryRecord:
             "container": short(self.container, 63),
             "blob": self.name,
             "attempt": self.number,
+            "trial": self.trial,
             "work_key": self.work_key,
             "outcome": self.outcome,
             "error_code": self.error_code,
@@ -90,7 +93,8 @@ class DeliveryRecord:
     @property
     def ids(self) -> str:
         """Enough of the work key to find it by."""
-        return f"attempt {self.number}" + (f", work {self.work_key[:8]}" if self.work_key else "")
+        trial = f", trial {self.trial[:8]}" if self.trial else ""
+        return f"attempt {self.number}{trial}" + (f", work {self.work_key[:8]}" if self.work_key else "")
 
     def _ms(self) -> int:
         return round((perf_counter() - self.started) * 1000)

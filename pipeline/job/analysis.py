@@ -91,7 +91,7 @@ class Analyzer:
         """
         image = image_of_sidecar(request.name) if self._asking.sidecars_count else None
         name = image or request.name
-        record = record or DeliveryRecord(request.container, name, request.attempt)
+        record = record or DeliveryRecord(request.container, name, request.attempt, request.trial)
         record.name = name
         with analyzing(record):
             if wants_result(name):

@@ -118,7 +118,7 @@ class Deliveries:
         Raises:
             RetryableFailure: neither is possible, since the queue can't be reached: the host delivers again.
         """
-        record = DeliveryRecord(request.container, request.name, request.attempt)
+        record = DeliveryRecord(request.container, request.name, request.attempt, request.trial)
         begun = math.inf
         try:
             if self._tokens and _calls_the_model(request):
@@ -200,7 +200,7 @@ class Deliveries:
 
     async def _give_up(self, request: Request, failure: PermanentFailure) -> bool:
         """Write the failed result; False when that is not possible yet either, or another run has the work."""
-        record = DeliveryRecord(request.container, request.name, request.attempt)
+        record = DeliveryRecord(request.container, request.name, request.attempt, request.trial)
         try:
             outcome = await self.end_as_failed(request, failure, record)
         except RetryableFailure:

@@ -114,7 +114,7 @@ class Poison:
             await self._end_as_crashed(work)
 
     async def _end_as_crashed(self, request: Request) -> None:
-        record = DeliveryRecord(request.container, request.name, request.attempt)
+        record = DeliveryRecord(request.container, request.name, request.attempt, request.trial)
         try:
             outcome = await self._deliveries.end_as_failed(request, _CRASHED, record)
         except ClaimedElsewhere as failure:

@@ -100,9 +100,9 @@ def none_but(**found: int) -> dict[str, int]:
     return dict.fromkeys(QUERIES, 0) | {name.replace("_", "-"): count for name, count in found.items()}
 
 
-def record(tables: Tables, name: str, outcome: str, code: str | None = None) -> None:
+def record(tables: Tables, name: str, outcome: str, code: str | None = None, trial: str | None = None) -> None:
     """The line about a delivery, as pipeline/job/analysis.py writes it."""
-    attempt = DeliveryRecord("images", name, 1, work_key="1f2e3d4c", outcome=outcome, error_code=code)
+    attempt = DeliveryRecord("images", name, 1, trial, work_key="1f2e3d4c", outcome=outcome, error_code=code)
     tables.pipeline("pipeline.analysis", logging.INFO, str(attempt), None, **attempt.fields())
 
 
@@ -115,6 +115,13 @@ def test_a_failed_result_is_counted(tables: Tables) -> None:
     record(tables, "a.jpg", "failed", "corrupt_image")
     record(tables, "b.jpg", "failed", "too_large")
     assert tables.found() == none_but(failed_results=2)
+
+
+def test_what_fails_in_a_trial_is_seen_by_whoever_tries_and_a_crash_by_the_operator(tables: Tables) -> None:
+    record(tables, "a.jpg", "failed", "model_refused", "1f6c0ab2d3e4f506")
+    assert tables.found() == none_but()
+    record(tables, "b.jpg", "failed", "crashed", "1f6c0ab2d3e4f506")
+    assert tables.found() == none_but(poison=1)
 
 
 def test_success_raises_no_alert_for_any_file_name(tables: Tables) -> None:

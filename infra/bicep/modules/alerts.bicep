@@ -66,10 +66,11 @@ traces
 | where tostring(customDimensions.error_code) == "crashed"
 '''
 
+// Who tries questions sees what fails; no image of the input container lacks its answer for it.
 var failedResultsQuery = '''
 traces
 | where tostring(customDimensions.logger_name) startswith "pipeline"
-| where tostring(customDimensions.outcome) == "failed"
+| where tostring(customDimensions.outcome) == "failed" and tostring(customDimensions.trial) == ""
 '''
 
 // The host names the function only on an invocation: what strangers send to the app's address (404, 401) has no faas.name.
