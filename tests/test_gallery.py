@@ -102,6 +102,17 @@ async def test_new_images_and_their_answers_appear_by_themselves(person: Person,
         await expect(visit.page.locator("#count")).to_have_text("2 images")
 
 
+SETTLED = """async (look) => {
+    for (let seen = look(), frames = 0; ; frames += 1) {
+        await new Promise(requestAnimationFrame);
+        const now = look();
+        if (now !== seen) [seen, frames] = [now, 0];
+        if (seen && frames === 20) return seen;
+    }
+}"""
+"""What a function sees once it has been the same for a third of a second: tiles are drawn as they come into sight."""
+
+
 async def test_who_has_scrolled_down_goes_on_seeing_the_same(person: Person, browser: Browser) -> None:
     names = [f"g-hold/{number:02}.png" for number in range(36)]
     await asyncio.gather(*(person.drop(name, picture(), {"instructions": "Hold?"}) for name in names))
@@ -115,7 +126,7 @@ async def test_who_has_scrolled_down_goes_on_seeing_the_same(person: Person, bro
             const seen = tiles.filter((tile) => tile.getBoundingClientRect().top > 100);
             return seen.map((tile) => tile.querySelector(".tile-name").textContent).slice(0, 4).join();
         }"""
-        before = await (await page.wait_for_function(names_in_sight)).json_value()
+        before = await page.evaluate(f"({SETTLED})({names_in_sight})")
         new = [f"g-hold/new-{number}.png" for number in range(4)]  # a whole row
         await asyncio.gather(*(person.drop(name, picture(), {"instructions": "Hold?"}) for name in new))
         await asyncio.gather(*map(person.result, new))
