@@ -1,6 +1,7 @@
 """The whole local cloud, once for all tests: real emulator, real worker, real tokens over real TLS; and its parts."""
 
 import gc
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -95,6 +96,11 @@ STARTS_A_CLOUD = {"person", "people", "local_cloud", "functions_host", "program"
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--quick", action="store_true", help="no test that starts a local cloud, and fewer examples")
     parser.addoption("--damaged", type=int, default=20, help="damaged PDFs to draw (default: 20)")
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """One worker more than there are processors: tests of the local cloud wait for a third of their time."""
+    return None if config.getoption("--quick") else (os.process_cpu_count() or 1) + 1
 
 
 def pytest_configure(config: pytest.Config) -> None:
