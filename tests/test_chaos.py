@@ -306,14 +306,23 @@ def test_a_line_paid_for_again_is_noticed_unless_the_service_or_a_submission_los
 @pytest.mark.parametrize(
     ("fault", "facts", "expected"),
     [
-        (None, [writes(100.1, "1", None, blob="batches/shards/a")], True),
-        (None, [writes(100.1, "1", None, blob="batches/shards/a", status=None)], False),
-        (None, [writes(100.1, "2", None, blob="batches/shards/a")], False),
-        (None, [writes(99.9, "1", None, blob="batches/shards/a")], False),
+        (None, [writes(100.1, "1", None, blob="batches/shards/a", answers="one")], True),
+        (None, [writes(100.1, "1", None, blob="batches/shards/b", answers="two")], False),
+        (None, [writes(100.1, "1", None, blob="batches/shards/a", answers="one", status=None)], False),
+        (None, [writes(100.1, "2", None, blob="batches/shards/a", answers="one")], False),
+        (None, [writes(99.9, "1", None, blob="batches/shards/a", answers="one")], False),
         (None, [], False),
-        (Dropped(), [writes(100.1, "1", None, blob="batches/shards/a")], False),
+        (Dropped(), [writes(100.1, "1", None, blob="batches/shards/a", answers="one")], False),
     ],
-    ids=["noted", "noting cut off", "noted by another", "noted before", "never noted", "dropped, and refusal noted"],
+    ids=[
+        "noted",
+        "another shard noted",
+        "noting cut off",
+        "noted by another",
+        "noted before",
+        "never noted",
+        "dropped, and refusal noted",
+    ],
 )
 def test_a_batch_is_heard_of_only_if_the_process_that_created_it_noted_it(
     fault: Dropped | None, facts: list[Operation], *, expected: bool

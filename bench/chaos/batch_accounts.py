@@ -14,9 +14,9 @@ from bench.chaos.batch_faults import is_lost
 from bench.chaos.campaign import Campaign
 from bench.chaos.explanations import Witness
 from bench.chaos.faults import Call, Work
-from bench.chaos.ledger import STATE, Ledger, Operation
+from bench.chaos.ledger import SHARDS, STATE, Ledger, Operation
 from bench.chaos.report import Report
-from bench.chaos.steps import CLAIMS, LINES, SHARDS
+from bench.chaos.steps import CLAIMS, LINES
 from localcloud.model.batches import Batch, BatchRequest, BilledLine, Course
 from pipeline.batches.shard import Shard, State
 from pipeline.job.batched import BatchLog
@@ -102,20 +102,15 @@ class BatchWitness:
 
 
 def was_noted(made: BatchRequest, ledger: Ledger) -> bool:
-    """Whether the process that had a file or a batch made got to note it: by its next write of a shard."""
+    """Whether the process that had a file or a batch made got to note it: by a write of the shard that it is for."""
     if is_lost(made.fault):
         return False
     at = made.at.timestamp()
-    for done in ledger.operations:
-        if (
-            done.at > at
-            and done.worker == made.caller
-            and done.container == STATE
-            and done.method == "PUT"
-            and done.blob.startswith(SHARDS)
-        ):
-            return done.done
-    return False
+    return any(
+        done.done and done.at > at and done.worker == made.caller and made.made in done.holds
+        for done in ledger.operations
+        if done.container == STATE and done.method == "PUT" and done.blob.startswith(SHARDS)
+    )
 
 
 async def reckon_batches(campaign: Campaign, witness: Witness, report: Report) -> None:

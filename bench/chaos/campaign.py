@@ -17,10 +17,10 @@ from azure.storage.queue.aio import QueueServiceClient
 
 from bench.chaos.batch_faults import BatchFaults
 from bench.chaos.faults import Disturbances, EventFaults, ModelFaults, Schedule
-from bench.chaos.ledger import Ledger
+from bench.chaos.ledger import SHARDS, Ledger
 from bench.chaos.people import People, Sent
 from bench.chaos.plan import SCHEMA, SCHEMA_NAME, Item
-from bench.chaos.steps import LINES, SHARDS
+from bench.chaos.steps import LINES
 from localcloud.cloud import HOST_ACCOUNT, QUEUES, LocalCloud
 from localcloud.model import Question
 from pipeline.names import result_name, wants_result

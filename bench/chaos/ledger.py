@@ -13,9 +13,12 @@ from localcloud.app_storage import StorageRefusal, StorageRequest
 IMAGES, RESULTS, STATE = "images", "results", "pipeline-state"
 DEFERRED, MESSAGES = "deferred-work", "messages"
 """The app's own queue, as operations name it: container and blob."""
+SHARDS = "batches/shards/"
 
 _REQUEST_ID = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 """The stand-in model's id of a request. Results and kept answers hold it."""
+_BATCH_IDS = re.compile(rb"(?:file-|batch_)[0-9a-f]{32}")
+"""The stand-in's ids of files and batches. Shards hold them."""
 _MESSAGE = re.compile(rb"<MessageText>(.*?)</MessageText>", re.DOTALL)
 
 
@@ -37,7 +40,8 @@ class Operation:
     owner: str | None = None
     """Of a claim: which run holds it; None when it is let go of, or only keeps an answer."""
     holds: frozenset[str] = frozenset()
-    """Of a blob that was written: the ids of the model's answers in it. Of a message: the upload that it is about."""
+    """Of a blob that was written: the ids of the model's answers in it; of a shard, those of its files and its batch.
+    Of a message: the upload that it is about."""
 
     @property
     def writes(self) -> bool:
@@ -71,7 +75,11 @@ class Ledger:
 
     def ended(self, request: StorageRequest, status: int | None, *, refused: bool) -> None:
         owner = request.headers.get("x-ms-meta-owner")
-        found = _uploads(request.body) if request.container == DEFERRED else _REQUEST_ID.findall(request.body)
+        if request.container == DEFERRED:
+            found = _uploads(request.body)
+        else:
+            ids = _BATCH_IDS if request.blob.startswith(SHARDS) else _REQUEST_ID
+            found = ids.findall(request.body)
         self.add(
             Operation(
                 at=time.time(),

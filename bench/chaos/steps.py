@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Literal
 
-from bench.chaos.ledger import DEFERRED, STATE, Ledger
+from bench.chaos.ledger import DEFERRED, SHARDS, STATE, Ledger
 from localcloud.app_storage import StorageRefusal, StorageRequest
 
-LINES, SHARDS, CLAIMS = "batches/lines/", "batches/shards/", "claims/"
+LINES, CLAIMS = "batches/lines/", "claims/"
 LINE_STEPS = {"HEAD": "looking for a line", "GET": "reading a line", "DELETE": "deleting a line"}
 IMPATIENT_SECONDS = 2.0
 """How long a kill waits for a step at which no worker has been killed yet."""
