@@ -6,13 +6,11 @@ from pathlib import Path
 from azure.storage.blob import BlobProperties
 
 from blobsight.account import Account
-from blobsight.estimate.measuring import blob_sizes
 from blobsight.evaluate.expected import Expectations
 from blobsight.local_files import LocalFile, file_in
 from blobsight.reading import properties_of, side_by_side
 from blobsight.terminal import Problem, Trouble, Unknown, progress
-from blobsight.trials.choosing import Chosen, require_few, sampled, take_files
-from blobsight.trials.record import TrialImage
+from blobsight.trials.choosing import Chosen, require_few, sampled, take_blobs, take_files
 from pipeline.names import is_blob_name, wants_result
 from pipeline.storage.facts import ListedBlob
 
@@ -74,13 +72,7 @@ async def choose_uploaded(account: Account, names: Sequence[str], sample: int | 
             f"None of the images with an expected answer is in the container '{account.place.images}': the names have"
             " to be those of blobs, or give the folder with the images as --image-folder."
         )
-    chosen.images = [
-        TrialImage(name=blob.name, container=account.place.images, blob=blob.name, etag=blob.etag)
-        for blob in sorted(blobs, key=lambda blob: blob.name)
-    ]
-    chosen.sizes, unread = await blob_sizes(account.images, blobs)
-    chosen.problems += unread
-    return chosen
+    return await take_blobs(chosen, account, blobs)
 
 
 def _is_image(name: str) -> bool:

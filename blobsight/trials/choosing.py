@@ -185,11 +185,20 @@ async def choose_blobs(account: Account, prefix: str, sample: int | None, seed: 
         raise Trouble(
             f"There is nothing to try: no image in '{account.place.images}' has a name that begins with '{prefix}'."
         )
+    return await take_blobs(chosen, account, best)
+
+
+async def take_blobs(chosen: Chosen, account: Account, blobs: Sequence["ListedBlob"]) -> Chosen:
+    """Take all of `blobs`, of the input container, and add what is known of them to `chosen`.
+
+    Raises:
+        AzureError: as the SDK gives it.
+    """
     chosen.images = [
         TrialImage(name=blob.name, container=account.place.images, blob=blob.name, etag=blob.etag)
-        for blob in sorted(best, key=lambda blob: blob.name)
+        for blob in sorted(blobs, key=lambda blob: blob.name)
     ]
-    chosen.sizes, unread = await blob_sizes(account.images, best)
+    chosen.sizes, unread = await blob_sizes(account.images, blobs)
     chosen.problems += unread
     return chosen
 
